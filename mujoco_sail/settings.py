@@ -1,0 +1,134 @@
+"""Typed settings: a frozen dataclass without defaults, filled from TOML and checked."""
+
+import difflib
+import math
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import field, fields
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+class RecipeError(ValueError):
+    """A mistake of the user: its text is the whole message, one or two lines."""
+
+
+def setting(
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    infinite: bool = False,
+    per_member: bool = False,
+) -> Any:
+    """Declares a field of a settings dataclass.
+
+    Args:
+        low: Smallest value allowed.
+        high: Largest value allowed.
+        above: Value that must be exceeded.
+        below: Value that must not be reached.
+        infinite: Whether `inf` is a value.
+        per_member: Whether members that differ in it may train in one stack.
+    """
+    return field(
+        metadata={
+            "low": low,
+            "high": high,
+            "above": above,
+            "below": below,
+            "infinite": infinite,
+            "per_member": per_member,
+        }
+    )
+
+
+def key_of(name: str) -> str:
+    """TOML key of a dataclass field: `lambda_` is written `lambda`."""
+    return name.removesuffix("_")
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """A hint such as `did you mean 'sail'? ` with the list of what is allowed."""
+    options = sorted(allowed)
+    match = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    hint = f"did you mean '{match[0]}'? " if match else ""
+    return f"{hint}allowed: {', '.join(options)}"
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Fills a settings dataclass from a TOML table.
+
+    Args:
+        cls: Dataclass whose fields were declared with `setting`.
+        values: Keys and values as TOML has them.
+        where: File or table, for messages.
+
+    Raises:
+        RecipeError: Unknown or missing key, wrong type, value out of range.
+    """
+    types = typing.get_type_hints(cls)
+    declared = {key_of(f.name): f for f in fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in declared:
+            raise RecipeError(f"{where}: unknown key '{key}'; {nearest(key, declared)}")
+    if missing := [key for key in declared if key not in values]:
+        raise RecipeError(f"{where}: missing key '{missing[0]}'")
+    checked = {
+        f.name: _check(values[key], types[f.name], f.metadata, f"{where}: key '{key}'")
+        for key, f in declared.items()
+    }
+    return cls(**checked)
+
+
+def dump(settings: Any) -> dict[str, Any]:
+    """The TOML table of a settings dataclass, nested settings included."""
+    table = {}
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        if hasattr(value, "__dataclass_fields__"):
+            value = dump(value)
+        table[key_of(f.name)] = list(value) if isinstance(value, tuple) else value
+    return table
+
+
+def _check(value: Any, kind: Any, limits: Mapping[str, Any], where: str) -> Any:
+    if hasattr(kind, "__dataclass_fields__"):
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where} is {value!r}; expected a table")
+        return build(kind, value, where)
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise RecipeError(f"{where} is {value!r}; {nearest(str(value), choices)}")
+        return value
+    if typing.get_origin(kind) is tuple:
+        parts = typing.get_args(kind)
+        if not isinstance(value, list) or len(value) != len(parts):
+            raise RecipeError(f"{where} is {value!r}; expected a list of {len(parts)}")
+        return tuple(_check(v, k, limits, where) for v, k in zip(value, parts, strict=True))
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise RecipeError(f"{where} is {value!r}; expected {_TYPE_NAMES[kind]}")
+    if kind in (int, float):
+        _check_range(value, limits, where)
+    return value
+
+
+def _check_range(value: float, limits: Mapping[str, Any], where: str) -> None:
+    if math.isnan(value) or (math.isinf(value) and not limits["infinite"]):
+        raise RecipeError(f"{where} is {value}; expected a finite number")
+    for name, sign, ok in (
+        ("low", ">=", value >= limits["low"]),
+        ("high", "<=", value <= limits["high"]),
+        ("above", ">", limits["above"] == -math.inf or value > limits["above"]),
+        ("below", "<", limits["below"] == math.inf or value < limits["below"]),
+    ):
+        if not ok:
+            raise RecipeError(f"{where} is {value}; expected a value {sign} {limits[name]}")
+
+
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

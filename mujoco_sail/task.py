@@ -1,0 +1,127 @@
+"""What the arms of a comparison share: an environment, its protocol, its teacher."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mujoco_sail.settings import RecipeError, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A synthetic teacher; the neutral value of every field is the perfect oracle.
+
+    Source: B-Pref (Lee et al. 2021, arXiv 2111.03026), Algorithm 1.
+    """
+
+    # Rationality: inverse temperature per unit of normalised segment return.
+    beta: float = setting(above=0, infinite=True)
+    # Probability that a strict preference is flipped.
+    mistake: float = setting(low=0, high=1)
+    # A pair is refused if both segments stay below this share of the recent mean return.
+    skip: float = setting(low=0)
+    # Two segments are equal if they differ by less than this share of the recent mean return.
+    equal: float = setting(low=0)
+    # Discount per step, counted back from the end of a segment.
+    myopic: float = setting(above=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One environment under one protocol: all that the arms of a comparison share."""
+
+    name: str = setting()
+    protocol: str = setting()
+    title: str = setting()
+
+    # --- the environment ---
+    id: str = setting()  # Gymnasium id
+    episode_steps: int = setting(low=1)  # time limit, environment steps
+    # "fixed": an episode runs to its time limit whatever happens; "variable": it may terminate
+    # early, which leaks the task reward into the preferences.
+    horizon: Literal["fixed", "variable"] = setting()
+    goal_visible: bool = setting()  # whether the goal is observed (Meta-World can hide it)
+    # Task rewards per step that the teacher's normalisation maps to 0 and to 1.
+    reward_range: tuple[float, float] = setting()
+
+    # --- schedule, in environment steps ---
+    steps: int = setting(low=1)
+    random_steps: int = setting(low=1)  # uniformly random actions at the start
+    exploration_steps: int = setting(low=0)  # then driven by state entropy
+    evaluation_every: int = setting(low=1)
+    evaluation_episodes: int = setting(low=1)
+    log_every: int = setting(low=1)  # rows of training.csv
+
+    # --- actor and critic ---
+    learning_rate: float = setting(above=0)
+    batch_size: int = setting(low=1)  # transitions
+    hidden_units: int = setting(low=1)
+    hidden_layers: int = setting(low=1)
+    replay_capacity: int = setting(low=1)  # transitions
+
+    # --- feedback ---
+    teacher: str = setting()  # names of teachers, joined by "+"
+    labels: int = setting(low=1)  # budget of a run
+    labels_per_session: int = setting(low=2)
+    session_every: int = setting(low=1)
+    segment_steps: int = setting(low=1)
+    query_window: int = setting(low=1)  # newest episodes that segments come from
+    candidates_per_label: int = setting(low=1)
+
+    # --- reward learner ---
+    reward_units: int = setting(low=1)
+    reward_layers: int = setting(low=1)
+    reward_batch_size: int = setting(low=1)  # pairs of segments
+    reward_epochs: int = setting(low=1)
+
+    # --- reference policy (SAIL-RevKL) ---
+    reference_after: int = setting(low=0)
+    reference_every: int = setting(low=1)
+
+    oracle: Teacher  # what `teacher` resolved to
+
+    def __post_init__(self) -> None:
+        """Checks what no single key can show."""
+        low, high = self.reward_range
+        for key, ok, expected in (
+            ("reward_range", low < high, "[low, high] with low < high"),
+            (
+                "segment_steps",
+                self.segment_steps <= self.episode_steps,
+                f"at most episode_steps = {self.episode_steps}",
+            ),
+            (
+                "labels",
+                self.labels >= self.labels_per_session,
+                f"at least one session, labels_per_session = {self.labels_per_session}",
+            ),
+            (
+                "labels",
+                self.labels % self.labels_per_session == 0,
+                f"a multiple of labels_per_session = {self.labels_per_session}",
+            ),
+            (
+                "evaluation_every",
+                self.evaluation_every <= self.steps,
+                f"at most steps = {self.steps}, or nothing would be evaluated",
+            ),
+            (
+                "segment_steps",
+                self.segment_steps <= self.random_steps + self.exploration_steps,
+                "at most random_steps + exploration_steps = "
+                f"{self.random_steps + self.exploration_steps}",
+            ),
+            (
+                "reference_after",
+                self.reference_after >= self.random_steps,
+                f"at least random_steps = {self.random_steps}",
+            ),
+            (
+                "goal_visible",
+                self.goal_visible or self.id.startswith("Meta-World/"),
+                "true: only Meta-World can hide a goal",
+            ),
+        ):
+            if not ok:
+                raise RecipeError(
+                    f"{self.name}: key '{key}' is {getattr(self, key)}; expected {expected}"
+                )
