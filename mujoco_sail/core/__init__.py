@@ -1,0 +1,1 @@
+"""The update core: stacked networks, optimisers and the objectives' estimators."""

@@ -1,0 +1,206 @@
+"""Replay with the member axis first, and the segments that can be cut from it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mujoco_sail.streams import Streams
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions, [M, B, ...]."""
+
+    observation: Tensor
+    action: Tensor
+    reward: Tensor
+    next_observation: Tensor
+    terminated: Tensor
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Segments, [M, P, T, ...], padded at the end where an episode was shorter than T.
+
+    Attributes:
+        observation: [M, P, T, O].
+        action: [M, P, T, A].
+        task_reward: What the environment paid, [M, P, T]; 0 at padding. For the teacher only.
+        valid: 1 at steps of the segment, 0 at padding, [M, P, T].
+    """
+
+    observation: Tensor
+    action: Tensor
+    task_reward: Tensor
+    valid: Tensor
+
+
+class Replay:
+    """The newest N transitions of each member; all members write in lockstep.
+
+    Args:
+        members: M.
+        capacity: N.
+        observation_size: O.
+        action_size: A.
+        window: How many of the newest episodes segments are cut from.
+        device: Where the data lie.
+    """
+
+    def __init__(
+        self,
+        members: int,
+        capacity: int,
+        observation_size: int,
+        action_size: int,
+        window: int,
+        device: torch.device,
+    ) -> None:
+        def empty(*shape: int) -> Tensor:
+            return torch.zeros(members, capacity, *shape, device=device)
+
+        self.capacity, self.window, self.device = capacity, window, device
+        self.observation = empty(observation_size)
+        self.action = empty(action_size)
+        self.next_observation = empty(observation_size)
+        self.terminated = empty()
+        # What the learner optimises, and what the environment paid.
+        self.reward = empty()
+        self.task_reward = empty()
+        self.written = 0
+        # Per member: where each of the newest episodes starts, counted over all that was ever
+        # written; the last entry is the start of the running episode.
+        self.starts: list[list[int]] = [[0] for _ in range(members)]
+        self._rows = torch.arange(members, device=device).unsqueeze(1)
+
+    def __len__(self) -> int:
+        """Transitions held per member."""
+        return min(self.written, self.capacity)
+
+    def add(
+        self,
+        observation: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        task_reward: Tensor,
+        next_observation: Tensor,
+        terminated: Tensor,
+        ended: np.ndarray,
+    ) -> None:
+        """Stores one transition of each member.
+
+        Args:
+            observation: [M, O].
+            action: [M, A].
+            reward: [M], what the learner optimises.
+            task_reward: [M], what the environment paid.
+            next_observation: [M, O], the true successor also where an episode ended.
+            terminated: [M], 1 where nothing follows; 0 at a time limit.
+            ended: [M], whether an episode ended, for whatever reason.
+        """
+        at = self.written % self.capacity
+        self.observation[:, at] = observation
+        self.action[:, at] = action
+        self.reward[:, at] = reward
+        self.task_reward[:, at] = task_reward
+        self.next_observation[:, at] = next_observation
+        self.terminated[:, at] = terminated
+        self.written += 1
+        for member in np.flatnonzero(ended):
+            starts = self.starts[member]
+            starts.append(self.written)
+            # The window's complete episodes and the running one.
+            del starts[: -self.window - 1]
+
+    def sample(self, streams: Streams, size: int) -> Batch:
+        """Draws transitions uniformly.
+
+        Args:
+            streams: Source of the indices.
+            size: B.
+        """
+        at = streams.integers(len(self), size)
+        return Batch(
+            self.observation[self._rows, at],
+            self.action[self._rows, at],
+            self.reward[self._rows, at],
+            self.next_observation[self._rows, at],
+            self.terminated[self._rows, at],
+        )
+
+    def newest_observations(self, size: int) -> Tensor:
+        """The newest observations, oldest first, at most `size` of them, [M, B, O]."""
+        at = torch.arange(self.written - min(size, len(self)), self.written, device=self.device)
+        return self.observation[:, at % self.capacity]
+
+    def window_segments(self, streams: Streams, count: int, steps: int) -> Segments:
+        """Cuts segments uniformly from all places in the newest episodes where one fits.
+
+        A complete episode shorter than a segment gives one padded segment; no segment
+        crosses the end of an episode.
+
+        Args:
+            streams: Source of the places.
+            count: P.
+            steps: T.
+
+        Raises:
+            ValueError: A member has no place to cut from.
+        """
+        uniform = streams.uniform(count).cpu().numpy()
+        pieces = [
+            _cut(*self._places(member, steps), uniform[member], steps)
+            for member in range(len(self.starts))
+        ]
+        first = torch.as_tensor(np.stack([p[0] for p in pieces]), device=self.device)
+        length = torch.as_tensor(np.stack([p[1] for p in pieces]), device=self.device)
+        offset = torch.arange(steps, device=self.device)
+        valid = offset < length.unsqueeze(-1)
+        at = (first.unsqueeze(-1) + torch.where(valid, offset, 0)) % self.capacity
+        rows = self._rows.unsqueeze(-1)
+        mask = valid.to(self.reward.dtype)
+        return Segments(
+            self.observation[rows, at],
+            self.action[rows, at],
+            self.task_reward[rows, at] * mask,
+            mask,
+        )
+
+    def mean_task_reward(self) -> Tensor:
+        """Mean task reward per step over each member's window, [M]; for the teacher only."""
+        means = []
+        for member, starts in enumerate(self.starts):
+            oldest = max(starts[0], self.written - self.capacity)
+            at = torch.arange(oldest, self.written, device=self.device) % self.capacity
+            means.append(self.task_reward[member, at].mean())
+        return torch.stack(means)
+
+    def _places(self, member: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Start, length and number of segment starts of each episode in the window."""
+        starts = np.array(self.starts[member])
+        ends = np.append(starts[1:], self.written)
+        # Of an episode whose start was overwritten, the rest is still in one piece.
+        starts = np.maximum(starts, self.written - self.capacity)
+        length = ends - starts
+        places = np.where(length > 0, np.maximum(length - steps + 1, 1), 0)
+        # The running episode is not complete: it counts only where a segment fits.
+        places[-1] = max(length[-1] - steps + 1, 0)
+        if places.sum() == 0:
+            raise ValueError(
+                f"no episode of the query window holds a segment of {steps} steps; "
+                "ask later (env.random_steps) or for less (env.segment_steps)"
+            )
+        return starts, length, places
+
+
+def _cut(
+    starts: np.ndarray, length: np.ndarray, places: np.ndarray, uniform: np.ndarray, steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """First step and valid length of the segments at given quantiles of all places."""
+    last = np.cumsum(places)
+    place = np.minimum((uniform * last[-1]).astype(np.int64), last[-1] - 1)
+    episode = np.searchsorted(last, place, side="right")
+    first = starts[episode] + place - (last - places)[episode]
+    return first, np.minimum(length[episode], steps)

@@ -1,0 +1,95 @@
+"""The preference likelihood and SAIL's two gradient terms, for any axes and any policy.
+
+    J(nu) = E_{sigma_1, sigma_2 ~ pi_nu, y ~ oracle} [ log P_nu(y | sigma_1, sigma_2) ]
+    grad J = T1 + T2
+    T1 = E[ grad log P_nu(y) ]
+    T2 = E[ (log P_nu(y) - b) * sum_i grad log p(sigma_i; pi_nu) ]
+
+Source: SAIL (Ding et al. 2024, arXiv 2406.15567), section 4.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+
+def log_likelihood(margin: Tensor, label: Tensor) -> Tensor:
+    """Bradley-Terry log-likelihood of labels.
+
+    Args:
+        margin: R(sigma_1) - R(sigma_2), any shape.
+        label: 1 where the first segment is preferred, 0 where the second, 0.5 for a tie.
+
+    Returns:
+        log P(label), of the margin's shape.
+    """
+    return label * logsigmoid(margin) + (1 - label) * logsigmoid(-margin)
+
+
+def leave_one_out(values: Tensor) -> Tensor:
+    """Mean of the other samples along the last axis: a baseline independent of its sample.
+
+    Args:
+        values: [..., P] with P >= 2.
+    """
+    return (values.sum(-1, keepdim=True) - values) / (values.shape[-1] - 1)
+
+
+def sail_terms(
+    margin: Tensor, label: Tensor, score: Tensor, baseline: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Per-pair surrogates whose gradients are the integrands of T1 and T2.
+
+    Args:
+        margin: R(sigma_1) - R(sigma_2), [..., P].
+        label: Labels in {0, 0.5, 1}, [..., P].
+        score: Any function of the parameters whose gradient is
+            sum_i grad log p(sigma_i; pi_nu), [..., P]; its value does not matter.
+        baseline: b, independent of its own pair (see `leave_one_out`), broadcast to [..., P].
+
+    Returns:
+        Both terms, [..., P]; the mean over pairs drawn from the current policy is the
+        estimate. The value of the first is log P itself.
+    """
+    log_p = log_likelihood(margin, label)
+    return log_p, (log_p - baseline).detach() * score
+
+
+def policy_gap(reward: Tensor, policy_reward: Tensor, valid: Tensor) -> Tensor:
+    """Score of a segment after truncation at one step (grad Q ~ grad r).
+
+    grad log pi_nu(a|s) = (grad r(s,a) - E_{a'~pi} grad r(s,a')) / alpha; the factor 1/alpha is
+    left to the caller's coefficient, and the mean over steps makes it comparable across
+    segment lengths.
+
+    Args:
+        reward: r_nu(s_t, a_t), [..., T].
+        policy_reward: E_{a'~pi} r_nu(s_t, a'), exact or from samples, [..., T].
+        valid: 1 at steps of the segment, 0 at padding, [..., T].
+
+    Returns:
+        Mean over the valid steps, [...].
+    """
+    gap = (reward - policy_reward) * valid
+    return gap.sum(-1) / valid.sum(-1).clamp_min(1)
+
+
+def gaussian_kl(
+    reference_mean: Tensor, reference_log_std: Tensor, mean: Tensor, log_std: Tensor
+) -> Tensor:
+    """KL(pi_ref || pi) of squashed diagonal Gaussians, from their base Gaussians.
+
+    tanh is a bijection, so the KL of the squashed distributions is that of the base ones.
+
+    Args:
+        reference_mean: [..., A].
+        reference_log_std: [..., A].
+        mean: [..., A].
+        log_std: [..., A].
+
+    Returns:
+        [...], in nats.
+    """
+    variance_ratio = torch.exp(2 * (reference_log_std - log_std))
+    distance = ((reference_mean - mean) * torch.exp(-log_std)) ** 2
+    return 0.5 * (variance_ratio + distance - 1 - torch.log(variance_ratio)).sum(-1)

@@ -1,0 +1,36 @@
+"""Adam over a stack: each member keeps its own step count and can rest."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class MemberAdam:
+    """Adam (Kingma and Ba 2015) on tensors with a leading member axis.
+
+    The library's optimiser sees every member's slice as a parameter of its own; a member
+    without a gradient is skipped by it, moments and step count included.
+
+    Args:
+        parameters: Each [M, ...].
+        learning_rate: Step size.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], learning_rate: float) -> None:
+        self.slices = [list(p.detach().unbind(0)) for p in parameters]
+        self.adam = torch.optim.Adam(
+            [piece for pieces in self.slices for piece in pieces], lr=learning_rate, fused=True
+        )
+
+    def step(self, gradients: Sequence[Tensor], active: Sequence[bool] | None = None) -> None:
+        """Descends.
+
+        Args:
+            gradients: One per parameter, same shapes.
+            active: Which of the M members move; all by default.
+        """
+        for pieces, gradient in zip(self.slices, gradients, strict=True):
+            for member, (piece, part) in enumerate(zip(pieces, gradient.unbind(0), strict=True)):
+                piece.grad = part if active is None or active[member] else None
+        self.adam.step()

@@ -1,0 +1,195 @@
+"""Label sessions under a budget: the only way from the task reward to a preference learner."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mujoco_sail.core.memory import Replay, Segments
+from mujoco_sail.oracle import Judgement, judge
+from mujoco_sail.queries import Scheme, ranking
+from mujoco_sail.streams import Streams
+from mujoco_sail.task import Task
+
+# Batches of candidates that a session shows a teacher who skips, before giving up.
+MOST_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of segments, the two sides on axis 2.
+
+    Attributes:
+        inputs: Observations and actions, [M, P, 2, T, O + A].
+        valid: 1 at steps of a segment, 0 at padding, [M, P, 2, T].
+        task_reward: [M, P, 2, T]; for the teacher only.
+    """
+
+    inputs: Tensor
+    valid: Tensor
+    task_reward: Tensor
+
+    @classmethod
+    def of(cls, first: Segments, second: Segments) -> "Pairs":
+        """Puts two sets of segments side by side."""
+        both = [
+            torch.stack([getattr(first, name), getattr(second, name)], dim=2)
+            for name in ("observation", "action", "valid", "task_reward")
+        ]
+        return cls(torch.cat(both[:2], -1), both[2], both[3])
+
+    @classmethod
+    def joined(cls, parts: "list[Pairs]") -> "Pairs":
+        """Lines up pairs along P."""
+        return cls(
+            torch.cat([part.inputs for part in parts], 1),
+            torch.cat([part.valid for part in parts], 1),
+            torch.cat([part.task_reward for part in parts], 1),
+        )
+
+    def take(self, index: Tensor) -> "Pairs":
+        """The pairs at each member's indices, [M, P']."""
+        rows = torch.arange(len(index), device=index.device).unsqueeze(1)
+        return Pairs(
+            self.inputs[rows, index], self.valid[rows, index], self.task_reward[rows, index]
+        )
+
+    def side(self, index: int) -> tuple[Tensor, Tensor]:
+        """Task reward and validity of one side, each [M, P, T]."""
+        return self.task_reward[:, :, index], self.valid[:, :, index]
+
+    def returns(self) -> Tensor:
+        """Task return of both segments, [M, P, 2]."""
+        return self.task_reward.sum(-1)
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question, a row of `feedback.csv`; `label` is None where the teacher refused."""
+
+    step: int
+    session: int
+    return_1: float
+    return_2: float
+    label: float | None
+
+
+class Feedback:
+    """The teacher of a stack, its budget and its record.
+
+    Args:
+        task: Teacher, budget and sizes.
+        seeds: Seeds of the M members.
+        device: Where the data lie.
+
+    Attributes:
+        used: Labels given to each member so far; all members get the same.
+        queries: Per member, every question asked.
+    """
+
+    def __init__(self, task: Task, seeds: list[int], device: torch.device) -> None:
+        self.task, self.seeds, self.device = task, seeds, device
+        self.used = 0
+        self.sessions = 0
+        self.queries: list[list[Query]] = [[] for _ in seeds]
+
+    @property
+    def left(self) -> int:
+        """Labels of the budget not yet given, per member."""
+        return self.task.labels - self.used
+
+    def session(
+        self,
+        step: int,
+        replay: Replay,
+        scheme: Scheme,
+        probability: Callable[[Pairs], Tensor],
+    ) -> tuple[Pairs, Tensor]:
+        """Asks until every member has its labels of this session.
+
+        Args:
+            step: Environment step, for the record.
+            replay: Where the segments come from.
+            scheme: Order in which candidates are asked about.
+            probability: P(first preferred) of pairs by each network, [M, E, P].
+
+        Returns:
+            The labelled pairs and their labels, [M, P].
+
+        Raises:
+            RuntimeError: The budget is spent, or the teacher refuses too much.
+        """
+        wanted = self.task.labels_per_session
+        if wanted > self.left:
+            raise RuntimeError(f"the budget of {self.task.labels} labels is spent")
+        streams = Streams(self.seeds, "session", self.device, self.sessions)
+        rounds: list[tuple[Pairs, Tensor]] = []
+        chosen: list[list[int]] = [[] for _ in self.seeds]
+        while min(len(indices) for indices in chosen) < wanted:
+            if len(rounds) == MOST_ROUNDS:
+                raise RuntimeError(
+                    f"teacher '{self.task.teacher}' refused nearly all of {MOST_ROUNDS} rounds "
+                    f"of {wanted * self.task.candidates_per_label} pairs; lower its 'skip'"
+                )
+            pairs = self._draw(replay, streams)
+            order = ranking(scheme, probability(pairs)).tolist()
+            judgement = judge(
+                self.task.oracle,
+                self.task.reward_range,
+                pairs.side(0),
+                pairs.side(1),
+                replay.mean_task_reward(),
+                streams,
+            )
+            offset = len(rounds) * pairs.inputs.shape[1]
+            for member, indices in enumerate(chosen):
+                asked = self._ask(
+                    member, step, pairs, judgement, order[member], wanted - len(indices)
+                )
+                indices += [offset + index for index in asked]
+            rounds.append((pairs, judgement.label))
+        self.used += wanted
+        self.sessions += 1
+        index = torch.tensor(chosen, device=self.device)
+        labels = torch.cat([label for _, label in rounds], 1).gather(1, index)
+        return Pairs.joined([pairs for pairs, _ in rounds]).take(index), labels
+
+    def held_out(self, replay: Replay) -> tuple[Pairs, Tensor]:
+        """Fresh pairs with the true preference: for measuring, never for learning.
+
+        Returns:
+            Uniformly drawn pairs and their perfect labels, [M, P].
+        """
+        pairs = self._draw(replay, Streams(self.seeds, "held out", self.device, self.sessions))
+        margin = pairs.returns()[..., 0] - pairs.returns()[..., 1]
+        return pairs, 0.5 * (1 + margin.sign())
+
+    def _draw(self, replay: Replay, streams: Streams) -> Pairs:
+        count = self.task.labels_per_session * self.task.candidates_per_label
+        first = replay.window_segments(streams, count, self.task.segment_steps)
+        second = replay.window_segments(streams, count, self.task.segment_steps)
+        return Pairs.of(first, second)
+
+    def _ask(
+        self,
+        member: int,
+        step: int,
+        pairs: Pairs,
+        judgement: Judgement,
+        order: list[int],
+        wanted: int,
+    ) -> list[int]:
+        """Asks one member's pairs in order until enough are answered; returns those."""
+        returns = pairs.returns()[member].tolist()
+        labels, answered = judgement.label[member].tolist(), judgement.answered[member].tolist()
+        chosen: list[int] = []
+        for index in order:
+            if len(chosen) == wanted:
+                break
+            label = labels[index] if answered[index] else None
+            return_1, return_2 = returns[index]
+            self.queries[member].append(Query(step, self.sessions, return_1, return_2, label))
+            if label is not None:
+                chosen.append(index)
+        return chosen
