@@ -1,0 +1,197 @@
+"""PEBBLE: SAC on a reward learned from preferences, relabelled after every session.
+
+Source: PEBBLE (Lee et al. 2021, arXiv 2106.05091), Algorithms 1 and 2.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from mujoco_sail.agents.sac import SAC, SACSettings
+from mujoco_sail.core.entropy import state_entropy_reward
+from mujoco_sail.core.memory import Batch
+from mujoco_sail.core.networks import StackedMLP
+from mujoco_sail.core.objectives import log_likelihood
+from mujoco_sail.core.optimiser import MemberAdam
+from mujoco_sail.feedback import Pairs
+from mujoco_sail.settings import setting
+
+if TYPE_CHECKING:
+    from mujoco_sail.run import Run
+
+# Transitions relabelled at once, per member.
+CHUNK = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PEBBLESettings(SACSettings):
+    """Hyperparameters that the protocol does not fix."""
+
+    queries: Literal["uniform", "disagreement", "entropy"] = setting()
+    ensemble: int = setting(low=1)  # E, reward networks
+    reward_learning_rate: float = setting(above=0)
+    # A session's reward learning ends early at this share of labels predicted.
+    accuracy_target: float = setting(above=0, high=1)
+    neighbours: int = setting(low=1)  # k of the state entropy
+    reset_updates: int = setting(low=0)  # updates after the first session, with new critics
+
+
+class PEBBLE(SAC):
+    """SAC whose reward is the mean of an ensemble fitted to preferences."""
+
+    Settings = PEBBLESettings
+    settings: PEBBLESettings
+
+    def __init__(self, run: "Run") -> None:
+        super().__init__(run)
+        task = run.task
+        self.reward_net = StackedMLP(
+            [sum(run.sizes), *[task.reward_units] * task.reward_layers, 1],
+            self.settings.ensemble,
+            self.streams("reward"),
+            "leaky_relu",
+        )
+        self.reward_adam = MemberAdam(
+            self.reward_net.parameters, self.settings.reward_learning_rate
+        )
+        self.first_session = task.random_steps + task.exploration_steps
+        self.pairs: Pairs | None = None
+        self.labels = torch.empty(len(run.members), 0, device=run.device)
+        self.reward_updates = torch.zeros(len(run.members), device=run.device)
+        for name in ("reward_loss", "reward_accuracy", "held_out_accuracy"):
+            self.logged[name] = torch.full_like(self.reward_updates, torch.nan)
+
+    # --- the learned reward ---
+
+    def rewards(self, inputs: Tensor) -> Tensor:
+        """r_nu of every network, [M, E, ...], for observations and actions.
+
+        Args:
+            inputs: [M, E, ..., O + A], or [M, 1, ..., O + A] to show all networks the same.
+        """
+        flat = torch.tanh(self.reward_net(inputs.flatten(2, -2))).squeeze(-1)
+        return flat.view(*flat.shape[:2], *inputs.shape[2:-1])
+
+    @torch.no_grad()
+    def mean_reward(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Mean of the ensemble, [M, B]."""
+        return self.rewards(torch.cat([observation, action], -1).unsqueeze(1)).mean(1)
+
+    @torch.no_grad()
+    def probability(self, pairs: Pairs) -> Tensor:
+        """P_nu(sigma_1 > sigma_2) by every network, [M, E, P]."""
+        rewards = self.rewards(pairs.inputs.unsqueeze(1))
+        return torch.sigmoid(margin(rewards, pairs.valid.unsqueeze(1)))
+
+    def reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
+        """The learned reward in place of the task's."""
+        return self.mean_reward(observation.unsqueeze(1), action.unsqueeze(1)).squeeze(1)
+
+    @torch.no_grad()
+    def relabel(self) -> None:
+        """Writes the newest reward over all that the replay holds."""
+        for at in range(0, len(self.replay), CHUNK):
+            part = slice(at, min(at + CHUNK, len(self.replay)))
+            self.replay.reward[:, part] = self.mean_reward(
+                self.replay.observation[:, part], self.replay.action[:, part]
+            )
+
+    # --- schedule ---
+
+    def learn(self, step: int) -> None:
+        """Sessions where they are due, and one update."""
+        since = step - self.first_session
+        if since >= 0 and since % self.task.session_every == 0 and self.run.feedback.left:
+            self.session(step)
+            if since == 0:
+                self.reset_critic()
+                for _ in range(self.settings.reset_updates):
+                    self.update()
+        self.update()
+
+    def sample(self) -> Batch:
+        """A batch with the learned reward; before any label, with the state entropy."""
+        batch = super().sample()
+        if self.pairs is not None:
+            return batch
+        visited = self.replay.observation[:, : len(self.replay)]
+        reward = state_entropy_reward(batch.observation, visited, self.settings.neighbours)
+        return dataclasses.replace(batch, reward=reward)
+
+    def session(self, step: int) -> None:
+        """Asks, learns the reward, relabels the whole replay."""
+        first = self.pairs is None
+        scheme = "uniform" if first else self.settings.queries
+        newest, labels = self.run.feedback.session(step, self.replay, scheme, self.probability)
+        self.pairs = newest if self.pairs is None else Pairs.joined([self.pairs, newest])
+        self.labels = torch.cat([self.labels, labels], 1)
+        self.begin_fit(newest, labels, first)
+        self.fit(self.pairs)
+        self.relabel()
+        held_out, truth = self.run.feedback.held_out(self.replay)
+        correct, strict = hits(self.probability(held_out), truth.unsqueeze(1))
+        self.logged["held_out_accuracy"] = correct.sum((1, 2)) / strict.sum((1, 2)).clamp_min(1)
+
+    def begin_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
+        """Told of a session's own labels before the reward is fitted to all of them."""
+
+    def fit(self, pairs: Pairs) -> None:
+        """Epochs over all labels until the accuracy is reached, member by member."""
+        members, count = self.labels.shape
+        streams = self.streams("reward batches", self.run.feedback.sessions)
+        rows = torch.arange(members, device=self.device).view(-1, 1, 1)
+        active = torch.ones(members, dtype=torch.bool, device=self.device)
+        for _ in range(self.task.reward_epochs):
+            order = streams.uniform(self.settings.ensemble, count).argsort(-1)
+            loss, correct, strict = torch.zeros(3, members, device=self.device)
+            batches = torch.split(order, self.task.reward_batch_size, dim=-1)
+            moving = active.tolist()
+            for at in batches:
+                difference = margin(self.rewards(pairs.inputs[rows, at]), pairs.valid[rows, at])
+                label = self.labels[rows, at]
+                log_p = log_likelihood(difference, label)  # [M, E, B]
+                objective = self.reward_objective(log_p).sum()
+                self.reward_adam.step(
+                    torch.autograd.grad(-objective, self.reward_net.parameters), moving
+                )
+                loss -= log_p.detach().sum((1, 2)) / order[0].numel()
+                right, counted = hits(torch.sigmoid(difference.detach()), label)
+                correct += right.sum((1, 2))
+                strict += counted.sum((1, 2))
+            accuracy = correct / strict.clamp_min(1)
+            for name, value in (("reward_loss", loss), ("reward_accuracy", accuracy)):
+                self.logged[name] = torch.where(active, value, self.logged[name])
+            self.reward_updates += active * len(batches)
+            active = active & (accuracy < self.settings.accuracy_target)
+            if not active.any():
+                break
+
+    def reward_objective(self, log_p: Tensor) -> Tensor:
+        """T1 = E[ log P_nu(y) ], to be maximised.
+
+        Args:
+            log_p: Log-likelihood of a batch of all labels so far, [M, E, B].
+
+        Returns:
+            [M, E].
+        """
+        return log_p.mean(-1)
+
+    def metrics(self) -> dict[str, Tensor]:
+        """See `Agent.metrics`."""
+        return {**super().metrics(), "reward_updates": self.reward_updates}
+
+
+def margin(rewards: Tensor, valid: Tensor) -> Tensor:
+    """R_nu(sigma_1) - R_nu(sigma_2), [..., P], from rewards and validity [..., P, 2, T]."""
+    returns = (rewards * valid).sum(-1)
+    return returns[..., 0] - returns[..., 1]
+
+
+def hits(probability: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a strict label is predicted, and where a label is strict; ties do not count."""
+    strict = (label != 0.5).expand_as(probability)
+    return strict & ((probability > 0.5) == (label > 0.5)), strict

@@ -1,0 +1,217 @@
+"""Soft actor-critic on the task reward, all members as one stack.
+
+Source: SAC (Haarnoja et al. 2018, arXiv 1812.05905).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mujoco_sail.agents.base import Agent
+from mujoco_sail.core.memory import Batch, Replay
+from mujoco_sail.core.networks import StackedMLP
+from mujoco_sail.core.optimiser import MemberAdam
+from mujoco_sail.core.policy import SquashedGaussian
+from mujoco_sail.settings import setting
+from mujoco_sail.streams import Streams
+
+if TYPE_CHECKING:
+    from mujoco_sail.run import Run
+
+CRITICS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class SACSettings:
+    """Hyperparameters that the protocol does not fix."""
+
+    discount: float = setting(low=0, below=1)  # gamma
+    tau: float = setting(above=0, high=1)  # share of the critic in a target update
+    target_every: int = setting(low=1)  # updates between target updates
+    initial_temperature: float = setting(above=0)  # alpha at the start
+    log_std_low: float = setting()
+    log_std_high: float = setting()
+
+
+class SAC(Agent):
+    """Soft actor-critic with two critics and a learned temperature."""
+
+    Settings = SACSettings
+    settings: SACSettings
+
+    def __init__(self, run: "Run") -> None:
+        super().__init__(run)
+        task, hidden = run.task, [run.task.hidden_units] * run.task.hidden_layers
+        observation_size, self.action_size = run.sizes
+        self.critic_sizes = [observation_size + self.action_size, *hidden, 1]
+        self.replay = Replay(
+            len(run.members),
+            min(task.replay_capacity, task.steps),
+            observation_size,
+            self.action_size,
+            task.query_window,
+            run.device,
+        )
+        self.critic_streams = self.streams("critic")
+        self.reset_critic()
+        self.actor = StackedMLP(
+            [observation_size, *hidden, 2 * self.action_size], 1, self.streams("actor"), "relu"
+        )
+        self.actor_adam = MemberAdam(self.actor.parameters, task.learning_rate)
+        alpha = torch.full((len(run.members),), self.settings.initial_temperature)
+        self.log_alpha = alpha.log().to(run.device).requires_grad_()
+        self.alpha_adam = MemberAdam([self.log_alpha], task.learning_rate)
+        # The heuristic of appendix D: minus the number of action dimensions.
+        self.target_entropy = -float(self.action_size)
+        self.action_streams = self.streams("action")
+        self.batch_streams = self.streams("batch")
+        self.noise_streams = self.streams("update noise")
+        self.updates = 0
+        self.logged = {
+            name: torch.full((len(run.members),), torch.nan, device=run.device)
+            for name in ("critic_loss", "actor_loss", "entropy")
+        }
+
+    def streams(self, purpose: str, index: int = 0) -> Streams:
+        """Generators of the members for one purpose."""
+        return Streams([member.seed for member in self.run.members], purpose, self.device, index)
+
+    # --- acting ---
+
+    def distribution(
+        self, observation: Tensor, actor: StackedMLP | None = None
+    ) -> SquashedGaussian:
+        """pi(.|s) for observations [M, B, O], of the current actor unless told otherwise."""
+        output = (actor or self.actor)(observation.unsqueeze(1)).squeeze(1)
+        return SquashedGaussian.from_output(
+            output, self.settings.log_std_low, self.settings.log_std_high
+        )
+
+    @torch.no_grad()
+    def policy(self, observation: Tensor) -> Tensor:
+        """Deterministic actions, see `Agent.policy`."""
+        return self.distribution(observation).mode()
+
+    @torch.no_grad()
+    def act(self, observation: Tensor, step: int) -> Tensor:
+        """Exploring actions, [M, A], for observations [M, O]."""
+        if step <= self.task.random_steps:
+            return 2 * self.action_streams.uniform(self.action_size) - 1
+        noise = self.action_streams.normal(1, self.action_size)
+        return self.distribution(observation.unsqueeze(1)).action(noise).squeeze(1)
+
+    # --- learning ---
+
+    def train(self) -> None:
+        """Steps the worlds and learns once per step, see `Agent.train`."""
+        worlds = self.run.worlds
+        for step in range(1, self.task.steps + 1):
+            observation = self._tensor(worlds.observation)
+            action = self.act(observation, step)
+            outcome = worlds.step(action.cpu().numpy())
+            task_reward = self._tensor(outcome.reward)
+            self.replay.add(
+                observation,
+                action,
+                self.reward(observation, action, task_reward),
+                task_reward,
+                self._tensor(outcome.observation),
+                self._tensor(outcome.terminated),
+                outcome.terminated | outcome.truncated,
+            )
+            if step >= self.task.random_steps:
+                self.learn(step)
+            self.run.tick(step, self)
+
+    def reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
+        """What the learner optimises, [M]: here the task's own reward."""
+        return task_reward
+
+    def learn(self, step: int) -> None:
+        """What happens after an environment step: here one update."""
+        self.update()
+
+    def sample(self) -> Batch:
+        """A batch of transitions with the reward to learn from."""
+        return self.replay.sample(self.batch_streams, self.task.batch_size)
+
+    def update(self) -> None:
+        """One gradient step of critics, actor and temperature."""
+        batch = self.sample()
+        self.update_critic(batch)
+        self.update_actor(batch.observation)
+        self.updates += 1
+        if self.updates % self.settings.target_every == 0:
+            self.target.move_towards(self.critic, self.settings.tau)
+
+    def update_critic(self, batch: Batch) -> None:
+        """J_Q = E[ 1/2 (Q(s,a) - y)^2 ], equations 5 and 6."""
+        with torch.no_grad():
+            next_action, next_log_prob = self.distribution(
+                batch.next_observation
+            ).action_and_log_prob(self._noise(batch.next_observation))
+            next_q = self.q(self.target, batch.next_observation, next_action).amin(1)
+            next_value = next_q - self.alpha * next_log_prob
+            y = batch.reward + self.settings.discount * (1 - batch.terminated) * next_value
+        q = self.q(self.critic, batch.observation, batch.action)  # [M, C, B]
+        critic_loss = 0.5 * (q - y.unsqueeze(1)).square().mean(-1).sum(-1)  # [M]
+        self.critic_adam.step(torch.autograd.grad(critic_loss.sum(), self.critic.parameters))
+        self.logged["critic_loss"] = critic_loss.detach()
+
+    def update_actor(self, observation: Tensor) -> None:
+        """J_pi and J_alpha on one batch of states, equations 7 and 18."""
+        pi = self.distribution(observation)
+        action, log_prob = pi.action_and_log_prob(self._noise(observation))
+        actor_loss = self.actor_loss(observation, pi, action, log_prob)  # [M]
+        self.actor_adam.step(torch.autograd.grad(actor_loss.sum(), self.actor.parameters))
+
+        entropy = -log_prob.detach().mean(-1)  # [M]
+        alpha_loss = self.log_alpha.exp() * (entropy - self.target_entropy)
+        self.alpha_adam.step(torch.autograd.grad(alpha_loss.sum(), [self.log_alpha]))
+        self.logged |= {"actor_loss": actor_loss.detach(), "entropy": entropy}
+
+    def actor_loss(
+        self, observation: Tensor, pi: SquashedGaussian, action: Tensor, log_prob: Tensor
+    ) -> Tensor:
+        """J_pi = E[ alpha log pi(a|s) - min_i Q_i(s,a) ], equation 7.
+
+        Args:
+            observation: [M, B, O].
+            pi: The policy at these observations.
+            action: Reparametrised sample from it, [M, B, A].
+            log_prob: Its log-density, [M, B].
+
+        Returns:
+            [M].
+        """
+        q = self.q(self.critic, observation, action).amin(1)
+        return (self.alpha * log_prob - q).mean(-1)
+
+    @property
+    def alpha(self) -> Tensor:
+        """Temperature, [M, 1]."""
+        return self.log_alpha.detach().exp().unsqueeze(1)
+
+    def q(self, critic: StackedMLP, observation: Tensor, action: Tensor) -> Tensor:
+        """Q(s, a) of every critic, [M, C, B]."""
+        return critic(torch.cat([observation, action], -1).unsqueeze(1)).squeeze(-1)
+
+    def reset_critic(self) -> None:
+        """Starts critics, targets and their optimiser afresh."""
+        self.critic = StackedMLP(self.critic_sizes, CRITICS, self.critic_streams, "relu")
+        self.target = self.critic.frozen_copy()
+        self.critic_adam = MemberAdam(self.critic.parameters, self.task.learning_rate)
+
+    def metrics(self) -> dict[str, Tensor]:
+        """See `Agent.metrics`."""
+        updates = torch.full_like(self.log_alpha, self.updates, requires_grad=False)
+        return {"updates": updates, **self.logged, "temperature": self.alpha.squeeze(1)}
+
+    def _noise(self, observation: Tensor) -> Tensor:
+        return self.noise_streams.normal(observation.shape[1], self.action_size)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=self.device)

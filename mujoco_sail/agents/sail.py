@@ -1,0 +1,143 @@
+"""SAIL and SAIL-RevKL: PEBBLE's program with two more coefficients per member.
+
+`lambda = 0` and `reverse_kl = 0` is PEBBLE, `reverse_kl = 0` is SAIL.
+
+Sources: SAIL (Ding et al. 2024, arXiv 2406.15567); SAIL-RevKL (Wu et al. 2026,
+arXiv 2606.31524).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings, margin
+from mujoco_sail.core.networks import StackedMLP
+from mujoco_sail.core.objectives import (
+    gaussian_kl,
+    leave_one_out,
+    log_likelihood,
+    policy_gap,
+    sail_terms,
+)
+from mujoco_sail.core.policy import SquashedGaussian
+from mujoco_sail.feedback import Pairs
+from mujoco_sail.settings import setting
+
+if TYPE_CHECKING:
+    from mujoco_sail.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAILSettings(PEBBLESettings):
+    """Hyperparameters that the protocol does not fix."""
+
+    # Weight of T2, in place of 1 / alpha; T2 is a mean over the steps of a segment.
+    lambda_: float = setting(low=0, per_member=True)
+    # gamma: weight of KL(pi_ref || pi_theta) in the actor's loss, per nat.
+    reverse_kl: float = setting(low=0, per_member=True)
+    # B_theta: radius of the L2 ball that holds the actor's parameters; inf for none.
+    projection_radius: float = setting(above=0, infinite=True, per_member=True)
+
+
+class SAIL(PEBBLE):
+    """PEBBLE with the gradient through the sampling distribution and the KL anchor."""
+
+    Settings = SAILSettings
+    settings: SAILSettings
+
+    def __init__(self, run: "Run") -> None:
+        super().__init__(run)
+        self.lambda_ = self.per_member("lambda_")
+        self.reverse_kl = self.per_member("reverse_kl")
+        self.projection_radius = self.per_member("projection_radius")
+        # A term that no member weighs is not computed.
+        self.has_t2 = bool(self.lambda_.any())
+        self.has_anchor = bool(self.reverse_kl.any())
+        self.has_projection = bool(self.projection_radius.isfinite().any())
+        self.reference: StackedMLP | None = None
+        self.newest: tuple[Pairs, Tensor, SquashedGaussian] | None = None
+
+    # --- T2: the gradient through the sampling distribution ---
+
+    def begin_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
+        """Keeps the newest session: T2 is an expectation under the current policy.
+
+        The first session's segments come from random and exploring behaviour, not from
+        pi_nu: it has no T2.
+        """
+        if first or not self.has_t2:
+            return
+        observation = newest.inputs[..., : self.run.sizes[0]].flatten(1, 3)
+        with torch.no_grad():
+            self.newest = newest, labels, self.distribution(observation)
+        self.gap_streams = self.streams("policy gap", self.run.feedback.sessions)
+
+    def reward_objective(self, log_p: Tensor) -> Tensor:
+        """T1 + lambda T2, see `core.objectives`."""
+        t1 = super().reward_objective(log_p)
+        if self.newest is None:
+            return t1
+        return t1 + self.lambda_.unsqueeze(1) * self.t2(*self.newest).mean(-1)
+
+    def t2(self, pairs: Pairs, labels: Tensor, pi: SquashedGaussian) -> Tensor:
+        """Surrogate of T2 on the newest pairs, [M, E, P], truncated at one step.
+
+        Args:
+            pairs: The newest session's.
+            labels: [M, P].
+            pi: The current policy at the pairs' observations, [M, P * 2 * T, A].
+        """
+        action = pi.action(self.gap_streams.normal(*pi.mean.shape[1:]))
+        observation = pairs.inputs[..., : self.run.sizes[0]]
+        policy_inputs = torch.cat([observation, action.view(*observation.shape[:-1], -1)], -1)
+        # One product for both: [M, E, 2, P, 2, T].
+        rewards, policy_rewards = self.rewards(
+            torch.stack([pairs.inputs, policy_inputs], 1).unsqueeze(1)
+        ).unbind(2)
+        valid = pairs.valid.unsqueeze(1)
+        score = policy_gap(rewards, policy_rewards, valid).sum(-1)  # both segments
+        difference, label = margin(rewards, valid), labels.unsqueeze(1)
+        baseline = leave_one_out(log_likelihood(difference, label))
+        return sail_terms(difference, label, score, baseline)[1]
+
+    # --- the anchor ---
+
+    def learn(self, step: int) -> None:
+        """Refreshes the reference policy where it is due, then learns as PEBBLE does."""
+        since = step - self.task.reference_after
+        if since >= 0 and since % self.task.reference_every == 0:
+            self.reference = self.actor.frozen_copy()
+        super().learn(step)
+
+    def update_actor(self, observation: Tensor) -> None:
+        """One actor step, then the projection onto the ball."""
+        super().update_actor(observation)
+        if self.has_projection:
+            self.actor.project(self.projection_radius)
+
+    def actor_loss(
+        self, observation: Tensor, pi: SquashedGaussian, action: Tensor, log_prob: Tensor
+    ) -> Tensor:
+        """J_pi + gamma E_s[ KL(pi_ref(.|s) || pi_theta(.|s)) ]."""
+        loss = super().actor_loss(observation, pi, action, log_prob)
+        if not self.has_anchor or self.reference is None:
+            return loss
+        return loss + self.reverse_kl * self.kl_to_reference(observation, pi)
+
+    def kl_to_reference(self, observation: Tensor, pi: SquashedGaussian) -> Tensor:
+        """E_s[ KL(pi_ref(.|s) || pi_theta(.|s)) ], [M], over observations [M, B, O]."""
+        assert self.reference is not None
+        with torch.no_grad():
+            reference = self.distribution(observation, self.reference)
+        return gaussian_kl(reference.mean, reference.log_std, pi.mean, pi.log_std).mean(-1)
+
+    @torch.no_grad()
+    def metrics(self) -> dict[str, Tensor]:
+        """See `Agent.metrics`; the KL is that over the replay's newest batch."""
+        kl = torch.full_like(self.reward_updates, torch.nan)
+        if self.reference is not None:
+            observation = self.replay.newest_observations(self.task.batch_size)
+            kl = self.kl_to_reference(observation, self.distribution(observation))
+        return {**super().metrics(), "kl_to_reference": kl}

@@ -1,0 +1,154 @@
+"""Stable-Baselines3's SAC and PPO on the task reward, in the suite's harness.
+
+A member is one Stable-Baselines3 model; it keeps its own networks, buffers and random numbers.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import stable_baselines3
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from torch import Tensor
+
+from mujoco_sail.agents.base import Agent
+from mujoco_sail.settings import setting
+from mujoco_sail.streams import seed_for
+from mujoco_sail.worlds import make_env
+
+if TYPE_CHECKING:
+    from mujoco_sail.run import Run
+
+
+class StableBaselines(Agent):
+    """Runs one Stable-Baselines3 model; subclasses say which."""
+
+    stackable = False
+    # Column of training.csv <- key of the library's logger.
+    columns: ClassVar[dict[str, str]]
+
+    def __init__(self, run: "Run") -> None:
+        super().__init__(run)
+        self.seed = seed_for(run.seeds[0], "stable-baselines3") % 2**31
+        self.model = self.make_model()
+        self.model.set_logger(Logger(folder=None, output_formats=[]))
+
+    @abstractmethod
+    def make_model(self) -> BaseAlgorithm:
+        """The model on a training environment of its own."""
+
+    def train(self) -> None:
+        """Lets the library train, see `Agent.train`."""
+        # Its own log is never dumped, so the logger keeps the newest value of every key.
+        self.model.learn(self.task.steps, callback=_Tick(self), log_interval=self.task.steps)
+
+    def policy(self, observation: Tensor) -> Tensor:
+        """Deterministic actions, see `Agent.policy`."""
+        action, _ = self.model.predict(observation[0].cpu().numpy(), deterministic=True)
+        return torch.as_tensor(action, device=self.device).unsqueeze(0)
+
+    def metrics(self) -> dict[str, Tensor]:
+        """See `Agent.metrics`."""
+        values = {"updates": float(self.model._n_updates)}
+        for column, key in self.columns.items():
+            values[column] = float(self.model.logger.name_to_value.get(key, torch.nan))
+        return {name: torch.tensor([value]) for name, value in values.items()}
+
+
+class _Tick(BaseCallback):
+    """Tells the harness of every environment step, and stops at the last one."""
+
+    def __init__(self, agent: StableBaselines) -> None:
+        super().__init__()
+        self.agent = agent
+
+    def _on_step(self) -> bool:
+        self.agent.run.tick(self.num_timesteps, self.agent)
+        return self.num_timesteps < self.agent.task.steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class SB3SACSettings:
+    """The names are those of `mujoco_sail.agents.sac`."""
+
+    discount: float = setting(low=0, below=1)
+    tau: float = setting(above=0, high=1)
+    target_every: int = setting(low=1)
+    initial_temperature: float = setting(above=0)
+
+
+class SB3SAC(StableBaselines):
+    """Stable-Baselines3's SAC with the protocol's networks, batch and learning rate."""
+
+    Settings = SB3SACSettings
+    settings: SB3SACSettings
+    columns: ClassVar[dict[str, str]] = {
+        "critic_loss": "train/critic_loss",
+        "actor_loss": "train/actor_loss",
+        "temperature": "train/ent_coef",
+    }
+
+    def make_model(self) -> BaseAlgorithm:
+        """See `StableBaselines.make_model`."""
+        task = self.task
+        return stable_baselines3.SAC(
+            "MlpPolicy",
+            make_env(task, self.run.seeds[0], "training"),
+            learning_rate=task.learning_rate,
+            buffer_size=min(task.replay_capacity, task.steps),
+            learning_starts=task.random_steps,
+            batch_size=task.batch_size,
+            tau=self.settings.tau,
+            gamma=self.settings.discount,
+            target_update_interval=self.settings.target_every,
+            ent_coef=f"auto_{self.settings.initial_temperature}",
+            policy_kwargs={"net_arch": [task.hidden_units] * task.hidden_layers},
+            seed=self.seed,
+            device=self.device,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SB3PPOSettings:
+    """Stable-Baselines3's names."""
+
+    learning_rate: float = setting(above=0)
+    n_steps: int = setting(low=2)  # environment steps between updates
+    batch_size: int = setting(low=2)
+    n_epochs: int = setting(low=1)
+    gamma: float = setting(low=0, high=1)
+    gae_lambda: float = setting(low=0, high=1)
+    clip_range: float = setting(above=0)
+
+
+class SB3PPO(StableBaselines):
+    """Stable-Baselines3's PPO with the protocol's networks."""
+
+    Settings = SB3PPOSettings
+    settings: SB3PPOSettings
+    columns: ClassVar[dict[str, str]] = {
+        "critic_loss": "train/value_loss",
+        "actor_loss": "train/policy_gradient_loss",
+        "approx_kl": "train/approx_kl",
+    }
+
+    def make_model(self) -> BaseAlgorithm:
+        """See `StableBaselines.make_model`."""
+        task, settings = self.task, self.settings
+        return stable_baselines3.PPO(
+            "MlpPolicy",
+            make_env(task, self.run.seeds[0], "training"),
+            learning_rate=settings.learning_rate,
+            n_steps=settings.n_steps,
+            batch_size=settings.batch_size,
+            n_epochs=settings.n_epochs,
+            gamma=settings.gamma,
+            gae_lambda=settings.gae_lambda,
+            clip_range=settings.clip_range,
+            policy_kwargs={"net_arch": [task.hidden_units] * task.hidden_layers},
+            seed=self.seed,
+            device=self.device,
+        )

@@ -1,0 +1,74 @@
+"""Returns of the deterministic policies, on environments of their own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mujoco_sail.streams import seed_for
+from mujoco_sail.task import Task
+from mujoco_sail.worlds import Worlds
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one evaluation measured.
+
+    Attributes:
+        returns: Undiscounted task returns, [M, K].
+        success: Whether an episode ever succeeded, [M, K]; None where the task has no success.
+    """
+
+    returns: np.ndarray
+    success: np.ndarray | None
+
+
+class Evaluation:
+    """K episodes of every member, all at once.
+
+    The starts depend on a member's seed, the number of the evaluation and of the episode
+    alone: arms with equal seeds face the same starts.
+
+    Args:
+        task: The environment and the number of episodes.
+        seeds: Seeds of the M members.
+        device: Where the policies act.
+    """
+
+    def __init__(self, task: Task, seeds: list[int], device: torch.device) -> None:
+        self.task, self.seeds, self.device = task, seeds, device
+
+    @cached_property
+    def worlds(self) -> Worlds:
+        """One environment per member and episode, made at first use."""
+        rows = [
+            seed_for(seed, "evaluation", episode)
+            for seed in self.seeds
+            for episode in range(self.task.evaluation_episodes)
+        ]
+        return Worlds(self.task, rows, "evaluation")
+
+    def __call__(self, policy: Callable[[Tensor], Tensor], number: int) -> Scores:
+        """Plays the episodes to their ends.
+
+        Args:
+            policy: Deterministic actions [M, K, A] for observations [M, K, O].
+            number: Number of this evaluation.
+        """
+        shape = (len(self.seeds), self.task.evaluation_episodes)
+        worlds = self.worlds
+        worlds.reset(number)
+        returns, success = np.zeros(shape).reshape(-1), np.zeros(shape, bool).reshape(-1)
+        running = np.ones(len(returns), bool)
+        while running.any():
+            observation = torch.as_tensor(worlds.observation, device=self.device)
+            action = policy(observation.view(*shape, -1)).flatten(0, 1)
+            outcome = worlds.step(action.cpu().numpy())
+            returns += np.where(running, outcome.reward, 0)
+            success |= running & outcome.success
+            running &= ~(outcome.terminated | outcome.truncated)
+        has_success = worlds.has_success
+        return Scores(returns.reshape(shape), success.reshape(shape) if has_success else None)
