@@ -4,10 +4,9 @@ import itertools
 import multiprocessing
 import os
 import queue
+import sys
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from mujoco_sail.results import is_complete, run_folder
 from mujoco_sail.run import Member, Progress, Run
 from mujoco_sail.settings import RecipeError
 from mujoco_sail.task import Task
+from mujoco_sail.worlds import spaces
 
 Report = Callable[[Progress], None]
 
@@ -50,21 +50,29 @@ def unfinished(
     """The members whose runs are still to be made, arm by arm.
 
     Raises:
-        RecipeError: A folder holds a run of another recipe, or cannot be written.
+        RecipeError: The environment cannot be made, or a folder holds a run of another recipe.
     """
-    members = [
+    spaces(task)
+    return [
         Member(entry, seed)
         for entry, seed in itertools.product(entries, seeds)
         if not is_complete(run_folder(results, task, entry.name, seed), task, entry)
     ]
+
+
+def check_writable(results: Path) -> None:
+    """Makes the results folder.
+
+    Raises:
+        RecipeError: It cannot be written.
+    """
+    probe = results / f".writable-{os.getpid()}"
     try:
         results.mkdir(parents=True, exist_ok=True)
-        probe = results / f".writable-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise RecipeError(f"--results {results}: cannot be written: {error.strerror}") from error
-    return members
 
 
 def stack_key(member: Member) -> tuple[Any, ...]:
@@ -113,20 +121,30 @@ def execute(
         The stacks that failed; the others are complete.
     """
     cores = len(os.sched_getaffinity(0)) if device.type == "cpu" else 1
-    parts = shards(members, cores)
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(len(parts), context) as pool:
-        messages = manager.Queue()
-        futures = [pool.submit(_work, task, part, device, results, messages) for part in parts]
-        while not (all(future.done() for future in futures) and messages.empty()):
-            try:
-                report(messages.get(timeout=0.2))
-            except queue.Empty:
-                continue
+    messages: multiprocessing.Queue[Progress | Failure] = context.Queue()
+    workers = [
+        context.Process(target=_work, args=(task, stacks, device, results, messages))
+        for stacks in shards(members, cores)
+    ]
+    for worker in workers:
+        worker.start()
+    failures = []
+    # A worker ends only after its messages lie in the queue.
+    while any(worker.is_alive() for worker in workers) or not messages.empty():
         try:
-            return [failure for future in futures for failure in future.result()]
-        except BrokenProcessPool:
-            return [Failure((), "a worker process was killed (out of memory?)")]
+            message = messages.get(timeout=0.2)
+        except queue.Empty:
+            continue
+        if isinstance(message, Failure):
+            failures.append(message)
+        else:
+            report(message)
+    return failures + [
+        Failure((), f"a worker process ended with exit code {worker.exitcode}")
+        for worker in workers
+        if worker.exitcode != 0
+    ]
 
 
 def _work(
@@ -134,17 +152,22 @@ def _work(
     stacks: Sequence[Sequence[Member]],
     device: torch.device,
     results: Path,
-    messages: "queue.Queue[Progress]",
-) -> list[Failure]:
+    messages: "multiprocessing.Queue[Progress | Failure]",
+) -> None:
     """Trains stacks one after the other; a failed one does not stop the next."""
     torch.set_num_threads(1)
-    failures = []
+    parent = multiprocessing.parent_process()
+
+    def report(progress: Progress) -> None:
+        if parent is not None and not parent.is_alive():
+            sys.exit("the benchmark's main process is gone")
+        messages.put(progress)
+
     for stack in stacks:
-        run = Run(task, stack, device, results, messages.put)
+        run = Run(task, stack, device, results, report)
         try:
             run.execute()
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(frame.filename).name}:{frame.lineno}"
-            failures.append(Failure(run.names, f"{type(error).__name__}: {error} ({where})"))
-    return failures
+            messages.put(Failure(run.names, f"{type(error).__name__}: {error} ({where})"))

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        0 done, 1 a run failed, 2 wrong usage.
+        0 done, 1 a run failed, 2 wrong usage, 130 interrupted.
     """
     args = _parser().parse_args(arguments)
     try:
@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RecipeError as error:
         print(f"mujoco-sail: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("mujoco-sail: interrupted", file=sys.stderr)
+        return 130
 
 
 def _parser() -> Parser:
@@ -106,6 +109,7 @@ def _run(args: argparse.Namespace) -> int:
         args.env, args.agents, args.protocol, args.overrides, args.teacher
     )
     plans = [(task, benchmark.unfinished(task, entries, seeds, args.results)) for task in tasks]
+    benchmark.check_writable(args.results)
     failures = []
     for task, members in plans:
         done = len(entries) * len(seeds) - len(members)

@@ -64,7 +64,9 @@ class Evaluation:
         returns, success = np.zeros(shape).reshape(-1), np.zeros(shape, bool).reshape(-1)
         running = np.ones(len(returns), bool)
         while running.any():
-            observation = torch.as_tensor(worlds.observation, device=self.device)
+            observation = torch.as_tensor(
+                worlds.observation, dtype=torch.get_default_dtype(), device=self.device
+            )
             action = policy(observation.view(*shape, -1)).flatten(0, 1)
             outcome = worlds.step(action.cpu().numpy())
             returns += np.where(running, outcome.reward, 0)

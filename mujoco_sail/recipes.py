@@ -5,9 +5,11 @@ An environment recipe under one protocol becomes a `Task`; an agent recipe becom
 """
 
 import importlib
+import inspect
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,7 +125,7 @@ def parse_seeds(text: str) -> list[int]:
         numbers = [int(part) for part in text.split(",") if part]
     except ValueError:
         numbers = []
-    seeds = numbers if "," in text else list(range(*numbers))
+    seeds = numbers if "," in text else list(range(sum(numbers)))
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise RecipeError(
             f"--seeds {text}: expected a number of seeds >= 1, or different seeds such as 0,4,7"
@@ -281,11 +283,18 @@ def _replace(values: dict[str, Any], key: str, value: Any, where: str) -> None:
 
 def _import_agent(class_path: str, recipe: Path) -> type[Agent]:
     module_name, _, class_name = class_path.partition(":")
+    # A class may lie beside its recipe; appended, the folder shadows nothing.
+    if str(recipe.parent) not in sys.path:
+        sys.path.append(str(recipe.parent))
     where = f"{recipe}: key 'class' is '{class_path}'"
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever a stranger's module raises
         raise RecipeError(f"{where}; it cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Agent)):
         raise RecipeError(f"{where}; expected a subclass of mujoco_sail.agents.base:Agent")
+    if inspect.isabstract(found) or not is_dataclass(getattr(found, "Settings", None)):
+        raise RecipeError(
+            f"{where}; the class is abstract or its Settings are no dataclass: not an agent yet"
+        )
     return found

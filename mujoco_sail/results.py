@@ -36,7 +36,7 @@ def is_complete(folder: Path, task: Task, entry: Entry) -> bool:
     """
     try:
         found = tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{folder / 'run.toml'}: cannot be read: {error}") from error

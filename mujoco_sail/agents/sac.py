@@ -214,4 +214,4 @@ class SAC(Agent):
         return self.noise_streams.normal(observation.shape[1], self.action_size)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array, dtype=torch.float32, device=self.device)
+        return torch.as_tensor(array, dtype=self.log_alpha.dtype, device=self.device)

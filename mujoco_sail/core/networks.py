@@ -1,6 +1,7 @@
 """Multilayer perceptrons of many members as one batched product."""
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -34,7 +35,7 @@ class StackedMLP:
     ) -> None:
         self.activation: Callable[[Tensor], Tensor] = getattr(functional, activation)
         self.parameters: list[Tensor] = []
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             for shape in ((groups, fan_in, fan_out), (groups, 1, fan_out)):
                 initial = (2 * streams.uniform(*shape) - 1) / math.sqrt(fan_in)
                 self.parameters.append(initial.requires_grad_())

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mujoco_sail import recipes
+from mujoco_sail.recipes import load_task
+from mujoco_sail.run import Member, Run
+from mujoco_sail.task import Task
+
+# Small enough for a test, large enough that sessions, relabelling and a reference refresh happen.
+TINY = {
+    "steps": 150,
+    "random_steps": 60,
+    "exploration_steps": 20,
+    "evaluation_every": 75,
+    "evaluation_episodes": 1,
+    "log_every": 75,
+    "batch_size": 16,
+    "hidden_units": 16,
+    "labels": 8,
+    "labels_per_session": 4,
+    "session_every": 30,
+    "segment_steps": 10,
+    "reward_units": 8,
+    "reward_epochs": 3,
+    "reward_batch_size": 4,
+    "reference_after": 90,
+    "reference_every": 30,
+    "episode_steps": 40,
+}
+
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def tiny_task(env: str = "half_cheetah", teacher: str | None = None, **changes: Any) -> Task:
+    return load_task(env, "quick", {**TINY, **changes}, teacher)
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Builds a run of tiny size: `make_run([("sail", 0), ("pebble", 1)], lambda_=...)`."""
+    count = iter(range(1000))
+
+    def make(
+        members: Sequence[tuple[str, int]],
+        task: Task | None = None,
+        settings: dict[str, dict[str, Any]] | None = None,
+    ) -> Run:
+        changed = settings or {}
+        made = [
+            Member(recipes.load_entry(name, changed.get(name, {})), seed) for name, seed in members
+        ]
+        folder = tmp_path / f"results_{next(count)}"
+        return Run(task or tiny_task(), made, torch.device("cpu"), folder, lambda _: None)
+
+    return make

@@ -1,0 +1,194 @@
+"""A user's mistake gets one or two clear lines, exit code 2, and costs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+
+from mujoco_sail.cli import main
+
+AGENT = """
+title = "mine"
+base = "pebble"
+"""
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Runs a command that must be refused, returns what it says."""
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.out == ""
+    assert 1 <= len(said.err.strip().splitlines()) <= 2, said.err
+    return said.err
+
+
+def run_arguments(folder: Path, **changes: str) -> list[str]:
+    options = {
+        "env": "walker_stand",
+        "agents": "pebble",
+        "seeds": "1",
+        "protocol": "quick",
+        "results": str(folder / "out"),
+        **changes,
+    }
+    return ["run", *(part for key, value in options.items() for part in [f"--{key}={value}"])]
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"env": "walker_stan"}, ["'walker_stan'", "did you mean 'walker_stand'"]),
+        ({"env": "nowhere.toml"}, ["no file 'nowhere.toml'"]),
+        ({"env": "walker_stand,walker_stand"}, ["'walker_stand' is named twice"]),
+        ({"agents": "pebbel"}, ["'pebbel'", "did you mean 'pebble'"]),
+        ({"agents": "sail,sail"}, ["'sail' is named twice"]),
+        ({"protocol": "quik"}, ["'quik'", "did you mean 'quick'"]),
+        ({"teacher": "nosy"}, ["teacher 'nosy'", "did you mean 'noisy'"]),
+        ({"device": "tpu"}, ["tpu", "cpu"]),
+        ({"seeds": "0"}, ["--seeds 0"]),
+        ({"seeds": "1,1"}, ["--seeds 1,1", "different"]),
+        ({"seeds": "-1,2"}, ["--seeds -1,2"]),
+        ({"seeds": "two"}, ["--seeds two"]),
+        ({"set": "env.stpes=5"}, ["unknown key 'stpes'", "did you mean 'steps'"]),
+        ({"set": "env.steps=-5"}, ["'steps' is -5", ">= 1"]),
+        ({"set": "env.steps=many"}, ["'steps' is 'many'", "whole number"]),
+        ({"set": "env.steps=1.5"}, ["'steps' is 1.5", "whole number"]),
+        ({"set": "env.steps=true"}, ["'steps' is True", "whole number"]),
+        ({"set": "env.learning_rate=nan"}, ["'learning_rate' is nan"]),
+        ({"set": "env.learning_rate=inf"}, ["'learning_rate' is inf"]),
+        ({"set": "env.segment_steps=1001"}, ["'segment_steps' is 1001", "episode_steps = 1000"]),
+        ({"set": "env.labels=5"}, ["'labels' is 5", "labels_per_session = 10"]),
+        ({"set": "env.labels=25"}, ["'labels' is 25", "multiple"]),
+        ({"set": "env.evaluation_every=30000"}, ["'evaluation_every'", "steps = 20000"]),
+        ({"set": "env.horizon=endless"}, ["'endless'", "fixed, variable"]),
+        ({"set": "env.reward_range=[1, 0]"}, ["'reward_range'", "low < high"]),
+        ({"set": "env.reward_range=3"}, ["'reward_range'", "list of 2"]),
+        ({"set": "env.goal_visible=false"}, ["'goal_visible'", "Meta-World"]),
+        ({"set": "env.oracle.bet=1"}, ["'oracle.bet'", "oracle.beta"]),
+        ({"set": "env.oracle.mistake=2"}, ["'mistake' is 2", "<= 1"]),
+        ({"set": "env.id=Hoper-v5"}, ["'Hoper-v5'", "Hopper-v5"]),
+        ({"set": "agent.pebble.lamda=1"}, ["'lamda'", "did you mean 'lambda'"]),
+        ({"set": "agent.pebble.lambda=-1"}, ["'lambda' is -1", ">= 0"]),
+        ({"set": "agent.pebble.queries=best"}, ["'best'", "disagreement"]),
+        ({"set": "agent.sail.lambda=1"}, ["no agent 'sail'", "allowed: pebble"]),
+        ({"set": "steps=5"}, ["steps=5", "env.KEY=VALUE"]),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_is_allowed(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, str],
+    parts: list[str],
+) -> None:
+    said = fails(capsys, *run_arguments(tmp_path, **changes))
+    for part in parts:
+        assert part in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("title = ", ["mine.toml", "not valid TOML"]),
+        ("\x00", ["mine.toml", "not valid TOML"]),
+        ('title = "x"', ["mine.toml", "missing key 'class'"]),
+        (
+            AGENT + 'class = "nowhere.at.all:Agent"',
+            ["'nowhere.at.all:Agent'", "cannot be imported"],
+        ),
+        (AGENT + 'class = "mujoco_sail.agents.sac:Sack"', ["Sack", "cannot be imported"]),
+        (AGENT + 'class = "mujoco_sail.agents.sac"', ["cannot be imported"]),
+        (AGENT + 'class = "pathlib:Path"', ["'pathlib:Path'", "subclass of mujoco_sail"]),
+        (AGENT + 'class = "mujoco_sail.agents.base:Agent"', ["agents.base:Agent", "abstract"]),
+        (AGENT + "lambda = true", ["'lambda' is True", "a number"]),
+        (AGENT + "gamma = 1.0", ["unknown key 'gamma'"]),
+        (AGENT.replace("pebble", "pebbles"), ["no recipe 'pebbles'", "did you mean 'pebble'"]),
+        (AGENT.replace('"pebble"', "3"), ["'base' is 3", "a text"]),
+        (AGENT.replace("pebble", "mine"), ["'base'", "its own base"]),
+        ('title = "x"\nclass = "mujoco_sail.agents.sac:SAC"', ["missing key 'discount'"]),
+    ],
+)
+def test_a_wrong_agent_recipe_is_named_with_its_file_and_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, parts: list[str]
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(text)
+    said = fails(capsys, *run_arguments(tmp_path, agents=str(recipe)))
+    for part in parts:
+        assert part in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[protocols", ["env.toml", "not valid TOML"]),
+        ('title = "x"', ["env.toml", "missing table 'protocols'"]),
+        ("protocols = 3", ["env.toml", "missing table 'protocols'"]),
+        ('base = "walker_stand"\ncolour = 1', ["unknown key 'colour'"]),
+        ('base = "walker_stand"\n[protocols.quick]\nsteps = "x"', ["'steps' is 'x'"]),
+    ],
+)
+def test_a_wrong_environment_recipe_is_named_with_its_file_and_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, parts: list[str]
+) -> None:
+    recipe = tmp_path / "env.toml"
+    recipe.write_text(text)
+    said = fails(capsys, *run_arguments(tmp_path, env=str(recipe)))
+    for part in parts:
+        assert part in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_is_refused_where_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no CUDA device" in fails(capsys, *run_arguments(tmp_path, device="cuda"))
+
+
+def test_an_unwritable_results_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    occupied = tmp_path / "file"
+    occupied.write_text("")
+    said = fails(capsys, *run_arguments(tmp_path, results=str(occupied / "out")))
+    assert str(occupied) in said
+    assert "cannot be written" in said
+    assert occupied.read_text() == ""
+
+
+def test_a_folder_with_a_run_of_another_recipe_is_refused_and_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
+    arguments = [*run_arguments(tmp_path, env="inverted_pendulum", agents="sac"), *small]
+    assert main(arguments) == 0
+    folder = tmp_path / "out" / "inverted_pendulum" / "sac" / "seed_0"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    capsys.readouterr()
+    said = fails(capsys, *arguments, "--set", "env.learning_rate=0.5")
+    assert "env.learning_rate" in said
+    assert "0.5" in said
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("command", ["table", "plot"])
+def test_an_empty_results_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    said = fails(capsys, command, "--results", str(tmp_path))
+    assert str(tmp_path) in said
+
+
+@pytest.mark.parametrize("arguments", [[], ["rum"], ["run"], ["table", "--format", "html"]])
+def test_a_wrong_command_line_is_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert len(fails(capsys, *arguments).splitlines()) == 1
