@@ -11,6 +11,7 @@ from typing import Any
 
 import tomli_w
 
+from mujoco_sail.collection import EVALUATIONS, FEEDBACK, SKIPPED
 from mujoco_sail.feedback import Query
 from mujoco_sail.files import write_text
 from mujoco_sail.recipes import Entry, resolved
@@ -18,9 +19,6 @@ from mujoco_sail.settings import RecipeError
 from mujoco_sail.task import Task
 from mujoco_sail.worlds import versions
 
-EVALUATIONS = ("step", "episode_return", "episode_return_std", "episodes", "success_rate", "labels")
-FEEDBACK = ("step", "session", "query", "return_1", "return_2", "label")
-SKIPPED = "skip"
 
 
 def run_folder(results: Path, task: Task, agent: str, seed: int) -> Path:

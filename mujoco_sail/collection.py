@@ -1,0 +1,239 @@
+"""From a results folder to runs that may be compared.
+
+Nothing that is read is executed, and whatever is damaged or does not belong together is an error
+of one or two lines.
+"""
+
+import tomllib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.errors import ParserWarning
+
+from mujoco_sail.settings import RecipeError
+
+EVALUATIONS = (
+    "step",
+    "episode_return",
+    "episode_return_std",
+    "episodes",
+    "success_rate",
+    "labels",
+)
+FEEDBACK = ("step", "session", "query", "return_1", "return_2", "label")
+SKIPPED = "skip"  # a label that was refused
+# Packages whose version changes what a return means.
+VERSIONS = ("mujoco", "gymnasium", "dm_control", "metaworld", "mujoco_sail")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run: an agent on an environment with one seed.
+
+    Attributes:
+        folder: Where it was read.
+        env: Name of the environment.
+        agent: Name of the agent.
+        seed: Seed.
+        status: "complete", "running" or "failed".
+        failure: Why it failed, one line; empty if it did not.
+        evaluations: Table with the columns `EVALUATIONS`; `success_rate` is nan where the task
+            has none. Empty unless complete: the files of other runs may end in mid-row.
+        labels: Labels used, that is queries answered; 0 unless complete.
+        table: All of `run.toml`.
+    """
+
+    folder: Path
+    env: str
+    agent: str
+    seed: int
+    status: str
+    failure: str
+    evaluations: pd.DataFrame
+    labels: int
+    table: Mapping[str, Any]
+
+
+def collect(results: Path) -> list[Record]:
+    """Reads all runs of a results folder and checks that they may be compared.
+
+    Args:
+        results: Folder with `<env>/<agent>/seed_<n>/`.
+
+    Returns:
+        Runs sorted by environment, agent and seed.
+
+    Raises:
+        RecipeError: No runs, a damaged file, or runs that must not be pooled.
+    """
+    folders = [folder for folder in results.glob("*/*/seed_*") if folder.is_dir()]
+    if not folders:
+        raise RecipeError(
+            f"{results}: no results here; "
+            "first run, say, mujoco-sail run --env walker_walk --agents pebble,sail --seeds 5"
+        )
+    records = sorted((read(folder) for folder in folders), key=_place)
+    check_poolable(records)
+    return records
+
+
+def read(folder: Path) -> Record:
+    """Reads one run.
+
+    Args:
+        folder: `<env>/<agent>/seed_<n>/`.
+
+    Raises:
+        RecipeError: A file is missing, damaged or of another run; it is named.
+    """
+    path = folder / "run.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
+    for key in ("env", "agent", "versions"):
+        if not isinstance(table.get(key), dict):
+            raise RecipeError(f"{path}: missing table '{key}'")
+    status = table.get("status")
+    if status not in ("complete", "running", "failed"):
+        raise RecipeError(f"{path}: key 'status' is {status!r}; expected complete, running, failed")
+
+    # A copied folder would count one seed twice.
+    seed, env, agent = table.get("seed"), table["env"].get("name"), table["agent"].get("name")
+    place = (folder.parent.parent.name, folder.parent.name, folder.name)
+    if type(seed) is not int or (env, agent, f"seed_{seed}") != place:
+        raise RecipeError(f"{path}: is of {env}/{agent}/seed_{seed}, and lies in {'/'.join(place)}")
+
+    complete = status == "complete"
+    return Record(
+        folder=folder,
+        env=env,
+        agent=agent,
+        seed=seed,
+        status=status,
+        failure=one_line(table.get("failure", "")) if status == "failed" else "",
+        evaluations=(_evaluations(folder / "evaluations.csv") if complete else _empty(EVALUATIONS)),
+        labels=_labels(folder / "feedback.csv") if complete else 0,
+        table=table,
+    )
+
+
+def check_poolable(records: Sequence[Record]) -> None:
+    """Refuses runs that do not measure the same thing.
+
+    Within an environment: the whole environment recipe (protocol, teacher, label budget, ...),
+    the versions and the steps of evaluation; the labels used by the arms that ask for any.
+    Within an agent: every hyperparameter. Running ones are no statistics and are left alone.
+
+    Raises:
+        RecipeError: Names two runs, the key and both values.
+    """
+    ended = [record for record in records if record.status != "running"]
+    asking = {(record.env, record.agent) for record in ended if record.labels}
+    seen: dict[tuple[str, ...], tuple[Record, Mapping[str, Any]]] = {}
+    for record in ended:
+        arm = (record.env, record.agent)
+        shared: dict[tuple[str, ...], Mapping[str, Any]] = {
+            ("environment", record.env): _flat(record.table["env"], "env") | _versions(record),
+            ("agent", *arm): _flat(record.table["agent"], "agent"),
+        }
+        if record.status == "complete":
+            shared["schedule", record.env] = {
+                f"step of evaluation {i}": step
+                for i, step in enumerate(record.evaluations["step"], start=1)
+            }
+            if arm in asking:
+                shared["labels", record.env] = {"labels used": record.labels}
+        for group, values in shared.items():
+            first, expected = seen.setdefault(group, (record, values))
+            _compare(first, expected, record, values)
+
+
+def agents_in_order(records: Sequence[Record], baseline: str) -> list[str]:
+    """Agents as a reader expects them: those that need no labels, the baseline, the others."""
+    silent = {r.agent for r in records if r.status == "complete"}
+    silent -= {r.agent for r in records if r.labels}
+    agents = {r.agent for r in records}
+    return sorted(agents, key=lambda agent: (agent not in silent, agent != baseline, agent))
+
+
+def one_line(text: object) -> str:
+    """A stranger's text for the terminal: no line breaks, no control characters."""
+    words = " ".join(str(text).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in words)
+
+
+def _place(record: Record) -> tuple[str, str, int]:
+    return record.env, record.agent, record.seed
+
+
+def _damaged(path: Path, error: Exception) -> RecipeError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return RecipeError(f"{path}: cannot be read: {one_line(reason)}")
+
+
+def _empty(columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype="float64") for name in columns})
+
+
+def _csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ParserWarning)  # rows longer than the header
+            frame = pd.read_csv(path, index_col=False, dtype=str)
+    except (OSError, ValueError, ParserWarning) as error:
+        raise _damaged(path, error) from error
+    if missing := [name for name in columns if name not in frame]:
+        raise RecipeError(f"{path}: missing column '{missing[0]}'")
+    return frame[list(columns)]
+
+
+def _evaluations(path: Path) -> pd.DataFrame:
+    text = _csv(path, EVALUATIONS)
+    numbers = {name: pd.to_numeric(text[name], errors="coerce") for name in EVALUATIONS}
+    frame = pd.DataFrame(numbers, dtype="float64")
+    for name in EVALUATIONS:
+        none = name == "success_rate" and text[name].isna().all()
+        if not none and not np.isfinite(frame[name]).all():
+            raise RecipeError(f"{path}: column '{name}' has a value that is not a finite number")
+    if frame.empty or (np.diff(frame["step"]) <= 0).any():
+        raise RecipeError(f"{path}: column 'step' must increase, over one row at least")
+    return frame
+
+
+def _labels(path: Path) -> int:
+    labels = _csv(path, FEEDBACK)["label"]
+    answers = labels[labels != SKIPPED]
+    if not pd.to_numeric(answers, errors="coerce").isin([0, 0.5, 1]).all():
+        raise RecipeError(f"{path}: column 'label' has a value other than 0, 0.5, 1, {SKIPPED}")
+    return len(answers)
+
+
+def _versions(record: Record) -> dict[str, Any]:
+    versions = record.table["versions"]
+    return {f"versions.{name}": versions[name] for name in VERSIONS if name in versions}
+
+
+def _flat(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{prefix}.{key}"
+        flat |= _flat(value, name) if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _compare(
+    first: Record, expected: Mapping[str, Any], second: Record, values: Mapping[str, Any]
+) -> None:
+    for key in [*expected, *values]:
+        one, other = (table.get(key, "(absent)") for table in (expected, values))
+        if one != other:
+            raise RecipeError(
+                f"{first.folder} and {second.folder} differ in {key}:\n"
+                f"{one!r} and {other!r}; such results are never pooled"
+            )

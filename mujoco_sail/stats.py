@@ -1,0 +1,244 @@
+"""Statistics over seeds: the seed is the replicate, never the episode.
+
+Every function takes arrays whose shape is checked, and whoever draws random numbers says with
+which generator.
+
+Sources: Agarwal et al. 2021 (arXiv 2108.13264) for the interquartile mean, the stratified
+bootstrap and the probability of improvement; Hedges 1981 (doi 10.3102/10769986006002107) for the
+corrected effect size; Steiger and Fouladi 1997 for its interval.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import nctdtr
+from scipy.stats import bootstrap
+
+Array = NDArray[np.float64]
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+# Share of the evaluations, counted from the end, that makes up the final return: one in ten.
+FINAL_SHARE = 10
+# SciPy resolves the noncentral t distribution up to about this value of |t|.
+LARGEST_T = 1e3
+
+
+class Statistic(Protocol):
+    """A function of samples that reduces their last axis, the seeds."""
+
+    def __call__(self, *samples: Array) -> Array:
+        """Reduces samples of shape (..., seeds) to shape (...)."""
+        ...
+
+
+def final_return(returns: ArrayLike) -> float:
+    """Mean of the last 10 % of the evaluations, and of the last one at least.
+
+    Args:
+        returns: Mean return of each evaluation of one run, in order, shape (evaluations,).
+
+    Raises:
+        ValueError: Another shape, or no evaluation.
+    """
+    values = _vector(returns, "returns", at_least=1)
+    return float(values[-max(1, len(values) // FINAL_SHARE) :].mean())
+
+
+def area_under_curve(steps: ArrayLike, returns: ArrayLike) -> float:
+    """Mean height of a learning curve: its area by trapezoids over its length in steps.
+
+    Args:
+        steps: Environment steps of the evaluations, increasing, shape (evaluations,).
+        returns: Mean return of each, same shape.
+
+    Raises:
+        ValueError: Other shapes, no evaluation, or steps that do not increase.
+    """
+    x = _vector(steps, "steps", at_least=1)
+    y = _vector(returns, "returns", at_least=1)
+    if len(x) != len(y):
+        raise ValueError(f"{len(x)} steps for {len(y)} returns")
+    if (np.diff(x) <= 0).any():
+        raise ValueError("steps must increase")
+    if len(x) == 1:
+        return float(y[0])
+    return float(np.trapezoid(y, x) / (x[-1] - x[0]))
+
+
+def mean(*samples: Array) -> Array:
+    """Mean over the last axis of one sample."""
+    (sample,) = samples
+    return np.asarray(sample.mean(axis=-1))
+
+
+def interquartile_mean(*samples: Array) -> Array:
+    """Mean of the middle half over the last axis of all samples laid end to end.
+
+    The quartiles cut through seeds: with n = 3 the weights are 1/6, 4/6, 1/6. Where n is a
+    multiple of four this is `scipy.stats.trim_mean(sample, 0.25)`, which drops whole seeds
+    only and so is the plain mean for n = 3.
+
+    Args:
+        samples: One array per task, shape (..., seeds of the task).
+
+    Returns:
+        Shape (...).
+    """
+    scores = np.sort(np.concatenate(samples, axis=-1), axis=-1)
+    n = scores.shape[-1]
+    rank = np.arange(n)
+    weights = np.minimum(rank + 1, 3 * n / 4) - np.maximum(rank, n / 4)
+    return np.asarray(scores @ np.maximum(weights, 0) / (n / 2))
+
+
+def probability_of_improvement(*samples: Array) -> Array:
+    """P(X > Y) + P(X = Y) / 2 for a random seed X of the first sample and Y of the second.
+
+    Args:
+        samples: Two arrays, shapes (..., seeds of X) and (..., seeds of Y).
+
+    Returns:
+        Shape (...).
+    """
+    scores, baseline = samples
+    sign = np.sign(scores[..., :, None] - baseline[..., None, :])
+    return np.asarray((1 + sign.mean(axis=(-2, -1))) / 2)
+
+
+def bootstrap_interval(
+    samples: Sequence[ArrayLike], statistic: Statistic, generator: np.random.Generator
+) -> tuple[Array, Array]:
+    """95 % percentile bootstrap interval, resampling seeds within each sample.
+
+    Several samples (one per task, or one per arm) are resampled independently: the bootstrap is
+    stratified. Trailing axes share the resampled seeds: a learning curve is drawn as a whole.
+
+    The interval never leaves the range of the seeds, hence it is too narrow when they are few:
+    for the mean of three seeds it is that range, which covers a symmetric population's centre
+    with probability 1 - 2 / 2^3 = 75 %.
+
+    Args:
+        samples: Arrays of shape (seeds, ...), trailing axes equal.
+        statistic: See `Statistic`.
+        generator: Draws the resamples.
+
+    Returns:
+        Low and high, of the trailing shape; nan where a sample has fewer than two seeds.
+
+    Raises:
+        ValueError: No sample, one without seeds, or trailing axes that differ.
+    """
+    arrays = [np.asarray(sample, dtype=np.float64) for sample in samples]
+    if not arrays or any(array.ndim == 0 or len(array) == 0 for array in arrays):
+        raise ValueError("expected samples of shape (seeds, ...), each with a seed at least")
+    trailing = arrays[0].shape[1:]
+    if any(array.shape[1:] != trailing for array in arrays):
+        raise ValueError(f"trailing axes differ: {[array.shape for array in arrays]}")
+    if any(len(array) < 2 for array in arrays):
+        return np.full(trailing, np.nan), np.full(trailing, np.nan)
+
+    def reduce(*resampled: Array, axis: int) -> Array:
+        return statistic(*resampled)  # SciPy has put the seeds last
+
+    result = bootstrap(
+        [np.moveaxis(array, 0, -1) for array in arrays],
+        reduce,
+        n_resamples=RESAMPLES,
+        batch=RESAMPLES // 10,
+        vectorized=True,
+        axis=-1,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=generator,
+    )
+    low, high = result.confidence_interval
+    return np.asarray(low), np.asarray(high)
+
+
+def cohens_d(scores: ArrayLike, baseline: ArrayLike) -> float:
+    """Difference of the means over the pooled standard deviation, uncorrected.
+
+    Args:
+        scores: One score per seed, shape (seeds,).
+        baseline: Scores of the baseline, shape (its seeds,).
+
+    Returns:
+        d; nan where an arm has fewer than two seeds or nothing varies.
+
+    Raises:
+        ValueError: Another shape.
+    """
+    x, y = _vector(scores, "scores"), _vector(baseline, "baseline")
+    if min(len(x), len(y)) < 2:
+        return math.nan
+    freedom = len(x) + len(y) - 2
+    squares = float(((x - x.mean()) ** 2).sum() + ((y - y.mean()) ** 2).sum())
+    deviation = math.sqrt(squares / freedom)
+    # Equal scores have a mean that is off by rounding, hence a deviation that is not quite 0.
+    if deviation <= 1e-12 * max(np.abs(x).max(), np.abs(y).max()):
+        return math.nan
+    return float(x.mean() - y.mean()) / deviation
+
+
+def hedges_g(scores: ArrayLike, baseline: ArrayLike) -> float:
+    """Cohen's d times Hedges' exact correction, an unbiased estimate of the effect size.
+
+    J(m) = Gamma(m / 2) / (sqrt(m / 2) Gamma((m - 1) / 2)),  m = n_1 + n_2 - 2
+
+    Arguments, nan and errors are those of `cohens_d`. Source: Hedges 1981.
+    """
+    half = (np.size(scores) + np.size(baseline) - 2) / 2
+    d = cohens_d(scores, baseline)
+    if math.isnan(d):
+        return d
+    return d * math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / math.sqrt(half)
+
+
+def effect_interval(scores: ArrayLike, baseline: ArrayLike) -> tuple[float, float]:
+    """95 % interval of the population's effect size, exact for normal scores of equal variance.
+
+    t = d / sqrt(1 / n_1 + 1 / n_2) is noncentral t; the ends are the noncentralities under which
+    it lies at the 97.5 % and the 2.5 % quantile. The correction of `hedges_g` undoes a bias of
+    the estimate and has no part in it.
+
+    Arguments and errors are those of `cohens_d`.
+
+    Returns:
+        Low and high; nan where d is undefined or so large that SciPy does not resolve it.
+    """
+    d = cohens_d(scores, baseline)
+    n, m = np.size(scores), np.size(baseline)
+    scale = math.sqrt(1 / n + 1 / m) if min(n, m) else math.nan
+    t = d / scale
+    if not abs(t) <= LARGEST_T:
+        return math.nan, math.nan
+    tail = (1 - LEVEL) / 2
+    low, high = (_noncentrality(t, n + m - 2, p) for p in (1 - tail, tail))
+    return scale * low, scale * high
+
+
+def _noncentrality(t: float, freedom: int, probability: float) -> float:
+    """The noncentrality under which P(T <= t) is the given probability."""
+
+    def excess(noncentrality: float) -> float:
+        return float(nctdtr(freedom, noncentrality, t)) - probability
+
+    # P(T <= t) falls with the noncentrality: widen until the root lies between.
+    below = above = 1.0
+    while excess(t - below) < 0:
+        below *= 2
+    while excess(t + above) > 0:
+        above *= 2
+    return float(brentq(excess, t - below, t + above))
+
+
+def _vector(values: ArrayLike, name: str, at_least: int = 0) -> Array:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or len(array) < at_least:
+        raise ValueError(f"{name} has shape {array.shape}; expected one axis, {at_least} or more")
+    return array

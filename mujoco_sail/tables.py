@@ -1,0 +1,246 @@
+"""The comparison table: one row per environment and agent, seeds as replicates."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mujoco_sail import stats
+from mujoco_sail.collection import Record, agents_in_order, collect
+from mujoco_sail.settings import RecipeError, nearest
+
+COLUMNS = (
+    "environment",
+    "agent",
+    "protocol",
+    "seeds",  # that finished: the statistics are over these
+    "failed",
+    "labels",
+    "final_return",
+    "iqm",
+    "iqm_low",
+    "iqm_high",
+    "area_under_curve",  # per step, mean over seeds
+    "baseline",
+    "d",
+    "d_low",
+    "d_high",
+    "improvement",  # probability of improvement over the baseline
+    "improvement_low",
+    "improvement_high",
+    "success_rate",
+)
+# Every interval is drawn afresh from this seed: a row does not depend on its neighbours.
+RESAMPLING_SEED = 0
+NONE = "-"
+TEXTS = 3  # columns of text, left-aligned, before the columns of numbers
+ESCAPES = str.maketrans(
+    {letter: f"\\{letter}" for letter in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def table(results: Path, format: str, baseline: str) -> str:
+    """The comparison of all runs of a folder, for `mujoco-sail table`.
+
+    Raises:
+        RecipeError: Unknown format, or results that cannot be compared.
+    """
+    runs = collect(results)
+    text = render(comparison(runs, baseline), format)
+    return "\n".join([text, "", *footer(runs, baseline)]) if format == "md" else text
+
+
+def comparison(runs: Sequence[Record], baseline: str) -> pd.DataFrame:
+    """Statistics of each agent on each environment.
+
+    Args:
+        runs: Poolable runs (see `collection.collect`); running ones have no part.
+        baseline: Agent that effects are measured against.
+
+    Returns:
+        Columns `COLUMNS`, nan where a number is undefined; rows by environment, then agents
+        that need no labels, the baseline, the others.
+    """
+    rows = []
+    for env in sorted({run.env for run in runs}):
+        here = [run for run in runs if run.env == env and run.status != "running"]
+        for agent in agents_in_order(here, baseline):
+            arm = [run for run in here if run.agent == agent]
+            rivals = [run for run in here if run.agent == baseline != agent]
+            names = {"environment": env, "agent": agent, "baseline": baseline}
+            rows.append({**names, **_row(arm, _finals(rivals))})
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype({"seeds": "Int64", "failed": "Int64", "labels": "Int64"})
+
+
+def render(frame: pd.DataFrame, format: str) -> str:
+    """A comparison as text, without a newline at its end.
+
+    Args:
+        frame: See `comparison`.
+        format: "md" (aligned for a terminal), "csv" (every column, plain numbers) or "latex"
+            (a `tabular` that needs no package).
+
+    Raises:
+        RecipeError: Unknown format.
+    """
+    writers: dict[str, Callable[[pd.DataFrame], str]] = {
+        "md": _markdown,
+        "csv": lambda frame: frame.to_csv(
+            index=False, float_format="%.10g", lineterminator="\n"
+        ).rstrip("\n"),
+        "latex": _latex,
+    }
+    if format not in writers:
+        raise RecipeError(f"unknown format '{format}'; {nearest(format, writers)}")
+    return writers[format](frame)
+
+
+def footer(runs: Sequence[Record], baseline: str) -> list[str]:
+    """What a reader of the table must know: definitions, and runs that are not in it."""
+    lines = [
+        "final return: mean of the last 10 % of evaluations, then over finished seeds. "
+        "IQM: interquartile mean over seeds,",
+        "with its 95 % bootstrap interval (of 3 seeds it is their range, which covers 75 %: "
+        "prefer 10 or more).",
+        f"d: Cohen's d against {baseline}, Hedges-corrected, with its 95 % noncentral-t interval.",
+    ]
+    ended = [run for run in runs if run.status != "running"]
+    have = {run.env for run in ended if run.agent == baseline and run.status == "complete"}
+    if lack := sorted({run.env for run in ended} - have):
+        lines.append(f"no finished run of the baseline {baseline} in: {', '.join(lack)}")
+    for run in runs:
+        if run.status == "failed":
+            reason = run.failure or "no reason recorded"
+            lines.append(f"failed: {run.env}/{run.agent}/seed_{run.seed}: {reason}")
+    if running := [f"{r.env}/{r.agent}/seed_{r.seed}" for r in runs if r.status == "running"]:
+        lines.append(f"incomplete, not counted: {', '.join(running)}")
+    return lines
+
+
+def _finals(runs: Sequence[Record]) -> stats.Array:
+    tables = [run.evaluations for run in runs if run.status == "complete"]
+    return np.array([stats.final_return(table["episode_return"]) for table in tables])
+
+
+def _row(arm: Sequence[Record], against: stats.Array) -> dict[str, object]:
+    """Statistics of one agent on one environment.
+
+    Args:
+        arm: Its runs, complete or failed.
+        against: Final returns of the baseline, shape (seeds,); empty where there are none.
+    """
+    finished = [run for run in arm if run.status == "complete"]
+    row: dict[str, object] = {
+        "protocol": str(arm[0].table["env"].get("protocol", NONE)),
+        "seeds": len(finished),
+        "failed": len(arm) - len(finished),
+    }
+    if not finished:
+        return row
+    finals = _finals(finished)
+    low, high = stats.bootstrap_interval([finals], stats.interquartile_mean, _generator())
+    tables = [run.evaluations for run in finished]
+    row |= {
+        "labels": finished[0].labels,
+        "final_return": float(finals.mean()),
+        "iqm": float(stats.interquartile_mean(finals)),
+        "iqm_low": float(low),
+        "iqm_high": float(high),
+        "area_under_curve": float(
+            np.mean([stats.area_under_curve(t["step"], t["episode_return"]) for t in tables])
+        ),
+        "success_rate": float(np.mean([stats.final_return(t["success_rate"]) for t in tables])),
+    }
+    if len(against):
+        low, high = stats.bootstrap_interval(
+            [finals, against], stats.probability_of_improvement, _generator()
+        )
+        d_low, d_high = stats.effect_interval(finals, against)
+        row |= {
+            "d": stats.hedges_g(finals, against),
+            "d_low": d_low,
+            "d_high": d_high,
+            "improvement": float(stats.probability_of_improvement(finals, against)),
+            "improvement_low": float(low),
+            "improvement_high": float(high),
+        }
+    return row
+
+
+def _generator() -> np.random.Generator:
+    return np.random.default_rng(RESAMPLING_SEED)
+
+
+def _cells(frame: pd.DataFrame) -> list[list[str]]:
+    """The table that people read, its header first."""
+    baseline = frame["baseline"].iloc[0] if len(frame) else "baseline"
+    effect = f"d vs {baseline} [95 % interval]"
+    header = "environment,agent,protocol,finished seeds,labels,final return,IQM [95 % interval]"
+    rows = [[*header.split(","), effect, "success rate"]]
+    # As many decimals throughout an environment as its largest return needs.
+    largest = frame.groupby("environment")["final_return"].transform(lambda x: x.abs().max())
+    for row, magnitude in zip(frame.to_dict("records"), largest, strict=True):
+        digits = 0 if magnitude >= 1000 else 1 if magnitude >= 100 else 2
+        rows.append(
+            [
+                row["environment"],
+                row["agent"],
+                row["protocol"],
+                f"{row['seeds']} ({row['failed']} failed)" if row["failed"] else str(row["seeds"]),
+                NONE if pd.isna(row["labels"]) else str(row["labels"]),
+                _number(row["final_return"], digits),
+                _interval(row["iqm"], row["iqm_low"], row["iqm_high"], digits),
+                _interval(row["d"], row["d_low"], row["d_high"], 2),
+                _number(row["success_rate"], 2),
+            ]
+        )
+    return rows
+
+
+def _number(value: float, digits: int) -> str:
+    return NONE if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _interval(value: float, low: float, high: float, digits: int) -> str:
+    text = _number(value, digits)
+    return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    header, *body = [[cell.replace("|", r"\|") for cell in row] for row in _cells(frame)]
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+    rule = ["-" * width if i < TEXTS else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    lines = [
+        [
+            cell.ljust(width) if i < TEXTS else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in (header, rule, *body)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _latex(frame: pd.DataFrame) -> str:
+    header, *body = [[cell.translate(ESCAPES) for cell in row] for row in _cells(frame)]
+    # A minus outside of math mode is a hyphen.
+    body = [
+        row[:TEXTS] + ["--" if cell == NONE else cell.replace("-", "$-$") for cell in row[TEXTS:]]
+        for row in body
+    ]
+    lines = [rf"{' & '.join(row)} \\" for row in (header, *body)]
+    columns = "l" * TEXTS + "r" * (len(header) - TEXTS)
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\hline",
+            lines[0],
+            r"\hline",
+            *lines[1:],
+            r"\hline",
+            r"\end{tabular}",
+        ]
+    )
