@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mujoco_sail.settings import RecipeError
+from mujoco_sail.theory import command as theory
 
 BASELINE = "pebble"
 
@@ -78,6 +79,10 @@ def _parser() -> Parser:
     _add_results(one)
     one.add_argument("--out", type=Path, default=Path("plots"), help="default: %(default)s")
     one.set_defaults(command=_plot)
+
+    one = commands.add_parser("theory", help="check the paper's claims on an exact problem")
+    theory.add_arguments(one)
+    one.set_defaults(command=theory.main)
     return parser
 
 
@@ -116,6 +121,11 @@ def _run(args: argparse.Namespace) -> int:
         if done:
             print(f"{task.name}: {done} of {len(entries) * len(seeds)} runs are complete already")
         if members:
+            if task.labels_in_reach < task.labels:
+                print(
+                    f"{task.name}: {task.steps} steps leave room for {task.labels_in_reach} of "
+                    f"{task.labels} labels"
+                )
             with progress.Board(task, members) as board:
                 failures += benchmark.execute(task, members, device, args.results, board.update)
     for failure in failures:

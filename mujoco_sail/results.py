@@ -20,7 +20,6 @@ from mujoco_sail.task import Task
 from mujoco_sail.worlds import versions
 
 
-
 def run_folder(results: Path, task: Task, agent: str, seed: int) -> Path:
     """Where a run's files lie."""
     return results / task.name / agent / f"seed_{seed}"

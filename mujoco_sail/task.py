@@ -79,6 +79,17 @@ class Task:
 
     oracle: Teacher  # what `teacher` resolved to
 
+    @property
+    def first_session(self) -> int:
+        """Environment step of the first label session."""
+        return self.random_steps + self.exploration_steps
+
+    @property
+    def labels_in_reach(self) -> int:
+        """Labels that fit into a run of this length."""
+        sessions = max(0, 1 + (self.steps - self.first_session) // self.session_every)
+        return min(self.labels, sessions * self.labels_per_session)
+
     def __post_init__(self) -> None:
         """Checks what no single key can show."""
         low, high = self.reward_range
@@ -106,9 +117,8 @@ class Task:
             ),
             (
                 "segment_steps",
-                self.segment_steps <= self.random_steps + self.exploration_steps,
-                "at most random_steps + exploration_steps = "
-                f"{self.random_steps + self.exploration_steps}",
+                self.segment_steps <= self.first_session,
+                f"at most random_steps + exploration_steps = {self.first_session}",
             ),
             (
                 "reference_after",

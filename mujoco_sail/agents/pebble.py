@@ -57,7 +57,6 @@ class PEBBLE(SAC):
         self.reward_adam = MemberAdam(
             self.reward_net.parameters, self.settings.reward_learning_rate
         )
-        self.first_session = task.random_steps + task.exploration_steps
         self.pairs: Pairs | None = None
         self.labels = torch.empty(len(run.members), 0, device=run.device)
         self.reward_updates = torch.zeros(len(run.members), device=run.device)
@@ -103,7 +102,7 @@ class PEBBLE(SAC):
 
     def learn(self, step: int) -> None:
         """Sessions where they are due, and one update."""
-        since = step - self.first_session
+        since = step - self.task.first_session
         if since >= 0 and since % self.task.session_every == 0 and self.run.feedback.left:
             self.session(step)
             if since == 0:

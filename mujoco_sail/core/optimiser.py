@@ -32,5 +32,5 @@ class MemberAdam:
         """
         for pieces, gradient in zip(self.slices, gradients, strict=True):
             for member, (piece, part) in enumerate(zip(pieces, gradient.unbind(0), strict=True)):
-                piece.grad = part if active is None or active[member] else None
+                piece.grad = part.contiguous() if active is None or active[member] else None
         self.adam.step()

@@ -1,0 +1,39 @@
+"""The wheel carries the recipes and works where there is no checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from conftest import TINY
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_a_wheel_runs_a_benchmark_from_an_empty_folder(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        roots = {Path(name).parts[0] for name in archive.namelist()}
+        archive.extractall(tmp_path / "site")
+    assert {root for root in roots if not root.endswith(".dist-info")} == {"mujoco_sail"}
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    small = [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
+    options = ["--env", "reacher", "--agents", "pebble", "--seeds", "1", "--protocol", "quick"]
+    small += ["--set", "env.query_window=10"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mujoco_sail", "run", *options, *small],
+        cwd=empty,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (empty / "results/reacher/pebble/seed_0/evaluations.csv").is_file()
