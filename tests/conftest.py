@@ -35,6 +35,7 @@ TINY = {
 }
 
 MakeRun = Callable[..., Run]
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -55,19 +56,20 @@ def tiny_task(env: str = "half_cheetah", teacher: str | None = None, **changes: 
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Builds a run of tiny size: `make_run([("sail", 0), ("pebble", 1)], lambda_=...)`."""
+    """Builds a run of tiny size: `make_run([("sail", 0), ("pebble", 1)])`."""
     count = iter(range(1000))
 
     def make(
         members: Sequence[tuple[str, int]],
         task: Task | None = None,
         settings: dict[str, dict[str, Any]] | None = None,
+        device: torch.device = CPU,
     ) -> Run:
         changed = settings or {}
         made = [
             Member(recipes.load_entry(name, changed.get(name, {})), seed) for name, seed in members
         ]
         folder = tmp_path / f"results_{next(count)}"
-        return Run(task or tiny_task(), made, torch.device("cpu"), folder, lambda _: None)
+        return Run(task or tiny_task(), made, device, folder, lambda _: None)
 
     return make

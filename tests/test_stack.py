@@ -181,3 +181,10 @@ def test_a_stack_of_networks_is_each_network_by_itself() -> None:
                 h = h @ weight + bias[m, g]
                 h = torch.relu(h) if layer < 2 else h
             torch.testing.assert_close(out[m, g], h)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_stack_trains_on_cuda(make_run: MakeRun) -> None:
+    run = make_run([("pebble", 0), ("sail_revkl", 1)], device=torch.device("cuda"))
+    for parameters in trained(run).values():
+        assert all(p.is_cuda and p.isfinite().all() for p in parameters)

@@ -1,0 +1,5 @@
+"""SAIL and SAIL-RevKL on a problem small enough to enumerate: every claim becomes a number.
+
+Axis names: S problems (one per seed), N points, starts or runs of each problem, P prompts,
+K responses, D features, B sampled pairs.
+"""

@@ -1,0 +1,117 @@
+"""`mujoco-sail theory`: measures, draws and judges."""
+
+import argparse
+import math
+from pathlib import Path
+
+from mujoco_sail.settings import RecipeError
+
+LEAST_SAMPLES = 1000  # of a run: about thirty steps
+DEFAULT_GAMMAS = "0,0.003,0.01,0.03,0.1,0.3,1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options; 0 is always one of the gammas."""
+    add = parser.add_argument
+    add("--prompts", type=int, default=3, help="default: %(default)s")
+    add("--responses", type=int, default=6, help="of each prompt (default: %(default)s)")
+    add("--features", type=int, default=4, help="size of theta (default: %(default)s)")
+    add("--beta", type=float, default=0.1, help="scale of the margin (default: %(default)s)")
+    add("--gammas", default=DEFAULT_GAMMAS, help="weights of the anchor (default: %(default)s)")
+    add("--radius", type=float, default=3.0, help="of the ball of theta (default: %(default)s)")
+    add("--seeds", type=int, default=20, help="problems, each with its runs (default: %(default)s)")
+    add("--samples", type=int, default=100_000, help="preferences of a run (default: %(default)s)")
+    add("--out", type=Path, default=Path("theory"), help="default: %(default)s")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Writes four CSV files and the figure, and prints the claims.
+
+    Returns:
+        0.
+
+    Raises:
+        RecipeError: An option out of range, or a folder that cannot be written.
+    """
+    gammas = check(args)
+    # Imported here, so that help and mistakes answer at once.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from mujoco_sail.files import write_bytes  # noqa: PLC0415
+    from mujoco_sail.theory import claims, experiment, figure  # noqa: PLC0415
+
+    plan = experiment.Experiment(
+        args.prompts,
+        args.responses,
+        args.features,
+        args.beta,
+        gammas,
+        args.radius,
+        args.seeds,
+        args.samples,
+    )
+    print(plan.describe(), flush=True)
+    tables = experiment.run(plan, lambda line: print(line, flush=True))
+    rates = {gamma: claims.rate_of(tables["convergence"], gamma) for gamma in gammas}
+
+    table = Table("claim", "measured", "holds", show_lines=True)
+    for claim in claims.judge(tables, rates):
+        table.add_row(claim.claim, claim.measured, "yes" if claim.holds else "NO")
+    Console(highlight=False).print(table)
+    print(claims.confidence(tables["bias"]))
+
+    files = {
+        f"{name}.csv": rows.to_csv(index=False, float_format="%.12g").encode()
+        for name, rows in tables.items()
+    }
+    for suffix, image in figure.render(tables, rates, args.radius).items():
+        files[f"theory.{suffix}"] = image
+    for name, data in files.items():
+        write_bytes(args.out / name, data)
+        print(args.out / name)
+    return 0
+
+
+def check(args: argparse.Namespace) -> tuple[float, ...]:
+    """Refuses what has no meaning.
+
+    Returns:
+        The gammas, rising from 0.
+
+    Raises:
+        RecipeError: An option out of range, or a folder that cannot be written.
+    """
+    most = args.prompts * (args.responses - 1)
+    for name, least in (("prompts", 1), ("responses", 2), ("features", 1), ("seeds", 2)):
+        _expect(name, getattr(args, name), getattr(args, name) >= least, f"at least {least}")
+    _expect(
+        "features",
+        args.features,
+        args.features <= most,
+        f"at most prompts * (responses - 1) = {most}, for more are not identified",
+    )
+    _expect("samples", args.samples, args.samples >= LEAST_SAMPLES, f"at least {LEAST_SAMPLES}")
+    for name in ("beta", "radius"):
+        value = getattr(args, name)
+        _expect(name, value, 0 < value < math.inf, "a positive number")
+    try:
+        gammas = {float(part) for part in args.gammas.split(",")}
+    except ValueError:
+        gammas = set()
+    _expect(
+        "gammas",
+        args.gammas,
+        any(gammas) and all(0 <= gamma < math.inf for gamma in gammas),
+        "numbers joined by commas, none negative, one positive",
+    )
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecipeError(f"--out {args.out}: cannot be written: {error.strerror}") from error
+    return tuple(sorted(gammas | {0.0}))
+
+
+def _expect(name: str, got: object, valid: bool, expected: str) -> None:
+    if not valid:
+        raise RecipeError(f"--{name} is {got}; expected {expected}")

@@ -1,0 +1,72 @@
+"""The learners learn: `quick` on walker_stand, three seeds each, against stated bounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mujoco_sail import recipes
+from mujoco_sail.benchmark import execute, unfinished
+from mujoco_sail.task import Task
+from mujoco_sail.worlds import Worlds, spaces
+
+SEEDS = range(3)
+
+
+def final_returns(task: Task, agents: list[str], results: Path) -> dict[str, np.ndarray]:
+    """Mean of the last two evaluations of every seed."""
+    entries = [recipes.load_entry(name, {}) for name in agents]
+    members = unfinished(task, entries, SEEDS, results)
+    assert execute(task, members, torch.device("cpu"), results, lambda _: None) == []
+    final = {}
+    for name in agents:
+        runs = [results / task.name / name / f"seed_{seed}" for seed in SEEDS]
+        for run in runs:
+            training = pd.read_csv(run / "training.csv")
+            assert training["updates"].iloc[-1] >= task.steps - task.random_steps
+        curves = [pd.read_csv(run / "evaluations.csv")["episode_return"] for run in runs]
+        final[name] = np.array([curve.tail(2).mean() for curve in curves])
+    return final
+
+
+def random_returns(task: Task) -> np.ndarray:
+    worlds = Worlds(task, range(10), "random policy")
+    generator = np.random.default_rng(0)
+    total = np.zeros(10)
+    for _ in range(task.episode_steps):
+        total += worlds.step(generator.uniform(-1, 1, (10, spaces(task)[1]))).reward
+    return total
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return recipes.load_task("walker_stand", "quick", {})
+
+
+@pytest.fixture(scope="module")
+def returns(task: Task, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """Final returns of both learners, and of PEBBLE with every label flipped."""
+    folder = tmp_path_factory.mktemp("learning")
+    flipping = replace(task, teacher="mistake", oracle=replace(task.oracle, mistake=1.0))
+    flipped = final_returns(flipping, ["pebble"], folder / "flipped")
+    return final_returns(task, ["sac", "pebble"], folder / "true") | {"flipped": flipped["pebble"]}
+
+
+def test_sac_and_pebble_end_clearly_above_the_random_policy(
+    task: Task, returns: dict[str, np.ndarray]
+) -> None:
+    """The random policy's best of ten episodes is the bar for every single seed's mean."""
+    bar = random_returns(task)
+    assert returns["sac"].min() > bar.max()
+    assert returns["sac"].mean() > BOUND
+    assert returns["pebble"].mean() > BOUND
+    assert bar.mean() + 5 * bar.std() < BOUND
+
+
+def test_with_every_label_flipped_pebble_misses_the_bound(returns: dict[str, np.ndarray]) -> None:
+    assert returns["flipped"].max() < BOUND

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mujoco_sail.settings import RecipeError
+from mujoco_sail.theory import claims, command, experiment, figure
+from mujoco_sail.theory.experiment import Experiment, Tables
+
+GAMMAS = (0.0, 0.03, 0.3)
+
+
+@pytest.fixture(scope="module")
+def plan() -> Experiment:
+    return Experiment(
+        prompts=2,
+        responses=3,
+        features=2,
+        beta=0.1,
+        gammas=GAMMAS,
+        radius=3.0,
+        seeds=3,
+        samples=2000,
+    )
+
+
+def measure(plan: Experiment, seeds: list[int]) -> Tables:
+    """With fewer points, ascents and searches than the command spends."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, count in (("POINTS", 50), ("STARTS", 8), ("SEARCHES", 2)):
+            patch.setattr(experiment, name, (count, count))
+        return experiment.measure(plan, seeds)
+
+
+@pytest.fixture(scope="module")
+def tables(plan: Experiment) -> Tables:
+    torch.set_num_threads(1)  # as for each test, but this fixture comes first
+    return measure(plan, [0, 1, 2])
+
+
+def parse(*options: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(options)
+
+
+def test_the_tables_are_tidy(tables: Tables) -> None:
+    assert list(tables) == ["curvature", "pl_ratio", "bias", "convergence"]
+    for name in ("curvature", "pl_ratio", "bias"):
+        assert not tables[name].duplicated(["seed", "gamma"]).any()
+        assert len(tables[name]) == 9
+    runs = tables["convergence"]
+    assert not runs.duplicated(["seed", "gamma", "rate", "samples"]).any()
+    assert runs["samples"].max() == 2000 // experiment.BATCH * experiment.BATCH
+    for table in tables.values():
+        assert np.isfinite(table.to_numpy(dtype=float)).all()
+
+
+def test_the_maxima_bound_the_runs_and_the_bias_starts_from_zero(tables: Tables) -> None:
+    assert tables["convergence"]["suboptimality"].min() > -1e-12
+    free = tables["bias"][tables["bias"]["gamma"] == 0]
+    assert (free[["distance", "loss", "loss_share"]] == 0).all(axis=None)
+    assert (tables["bias"]["loss"] > -1e-12).all()
+    assert (tables["bias"]["norm"] <= 3 + 1e-12).all()
+
+
+def test_a_seed_is_measured_alike_alone_and_among_others(plan: Experiment, tables: Tables) -> None:
+    alone = measure(plan, [1])
+    for name in ("curvature", "convergence"):
+        among = tables[name][tables[name]["seed"] == 1].reset_index(drop=True)
+        pd.testing.assert_frame_equal(alone[name], among, rtol=1e-6, atol=1e-9)
+
+
+def runs_of(gamma: float, power: float, rates: dict[float, float]) -> pd.DataFrame:
+    """Runs whose suboptimality is height * samples^power, a height for each rate."""
+    return pd.DataFrame(
+        [
+            {
+                "seed": seed,
+                "gamma": gamma,
+                "rate": rate,
+                "samples": samples,
+                "suboptimality": height * (1 + seed) * samples**power,
+                "loss": 0.1 * gamma + height * samples**power,
+            }
+            for rate, height in rates.items()
+            for seed in range(4)
+            for samples in (10, 100, 1000, 10_000)
+        ]
+    )
+
+
+def test_the_fitted_slope_is_the_power_and_the_rate_is_the_best() -> None:
+    rate = claims.rate_of(runs_of(0.3, -1.0, {30.0: 2.0, 100.0: 1.0, 300.0: 5.0}), 0.3)
+    assert rate.rate == 100
+    for slope in (rate.slope, rate.low, rate.high):
+        assert slope == pytest.approx(-1)
+
+
+def verdicts(tables: Tables) -> dict[str, bool]:
+    rates = {g: claims.rate_of(tables["convergence"], g) for g in GAMMAS}
+    return {claim.claim.split(" (")[0]: claim.holds for claim in claims.judge(tables, rates)}
+
+
+def test_verdicts_follow_from_the_measurements(tables: Tables) -> None:
+    near_linear = "SAIL-RevKL needs O~(1 / eps) samples"
+    slower = "SAIL converges more slowly"
+
+    def judge(**powers: float) -> dict[str, bool]:
+        runs = [runs_of(gamma, powers[f"g{i}"], {30.0: 1.0}) for i, gamma in enumerate(GAMMAS)]
+        return verdicts({**tables, "convergence": pd.concat(runs)})
+
+    good = judge(g0=-0.1, g1=-0.5, g2=-1.0)
+    assert good[near_linear]
+    assert good[slower]
+    bad = judge(g0=-1.0, g1=-0.5, g2=-0.5)
+    assert not bad[near_linear]
+    assert not bad[slower]
+
+
+def test_concavity_is_claimed_only_from_the_gamma_on_where_no_point_contradicts() -> None:
+    shares = {0.0: 0.9, 0.01: 0.0, 0.1: 0.2, 0.3: 0.0, 1.0: 0.0}
+    table = pd.DataFrame(
+        [{"gamma": g, "seed": s, "share_not_concave": x} for g, x in shares.items() for s in (0, 1)]
+    )
+    assert claims.anchor_of(table) == 0.3
+    table.loc[table["gamma"] == 1.0, "share_not_concave"] = [0.0, 0.001]
+    assert claims.anchor_of(table) is None
+
+
+def test_a_landscape_that_stays_rough_is_reported_as_such(tables: Tables) -> None:
+    rough = tables["curvature"].assign(share_not_concave=0.5)
+    stuck = tables["bias"].assign(share_of_ascents_at_maximum=0.5)
+    found = verdicts({**tables, "curvature": rough, "bias": stuck})
+    assert not found["SAIL-RevKL is concave on the ball once gamma is large enough"]
+    assert not found["SAIL-RevKL satisfies the PL condition on the ball"]
+
+
+def test_a_maximum_found_once_is_doubted(tables: Tables) -> None:
+    sure = tables["bias"].assign(gap_of_best_two=0.0)
+    assert "at least two" in claims.confidence(sure)
+    sure.loc[0, "gap_of_best_two"] = 1e-3
+    assert "1 of 9" in claims.confidence(sure)
+
+
+def test_the_figure_is_the_same_twice(tables: Tables) -> None:
+    rates = {g: claims.rate_of(tables["convergence"], g) for g in GAMMAS}
+    first, second = (figure.render(tables, rates, 3.0) for _ in range(2))
+    assert first == second
+    assert first["png"].startswith(b"\x89PNG")
+    assert first["svg"].startswith(b"<?xml")
+
+
+def test_larger_problems_get_fewer_points(plan: Experiment) -> None:
+    large = replace(plan, prompts=16, responses=64, features=64)
+    for limits in (experiment.POINTS, experiment.STARTS, experiment.SEARCHES):
+        assert plan.amount(limits) == limits[1]
+        assert limits[0] <= large.amount(limits) < limits[1]
+
+
+def test_the_command_writes_four_tables_and_the_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--prompts", "1", "--responses", "3", "--features", "2", "--gammas", "0.3"]
+    short = ["--seeds", "2", "--samples", "1000", "--out", str(tmp_path)]
+    assert command.main(parse(*small, *short)) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bias.csv",
+        "convergence.csv",
+        "curvature.csv",
+        "pl_ratio.csv",
+        "theory.png",
+        "theory.svg",
+    ]
+    assert set(pd.read_csv(tmp_path / "bias.csv")["gamma"]) == {0.0, 0.3}
+    shown = capsys.readouterr().out
+    for heading in ("claim", "measured", "holds"):
+        assert heading in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--features 16", "--features is 16; expected at most prompts * (responses - 1) = 15"),
+        ("--features 0", "--features is 0; expected at least 1"),
+        ("--prompts 0", "--prompts is 0; expected at least 1"),
+        ("--responses 1", "--responses is 1; expected at least 2"),
+        ("--seeds 1", "--seeds is 1; expected at least 2"),
+        ("--samples 0", "--samples is 0; expected at least 1000"),
+        ("--samples -5", "--samples is -5; expected at least 1000"),
+        ("--beta 0", "--beta is 0.0; expected a positive number"),
+        ("--beta -1", "--beta is -1.0; expected a positive number"),
+        ("--beta nan", "--beta is nan; expected a positive number"),
+        ("--radius 0", "--radius is 0.0; expected a positive number"),
+        ("--radius inf", "--radius is inf; expected a positive number"),
+        ("--gammas 0,-0.1", "--gammas is 0,-0.1; expected numbers"),
+        ("--gammas 0", "--gammas is 0; expected numbers"),
+        ("--gammas 0,nan", "--gammas is 0,nan; expected numbers"),
+        ("--gammas a,b", "--gammas is a,b; expected numbers"),
+        ("--out /dev/null/x", "--out /dev/null/x: cannot be written"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(options: str, message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        command.main(parse(*options.split()))
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
