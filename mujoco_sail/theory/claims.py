@@ -205,7 +205,7 @@ def _at(table: pd.DataFrame, gamma: float, column: str) -> pd.Series:
 
 
 def _range(values: pd.Series) -> str:
-    return f"{values.min():.0e} to {values.max():.0e}" if values.max() >= ZERO else f"< {ZERO:g}"
+    return f"{values.min():.1e} to {values.max():.1e}" if values.max() >= ZERO else f"< {ZERO:g}"
 
 
 def _slope(rate: Rate) -> str:
