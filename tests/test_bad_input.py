@@ -66,7 +66,7 @@ def run_arguments(folder: Path, **changes: str) -> list[str]:
         ({"set": "env.segment_steps=1001"}, ["'segment_steps' is 1001", "episode_steps = 1000"]),
         ({"set": "env.labels=5"}, ["'labels' is 5", "labels_per_session = 10"]),
         ({"set": "env.labels=25"}, ["'labels' is 25", "multiple"]),
-        ({"set": "env.evaluation_every=30000"}, ["'evaluation_every'", "steps = 20000"]),
+        ({"set": "env.evaluation_every=30000"}, ["'evaluation_every'", "steps = 25000"]),
         ({"set": "env.horizon=endless"}, ["'endless'", "fixed, variable"]),
         ({"set": "env.reward_range=[1, 0]"}, ["'reward_range'", "low < high"]),
         ({"set": "env.reward_range=3"}, ["'reward_range'", "list of 2"]),
