@@ -4,31 +4,29 @@ import itertools
 import multiprocessing
 import os
 import queue
-import sys
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 
+from mujoco_sail.lock import Lock
 from mujoco_sail.recipes import Entry
-from mujoco_sail.results import is_complete, run_folder
-from mujoco_sail.run import Member, Progress, Run
+from mujoco_sail.results import remove_checkpoints, run_folder, status_of
+from mujoco_sail.run import Member, Progress
 from mujoco_sail.settings import RecipeError
 from mujoco_sail.task import Task
+from mujoco_sail.worker import Failure, Note, work
 from mujoco_sail.worlds import spaces
 
-Report = Callable[[Progress], None]
 
-
-@dataclass(frozen=True)
-class Failure:
-    """A stack that did not reach its end."""
-
-    members: tuple[tuple[str, int], ...]
-    reason: str
+class Interrupted(Exception):  # noqa: N818
+    """A signal ended the benchmark; its argument is the signal's number."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -53,11 +51,14 @@ def unfinished(
         RecipeError: The environment cannot be made, or a folder holds a run of another recipe.
     """
     spaces(task)
-    return [
-        Member(entry, seed)
-        for entry, seed in itertools.product(entries, seeds)
-        if not is_complete(run_folder(results, task, entry.name, seed), task, entry)
-    ]
+    members = []
+    for entry, seed in itertools.product(entries, seeds):
+        folder = run_folder(results, task, entry.name, seed)
+        if status_of(folder, task, entry) == "complete":
+            remove_checkpoints(folder)  # of a process that was killed when all was done
+        else:
+            members.append(Member(entry, seed))
+    return members
 
 
 def check_writable(results: Path) -> None:
@@ -106,40 +107,79 @@ def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
 
 
 def execute(
-    task: Task, members: Sequence[Member], device: torch.device, results: Path, report: Report
+    task: Task,
+    members: Sequence[Member],
+    device: torch.device,
+    results: Path,
+    report: Callable[[Progress], None],
+    say: Callable[[str], None] = print,
+    resume_failed: bool = False,
 ) -> list[Failure]:
     """Trains members to their ends: one single-threaded worker per core, or one on CUDA.
 
     Args:
         task: Environment and protocol.
-        members: Who trains.
+        members: Who trains; runs that were cut off go on from their checkpoints.
         device: Where the updates run.
         results: Folder that the run folders lie in.
         report: Called with the progress of every stack.
+        say: Called with what a user should know at once.
+        resume_failed: Whether runs that failed go on as well; otherwise they start over.
 
     Returns:
-        The stacks that failed; the others are complete.
+        What failed; the other members are complete.
+
+    Raises:
+        RecipeError: Another process trains one of the members.
+        Interrupted: A signal came; the stacks have saved what they could.
     """
+    locks: list[Lock] = []
+    try:
+        for member in members:
+            folder = run_folder(results, task, member.entry.name, member.seed)
+            locks.append(Lock(folder.with_name(f".{folder.name}.lock")))
+            if not resume_failed and status_of(folder, task, member.entry) == "failed":
+                remove_checkpoints(folder)
+        return _execute(task, members, device, results, report, say, locks)
+    finally:
+        for lock in locks:
+            lock.release()
+
+
+def _execute(
+    task: Task,
+    members: Sequence[Member],
+    device: torch.device,
+    results: Path,
+    report: Callable[[Progress], None],
+    say: Callable[[str], None],
+    locks: Sequence[Lock],
+) -> list[Failure]:
     cores = len(os.sched_getaffinity(0)) if device.type == "cpu" else 1
     context = multiprocessing.get_context("spawn")
-    messages: multiprocessing.Queue[Progress | Failure] = context.Queue()
+    messages: multiprocessing.Queue[Progress | Failure | Note] = context.Queue()
+    stop = context.Event()
     workers = [
-        context.Process(target=_work, args=(task, stacks, device, results, messages))
+        # Every worker holds every lock: none is free before the last of them has ended.
+        context.Process(target=work, args=(task, stacks, device, results, messages, stop, locks))
         for stacks in shards(members, cores)
     ]
-    for worker in workers:
-        worker.start()
     failures = []
-    # A worker ends only after its messages lie in the queue.
-    while any(worker.is_alive() for worker in workers) or not messages.empty():
-        try:
-            message = messages.get(timeout=0.2)
-        except queue.Empty:
-            continue
-        if isinstance(message, Failure):
-            failures.append(message)
-        else:
-            report(message)
+    with _started(workers, stop) as signals:
+        # A worker ends only after its messages lie in the queue.
+        while any(worker.is_alive() for worker in workers) or not messages.empty():
+            try:
+                message = messages.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if isinstance(message, Failure):
+                failures.append(message)
+            elif isinstance(message, Note):
+                say(message.text)
+            else:
+                report(message)
+    if signals:
+        raise Interrupted(signals[0])
     return failures + [
         Failure((), f"a worker process ended with exit code {worker.exitcode}")
         for worker in workers
@@ -147,27 +187,31 @@ def execute(
     ]
 
 
-def _work(
-    task: Task,
-    stacks: Sequence[Sequence[Member]],
-    device: torch.device,
-    results: Path,
-    messages: "multiprocessing.Queue[Progress | Failure]",
-) -> None:
-    """Trains stacks one after the other; a failed one does not stop the next."""
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
+@contextmanager
+def _started(workers: Sequence[Any], stop: Event) -> Iterator[list[int]]:
+    """Starts the workers; the first SIGINT or SIGTERM asks them to stop, the second kills them.
 
-    def report(progress: Progress) -> None:
-        if parent is not None and not parent.is_alive():
-            sys.exit("the benchmark's main process is gone")
-        messages.put(progress)
+    Yields:
+        The signals that came.
+    """
+    came: list[int] = []
 
-    for stack in stacks:
-        run = Run(task, stack, device, results, report)
-        try:
-            run.execute()
-        except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(frame.filename).name}:{frame.lineno}"
-            messages.put(Failure(run.names, f"{type(error).__name__}: {error} ({where})"))
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) == 1:
+            stop.set()
+        else:
+            for worker in workers:
+                worker.kill()
+
+    # A terminal sends SIGINT to the workers too; they inherit that it is ignored.
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    try:
+        for worker in workers:
+            worker.start()
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, on_signal)
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        0 done, 1 a run failed, 2 wrong usage, 130 interrupted.
+        0 done, 1 a run failed, 2 wrong usage, 130 or 143 stopped by SIGINT or SIGTERM.
     """
     args = _parser().parse_args(arguments)
     try:
@@ -65,6 +65,11 @@ def _parser() -> Parser:
     )
     one.add_argument("--teacher", help="teachers joined by +, such as noisy+skip")
     one.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    one.add_argument(
+        "--resume",
+        action="store_true",
+        help="let failed runs go on from their checkpoints too; runs cut off do so anyway",
+    )
     _add_results(one)
     one.set_defaults(command=_run)
 
@@ -127,11 +132,19 @@ def _run(args: argparse.Namespace) -> int:
                     f"{task.labels} labels"
                 )
             with progress.Board(task, members) as board:
-                failures += benchmark.execute(task, members, device, args.results, board.update)
+                try:
+                    failures += benchmark.execute(
+                        task, members, device, args.results, board.update, board.say, args.resume
+                    )
+                except benchmark.Interrupted as stop:
+                    board.say("stopped; the same command goes on from here")
+                    return 128 + int(stop.args[0])
     for failure in failures:
         names = ", ".join(f"{agent} seed {seed}" for agent, seed in failure.members)
         print(f"mujoco-sail: failed: {names}: {failure.reason}", file=sys.stderr)
-    return 1 if failures else 0
+    if failures:
+        return 2 if all(failure.refused for failure in failures) else 1
+    return 0
 
 
 def _table(args: argparse.Namespace) -> int:

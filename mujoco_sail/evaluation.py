@@ -20,10 +20,12 @@ class Scores:
     Attributes:
         returns: Undiscounted task returns, [M, K].
         success: Whether an episode ever succeeded, [M, K]; None where the task has no success.
+        faults: Members whose numbers are not to be used, and why.
     """
 
     returns: np.ndarray
     success: np.ndarray | None
+    faults: dict[int, str]
 
 
 class Evaluation:
@@ -72,5 +74,8 @@ class Evaluation:
             returns += np.where(running, outcome.reward, 0)
             success |= running & outcome.success
             running &= ~(outcome.terminated | outcome.truncated)
-        has_success = worlds.has_success
-        return Scores(returns.reshape(shape), success.reshape(shape) if has_success else None)
+        return Scores(
+            returns.reshape(shape),
+            success.reshape(shape) if worlds.has_success else None,
+            {row // shape[1]: reason for row, reason in worlds.faults.items()},
+        )

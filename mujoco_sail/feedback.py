@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.core.memory import Replay, Segments
+from mujoco_sail.core.state import Tree
 from mujoco_sail.oracle import Judgement, judge
 from mujoco_sail.queries import Scheme, ranking
 from mujoco_sail.streams import Streams
@@ -38,6 +39,12 @@ class Pairs:
             for name in ("observation", "action", "valid", "task_reward")
         ]
         return cls(torch.cat(both[:2], -1), both[2], both[3])
+
+    @classmethod
+    def none(cls, members: int, steps: int, size: int, device: torch.device) -> "Pairs":
+        """No pairs of segments of `steps` steps, `size` is O + A."""
+        empty = torch.zeros(members, 0, 2, steps, device=device)
+        return cls(empty.unsqueeze(-1).expand(-1, -1, -1, -1, size), empty, empty)
 
     @classmethod
     def joined(cls, parts: "list[Pairs]") -> "Pairs":
@@ -85,7 +92,7 @@ class Feedback:
 
     Attributes:
         used: Labels given to each member so far; all members get the same.
-        queries: Per member, every question asked.
+        queries: Per member, every question asked by this process.
     """
 
     def __init__(self, task: Task, seeds: list[int], device: torch.device) -> None:
@@ -93,6 +100,14 @@ class Feedback:
         self.used = 0
         self.sessions = 0
         self.queries: list[list[Query]] = [[] for _ in seeds]
+
+    def state(self) -> Tree:
+        """See `core.state`; the record is kept with the files it is for."""
+        return {"used": self.used, "sessions": self.sessions}
+
+    def load(self, saved: Tree) -> None:
+        """See `core.state`."""
+        self.used, self.sessions = saved["used"], saved["sessions"]
 
     @property
     def left(self) -> int:

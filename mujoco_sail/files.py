@@ -4,6 +4,14 @@ import os
 from pathlib import Path
 
 
+class WriteError(OSError):
+    """A file of the suite could not be written: the disk is full, or refuses."""
+
+    def __str__(self) -> str:
+        """One line: the file and the reason."""
+        return f"{self.filename}: cannot be written: {self.strerror}"
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a file by a text, as UTF-8 and in one step."""
     write_bytes(path, text.encode("utf-8"))
@@ -17,17 +25,37 @@ def write_bytes(path: Path, data: bytes) -> None:
         data: The new content.
 
     Raises:
-        OSError: The disk is full, or the folder cannot be written; the old content stays.
+        WriteError: The disk is full, or the folder cannot be written; the old content stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, for a rename is atomic only within one file system.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise WriteError(error.errno, error.strerror, str(path)) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what writers that were killed have left in a folder that nobody else writes."""
+    for path in folder.glob(".*"):
+        if path.suffix.removeprefix(".").isdigit():
+            path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last through a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -22,6 +22,8 @@ class Board:
 
     def __init__(self, task: Task, members: Sequence[Member]) -> None:
         self.steps = {(m.entry.name, m.seed): 0 for m in members}
+        # Where each member was when it was first heard of: not done by this process.
+        self.first: dict[tuple[str, int], int] = {}
         self.returns: dict[tuple[str, int], float] = {}
         self.printed: dict[str, int] = {}
         self.started = time.perf_counter()
@@ -63,6 +65,7 @@ class Board:
     def update(self, progress: Progress) -> None:
         """Takes in the progress of one stack."""
         for index, member in enumerate(progress.members):
+            self.first.setdefault(member, progress.step)
             self.steps[member] = progress.step
             if progress.returns is not None:
                 self.returns[member] = progress.returns[index]
@@ -71,11 +74,12 @@ class Board:
 
     def _show(self, name: str) -> None:
         done = sum(steps for (arm, _), steps in self.steps.items() if arm == name)
+        new = done - sum(step for (arm, _), step in self.first.items() if arm == name)
         values = [value for (arm, _), value in self.returns.items() if arm == name]
         latest = f"{sum(values) / len(values):.1f}" if values else "-"
         elapsed = time.perf_counter() - self.started
         self.bars.update(
-            self.arms[name], completed=done, latest=latest, speed=f"{done / elapsed:.0f}"
+            self.arms[name], completed=done, latest=latest, speed=f"{new / elapsed:.0f}"
         )
         # Without a terminal: a line whenever every member of the arm has a new evaluation.
         slowest = min(steps for (arm, _), steps in self.steps.items() if arm == name)
@@ -83,10 +87,13 @@ class Board:
         if not self.console.is_terminal and evaluations > self.printed.get(name, 0):
             self.printed[name] = evaluations
             total = sum(self.steps.values())
-            left = (self.task.steps * len(self.steps) - total) * elapsed / total
-            self.console.print(
+            rate = max(total - sum(self.first.values()), 1) / elapsed
+            left = (self.task.steps * len(self.steps) - total) / rate
+            self.say(
                 f"{self.task.name} {name}: step {slowest}/{self.task.steps}, return {latest}, "
-                f"{total / elapsed:.0f} steps/s over all arms, {left:.0f} s left",
-                highlight=False,
-                soft_wrap=True,
+                f"{rate:.0f} steps/s over all arms, {left:.0f} s left"
             )
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bars."""
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -2,22 +2,34 @@
 
 import csv
 import io
+import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from mujoco_sail.checkpoint import Checkpoints, first_difference
 from mujoco_sail.collection import EVALUATIONS, FEEDBACK, SKIPPED
 from mujoco_sail.feedback import Query
-from mujoco_sail.files import write_text
+from mujoco_sail.files import remove_leftovers, write_text
 from mujoco_sail.recipes import Entry, resolved
 from mujoco_sail.settings import RecipeError
 from mujoco_sail.task import Task
 from mujoco_sail.worlds import versions
+
+CHECKPOINTS = "checkpoints"  # folder in a run folder
+
+# Their columns; training.csv has the agent's as well.
+CSV_FILES: dict[str, Sequence[Any]] = {
+    "evaluations.csv": EVALUATIONS,
+    "training.csv": ("step",),
+    "timing.csv": ("step", "steps_per_second"),
+    "feedback.csv": FEEDBACK,
+}
 
 
 def run_folder(results: Path, task: Task, agent: str, seed: int) -> Path:
@@ -25,8 +37,8 @@ def run_folder(results: Path, task: Task, agent: str, seed: int) -> Path:
     return results / task.name / agent / f"seed_{seed}"
 
 
-def is_complete(folder: Path, task: Task, entry: Entry) -> bool:
-    """Whether a folder already holds this very run, finished.
+def status_of(folder: Path, task: Task, entry: Entry) -> str | None:
+    """The status of the run that a folder holds, None if it holds none.
 
     Raises:
         RecipeError: It holds a run of another recipe, or of other versions.
@@ -34,19 +46,22 @@ def is_complete(folder: Path, task: Task, entry: Entry) -> bool:
     try:
         found = tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{folder / 'run.toml'}: cannot be read: {error}") from error
     wanted = {**resolved(task, entry), "versions": versions()}
-    for table, values in wanted.items():
-        for key, value in _flat(values):
-            there = dict(_flat(found.get(table, {}))).get(key)
-            if there != value:
-                raise RecipeError(
-                    f"{folder} holds another run: {table}.{key} is {there!r} there and {value!r} "
-                    "here;\nchoose another --results folder, or remove that one"
-                )
-    return found.get("status") == "complete"
+    difference = first_difference({table: found.get(table, {}) for table in wanted}, wanted)
+    if difference is not None:
+        raise RecipeError(
+            f"{folder} holds another run: {difference};\n"
+            "choose another --results folder, or remove that one"
+        )
+    return str(found.get("status"))
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Removes the checkpoints of a run folder."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 class RunFiles:
@@ -58,64 +73,85 @@ class RunFiles:
         entry: Resolved recipe of the agent.
         seed: The member's seed.
         device: Where the updates run.
+
+    Attributes:
+        checkpoints: The run's checkpoints.
     """
 
     def __init__(self, folder: Path, task: Task, entry: Entry, seed: int, device: str) -> None:
         self.folder = folder
-        self.about: dict[str, Any] = {
+        identity: dict[str, Any] = {
             "seed": seed,
-            "protocol": task.protocol,
             "device": device,
-            "precision": "float32",
-            "commit": _commit(),
             "versions": versions(),
             **resolved(task, entry),
         }
-        self.evaluations: list[Sequence[Any]] = []
-        self.training: list[dict[str, float]] = []
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.status("running", 0.0)
-        self._write("evaluations.csv", EVALUATIONS, [])
-        self._write("training.csv", ("step",), [])
-        self.feedback([])
+        self.about = {
+            "protocol": task.protocol,
+            "precision": "float32",
+            "commit": _commit(),
+            **identity,
+        }
+        self.checkpoints = Checkpoints(folder / CHECKPOINTS, identity)
+        self.rows = {name: [list(columns)] for name, columns in CSV_FILES.items()}
+        self.wall_seconds = 0.0
 
-    def status(self, status: str, wall_seconds: float, failure: str | None = None) -> None:
+    def begin(self, own: Mapping[str, Any] | None) -> None:
+        """Writes all files as they are at the start, or as a checkpoint of `state` has them."""
+        remove_leftovers(self.folder)
+        if own is not None:
+            self.rows = {name: [list(row) for row in own["rows"][name]] for name in CSV_FILES}
+            self.wall_seconds = own["wall_seconds"]
+        for name in CSV_FILES:
+            self._write(name)
+        self.status("running", 0.0)
+
+    def state(self, seconds: float) -> dict[str, Any]:
+        """What has been written so far, plain values, `seconds` after `begin`."""
+        rows = {name: [list(row) for row in rows] for name, rows in self.rows.items()}
+        return {"rows": rows, "wall_seconds": self.wall_seconds + seconds}
+
+    def status(self, status: str, seconds: float, failure: str | None = None) -> None:
         """Writes `run.toml`.
 
         Args:
             status: "running", "complete" or "failed".
-            wall_seconds: Since the start of the stack.
+            seconds: Since `begin`.
             failure: Why it failed.
         """
-        table = {"status": status, "wall_seconds": round(wall_seconds, 1), **self.about}
+        wall_seconds = round(self.wall_seconds + seconds, 1)
+        table = {"status": status, "wall_seconds": wall_seconds, **self.about}
         if failure is not None:
             table = {"failure": failure, **table}
         write_text(self.folder / "run.toml", tomli_w.dumps(table))
 
     def evaluation(self, *row: Any) -> None:
-        """Adds a row, in the order of `EVALUATIONS`."""
-        self.evaluations.append(row)
-        self._write("evaluations.csv", EVALUATIONS, self.evaluations)
+        """Adds a row to `evaluations.csv`, in the order of `EVALUATIONS`."""
+        self.rows["evaluations.csv"].append([_cell(value) for value in row])
+        self._write("evaluations.csv")
 
-    def training_row(self, row: dict[str, float]) -> None:
-        """Adds a row; the first one's keys are the columns."""
-        self.training.append(row)
-        columns = tuple(self.training[0])
-        self._write("training.csv", columns, (r.values() for r in self.training))
+    def training(self, row: Mapping[str, float], steps_per_second: float) -> None:
+        """Adds a row to `training.csv`, whose columns are its keys, and one to `timing.csv`."""
+        rows = self.rows["training.csv"]
+        rows[0] = list(row)
+        rows.append([_cell(value) for value in row.values()])
+        self.rows["timing.csv"].append([row["step"], round(steps_per_second, 1)])
+        self._write("training.csv")
+        self._write("timing.csv")
 
     def feedback(self, queries: Sequence[Query]) -> None:
-        """Writes every question asked so far."""
-        rows = (
-            (q.step, q.session, number, q.return_1, q.return_2, _label(q.label))
-            for number, q in enumerate(queries)
-        )
-        self._write("feedback.csv", FEEDBACK, rows)
+        """Adds questions to `feedback.csv`."""
+        rows = self.rows["feedback.csv"]
+        for q in queries:
+            number = len(rows) - 1  # without the header
+            row = (q.step, q.session, number, q.return_1, q.return_2, _label(q.label))
+            rows.append([_cell(value) for value in row])
+        self._write("feedback.csv")
 
-    def _write(self, name: str, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    def _write(self, name: str) -> None:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_cell(value) for value in row] for row in rows)
+        writer.writerows(self.rows[name])
         write_text(self.folder / name, text.getvalue())
 
 
@@ -128,14 +164,6 @@ def _cell(value: Any) -> Any:
 
 def _label(label: float | None) -> str:
     return SKIPPED if label is None else f"{label:g}"
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 @cache

@@ -10,12 +10,20 @@ from typing import Any
 import torch
 
 from mujoco_sail.agents.base import Agent
+from mujoco_sail.checkpoint import Saved
+from mujoco_sail.core.state import flatten, unflatten
 from mujoco_sail.evaluation import Evaluation
 from mujoco_sail.feedback import Feedback
+from mujoco_sail.files import WriteError
 from mujoco_sail.recipes import Entry
-from mujoco_sail.results import RunFiles, run_folder
+from mujoco_sail.results import RunFiles, remove_checkpoints, run_folder
+from mujoco_sail.settings import RecipeError
 from mujoco_sail.task import Task
 from mujoco_sail.worlds import Worlds, spaces
+
+# Environment steps between two reports that carry no evaluation, and between two looks at
+# whether all numbers are finite.
+REPORT_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,23 @@ class Progress:
     returns: tuple[float, ...] | None
 
 
+class Stopped(Exception):  # noqa: N818
+    """The stack was asked to stop, and did, after a step that a checkpoint holds if it can."""
+
+
+@dataclass(eq=False)
+class MembersFailed(Exception):  # noqa: N818
+    """Members failed; the others can go on without them.
+
+    Attributes:
+        reasons: Per member that failed, why.
+        survivors: The others and their state.
+    """
+
+    reasons: dict[tuple[str, int], str]
+    survivors: list[tuple[Member, Saved]]
+
+
 class Run:
     """Everything around a stack's agent: worlds, teacher, evaluation, files.
 
@@ -54,6 +79,11 @@ class Run:
         device: Where the updates run.
         results: Folder that the run folders lie in.
         report: Called with the progress.
+        saved: The members' states to go on from, all of one step.
+        stopping: Whether the stack shall stop.
+
+    Attributes:
+        step: Environment steps done before.
     """
 
     def __init__(
@@ -63,13 +93,15 @@ class Run:
         device: torch.device,
         results: Path,
         report: Callable[[Progress], None],
+        saved: Sequence[Saved] | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.task, self.members, self.device = task, list(members), device
         self.seeds = [member.seed for member in members]
         self.sizes = spaces(task)  # O, A
         self.feedback = Feedback(task, self.seeds, device)
         self.evaluation = Evaluation(task, self.seeds, device)
-        self.report = report
+        self.report, self.stopping = report, stopping
         self.names = tuple((member.entry.name, member.seed) for member in members)
         self.files = [
             RunFiles(
@@ -77,8 +109,15 @@ class Run:
             )
             for m in members
         ]
+        self.saved = saved
+        self.step = saved[0].step if saved else 0
+        for m, files in enumerate(self.files):
+            files.begin(saved[m].own if saved else None)
+        self.failed: dict[int, str] = {}
+        self.asked = [0] * len(members)  # questions that lie in feedback.csv
         self.started = time.perf_counter()
-        self.last_log = (0, self.started)
+        self.last_log = (self.step, self.started)
+        self.last_checkpoint = self.started
 
     @cached_property
     def worlds(self) -> Worlds:
@@ -86,28 +125,135 @@ class Run:
         return Worlds(self.task, self.seeds, "training")
 
     def execute(self) -> None:
-        """Trains the stack to its end; a failure is written down, then raised."""
+        """Trains the stack to its end.
+
+        Raises:
+            Stopped: It was asked to stop.
+            MembersFailed: Some members, or all, have failed; that is written down.
+            WriteError: A file could not be written; the last good state lies on the disk.
+            Exception: The whole stack failed; that is written down.
+        """
         try:
             agent = self.members[0].entry.agent(self)
+            if self.saved:
+                self._load(agent, self.saved)
+                self.saved = None
+                self.report(Progress(self.names, self.step, None))
             agent.train()
-        except Exception as error:
-            self._finish("failed", f"{type(error).__name__}: {error}")
+        except (Stopped, MembersFailed, WriteError, RecipeError):
             raise
-        self._finish("complete")
+        except Exception as error:
+            for m in range(len(self.members)):
+                self._fail(m, f"{type(error).__name__}: {error}")
+            raise
+        for m, files in enumerate(self.files):
+            self._write_feedback(m)
+            files.status("complete", self._seconds())
+            remove_checkpoints(files.folder)
 
     def tick(self, step: int, agent: Agent) -> None:
-        """After every environment step: evaluates, logs and reports where it is due."""
-        returns = None
-        if step % self.task.evaluation_every == 0:
-            returns = self._evaluate(step, agent)
+        """After every environment step: checks, evaluates, logs, saves and reports where due."""
+        evaluating = step % self.task.evaluation_every == 0
+        if evaluating or step % REPORT_EVERY == 0 or self._faults():
+            self._check(step, agent)
+        returns = self._evaluate(step, agent) if evaluating else None
         if step % self.task.log_every == 0:
             self._log(step, agent)
+        if self.failed:
+            self._go_on_without(step, agent)
+        if step < self.task.steps:
+            self._save(step, agent)
         if returns is not None or step % REPORT_EVERY == 0:
             self.report(Progress(self.names, step, returns))
 
+    # --- checkpoints ---
+
+    def _save(self, step: int, agent: Agent) -> None:
+        """A checkpoint where it is due; the end where it is wanted."""
+        stopping = self.stopping()
+        age = time.perf_counter() - self.last_checkpoint
+        if agent.resumable and (stopping or age > 60 * self.task.checkpoint_minutes):
+            for files, saved in zip(self.files, self._states(step, agent), strict=True):
+                files.checkpoints.write(saved)
+            self.last_checkpoint = time.perf_counter()
+        if stopping:
+            raise Stopped
+
+    def _states(self, step: int, agent: Agent) -> list[Saved]:
+        """Every member at the end of a step."""
+        tensors, plain = flatten(self._tree(agent))
+        states = []
+        for m, files in enumerate(self.files):
+            self._write_feedback(m)
+            slices = {name: t[m].cpu() for name, t in tensors.items()}
+            states.append(Saved(step, slices, plain, files.state(self._seconds())))
+        return states
+
+    def _tree(self, agent: Agent) -> dict[str, Any]:
+        return {
+            "agent": agent.state(),
+            "worlds": self.worlds.state(),
+            "feedback": self.feedback.state(),
+        }
+
+    def _load(self, agent: Agent, saved: Sequence[Saved]) -> None:
+        tensors, plain = flatten(self._tree(agent))
+        expected = (tensors.keys(), plain.keys())
+        for one in saved:
+            if (one.tensors.keys(), one.plain.keys()) != expected:
+                odd = sorted({*one.tensors, *one.plain} ^ {*tensors, *plain})
+                raise RecipeError(
+                    f"{self.files[0].folder}: the checkpoint of step {one.step} is of another "
+                    f"version of the agent: {odd[0]} is not in both"
+                )
+        stacked = {name: torch.stack([one.tensors[name] for one in saved]) for name in tensors}
+        tree = unflatten({**saved[0].plain, **stacked})
+        agent.load(tree["agent"])
+        self.worlds.load(tree["worlds"])
+        self.feedback.load(tree["feedback"])
+
+    # --- failures ---
+
+    def _faults(self) -> dict[int, str]:
+        # An agent of another library has environments of its own.
+        return self.worlds.faults if "worlds" in vars(self) else {}
+
+    def _check(self, step: int, agent: Agent) -> None:
+        """Finds members with numbers that are not finite."""
+        reasons: dict[int, str] = {}
+        for quantity, values in agent.health().items():
+            for m in (~values.isfinite()).nonzero().flatten().tolist():
+                reasons.setdefault(m, f"{quantity} is not finite")
+        for m, reason in self._faults().items():
+            reasons.setdefault(m, reason)
+        for m, reason in reasons.items():
+            self._fail(m, f"step {step}: {reason}")
+
+    def _fail(self, m: int, reason: str) -> None:
+        """Writes a member's failure down; nothing more is written of it."""
+        if m not in self.failed:
+            self.failed[m] = reason
+            self._write_feedback(m)
+            self.files[m].status("failed", self._seconds(), reason)
+
+    def _go_on_without(self, step: int, agent: Agent) -> None:
+        """Ends this stack; what is left of it is the state of the members that are well."""
+        left = [m for m in range(len(self.members)) if m not in self.failed]
+        states = self._states(step, agent) if left else []
+        raise MembersFailed(
+            {self.names[m]: reason for m, reason in self.failed.items()},
+            [(self.members[m], states[m]) for m in left],
+        )
+
+    # --- files ---
+
     def _evaluate(self, step: int, agent: Agent) -> tuple[float, ...]:
         scores = self.evaluation(agent.policy, step // self.task.evaluation_every)
+        for m, reason in scores.faults.items():
+            self._fail(m, f"step {step}: evaluation: {reason}")
         for m, files in enumerate(self.files):
+            if m in self.failed:
+                continue
             returns = scores.returns[m]
             success = "" if scores.success is None else float(scores.success[m].mean())
             files.evaluation(
@@ -126,16 +272,16 @@ class Run:
         self.last_log = step, now
         columns = {name: values.tolist() for name, values in agent.metrics().items()}
         columns["labels"] = [self.feedback.used] * len(self.files)
-        columns["steps_per_second"] = [round((step - steps) / (now - since), 1)] * len(self.files)
         for m, files in enumerate(self.files):
-            files.training_row({"step": step} | {name: v[m] for name, v in columns.items()})
-            files.feedback(self.feedback.queries[m])
+            if m not in self.failed:
+                row = {"step": step} | {name: v[m] for name, v in columns.items()}
+                files.training(row, (step - steps) / (now - since))
+                self._write_feedback(m)
 
-    def _finish(self, status: str, failure: str | None = None) -> None:
-        for m, files in enumerate(self.files):
-            files.feedback(self.feedback.queries[m])
-            files.status(status, time.perf_counter() - self.started, failure)
+    def _write_feedback(self, m: int) -> None:
+        if new := self.feedback.queries[m][self.asked[m] :]:
+            self.files[m].feedback(new)
+            self.asked[m] += len(new)
 
-
-# Environment steps between two reports that carry no evaluation.
-REPORT_EVERY = 100
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.started

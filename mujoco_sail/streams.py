@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mujoco_sail.core.state import Tree
+
 
 def seed_for(seed: int, purpose: str, index: int = 0) -> int:
     """A 63-bit seed that depends on nothing but a member's seed, a purpose and an index."""
@@ -31,6 +33,15 @@ class Streams:
             torch.Generator(device).manual_seed(seed_for(seed, purpose, index)) for seed in seeds
         ]
         self.device = device
+
+    def state(self) -> Tree:
+        """See `core.state`."""
+        return {"generators": torch.stack([g.get_state() for g in self.generators])}
+
+    def load(self, saved: Tree) -> None:
+        """See `core.state`."""
+        for generator, state in zip(self.generators, saved["generators"], strict=True):
+            generator.set_state(state.clone())  # it takes whole storages only
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal draws, [M, *shape]."""

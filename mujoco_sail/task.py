@@ -50,6 +50,7 @@ class Task:
     evaluation_every: int = setting(low=1)
     evaluation_episodes: int = setting(low=1)
     log_every: int = setting(low=1)  # rows of training.csv
+    checkpoint_minutes: float = setting(above=0)  # wall time between checkpoints
 
     # --- actor and critic ---
     learning_rate: float = setting(above=0)

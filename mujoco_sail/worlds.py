@@ -2,7 +2,7 @@
 
 Observations are flat float32 vectors, actions lie in [-1, 1]^A, and the only time limit is the
 recipe's. How an episode starts depends on a seed, a purpose and the episode's number alone, so a
-killed run rebuilds its environments by seeding them again and replaying the actions.
+killed run rebuilds its environments by seeding them again and repeating the actions.
 """
 
 import difflib
@@ -16,12 +16,14 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium.spaces import Box, flatdim, flatten
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import RescaleAction, TimeLimit, TransformObservation
 from numpy.typing import NDArray
 
 from mujoco_sail import __version__
+from mujoco_sail.core.state import Tree
 from mujoco_sail.settings import RecipeError
 from mujoco_sail.streams import seed_for
 from mujoco_sail.task import Task
@@ -54,6 +56,41 @@ class Episodes(Wrapper):
             seed = self._seed_of(self.episode) % 2**32
         self.episode += 1
         return super().reset(seed=seed, options=options)
+
+
+class Guarded(Wrapper):
+    """Turns a crash into numbers that are not finite, so that the other rows can go on.
+
+    Attributes:
+        crash: What happened, one line; the environment is left alone from then on.
+    """
+
+    crash: str | None = None
+
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Array, Info]:
+        """Starts an episode."""
+        if self.crash is None:
+            try:
+                return super().reset(seed=seed, options=options)
+            except Exception as error:  # whatever a simulator raises
+                self._note(error)
+        return self._nothing(), {}
+
+    def step(self, action: Array) -> tuple[Array, Any, bool, bool, Info]:
+        """Steps."""
+        if self.crash is None:
+            try:
+                return super().step(action)
+            except Exception as error:
+                self._note(error)
+        return self._nothing(), np.nan, False, True, {}
+
+    def _note(self, error: Exception) -> None:
+        text = " ".join(str(error).split())
+        self.crash = f"the environment crashed: {type(error).__name__}: {text}"
+
+    def _nothing(self) -> Array:
+        return np.full(self.observation_space.shape or (), np.nan, np.float32)
 
 
 class FixedHorizon(Wrapper):
@@ -112,6 +149,10 @@ def make_env(task: Task, seed: int, purpose: str) -> Episodes:
     return Episodes(TimeLimit(env, task.episode_steps), seed, purpose)
 
 
+def _guarded(task: Task, seed: int, purpose: str) -> Env:
+    return Guarded(make_env(task, seed, purpose))
+
+
 def spaces(task: Task) -> tuple[int, int]:
     """Sizes of a task's observations and actions."""
     env = make_env(task, 0, "spaces")
@@ -147,52 +188,90 @@ class Worlds:
     Attributes:
         observation: [M, O] float32, what to act on now.
         has_success: Whether the task says when it is solved.
+        faults: Rows that crashed or gave or got a number that is not finite, and the first
+            reason. Their numbers are zeros from then on.
     """
 
     def __init__(self, task: Task, seeds: Sequence[int], purpose: str) -> None:
         """Makes the environments and starts episode 0 of each."""
-        makers = [partial(make_env, task, seed, purpose) for seed in seeds]
+        makers = [partial(_guarded, task, seed, purpose) for seed in seeds]
         self._envs = SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
         self._rows: Any = self._envs.envs
         self.has_success = task.id.startswith(_META_WORLD)
+        self.faults: dict[int, str] = {}
+        # What each row has done since its episode began, to do it again in another process.
+        self._steps = np.zeros(len(seeds), np.int64)
+        size = self._envs.single_action_space.shape or ()
+        self._actions = np.zeros((len(seeds), task.episode_steps, *size), np.float32)
         self.reset()
 
     @property
     def episodes(self) -> list[int]:
         """Number of the episode that each row is in."""
-        return [row.episode - 1 for row in self._rows]
+        return [row.env.episode - 1 for row in self._rows]
 
     def reset(self, episode: int | None = None) -> None:
         """Starts an episode in every row: the one of that number, or else the row's next."""
         if episode is not None:
-            self._envs.set_attr("episode", episode)
+            for row in self._rows:
+                row.env.episode = episode
         self.observation = self._envs.reset()[0].copy()
+        self._steps[:] = 0
+        self._find_faults(self.observation)
 
     def step(self, actions: Array) -> Outcome:
         """Steps every row, actions [M, A]."""
+        finite = np.isfinite(actions).all(1, keepdims=True)
+        if not finite.all():
+            for row in np.flatnonzero(~finite):
+                self.faults.setdefault(int(row), "the action is not finite")
+            actions = np.where(finite, actions, 0)
+        self._actions[np.arange(len(actions)), self._steps] = actions
+        self._steps += 1
         buffer, reward, terminated, truncated, info = self._envs.step(actions)
         # The next step overwrites the buffer.
         self.observation = successor = buffer.copy()
         ended = terminated | truncated
         if ended.any():
+            self._steps[ended] = 0
             successor = buffer.copy()
             successor[ended] = np.stack(info["final_obs"][ended])
         final = info.get("final_info", {})
         success = np.where(ended, final.get("success", 0), info.get("success", 0)) > 0
+        self._find_faults(self.observation, successor, reward)
         return Outcome(successor, reward, terminated, truncated, success)
 
-    def restore(self, episodes: Sequence[int], actions: Sequence[Array]) -> None:
-        """Takes every row back to where it was in a run that was killed.
+    def _find_faults(self, *numbers: Array) -> None:
+        """Notes the rows of numbers that are not finite, and zeroes those of all noted rows."""
+        for values, name in zip(numbers, ("observation", "observation", "reward"), strict=False):
+            finite = np.isfinite(values.reshape(len(values), -1)).all(1)
+            if not finite.all():
+                for row in np.flatnonzero(~finite):
+                    reason = self._rows[row].crash or f"the {name} is not finite"
+                    self.faults.setdefault(int(row), reason)
+        if self.faults:
+            for values in numbers:
+                values[list(self.faults)] = 0
 
-        Args:
-            episodes: Number of the episode that each row was in.
-            actions: What each row has done since that episode began, [steps, A].
-        """
+    def state(self) -> Tree:
+        """See `core.state`: each row's episode, and what it has done in it."""
+        return {
+            "episodes": torch.tensor(self.episodes),
+            "steps": torch.from_numpy(self._steps),
+            "actions": torch.from_numpy(self._actions),
+        }
+
+    def load(self, saved: Tree) -> None:
+        """Takes every row back to where it was, by doing again what it had done."""
+        self._steps = saved["steps"].numpy().copy()
+        self._actions = saved["actions"].numpy().copy()
         observations = []
-        for row, episode, done in zip(self._rows, episodes, actions, strict=True):
-            row.episode = episode
+        for row, episode, steps, actions in zip(
+            self._rows, saved["episodes"].tolist(), self._steps, self._actions, strict=True
+        ):
+            row.env.episode = episode
             observation, _ = row.reset()
-            for action in done:
+            for action in actions[:steps]:
                 observation, *_ = row.step(action)
             observations.append(observation)
         self.observation = np.stack(observations)

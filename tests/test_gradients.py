@@ -146,8 +146,8 @@ def agent(make_run: MakeRun, float64: None) -> Any:
     )
     agent = run.members[0].entry.agent(run)
     agent.train()
-    assert agent.newest is not None
-    assert agent.reference is not None
+    assert agent._newest is not None
+    assert agent.anchored
     for name in ("critic_adam", "actor_adam", "alpha_adam", "reward_adam"):
         setattr(agent, name, Recorder())
     return agent
@@ -236,9 +236,9 @@ def test_the_temperatures_gradient_is_that_of_the_entropy_constraint(agent: Any)
 
 def test_the_reward_gradient_is_that_of_t1_plus_lambda_t2(agent: Any) -> None:
     """T2's weights are constants of the estimator: they are held while nu moves."""
-    newest, labels, pi = agent.newest
+    newest, labels, pi = agent._newest
     noise = agent.streams("gap noise").normal(*pi.mean.shape[1:])
-    agent.gap_streams.normal = lambda *shape: noise
+    agent._gap_streams.normal = lambda *shape: noise
     pairs = agent.pairs
     label = agent.labels[:, None]
 
@@ -279,7 +279,7 @@ def test_a_coefficient_changes_the_gradient_of_its_own_parameters_only(
 
     def gradients() -> dict[str, list[Tensor]]:
         agent.noise_streams = agent.streams("test noise")
-        agent.begin_fit(agent.newest[0], agent.newest[1], first=False)
+        agent.begin_fit(agent._newest[0], agent._newest[1], first=False)
         agent.fit(agent.pairs)
         batch = batch_of(agent)
         agent.update_critic(batch)

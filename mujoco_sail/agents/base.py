@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from mujoco_sail.core.state import Tree, capture, restore
+
 if TYPE_CHECKING:
     from mujoco_sail.run import Run
+
+# Attributes that every run makes afresh from its recipes.
+HARNESS = ("run", "task", "device", "settings")
 
 
 class Agent(ABC):
@@ -25,6 +30,8 @@ class Agent(ABC):
     Settings: ClassVar[type]
     # Whether several members may train as one object; otherwise each gets an object of its own.
     stackable: ClassVar[bool] = True
+    # Whether a checkpoint can hold it; otherwise a run that was cut off starts over.
+    resumable: ClassVar[bool] = True
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -38,9 +45,30 @@ class Agent(ABC):
         values = [getattr(member.settings, name) for member in self.run.members]
         return torch.tensor(values, device=self.device)
 
+    def state(self) -> Tree:
+        """What a checkpoint holds: every attribute but the harness and names that begin with _.
+
+        Raises:
+            TypeError: An attribute that it cannot hold.
+        """
+        return {
+            name: capture(value, f"{type(self).__name__}.{name}")
+            for name, value in vars(self).items()
+            if name not in HARNESS and not name.startswith("_")
+        }
+
+    def load(self, saved: Tree) -> None:
+        """Takes over the state of an agent of the same class and shapes."""
+        for name, value in saved.items():
+            setattr(self, name, restore(getattr(self, name), value))
+
+    def health(self) -> dict[str, Tensor]:
+        """Quantities that must be finite, each [M]; a member with one that is not has failed."""
+        return {}
+
     @abstractmethod
     def train(self) -> None:
-        """Trains for `task.steps` environment steps, calling `run.tick` after each."""
+        """Trains from step `run.step` to `task.steps`, calling `run.tick` after each step."""
 
     @abstractmethod
     def policy(self, observation: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class PEBBLE(SAC):
         self.reward_adam = MemberAdam(
             self.reward_net.parameters, self.settings.reward_learning_rate
         )
-        self.pairs: Pairs | None = None
+        self.pairs = Pairs.none(len(run.members), task.segment_steps, sum(run.sizes), run.device)
         self.labels = torch.empty(len(run.members), 0, device=run.device)
         self.reward_updates = torch.zeros(len(run.members), device=run.device)
         for name in ("reward_loss", "reward_accuracy", "held_out_accuracy"):
@@ -114,7 +114,7 @@ class PEBBLE(SAC):
     def sample(self) -> Batch:
         """A batch with the learned reward; before any label, with the state entropy."""
         batch = super().sample()
-        if self.pairs is not None:
+        if self.labels.shape[1]:
             return batch
         visited = self.replay.observation[:, : len(self.replay)]
         reward = state_entropy_reward(batch.observation, visited, self.settings.neighbours)
@@ -122,10 +122,10 @@ class PEBBLE(SAC):
 
     def session(self, step: int) -> None:
         """Asks, learns the reward, relabels the whole replay."""
-        first = self.pairs is None
+        first = not self.labels.shape[1]
         scheme = "uniform" if first else self.settings.queries
         newest, labels = self.run.feedback.session(step, self.replay, scheme, self.probability)
-        self.pairs = newest if self.pairs is None else Pairs.joined([self.pairs, newest])
+        self.pairs = Pairs.joined([self.pairs, newest])
         self.labels = torch.cat([self.labels, labels], 1)
         self.begin_fit(newest, labels, first)
         self.fit(self.pairs)
@@ -178,6 +178,10 @@ class PEBBLE(SAC):
             [M, E].
         """
         return log_p.mean(-1)
+
+    def health(self) -> dict[str, Tensor]:
+        """See `Agent.health`."""
+        return {"reward's parameters": self.reward_net.largest(), **super().health()}
 
     def metrics(self) -> dict[str, Tensor]:
         """See `Agent.metrics`."""

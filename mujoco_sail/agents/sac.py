@@ -108,7 +108,7 @@ class SAC(Agent):
     def train(self) -> None:
         """Steps the worlds and learns once per step, see `Agent.train`."""
         worlds = self.run.worlds
-        for step in range(1, self.task.steps + 1):
+        for step in range(self.run.step + 1, self.task.steps + 1):
             observation = self._tensor(worlds.observation)
             action = self.act(observation, step)
             outcome = worlds.step(action.cpu().numpy())
@@ -204,6 +204,18 @@ class SAC(Agent):
         self.critic = StackedMLP(self.critic_sizes, CRITICS, self.critic_streams, "relu")
         self.target = self.critic.frozen_copy()
         self.critic_adam = MemberAdam(self.critic.parameters, self.task.learning_rate)
+
+    def health(self) -> dict[str, Tensor]:
+        """See `Agent.health`."""
+        losses = self.logged if self.updates else {}
+        newest = (self.replay.written - 1) % self.replay.capacity
+        return {
+            "reward": self.replay.reward[:, newest],
+            **{name: losses[name] for name in ("critic_loss", "actor_loss") if name in losses},
+            "critic's parameters": self.critic.largest(),
+            "actor's parameters": self.actor.largest(),
+            "temperature": self.alpha.squeeze(1),
+        }
 
     def metrics(self) -> dict[str, Tensor]:
         """See `Agent.metrics`."""

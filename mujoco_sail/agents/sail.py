@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings, margin
-from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.objectives import (
     gaussian_kl,
     leave_one_out,
@@ -52,12 +51,15 @@ class SAIL(PEBBLE):
         self.lambda_ = self.per_member("lambda_")
         self.reverse_kl = self.per_member("reverse_kl")
         self.projection_radius = self.per_member("projection_radius")
-        # A term that no member weighs is not computed.
-        self.has_t2 = bool(self.lambda_.any())
-        self.has_anchor = bool(self.reverse_kl.any())
-        self.has_projection = bool(self.projection_radius.isfinite().any())
-        self.reference: StackedMLP | None = None
-        self.newest: tuple[Pairs, Tensor, SquashedGaussian] | None = None
+        # A term that no member of this stack weighs is not computed.
+        self._has_t2 = bool(self.lambda_.any())
+        self._has_anchor = bool(self.reverse_kl.any())
+        self._has_projection = bool(self.projection_radius.isfinite().any())
+        # pi_ref, once it has been taken.
+        self.reference = self.actor.frozen_copy()
+        self.anchored = False
+        # Of the session that is being fitted, hence in no checkpoint.
+        self._newest: tuple[Pairs, Tensor, SquashedGaussian] | None = None
 
     # --- T2: the gradient through the sampling distribution ---
 
@@ -67,19 +69,19 @@ class SAIL(PEBBLE):
         The first session's segments come from random and exploring behaviour, not from
         pi_nu: it has no T2.
         """
-        if first or not self.has_t2:
+        if first or not self._has_t2:
             return
         observation = newest.inputs[..., : self.run.sizes[0]].flatten(1, 3)
         with torch.no_grad():
-            self.newest = newest, labels, self.distribution(observation)
-        self.gap_streams = self.streams("policy gap", self.run.feedback.sessions)
+            self._newest = newest, labels, self.distribution(observation)
+        self._gap_streams = self.streams("policy gap", self.run.feedback.sessions)
 
     def reward_objective(self, log_p: Tensor) -> Tensor:
         """T1 + lambda T2, see `core.objectives`."""
         t1 = super().reward_objective(log_p)
-        if self.newest is None:
+        if self._newest is None:
             return t1
-        return t1 + self.lambda_.unsqueeze(1) * self.t2(*self.newest).mean(-1)
+        return t1 + self.lambda_.unsqueeze(1) * self.t2(*self._newest).mean(-1)
 
     def t2(self, pairs: Pairs, labels: Tensor, pi: SquashedGaussian) -> Tensor:
         """Surrogate of T2 on the newest pairs, [M, E, P], truncated at one step.
@@ -89,7 +91,7 @@ class SAIL(PEBBLE):
             labels: [M, P].
             pi: The current policy at the pairs' observations, [M, P * 2 * T, A].
         """
-        action = pi.action(self.gap_streams.normal(*pi.mean.shape[1:]))
+        action = pi.action(self._gap_streams.normal(*pi.mean.shape[1:]))
         observation = pairs.inputs[..., : self.run.sizes[0]]
         policy_inputs = torch.cat([observation, action.view(*observation.shape[:-1], -1)], -1)
         # One product for both: [M, E, 2, P, 2, T].
@@ -108,13 +110,14 @@ class SAIL(PEBBLE):
         """Refreshes the reference policy where it is due, then learns as PEBBLE does."""
         since = step - self.task.reference_after
         if since >= 0 and since % self.task.reference_every == 0:
-            self.reference = self.actor.frozen_copy()
+            self.reference.copy_from(self.actor)
+            self.anchored = True
         super().learn(step)
 
     def update_actor(self, observation: Tensor) -> None:
         """One actor step, then the projection onto the ball."""
         super().update_actor(observation)
-        if self.has_projection:
+        if self._has_projection:
             self.actor.project(self.projection_radius)
 
     def actor_loss(
@@ -122,13 +125,12 @@ class SAIL(PEBBLE):
     ) -> Tensor:
         """J_pi + gamma E_s[ KL(pi_ref(.|s) || pi_theta(.|s)) ]."""
         loss = super().actor_loss(observation, pi, action, log_prob)
-        if not self.has_anchor or self.reference is None:
+        if not (self._has_anchor and self.anchored):
             return loss
         return loss + self.reverse_kl * self.kl_to_reference(observation, pi)
 
     def kl_to_reference(self, observation: Tensor, pi: SquashedGaussian) -> Tensor:
         """E_s[ KL(pi_ref(.|s) || pi_theta(.|s)) ], [M], over observations [M, B, O]."""
-        assert self.reference is not None
         with torch.no_grad():
             reference = self.distribution(observation, self.reference)
         return gaussian_kl(reference.mean, reference.log_std, pi.mean, pi.log_std).mean(-1)
@@ -137,7 +139,7 @@ class SAIL(PEBBLE):
     def metrics(self) -> dict[str, Tensor]:
         """See `Agent.metrics`; the KL is that over the replay's newest batch."""
         kl = torch.full_like(self.reward_updates, torch.nan)
-        if self.reference is not None:
+        if self.anchored:
             observation = self.replay.newest_observations(self.task.batch_size)
             kl = self.kl_to_reference(observation, self.distribution(observation))
         return {**super().metrics(), "kl_to_reference": kl}

@@ -27,6 +27,7 @@ class StableBaselines(Agent):
     """Runs one Stable-Baselines3 model; subclasses say which."""
 
     stackable = False
+    resumable = False
     # Column of training.csv <- key of the library's logger.
     columns: ClassVar[dict[str, str]]
 
@@ -49,6 +50,11 @@ class StableBaselines(Agent):
         """Deterministic actions, see `Agent.policy`."""
         action, _ = self.model.predict(observation[0].cpu().numpy(), deterministic=True)
         return torch.as_tensor(action, device=self.device).unsqueeze(0)
+
+    def health(self) -> dict[str, Tensor]:
+        """See `Agent.health`."""
+        parameters = [p.detach().abs().max() for p in self.model.policy.parameters()]
+        return {"policy's parameters": torch.stack(parameters).max().unsqueeze(0)}
 
     def metrics(self) -> dict[str, Tensor]:
         """See `Agent.metrics`."""

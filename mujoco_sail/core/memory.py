@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mujoco_sail.core.state import Tree
 from mujoco_sail.streams import Streams
+
+COLUMNS = ("observation", "action", "next_observation", "terminated", "reward", "task_reward")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,20 @@ class Replay:
         # written; the last entry is the start of the running episode.
         self.starts: list[list[int]] = [[0] for _ in range(members)]
         self._rows = torch.arange(members, device=device).unsqueeze(1)
+
+    def state(self) -> Tree:
+        """See `core.state`: what has been written, and the starts, padded with -1."""
+        width = self.window + 1
+        starts = [row + [-1] * (width - len(row)) for row in self.starts]
+        columns = {name: getattr(self, name)[:, : len(self)] for name in COLUMNS}
+        return {**columns, "written": self.written, "starts": torch.tensor(starts)}
+
+    def load(self, saved: Tree) -> None:
+        """See `core.state`."""
+        self.written = saved["written"]
+        for name in COLUMNS:
+            getattr(self, name)[:, : len(self)] = saved[name]
+        self.starts = [[start for start in row if start >= 0] for row in saved["starts"].tolist()]
 
     def __len__(self) -> int:
         """Transitions held per member."""

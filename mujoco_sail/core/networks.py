@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mujoco_sail.core.state import Tree
 from mujoco_sail.streams import Streams
 
 Activation = Literal["relu", "leaky_relu"]
@@ -58,6 +59,20 @@ class StackedMLP:
             if layer < last:
                 x = self.activation(x)
         return x.view(members, groups, *x.shape[1:])
+
+    def state(self) -> Tree:
+        """See `core.state`."""
+        return {str(i): p.detach() for i, p in enumerate(self.parameters)}
+
+    @torch.no_grad()
+    def load(self, saved: Tree) -> None:
+        """See `core.state`."""
+        for i, p in enumerate(self.parameters):
+            p.copy_(saved[str(i)])
+
+    def largest(self) -> Tensor:
+        """Largest absolute parameter of each member, [M]; not finite if any is not."""
+        return torch.stack([p.detach().abs().flatten(1).amax(1) for p in self.parameters]).amax(0)
 
     def frozen_copy(self) -> "StackedMLP":
         """A copy with equal values and no gradients."""

@@ -1,0 +1,160 @@
+"""Checkpoints of a member: two files that are whole and of this very run, or are not used.
+
+`step_<n>.safetensors` holds the tensors, `step_<n>.json` the plain values, the recipe and the
+checksums. The JSON is written last: without it there is no checkpoint. Nothing in either is
+executed when it is read.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mujoco_sail.files import write_bytes
+from mujoco_sail.settings import RecipeError
+
+KEPT = 2  # checkpoints: the newest, and one more in case it is damaged
+
+
+class DamagedError(Exception):
+    """A checkpoint that is not what was written; its text names the file and the fault."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One member at the end of a step.
+
+    Attributes:
+        step: Environment steps done.
+        tensors: The member's slices of the stack's tensors, by name.
+        plain: Plain values that all members of the stack share.
+        own: Plain values of this member: the rows of its files.
+    """
+
+    step: int
+    tensors: Mapping[str, Tensor]
+    plain: Mapping[str, Any]
+    own: Mapping[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: Where they lie, the run's own folder `checkpoints`.
+        about: The resolved recipes, seed and versions: what a run must have in common with a
+            checkpoint to go on from it.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+        self.folder = folder
+        # As JSON has it, so that what is read can be compared.
+        self.about = json.loads(_text(about))
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints there are, the newest first; they may be damaged."""
+        names = [path.stem.removeprefix("step_") for path in self.folder.glob("step_*.json")]
+        return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+    def write(self, saved: Saved) -> None:
+        """Writes a checkpoint, reads it back, and drops the oldest.
+
+        Raises:
+            WriteError: It cannot be written; the earlier ones stay.
+            DamagedError: The disk gives back something else than was written; likewise.
+        """
+        tensors = save({name: t.contiguous() for name, t in saved.tensors.items()})
+        document = {
+            "step": saved.step,
+            "about": self.about,
+            "plain": saved.plain,
+            "own": saved.own,
+            "tensors": _digest(tensors),
+        }
+        document["document"] = _digest(_text(document).encode())
+        write_bytes(self._tensors(saved.step), tensors)
+        write_bytes(self._document(saved.step), _text(document).encode())
+        self._parts(saved.step)
+        for step in self.steps()[KEPT:]:
+            self._remove(step)
+
+    def read(self, step: int) -> Saved:
+        """Reads a checkpoint.
+
+        Raises:
+            DamagedError: A part is missing or is not what was written.
+            RecipeError: It is of another run; the first difference is named.
+        """
+        document, tensors = self._parts(step)
+        if (difference := first_difference(document["about"], self.about)) is not None:
+            raise RecipeError(f"{self._document(step)} is of another run: {difference}")
+        try:
+            parts = load(tensors)
+        except SafetensorError as error:
+            raise DamagedError(f"{self._tensors(step)}: {error}") from error
+        return Saved(step, parts, document["plain"], document["own"])
+
+    def _parts(self, step: int) -> tuple[dict[str, Any], bytes]:
+        """The document and the bytes of the tensors, both as they were written."""
+        path = self._document(step)
+        try:
+            document = json.loads(path.read_bytes())
+            found = document.pop("document")
+        except OSError as error:
+            raise DamagedError(f"{path}: {error.strerror}") from error
+        except (ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
+            raise DamagedError(f"{path}: not the JSON that was written") from error
+        if found != _digest(_text(document).encode()) or document.get("step") != step:
+            raise DamagedError(f"{path}: its checksum differs")
+        if document.keys() != {"step", "about", "plain", "own", "tensors"}:
+            raise DamagedError(f"{path}: not a checkpoint of this version")
+        path = self._tensors(step)
+        try:
+            tensors = path.read_bytes()
+        except OSError as error:
+            raise DamagedError(f"{path}: {error.strerror}") from error
+        if document["tensors"] != _digest(tensors):
+            raise DamagedError(f"{path}: its checksum differs")
+        return document, tensors
+
+    def _remove(self, step: int) -> None:
+        self._document(step).unlink(missing_ok=True)
+        self._tensors(step).unlink(missing_ok=True)
+
+    def _document(self, step: int) -> Path:
+        return self.folder / f"step_{step}.json"
+
+    def _tensors(self, step: int) -> Path:
+        return self.folder / f"step_{step}.safetensors"
+
+
+def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """The first key in which two nested tables differ, with both values; None if in none."""
+    there, here = (dict(_flat(table)) for table in (found, wanted))
+    for key in {**here, **there}:
+        if key not in there or key not in here or there[key] != here[key]:
+            old, new = (table.get(key, "(absent)") for table in (there, here))
+            return f"{key} is {old!r} there and {new!r} here"
+    return None
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        pairs += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, value)]
+    return pairs
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -1,0 +1,108 @@
+"""What a checkpoint holds of a stack: a tree of plain values and of tensors, member axis first.
+
+An object takes part by `state()`, which gives its tree, and `load(tree)`, which takes one over.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Tree = dict[str, Any]  # of Tensor [M, ...], of plain values that all members share, of trees
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An object that a checkpoint can hold."""
+
+    def state(self) -> Tree:
+        """Everything that the future depends on; tensors may be views."""
+
+    def load(self, saved: Tree) -> None:
+        """Takes over what `state` gave, of equal members and shapes."""
+
+
+def capture(value: Any, where: str) -> Any:
+    """The state of a value.
+
+    Args:
+        value: A tensor, a plain value, a `Stateful`, or a dictionary or dataclass of these.
+        where: Name of the value, for the message.
+
+    Raises:
+        TypeError: A value that a checkpoint cannot hold.
+    """
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, Stateful):
+        return value.state()
+    if isinstance(value, Mapping):
+        return {key: capture(part, f"{where}.{key}") for key, part in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: capture(getattr(value, f.name), f"{where}.{f.name}") for f in fields(value)}
+    if _is_plain(value):
+        return value
+    raise TypeError(
+        f"{where} is a {type(value).__name__}: a checkpoint holds tensors, plain values and "
+        "objects with state() and load(); a name that begins with _ is left out of it"
+    )
+
+
+def restore(current: Any, saved: Any) -> Any:
+    """The value that `capture` saw, on the device of the current one and in its place if it fits.
+
+    Args:
+        current: The value of a fresh object.
+        saved: What `capture` gave.
+    """
+    if isinstance(current, Tensor):
+        if current.shape != saved.shape:
+            return saved.to(current.device)
+        with torch.no_grad():
+            return current.copy_(saved)
+    if isinstance(current, Stateful):
+        current.load(saved)
+        return current
+    if isinstance(current, Mapping):
+        return {key: restore(part, saved[key]) for key, part in current.items()}
+    if is_dataclass(current) and not isinstance(current, type):
+        parts = {key: restore(getattr(current, key), part) for key, part in saved.items()}
+        return replace(current, **parts)
+    return saved
+
+
+def flatten(tree: Tree, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and plain values of a tree, under names joined by dots."""
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Tensor):
+            tensors[name] = value
+        elif isinstance(value, dict):
+            below = flatten(value, f"{name}.")
+            tensors |= below[0]
+            plain |= below[1]
+        else:
+            plain[name] = value
+    return tensors, plain
+
+
+def unflatten(values: Mapping[str, Any]) -> Tree:
+    """The tree of values under names joined by dots."""
+    tree: Tree = {}
+    for name, value in values.items():
+        *branches, leaf = name.split(".")
+        at = tree
+        for branch in branches:
+            at = at.setdefault(branch, {})
+        at[leaf] = value
+    return tree
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(part) for part in value)
+    return value is None or isinstance(value, bool | int | float | str)

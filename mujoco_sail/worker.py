@@ -1,0 +1,176 @@
+"""A process that trains stacks, from checkpoints where there are any."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import torch
+
+from mujoco_sail.checkpoint import Checkpoints, DamagedError, Saved
+from mujoco_sail.files import WriteError
+from mujoco_sail.lock import Lock
+from mujoco_sail.results import RunFiles, run_folder
+from mujoco_sail.run import Member, MembersFailed, Progress, Run, Stopped
+from mujoco_sail.settings import RecipeError
+from mujoco_sail.task import Task
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Members that did not reach their end.
+
+    Attributes:
+        members: Which.
+        reason: One or two lines.
+        refused: Whether nothing was begun, for a reason that the user can mend.
+    """
+
+    members: tuple[tuple[str, int], ...]
+    reason: str
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a user should know at once."""
+
+    text: str
+
+
+Tell = Callable[[Progress | Failure | Note], None]
+
+
+def work(
+    task: Task,
+    stacks: Sequence[Sequence[Member]],
+    device: torch.device,
+    results: Path,
+    messages: "Queue[Progress | Failure | Note]",
+    stop: Event,
+    locks: Sequence[Lock],
+) -> None:
+    """Trains stacks one after the other; a failed one does not stop the next.
+
+    Args:
+        task: Environment and protocol.
+        stacks: Members of each.
+        device: Where the updates run.
+        results: Folder that the run folders lie in.
+        messages: Takes what the main process should know.
+        stop: Set when the worker shall save what it has and end.
+        locks: Held by this process as well as by the main one, until both have ended.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everyone
+    terminated: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
+    threading.Thread(target=_end_with_the_main_process, daemon=True).start()
+    torch.set_num_threads(1)
+
+    def stopping() -> bool:
+        return bool(terminated) or stop.is_set()
+
+    for stack in stacks:
+        names = _names(stack)
+        try:
+            for members, saved in starts(task, stack, device, results, messages.put):
+                names = _names(members)
+                _train(task, members, saved, device, results, messages.put, stopping)
+        except Stopped:
+            sys.exit(128 + signal.SIGTERM)
+        except RecipeError as error:
+            messages.put(Failure(names, str(error), refused=True))
+        except WriteError as error:
+            advice = "the same command goes on from the last checkpoint"
+            messages.put(Failure(names, f"{error}; {advice}"))
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(frame.filename).name}:{frame.lineno}"
+            messages.put(Failure(names, f"{type(error).__name__}: {error} ({where})"))
+
+
+def _train(
+    task: Task,
+    members: list[Member],
+    saved: list[Saved] | None,
+    device: torch.device,
+    results: Path,
+    tell: Tell,
+    stopping: Callable[[], bool],
+) -> None:
+    """Trains one stack, smaller by those that fail, to its end."""
+    while members:
+        run = Run(task, members, device, results, tell, saved, stopping)
+        try:
+            run.execute()
+        except MembersFailed as failed:
+            for name, reason in failed.reasons.items():
+                tell(Failure((name,), reason))
+            members = [member for member, _ in failed.survivors]
+            saved = [state for _, state in failed.survivors]
+        else:
+            return
+
+
+def starts(
+    task: Task, stack: Sequence[Member], device: torch.device, results: Path, tell: Tell
+) -> Iterator[tuple[list[Member], list[Saved] | None]]:
+    """From where the members of a stack go on: together, if there is a step that all have.
+
+    Yields:
+        Members and their states, None at the very start.
+
+    Raises:
+        RecipeError: A checkpoint is of another run.
+    """
+    shelves: dict[tuple[str, int], Checkpoints] = {}
+    steps: dict[tuple[str, int], set[int]] = {}
+    for member, name in zip(stack, _names(stack), strict=True):
+        folder = run_folder(results, task, *name)
+        files = RunFiles(folder, task, member.entry, member.seed, str(device))
+        shelves[name] = files.checkpoints
+        steps[name] = set(_whole(files.checkpoints, tell))
+    common = set.intersection(*steps.values())
+
+    def start(member: Member) -> int:
+        return max(common or steps[member.entry.name, member.seed], default=0)
+
+    for step, group in itertools.groupby(sorted(stack, key=start), start):
+        members = list(group)
+        saved = None
+        if step:
+            saved = [shelves[name].read(step) for name in _names(members)]
+            names = ", ".join(f"{agent} seed {seed}" for agent, seed in _names(members))
+            tell(Note(f"{task.name}: from step {step} on: {names}"))
+        yield members, saved
+
+
+def _whole(checkpoints: Checkpoints, tell: Tell) -> Iterator[int]:
+    """Steps of the checkpoints that are whole; the others are named."""
+    for step in checkpoints.steps():
+        try:
+            checkpoints.read(step)
+        except DamagedError as error:
+            tell(Note(f"damaged, and not used: {error}"))
+        else:
+            yield step
+
+
+def _names(members: Sequence[Member]) -> tuple[tuple[str, int], ...]:
+    return tuple((member.entry.name, member.seed) for member in members)
+
+
+def _end_with_the_main_process() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
