@@ -220,13 +220,12 @@ class Run:
 
     def _check(self, step: int, agent: Agent) -> None:
         """Finds members with numbers that are not finite."""
-        reasons: dict[int, str] = {}
+        broken: dict[int, list[str]] = {}
         for quantity, values in agent.health().items():
             for m in (~values.isfinite()).nonzero().flatten().tolist():
-                reasons.setdefault(m, f"{quantity} is not finite")
-        for m, reason in self._faults().items():
-            reasons.setdefault(m, reason)
-        for m, reason in reasons.items():
+                broken.setdefault(m, []).append(quantity)
+        reasons = {m: f"not finite: {', '.join(names)}" for m, names in broken.items()}
+        for m, reason in (self._faults() | reasons).items():
             self._fail(m, f"step {step}: {reason}")
 
     def _fail(self, m: int, reason: str) -> None:

@@ -224,7 +224,7 @@ class Worlds:
         finite = np.isfinite(actions).all(1, keepdims=True)
         if not finite.all():
             for row in np.flatnonzero(~finite):
-                self.faults.setdefault(int(row), "the action is not finite")
+                self.faults.setdefault(int(row), "not finite: the action")
             actions = np.where(finite, actions, 0)
         self._actions[np.arange(len(actions)), self._steps] = actions
         self._steps += 1
@@ -247,7 +247,7 @@ class Worlds:
             finite = np.isfinite(values.reshape(len(values), -1)).all(1)
             if not finite.all():
                 for row in np.flatnonzero(~finite):
-                    reason = self._rows[row].crash or f"the {name} is not finite"
+                    reason = self._rows[row].crash or f"not finite: the {name}"
                     self.faults.setdefault(int(row), reason)
         if self.faults:
             for values in numbers:

@@ -34,13 +34,10 @@ TINY = {
     "episode_steps": 40,
 }
 
+torch.set_num_threads(1)  # as every worker does
+
 MakeRun = Callable[..., Run]
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

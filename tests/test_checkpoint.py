@@ -287,7 +287,7 @@ def test_the_newest_step_that_all_have_is_used_and_damage_is_named(
             run.execute()
     newest = run.files[1].folder / "checkpoints" / "step_130.safetensors"
     data = newest.read_bytes()
-    newest.write_bytes(flip(data, random.Random(0).randrange(8 * len(data))))  # noqa: S311
+    newest.write_bytes(flip(data, random.Random(0).randrange(8 * len(data))))
     notes: list[Any] = []
     ((stack, states),) = starts(tiny_task(), members(), CPU, tmp_path, notes.append)
     assert str(newest) in notes[0].text

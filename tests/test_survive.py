@@ -78,7 +78,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def test_killed_at_random_moments_it_ends_with_identical_files(
     uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
-    moment = random.Random(0)  # noqa: S311
+    moment = random.Random(0)
     kills = resumed = finished = 0
     results = tmp_path / "0"
     while kills < KILLS or not finished:

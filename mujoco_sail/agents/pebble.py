@@ -181,7 +181,7 @@ class PEBBLE(SAC):
 
     def health(self) -> dict[str, Tensor]:
         """See `Agent.health`."""
-        return {"reward's parameters": self.reward_net.largest(), **super().health()}
+        return {"a parameter of the reward": self.reward_net.largest(), **super().health()}
 
     def metrics(self) -> dict[str, Tensor]:
         """See `Agent.metrics`."""

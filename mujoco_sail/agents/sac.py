@@ -207,14 +207,14 @@ class SAC(Agent):
 
     def health(self) -> dict[str, Tensor]:
         """See `Agent.health`."""
-        losses = self.logged if self.updates else {}
         newest = (self.replay.written - 1) % self.replay.capacity
+        losses = {f"the {name}": self.logged[name] for name in ("critic_loss", "actor_loss")}
         return {
-            "reward": self.replay.reward[:, newest],
-            **{name: losses[name] for name in ("critic_loss", "actor_loss") if name in losses},
-            "critic's parameters": self.critic.largest(),
-            "actor's parameters": self.actor.largest(),
-            "temperature": self.alpha.squeeze(1),
+            "a parameter of the critic": self.critic.largest(),
+            "a parameter of the actor": self.actor.largest(),
+            "the temperature": self.alpha.squeeze(1),
+            **(losses if self.updates else {}),
+            "the reward": self.replay.reward[:, newest],
         }
 
     def metrics(self) -> dict[str, Tensor]:

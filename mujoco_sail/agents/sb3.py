@@ -54,7 +54,7 @@ class StableBaselines(Agent):
     def health(self) -> dict[str, Tensor]:
         """See `Agent.health`."""
         parameters = [p.detach().abs().max() for p in self.model.policy.parameters()]
-        return {"policy's parameters": torch.stack(parameters).max().unsqueeze(0)}
+        return {"a parameter of the policy": torch.stack(parameters).max().unsqueeze(0)}
 
     def metrics(self) -> dict[str, Tensor]:
         """See `Agent.metrics`."""
