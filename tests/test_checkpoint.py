@@ -183,7 +183,7 @@ def test_a_disk_that_refuses_keeps_the_last_good_state(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(files.WriteError, match="step_12.*No space left on device"):
+    with pytest.raises(files.WriteError, match=r"step_12.*No space left on device"):
         checkpoints.write(saved(12))
     assert checkpoints.steps() == [8, 5]
     assert not list(checkpoints.folder.glob(".*"))
