@@ -67,7 +67,7 @@ class RunFiles:
             "protocol": task.protocol,
             "device": device,
             "precision": "float32",
-            "commit": _commit(),
+            "commit": commit(),
             "versions": versions(),
             **resolved(task, entry),
         }
@@ -139,7 +139,7 @@ def _flat(table: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 
 @cache
-def _commit() -> str:
+def commit() -> str:
     """Commit of the checkout, "-dirty" where files differ from it; "unknown" in a wheel."""
     here = Path(__file__).resolve().parent
     if not (here.parent / ".git").exists():
