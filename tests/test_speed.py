@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -21,7 +20,7 @@ from mujoco_sail.run import Member
 from mujoco_sail.speed import products, summary
 from mujoco_sail.speed.plan import Plan, cores
 from mujoco_sail.speed.rounds import Rate
-from mujoco_sail.speed.worker import Order, Paced, SB3SACBFloat16
+from mujoco_sail.speed.worker import Order, Paced, SB3SACBFloat16, Stopwatch
 
 RECIPE = """
 base = "reacher"
@@ -147,6 +146,7 @@ def test_an_order_is_real_training_or_a_part_of_it_and_nothing_else(
     warm = run.task.random_steps + 10
     assert agent.replay.written == warm + steps
     assert agent.updates == 11 + updates
+    assert not isinstance(agent.update, Stopwatch)
     assert script.answers[0] is None
     assert len(script.answers) == 1 + len(actions)
     assert all(answer > 0 for answer in script.answers[1:])
@@ -173,39 +173,27 @@ def test_the_peer_in_bfloat16_is_in_bfloat16_where_it_updates_and_only_there(
 # --- what comes out ---
 
 
-def rate(measurement: str, learner: str, members: int, *values: float, **more: Any) -> Rate:
-    made = SimpleNamespace(threads=1, unit="", amounts=[members], **more)
-    order = Order("train", 1.0, made.threads)
+def rate(measurement: str, learner: str, *values: float, threads: int = 1) -> Rate:
+    """What one worker with one member measured."""
+    team: Any = None
     unit = "x" if measurement == "environment" else "unit"
-    amounts = made.amounts
-    return Rate(
-        measurement,
-        learner,
-        members,
-        "float32",
-        unit,
-        None,
-        order,
-        amounts,
-        list(values),  # type: ignore[arg-type]
-    )
+    order = Order("train", 1.0, threads)
+    return Rate(measurement, learner, 1, "float32", unit, team, order, [1], list(values))
 
 
 def test_the_ratios_are_those_of_the_rounds() -> None:
     task = tiny_task()
     sac, peer = (recipes.load_entry(name, {}) for name in ("sac", "sb3_sac"))
     plan = Plan(task, [sac], peer, [1], CPU, 3, 1.0, 100)
-    slow = rate("train", "sb3_sac", 1, 1.0, 1.0, 9.0)
-    fast = rate("train", "sb3_sac", 1, 5.0, 5.0, 10.0)
-    fast.order = Order("train", 1.0, 2)
+    ceilings = [(4.0, 1.0, 2.0), (3.0, 5.0, 1.0), (1.0, 1.0, 6.0)]
     rates = [
-        rate("train", "sac", 1, 10.0, 20.0, 30.0),
-        slow,
-        fast,
-        rate("update", "sac", 1, 1e3, 2e3, 3e3),
-        rate("environment", "sac", 1, 0.5, 0.25, 0.75),
-        *(rate(way, "", 1, *values) for way, values in zip(products.WAYS, CEILINGS, strict=True)),
-        rate("evaluation", "sac", 1, 2.0),
+        rate("train", "sac", 10.0, 20.0, 30.0),
+        rate("train", "sb3_sac", 1.0, 1.0, 9.0),
+        rate("train", "sb3_sac", 5.0, 5.0, 10.0, threads=2),
+        rate("update", "sac", 1e3, 2e3, 3e3),
+        rate("environment", "sac", 0.5, 0.25, 0.75),
+        *(rate(way, "", *values) for way, values in zip(products.WAYS, ceilings, strict=True)),
+        rate("evaluation", "sac", 2.0),
     ]
     rows = summary.frame(plan, rates)
     ratios = rows[rows.against != ""].set_index("measurement")
@@ -220,9 +208,6 @@ def test_the_ratios_are_those_of_the_rounds() -> None:
     assert ratios.loc["evaluation", ["low", "median", "high"]].tolist() == pytest.approx(shares)
     assert ratios.loc["harness", "high"] == pytest.approx(0.75 + shares[2])
     assert len(rows) == len(rates) - 1 + 6
-
-
-CEILINGS = ((4.0, 1.0, 2.0), (3.0, 5.0, 1.0), (1.0, 1.0, 6.0))
 
 
 def test_the_command_writes_rates_ratios_and_the_machine(

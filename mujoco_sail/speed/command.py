@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=("float32", "bfloat16"), default="float32", help="of the networks")
     add("--backend", help="that environments are stepped by (default: the recipe's)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    add("--rounds", type=int, default=3, help="default: %(default)s")
-    add("--seconds", type=float, default=4.0, help="of a round, each (default: %(default)s)")
+    add("--rounds", type=int, default=5, help="default: %(default)s")
+    add("--seconds", type=float, default=2.5, help="of each timing (default: %(default)s)")
     add("--out", type=Path, default=Path("results/speed"), help="default: %(default)s")
 
 

@@ -20,6 +20,8 @@ def describe(plan: Plan) -> dict[str, Any]:
         "cores": cores(),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "system": platform.platform(terse=True),
+        # Runnable processes of the last minute, before anything of ours: best near 0.
+        "load_before": round(os.getloadavg()[0], 2),
     }
     if plan.device.type == "cuda":
         machine["gpu"] = torch.cuda.get_device_name(plan.device)

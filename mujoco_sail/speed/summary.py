@@ -62,7 +62,7 @@ def render(plan: Plan, rows: pd.DataFrame) -> Table:
         f"{setting_of(task, 'precision')}, {plan.device}: medians of {plan.rounds} rounds\n"
         "(M members on P processes of T threads; steps and updates of all M together)"
     )
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for name in ("M", "PxT", "median", "low", "high"):
         table.add_column(name, justify="right")
@@ -124,7 +124,7 @@ def _ratios(plan: Plan, rates: Sequence[Rate], name: str, count: int) -> list[di
             ("evaluation", evaluation),
             ("harness", environment + evaluation),
         ):
-            add(train, what, values, SHARE, "update time")
+            add(train, what, values, SHARE, "update")
     return rows
 
 
