@@ -60,7 +60,7 @@ def render(plan: Plan, rows: pd.DataFrame) -> Table:
     title = (
         f"{task.name}, width {task.hidden_units}, batch {task.batch_size}, "
         f"{setting_of(task, 'precision')}, {plan.device}: medians of {plan.rounds} rounds\n"
-        "(M members on P processes of T threads; steps and updates of all M together)"
+        "(M members on P processes of T threads; rates are of all M together)"
     )
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
