@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mujoco_sail.settings import RecipeError
+from mujoco_sail.speed import command as speed
 from mujoco_sail.theory import command as theory
 
 BASELINE = "pebble"
@@ -88,6 +89,10 @@ def _parser() -> Parser:
     one = commands.add_parser("theory", help="check the paper's claims on an exact problem")
     theory.add_arguments(one)
     one.set_defaults(command=theory.main)
+
+    one = commands.add_parser("speed", help="steps per second, beside Stable-Baselines3")
+    speed.add_arguments(one)
+    one.set_defaults(command=speed.main)
     return parser
 
 

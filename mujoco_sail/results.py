@@ -89,7 +89,7 @@ class RunFiles:
         self.about = {
             "protocol": task.protocol,
             "precision": "float32",
-            "commit": _commit(),
+            "commit": commit(),
             **identity,
         }
         self.checkpoints = Checkpoints(folder / CHECKPOINTS, identity)
@@ -167,7 +167,7 @@ def _label(label: float | None) -> str:
 
 
 @cache
-def _commit() -> str:
+def commit() -> str:
     """Commit of the checkout, "-dirty" where files differ from it; "unknown" in a wheel."""
     here = Path(__file__).resolve().parent
     if not (here.parent / ".git").exists():

@@ -1,0 +1,158 @@
+"""`mujoco-sail speed`: times our core and Stable-Baselines3 in turns."""
+
+import argparse
+import dataclasses
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mujoco_sail.settings import RecipeError
+
+if TYPE_CHECKING:
+    from mujoco_sail.recipes import Entry
+    from mujoco_sail.speed.plan import Plan
+
+PEER = "sb3_sac"
+ENDLESS = 10**9  # environment steps, far more than anything here takes
+CAPACITY = 50_000  # transitions of a replay: enough for what is timed, light for many members
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the options."""
+    add = parser.add_argument
+    add("--env", default="walker_walk", help="name or path of a recipe (default: %(default)s)")
+    add("--agents", default="sac", help="of our core, joined by commas (default: %(default)s)")
+    add("--members", default="1,3,12", help="numbers M of members (default: %(default)s)")
+    add("--width", type=int, default=256, help="hidden units (default: %(default)s)")
+    add("--batch", type=int, default=256, help="transitions (default: %(default)s)")
+    add("--precision", choices=("float32", "bfloat16"), default="float32", help="of the networks")
+    add("--backend", help="that environments are stepped by (default: the recipe's)")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    add("--rounds", type=int, default=5, help="default: %(default)s")
+    add("--seconds", type=float, default=2.5, help="of each timing (default: %(default)s)")
+    add("--out", type=Path, default=Path("results/speed"), help="default: %(default)s")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Writes a CSV file and the machine's description beside it, and prints the table.
+
+    Returns:
+        0, or 1 if a worker failed.
+
+    Raises:
+        RecipeError: A wrong option, or a folder that cannot be written.
+    """
+    members = check(args)
+    # Imported here, so that help and mistakes answer at once.
+    import tomli_w  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+
+    from mujoco_sail.files import write_text  # noqa: PLC0415
+    from mujoco_sail.speed import machine, rounds, summary, team  # noqa: PLC0415
+    from mujoco_sail.speed.plan import setting_of  # noqa: PLC0415
+
+    plan = make_plan(args, members)
+    task = plan.task
+    sizes = f"{task.name}_width{task.hidden_units}_batch{task.batch_size}"
+    path = args.out / f"{sizes}_{setting_of(task, 'precision')}_{plan.device.type}.csv"
+    about = path.with_suffix(".toml")
+    try:
+        write_text(about, tomli_w.dumps(machine.describe(plan)))
+    except OSError as error:
+        raise RecipeError(f"--out {args.out}: cannot be written: {error.strerror}") from error
+    try:
+        rates = rounds.measure(plan, lambda line: print(line, flush=True))
+    except team.WorkerError as error:
+        print(f"mujoco-sail: failed: {error}", file=sys.stderr)
+        return 1
+    rows = summary.frame(plan, rates)
+    write_text(path, rows.to_csv(index=False, float_format="%.6g"))
+    Console(highlight=False).print(summary.render(plan, rows))
+    print(path, about, sep="\n")
+    return 0
+
+
+def check(args: argparse.Namespace) -> list[int]:
+    """Refuses what has no meaning, before anything heavy is imported.
+
+    Returns:
+        The numbers of members.
+
+    Raises:
+        RecipeError: An option out of range.
+    """
+    try:
+        members = sorted({int(part) for part in args.members.split(",")})
+    except ValueError:
+        members = [0]
+    if members[0] < 1:
+        raise RecipeError(
+            f"--members {args.members}: expected numbers >= 1 joined by commas, such as 1,3,12"
+        )
+    for name in ("width", "batch", "rounds"):
+        if getattr(args, name) < 1:
+            raise RecipeError(f"--{name} {getattr(args, name)}: expected at least 1")
+    if not 0 < args.seconds < math.inf:
+        raise RecipeError(f"--seconds {args.seconds}: expected a positive number")
+    return members
+
+
+def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
+    """Resolves the recipes.
+
+    The task is the paper's, but for what the options say and for its schedule: preference learners
+    ask once and are then where they spend most of a run, with their budget used up.
+
+    Raises:
+        RecipeError: A recipe or an option is wrong, or there is no such environment or device.
+    """
+    from mujoco_sail import benchmark, recipes, worlds  # noqa: PLC0415
+    from mujoco_sail.agents.sac import SAC  # noqa: PLC0415
+    from mujoco_sail.speed.plan import KNOWN, Plan  # noqa: PLC0415
+
+    device = benchmark.choose_device(args.device)
+    asked = {
+        "hidden_units": args.width,
+        "batch_size": args.batch,
+        "precision": args.precision,
+        "backend": args.backend,
+    }
+    # A task without the key trains in float32: with the key, `value is not None` is enough.
+    overrides = [
+        f"env.{key}={value}"
+        for key, value in asked.items()
+        if value is not None and (key in KNOWN or value != "float32")
+    ]
+    tasks, entries = recipes.load(args.env, args.agents, "paper", overrides, None)
+    if len(tasks) > 1:
+        raise RecipeError(f"--env {args.env}: expected one environment")
+    paper = tasks[0]
+    worlds.spaces(paper)
+    task = dataclasses.replace(
+        paper,
+        steps=ENDLESS,
+        evaluation_every=ENDLESS,
+        log_every=ENDLESS,
+        checkpoint_minutes=math.inf,
+        replay_capacity=min(paper.replay_capacity, CAPACITY),
+        exploration_steps=0,
+        labels=paper.labels_per_session,
+        reference_after=paper.random_steps,
+        reference_every=ENDLESS,
+    )
+    for entry in entries:
+        if not issubclass(entry.agent, SAC):
+            raise RecipeError(f"--agents {entry.name}: expected agents of our core, as sac,sail")
+    peer = recipes.load_entry(PEER, {})
+    period = paper.evaluation_every
+    steady = [_without_reset(entry) for entry in entries]
+    return Plan(task, steady, peer, members, device, args.rounds, args.seconds, period)
+
+
+def _without_reset(entry: "Entry") -> "Entry":
+    """Leaves out the many updates that follow a first session."""
+    if not hasattr(entry.settings, "reset_updates"):
+        return entry
+    settings = dataclasses.replace(entry.settings, reset_updates=0)
+    return dataclasses.replace(entry, settings=settings)

@@ -1,0 +1,55 @@
+"""What `mujoco-sail speed` compares, and how."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+
+from mujoco_sail.recipes import Entry
+from mujoco_sail.task import Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sides and sizes of the comparison.
+
+    Attributes:
+        task: One that comes neither to its end nor to an evaluation while it is timed.
+        entries: Agents of our core.
+        peer: Stable-Baselines3's SAC.
+        members: Numbers M of members.
+        device: Where the updates run.
+        rounds: How often everything is timed.
+        seconds: How long each time.
+        period: Environment steps between two evaluations of a real run.
+    """
+
+    task: Task
+    entries: Sequence[Entry]
+    peer: Entry
+    members: Sequence[int]
+    device: torch.device
+    rounds: int
+    seconds: float
+    period: int
+
+    @property
+    def processes(self) -> int:
+        """Most worker processes at once: one per core, or one on CUDA."""
+        return cores() if self.device.type == "cpu" else 1
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+# What a task without such a key does.
+IMPLIED = {"precision": "float32", "backend": "gymnasium"}
+KNOWN = {f.name for f in fields(Task)}
+
+
+def setting_of(task: Task, key: str) -> str:
+    """The task's `precision` or `backend`."""
+    return str(getattr(task, key, IMPLIED[key]))

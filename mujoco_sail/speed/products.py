@@ -1,0 +1,68 @@
+"""The matrix products of one update: how many operations, and how fast they could go at best."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mujoco_sail.agents.sac import CRITICS
+from mujoco_sail.speed.plan import setting_of
+from mujoco_sail.task import Task
+
+Way = Literal["bmm", "baddbmm", "mm"]
+WAYS: tuple[Way, ...] = ("bmm", "baddbmm", "mm")
+
+
+def update_operations(task: Task, sizes: tuple[int, int]) -> int:
+    """Operations of SAC's matrix products, per member and update; a multiply-add counts as two.
+
+    A layer's forward pass, the gradient of its weights and the gradient of its input are one
+    product each. The critic's step has the actor forward, both targets forward, both critics
+    forward and backward; the actor's step the actor forward and backward, both critics forward
+    and backward to their input only.
+
+    Args:
+        task: B transitions, hidden layers of H units.
+        sizes: O and A.
+    """
+    observation, action = sizes
+    batch, width = task.batch_size, task.hidden_units
+    middle = 16 * (task.hidden_layers - 1) * width * width
+    # Nothing asks for the gradient of states and stored actions.
+    first = (10 * (observation + action) + 3 * observation) * width
+    last = (12 * 1 + 4 * 2 * action) * width
+    return 2 * batch * (middle + first + last)
+
+
+def product_operations(task: Task, members: int) -> int:
+    """Operations of one call of `middle_product`."""
+    return 2 * CRITICS * members * task.batch_size * task.hidden_units**2
+
+
+def middle_product(
+    task: Task, members: int, device: torch.device, way: Way
+) -> Callable[[], object]:
+    """The critics' middle layer as one product, [M C, B, H] x [M C, H, H], and nothing else."""
+    generator = torch.Generator(device).manual_seed(0)
+    dtype = getattr(torch, setting_of(task, "precision"))
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(
+            CRITICS * members, *shape, generator=generator, device=device, dtype=dtype
+        )
+
+    width = task.hidden_units
+    x, weight = normal(task.batch_size, width), normal(width, width)
+    out = torch.empty_like(x)
+    if way == "bmm":
+        return partial(torch.bmm, x, weight, out=out)
+    if way == "baddbmm":
+        return partial(torch.baddbmm, normal(1, width), x, weight, out=out)
+    return partial(_one_by_one, x.unbind(), weight.unbind(), out.unbind())
+
+
+def _one_by_one(x: Sequence[Tensor], weight: Sequence[Tensor], out: Sequence[Tensor]) -> None:
+    for a, b, c in zip(x, weight, out, strict=True):
+        torch.mm(a, b, out=c)

@@ -1,0 +1,161 @@
+"""From what was timed to rates, ratios and a table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich import box
+from rich.table import Table
+
+from mujoco_sail.speed.plan import Plan, setting_of
+from mujoco_sail.speed.products import WAYS, update_operations
+from mujoco_sail.speed.rounds import SHARE, Rate
+from mujoco_sail.worlds import spaces
+
+COLUMNS = (
+    "measurement",
+    "learner",
+    "members",  # M
+    "processes",
+    "threads",  # of each process
+    "precision",
+    "against",  # what a ratio divides by
+    "width",
+    "batch",
+    "environment",
+    "backend",
+    "device",
+    "rounds",
+    "median",  # of the rounds; a ratio is taken round by round
+    "low",
+    "high",
+    "unit",
+)
+CEILING = "matrix product"
+Values = NDArray[np.float64]
+
+
+def frame(plan: Plan, rates: Sequence[Rate]) -> pd.DataFrame:
+    """Rates, then what follows from them.
+
+    Returns:
+        Columns `COLUMNS`.
+    """
+    rows = [
+        _row(plan, rate, rate.measurement, rate.values, rate.unit)
+        for rate in rates
+        if rate.unit != SHARE
+    ]
+    for count in plan.members:
+        for entry in plan.entries:
+            rows += _ratios(plan, rates, entry.name, count)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def render(plan: Plan, rows: pd.DataFrame) -> Table:
+    """The rows for a terminal of 80 columns."""
+    task = plan.task
+    title = (
+        f"{task.name}, width {task.hidden_units}, batch {task.batch_size}, "
+        f"{setting_of(task, 'precision')}, {plan.device}: medians of {plan.rounds} rounds\n"
+        "(M members on P processes of T threads; rates are of all M together)"
+    )
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for name in ("M", "PxT", "median", "low", "high"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    own, timed = " " + setting_of(task, "precision"), True
+    for row in rows.to_dict("records"):
+        if timed and row["against"]:
+            table.add_section()
+            timed = False
+        what = " ".join([row["measurement"], row["learner"]])
+        if row["against"]:
+            what += f" / {row['against'].removesuffix(own)}"
+        elif row["precision"] != own.strip():
+            what += f" {row['precision']}"
+        table.add_row(
+            what,
+            str(row["members"]),
+            f"{row['processes']}x{row['threads']}",
+            *(f"{row[key]:.3g}" for key in ("median", "low", "high")),
+            row["unit"].removeprefix("member-").replace("evaluations", "evals"),
+        )
+    return table
+
+
+def _ratios(plan: Plan, rates: Sequence[Rate], name: str, count: int) -> list[dict[str, Any]]:
+    """What one stack's rates come to."""
+
+    def of(measurement: str, learner: str = name) -> Rate:
+        key = (measurement, learner, count)
+        return next(r for r in rates if (r.measurement, r.learner, r.members) == key)
+
+    rows = []
+
+    def add(by: Rate, measurement: str, values: Values, unit: str, other: str) -> None:
+        rows.append(_row(plan, by, measurement, values, unit) | {"against": other})
+
+    train, update = of("train"), of("update")
+    steps, updates = np.array(train.values), np.array(update.values)
+
+    at_once = min(count, plan.processes)
+    peer = max(
+        (r for r in rates if r.learner == plan.peer.name and r.processes == at_once), key=_median
+    )
+    other = f"{peer.learner} {peer.processes}x{peer.order.threads} {peer.precision}"
+    add(train, "train", steps / peer.values, SHARE, other)
+
+    best = np.max([of(way, "").values for way in WAYS], axis=0)
+    done = updates * update_operations(plan.task, spaces(plan.task)) / 1e9
+    add(update, "update", done, "GFLOP/s", "")
+    add(update, "update", done / best, SHARE, CEILING)
+
+    if count == max(plan.members):
+        environment = np.array(of("environment").values)
+        # An update takes 1 / (steps * (1 + environment)) of the workers' time.
+        evaluations = of("evaluation").values[0]
+        evaluation = steps * (1 + environment) / (evaluations * plan.period)
+        for what, values in (
+            ("environment", environment),
+            ("evaluation", evaluation),
+            ("harness", environment + evaluation),
+        ):
+            add(train, what, values, SHARE, "update")
+    return rows
+
+
+def _median(rate: Rate) -> float:
+    return float(np.median(rate.values))
+
+
+def _row(
+    plan: Plan,
+    rate: Rate,
+    measurement: str,
+    values: Sequence[float] | NDArray[np.float64],
+    unit: str,
+) -> dict[str, Any]:
+    task = plan.task
+    return {
+        "measurement": measurement,
+        "learner": rate.learner,
+        "members": rate.members,
+        "processes": rate.processes,
+        "threads": rate.order.threads,
+        "precision": rate.precision,
+        "against": "",
+        "width": task.hidden_units,
+        "batch": task.batch_size,
+        "environment": task.name,
+        "backend": setting_of(task, "backend"),
+        "device": str(plan.device),
+        "rounds": len(values),
+        "median": float(np.median(values)),
+        "low": float(np.min(values)),
+        "high": float(np.max(values)),
+        "unit": unit,
+    }

@@ -1,0 +1,98 @@
+"""Worker processes that train at once, and carry out orders at once."""
+
+import multiprocessing
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+
+from mujoco_sail.run import Member
+from mujoco_sail.speed.worker import Order, work
+from mujoco_sail.task import Task
+
+
+class WorkerError(RuntimeError):
+    """A worker failed; the text says why."""
+
+
+class Team:
+    """One process per stack; they warm up at once and sleep between orders.
+
+    Args:
+        task: Environment and protocol.
+        stacks: Members of each worker.
+        device: Where the updates run.
+        results: Folder for their run folders.
+
+    Attributes:
+        sizes: Members of each worker.
+    """
+
+    def __init__(
+        self, task: Task, stacks: Sequence[Sequence[Member]], device: torch.device, results: Path
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.sizes = [len(stack) for stack in stacks]
+        self.pipes: list[Connection] = []
+        self.workers: list[BaseProcess] = []
+        for stack in stacks:
+            ours, theirs = context.Pipe()
+            arguments = (task, stack, device, results, theirs)
+            worker = context.Process(target=work, args=arguments, daemon=True)
+            worker.start()
+            theirs.close()
+            self.pipes.append(ours)
+            self.workers.append(worker)
+
+    def __enter__(self) -> "Team":
+        """Nothing more: the workers are at their warm-up."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Ends the workers."""
+        for worker in self.workers:
+            worker.terminate()
+        for worker in self.workers:
+            worker.join()
+
+    def warm(self) -> None:
+        """Waits until every worker sleeps before its first order.
+
+        Raises:
+            WorkerError: One of them failed.
+        """
+        self._answers(len(self.pipes))
+
+    def carry_out(self, order: Order, workers: int) -> np.ndarray:
+        """Has the first workers carry out an order at once.
+
+        Returns:
+            Calls per second of each.
+
+        Raises:
+            WorkerError: One of them failed.
+        """
+        for pipe in self.pipes[:workers]:
+            pipe.send(order)
+        return np.array(self._answers(workers))
+
+    def _answers(self, workers: int) -> list[float]:
+        answers = []
+        for pipe in self.pipes[:workers]:
+            try:
+                answer = pipe.recv()
+            except EOFError:
+                answer = "its process ended"
+            if isinstance(answer, str):
+                raise WorkerError(f"a worker failed: {answer}")
+            answers.append(answer)
+        return answers

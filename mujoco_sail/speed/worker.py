@@ -1,0 +1,169 @@
+"""A worker process of `mujoco-sail speed`: real training that goes on only while told to."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Literal
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from mujoco_sail.agents.base import Agent
+from mujoco_sail.agents.sac import SAC
+from mujoco_sail.agents.sb3 import SB3SAC
+from mujoco_sail.run import Member, Run
+from mujoco_sail.speed.products import Way, middle_product
+from mujoco_sail.task import Task
+
+WARM_UP = 10  # updates before anything is timed: allocators, first-use initialisation
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker does next.
+
+    Attributes:
+        action: "train": environment steps with their updates; "overhead": the same, with a look
+            at what the updates leave; "update": updates alone; "due": what is due at a period's
+            end (evaluation, log); else a matrix product alone.
+        seconds: For how long; 0 is once.
+        threads: PyTorch's.
+    """
+
+    action: Literal["train", "overhead", "update", "due"] | Way
+    seconds: float
+    threads: int = 1
+
+
+class Paced(Run):
+    """A run that stops after its warm-up, carries out orders and sleeps between them.
+
+    Args:
+        task: Environment and protocol.
+        members: One stack.
+        device: Where the updates run.
+        results: Folder that the run folders lie in.
+        orders: Where orders come from. The first answer, None, says that it is warm; then each
+            order is answered by calls per second, "overhead" by the seconds outside of updates
+            per second inside.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        members: Sequence[Member],
+        device: torch.device,
+        results: Path,
+        orders: Connection,
+    ) -> None:
+        super().__init__(task, members, device, results, lambda _: None)
+        self.orders = orders
+        self.pace: Iterator[None] | None = None
+
+    def tick(self, step: int, agent: Agent) -> None:
+        """See `Run.tick`; returns when the next step is wanted."""
+        super().tick(step, agent)
+        if step >= self.task.random_steps + WARM_UP:
+            self.pace = self.pace or self._obey(agent)
+            next(self.pace)
+
+    def _obey(self, agent: Agent) -> Iterator[None]:
+        """Carries out orders for ever; yields whenever an environment step is to happen."""
+        self.orders.send(None)
+        while True:
+            order: Order = self.orders.recv()
+            torch.set_num_threads(order.threads)
+            call = self._call(order, agent)
+            updates = Stopwatch(agent, self.device) if order.action == "overhead" else None
+            synchronise(self.device)
+            started, calls, elapsed = time.perf_counter(), 0, -1.0
+            while elapsed < order.seconds:
+                if call is None:
+                    yield
+                else:
+                    call()
+                calls += 1
+                elapsed = time.perf_counter() - started
+            synchronise(self.device)
+            elapsed = time.perf_counter() - started
+            self.orders.send(calls / elapsed if updates is None else updates.overhead(elapsed))
+
+    def _call(self, order: Order, agent: Agent) -> Callable[[], object] | None:
+        """What is done again and again; None for environment steps."""
+        match order.action:
+            case "train" | "overhead":
+                return None
+            case "update":
+                assert isinstance(agent, SAC)
+                return agent.update
+            case "due":
+                _ = self.evaluation.worlds  # made once in a run
+                return partial(super().tick, self.task.steps, agent)
+            case way:
+                return middle_product(self.task, len(self.members), self.device, way)
+
+
+class Stopwatch:
+    """Stands in for an agent's `update` and adds up the time spent there.
+
+    Args:
+        agent: Whose updates.
+        device: Where they run.
+    """
+
+    def __init__(self, agent: Agent, device: torch.device) -> None:
+        assert isinstance(agent, SAC)
+        self.agent, self.device = agent, device
+        self.update, self.seconds = agent.update, 0.0
+        vars(agent)["update"] = self
+
+    def __call__(self) -> None:
+        """One update."""
+        synchronise(self.device)
+        started = time.perf_counter()
+        self.update()
+        synchronise(self.device)
+        self.seconds += time.perf_counter() - started
+
+    def overhead(self, elapsed: float) -> float:
+        """Steps aside; seconds outside of updates per second inside."""
+        vars(self.agent)["update"] = self.update
+        return elapsed / self.seconds - 1
+
+
+class SB3SACBFloat16(SB3SAC):
+    """Stable-Baselines3's SAC with its updates under autocast, as its users get bfloat16."""
+
+    def make_model(self) -> BaseAlgorithm:
+        """See `StableBaselines.make_model`."""
+        model = super().make_model()
+        cast = torch.autocast(self.device.type, torch.bfloat16)
+        model.train = cast(model.train)  # type: ignore[attr-defined]
+        return model
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits for what was launched."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def work(
+    task: Task, members: Sequence[Member], device: torch.device, results: Path, orders: Connection
+) -> None:
+    """A worker process: it ends with its parent, or after it has sent why it failed."""
+    # An interrupt is for the parent, which ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    try:
+        Paced(task, members, device, results, orders).execute()
+    except (EOFError, BrokenPipeError):
+        pass  # the parent is gone
+    except Exception as error:
+        with contextlib.suppress(BrokenPipeError):
+            orders.send(f"{type(error).__name__}: {error}")

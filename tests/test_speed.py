@@ -1,0 +1,297 @@
+"""`mujoco-sail speed` counts what it says, times what it says and writes it down."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from conftest import CPU, MakeRun, tiny_task
+from torch.utils.flop_counter import FlopCounterMode
+
+from mujoco_sail import recipes
+from mujoco_sail.agents.sac import CRITICS
+from mujoco_sail.cli import main
+from mujoco_sail.run import Member
+from mujoco_sail.speed import products, summary
+from mujoco_sail.speed.plan import Plan, cores
+from mujoco_sail.speed.rounds import Rate
+from mujoco_sail.speed.worker import Order, Paced, SB3SACBFloat16, Stopwatch
+
+RECIPE = """
+base = "reacher"
+title = "short"
+episode_steps = 10
+[protocols.paper]
+random_steps = 20
+evaluation_episodes = 1
+segment_steps = 5
+"""
+
+
+def speed(folder: Path, **changes: str) -> list[str]:
+    """A command line of a comparison that takes seconds."""
+    recipe = folder / "short.toml"
+    recipe.write_text(RECIPE)
+    options = {
+        "env": str(recipe),
+        "members": "1,2",
+        "width": "16",
+        "batch": "8",
+        "rounds": "2",
+        "seconds": "0.05",
+        "device": "cpu",
+        "out": str(folder / "results" / "speed"),
+        **changes,
+    }
+    return ["speed", *(f"--{key}={value}" for key, value in options.items())]
+
+
+# --- what is counted ---
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_count_is_that_of_every_matrix_product_of_an_update(
+    make_run: MakeRun, layers: int
+) -> None:
+    """No tolerance: the counter sees every product that PyTorch carries out."""
+    run = make_run([("sac", 0), ("sac", 1), ("sac", 2)], tiny_task(hidden_layers=layers))
+    agent: Any = run.members[0].entry.agent(run)
+    agent.train()
+    with FlopCounterMode(display=False) as counter:
+        agent.update()
+    assert counter.get_total_flops() == 3 * products.update_operations(run.task, run.sizes)
+
+
+def test_the_middle_layers_are_sixteen_products(make_run: MakeRun) -> None:
+    """A layer more is sixteen products more: first and last layers stay what they are."""
+    counts = []
+    for layers in (2, 3):
+        task = tiny_task(hidden_layers=layers)
+        counts.append(products.update_operations(task, (17, 6)))
+    assert counts[1] - counts[0] == 16 * 2 * task.batch_size * task.hidden_units**2
+
+
+@pytest.mark.parametrize("way", products.WAYS)
+def test_every_way_of_the_ceiling_does_the_operations_it_is_credited_with(
+    way: products.Way,
+) -> None:
+    task = tiny_task()
+    call = products.middle_product(task, 3, CPU, way)
+    with FlopCounterMode(display=False) as counter:
+        call()
+    assert counter.get_total_flops() == products.product_operations(task, 3)
+    assert counter.get_total_flops() == 3 * CRITICS * 2 * task.batch_size * task.hidden_units**2
+
+
+# --- what is timed ---
+
+
+class Script:
+    """Orders written down beforehand, in place of a pipe."""
+
+    def __init__(self, *orders: Order) -> None:
+        self.orders, self.answers = list(orders), []
+
+    def recv(self) -> Order:
+        if not self.orders:
+            raise EOFError
+        return self.orders.pop(0)
+
+    def send(self, answer: Any) -> None:
+        self.answers.append(answer)
+
+
+def paced(folder: Path, *actions: Any) -> tuple[Paced, Script]:
+    """A run that has carried out orders, each once."""
+    script = Script(*(Order(action, 0) for action in actions))
+    task = tiny_task(steps=10**6, evaluation_every=10**6, log_every=10**6)
+    entry = recipes.load_entry("sac", {})
+    run = Paced(task, [Member(entry, 0), Member(entry, 1)], CPU, folder, script)  # type: ignore[arg-type]
+    with pytest.raises(EOFError):
+        run.execute()
+    return run, script
+
+
+@pytest.mark.parametrize(
+    ("actions", "steps", "updates"),
+    [
+        ([], 0, 0),
+        (["train", "train"], 2, 2),
+        (["update", "update", "update"], 0, 3),
+        (["overhead"], 1, 1),
+        (["overhead", "train"], 2, 2),
+        (["bmm", "baddbmm", "mm"], 0, 0),
+        (["due"], 0, 0),
+    ],
+)
+def test_an_order_is_real_training_or_a_part_of_it_and_nothing_else(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    actions: list[str],
+    steps: int,
+    updates: int,
+) -> None:
+    agents = []
+    start = Paced._obey
+    monkeypatch.setattr(
+        Paced, "_obey", lambda self, agent: (agents.append(agent), start(self, agent))[1]
+    )
+    run, script = paced(tmp_path, *actions)
+    (agent,) = agents
+    warm = run.task.random_steps + 10
+    assert agent.replay.written == warm + steps
+    assert agent.updates == 11 + updates
+    assert not isinstance(agent.update, Stopwatch)
+    assert script.answers[0] is None
+    assert len(script.answers) == 1 + len(actions)
+    assert all(answer > 0 for answer in script.answers[1:])
+    rows = pd.read_csv(run.files[1].folder / "evaluations.csv")
+    assert len(rows) == actions.count("due")
+
+
+def test_the_peer_in_bfloat16_is_in_bfloat16_where_it_updates_and_only_there(
+    make_run: MakeRun,
+) -> None:
+    run = make_run([("sb3_sac", 0)])
+    entry = dataclasses.replace(run.members[0].entry, agent=SB3SACBFloat16)
+    run.members[0] = Member(entry, 0)
+    agent: Any = entry.agent(run)
+    seen = {True: set(), False: set()}
+    agent.model.actor.latent_pi.register_forward_hook(
+        lambda module, inputs, output: seen[inputs[0].shape[0] > 1].add(output.dtype)
+    )
+    agent.train()
+    assert seen == {True: {torch.bfloat16}, False: {torch.float32}}
+    assert all(value.isfinite().all() for value in agent.metrics().values())
+
+
+# --- what comes out ---
+
+
+def rate(measurement: str, learner: str, *values: float, threads: int = 1) -> Rate:
+    """What one worker with one member measured."""
+    team: Any = None
+    unit = "x" if measurement == "environment" else "unit"
+    order = Order("train", 1.0, threads)
+    return Rate(measurement, learner, 1, "float32", unit, team, order, [1], list(values))
+
+
+def test_the_ratios_are_those_of_the_rounds() -> None:
+    task = tiny_task()
+    sac, peer = (recipes.load_entry(name, {}) for name in ("sac", "sb3_sac"))
+    plan = Plan(task, [sac], peer, [1], CPU, 3, 1.0, 100)
+    ceilings = [(4.0, 1.0, 2.0), (3.0, 5.0, 1.0), (1.0, 1.0, 6.0)]
+    rates = [
+        rate("train", "sac", 10.0, 20.0, 30.0),
+        rate("train", "sb3_sac", 1.0, 1.0, 9.0),
+        rate("train", "sb3_sac", 5.0, 5.0, 10.0, threads=2),
+        rate("update", "sac", 1e3, 2e3, 3e3),
+        rate("environment", "sac", 0.5, 0.25, 0.75),
+        *(rate(way, "", *values) for way, values in zip(products.WAYS, ceilings, strict=True)),
+        rate("evaluation", "sac", 2.0),
+    ]
+    rows = summary.frame(plan, rates)
+    ratios = rows[rows.against != ""].set_index("measurement")
+    assert ratios.loc["train", "against"] == "sb3_sac 1x2 float32"
+    assert ratios.loc["train", ["low", "median", "high"]].tolist() == [2.0, 3.0, 4.0]
+    giga = products.update_operations(task, (17, 6)) / 1e9
+    # The best way of each round: 4, 5 and 6.
+    shares = sorted([1e3 * giga / 4, 2e3 * giga / 5, 3e3 * giga / 6])
+    assert ratios.loc["update", ["low", "median", "high"]].tolist() == pytest.approx(shares)
+    # One evaluation takes 0.5 s of a worker, 5 ms per step; updates 1/15, 1/25 and 1/52.5 s.
+    shares = [0.005 * 15, 0.005 * 25, 0.005 * 52.5]
+    assert ratios.loc["evaluation", ["low", "median", "high"]].tolist() == pytest.approx(shares)
+    assert ratios.loc["harness", "high"] == pytest.approx(0.75 + shares[2])
+    assert len(rows) == len(rates) - 1 + 6
+
+
+def test_the_command_writes_rates_ratios_and_the_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(speed(tmp_path)) == 0
+    said = capsys.readouterr().out
+    folder = tmp_path / "results" / "speed"
+    name = "short_width16_batch8_float32_cpu"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{name}.csv", f"{name}.toml"]
+    rows = pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
+    assert (rows[["low", "median", "high"]] > 0).all().all()
+    assert ((rows.low <= rows["median"]) & (rows["median"] <= rows.high)).all()
+    assert set(rows.environment) == {"short"}
+    most = min(2, cores())
+    trained = rows[(rows.measurement == "train") & (rows.against == "")]
+    expected = {("sac", 1, 1, 1), ("sac", 2, most, 1)}
+    expected |= {("sb3_sac", 1, 1, t) for t in (1, cores())} | {("sb3_sac", most, most, 1)}
+    found = trained[["learner", "members", "processes", "threads"]].itertuples(index=False)
+    assert {tuple(row) for row in found} == expected
+    assert len(trained) == len(expected)
+    for members in (1, 2):
+        of = rows[(rows.members == members) & (rows.learner == "sac")]
+        assert of[of.against != ""].measurement.tolist() == ["train", "update"] + (
+            ["environment", "evaluation", "harness"] if members == 2 else []
+        )
+        ways = rows[(rows.members == members) & (rows.unit == "GFLOP/s") & (rows.learner == "")]
+        assert ways.measurement.tolist() == list(products.WAYS)
+    about = tomllib.loads((folder / f"{name}.toml").read_text())
+    assert about["machine"]["cores"] == cores()
+    assert about["versions"]["stable_baselines3"]
+    assert "sac / sb3_sac" in said
+    # A benchmark's table does not mistake them for runs.
+    assert main(["table", "--results", str(tmp_path / "results")]) == 2
+    assert "no results here" in capsys.readouterr().err
+
+
+def test_a_worker_that_fails_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "breaking.py").write_text(
+        "from mujoco_sail.agents.sac import SAC\n"
+        "class Breaking(SAC):\n"
+        "    def update(self):\n"
+        "        raise ValueError('out of sorts')\n"
+    )
+    recipe = tmp_path / "breaking.toml"
+    recipe.write_text('base = "sac"\ntitle = "breaking"\nclass = "breaking:Breaking"\n')
+    assert main(speed(tmp_path, agents=str(recipe), members="1")) == 1
+    assert capsys.readouterr().err == (
+        "mujoco-sail: failed: a worker failed: ValueError: out of sorts\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"members": "0"}, ["--members 0"]),
+        ({"members": "1,many"}, ["--members 1,many", "1,3,12"]),
+        ({"width": "x"}, ["--width", "'x'"]),
+        ({"width": "0"}, ["--width 0"]),
+        ({"batch": "-1"}, ["--batch -1"]),
+        ({"rounds": "0"}, ["--rounds 0"]),
+        ({"seconds": "nan"}, ["--seconds nan"]),
+        ({"precision": "fp8"}, ["fp8", "float32", "bfloat16"]),
+        ({"env": "walker_wal"}, ["'walker_wal'", "did you mean 'walker_walk'"]),
+        ({"env": "hopper,reacher"}, ["--env hopper,reacher"]),
+        ({"agents": "sb3_sac"}, ["sb3_sac", "sac,sail"]),
+        ({"agents": "sca"}, ["'sca'", "did you mean 'sac'"]),
+        ({"device": "tpu"}, ["tpu", "cpu"]),
+        ({"out": "/dev/null/speed"}, ["--out /dev/null/speed", "cannot be written"]),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], parts: list[str]
+) -> None:
+    try:
+        code = main(speed(tmp_path, **changes))
+    except SystemExit as stop:
+        code = stop.code
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    for part in parts:
+        assert part in said.err
+    assert not (tmp_path / "results").exists()
