@@ -106,6 +106,11 @@ def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
     ]
 
 
+def most_workers(device: torch.device) -> int:
+    """Processes at once: one single-threaded per core, or one on CUDA."""
+    return len(os.sched_getaffinity(0)) if device.type == "cpu" else 1
+
+
 def execute(
     task: Task,
     members: Sequence[Member],
@@ -155,14 +160,13 @@ def _execute(
     say: Callable[[str], None],
     locks: Sequence[Lock],
 ) -> list[Failure]:
-    cores = len(os.sched_getaffinity(0)) if device.type == "cpu" else 1
     context = multiprocessing.get_context("spawn")
     messages: multiprocessing.Queue[Progress | Failure | Note] = context.Queue()
     stop = context.Event()
     workers = [
         # Every worker holds every lock: none is free before the last of them has ended.
         context.Process(target=work, args=(task, stacks, device, results, messages, stop, locks))
-        for stacks in shards(members, cores)
+        for stacks in shards(members, most_workers(device))
     ]
     failures = []
     with _started(workers, stop) as signals:

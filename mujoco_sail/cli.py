@@ -116,7 +116,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mujoco_sail import benchmark, progress, recipes  # noqa: PLC0415
+    from mujoco_sail import benchmark, footprint, progress, recipes, worlds  # noqa: PLC0415
 
     device = benchmark.choose_device(args.device)
     seeds = recipes.parse_seeds(args.seeds)
@@ -125,12 +125,20 @@ def _run(args: argparse.Namespace) -> int:
     )
     plans = [(task, benchmark.unfinished(task, entries, seeds, args.results)) for task in tasks]
     benchmark.check_writable(args.results)
+    memory = {
+        task.name: footprint.check(
+            task, len(members), worlds.spaces(task), device, benchmark.most_workers(device)
+        )
+        for task, members in plans
+        if members
+    }
     failures = []
     for task, members in plans:
         done = len(entries) * len(seeds) - len(members)
         if done:
             print(f"{task.name}: {done} of {len(entries) * len(seeds)} runs are complete already")
         if members:
+            print(memory[task.name])
             if task.labels_in_reach < task.labels:
                 print(
                     f"{task.name}: {task.steps} steps leave room for {task.labels_in_reach} of "

@@ -78,6 +78,11 @@ class Replay:
         self.starts: list[list[int]] = [[0] for _ in range(members)]
         self._rows = torch.arange(members, device=device).unsqueeze(1)
 
+    @staticmethod
+    def row_bytes(observation_size: int, action_size: int) -> int:
+        """Memory of one transition."""
+        return 4 * (2 * observation_size + action_size + 3)
+
     def state(self) -> Tree:
         """See `core.state`: what has been written, and the starts, padded with -1."""
         width = self.window + 1

@@ -1,0 +1,54 @@
+"""A benchmark says what it will need, and does not begin what cannot fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CPU, TINY
+
+from mujoco_sail import footprint, recipes
+from mujoco_sail.cli import main
+from mujoco_sail.core.memory import Replay
+
+
+def test_the_replay_takes_what_is_said() -> None:
+    replay = Replay(3, 50, 17, 6, 10, CPU)
+    tensors = {
+        t.untyped_storage().data_ptr(): t for t in vars(replay).values() if torch.is_tensor(t)
+    }
+    held = sum(t.untyped_storage().nbytes() for t in tensors.values() if t.is_floating_point())
+    assert held == 3 * 50 * Replay.row_bytes(17, 6)
+
+
+def test_the_estimate_of_the_papers_grid_is_dominated_by_replay_and_environments() -> None:
+    task = recipes.load_task("walker_walk", "paper", {})
+    host, device = footprint.estimate(task, 12, (24, 6), CPU, 2)
+    replay = 12 * 400_000 * Replay.row_bytes(24, 6)
+    assert replay < host < replay + 4 * footprint.GIB
+    assert device == 0
+    on_host, on_device = footprint.estimate(task, 12, (24, 6), torch.device("cuda"), 1)
+    assert on_device > replay
+    assert on_host < 3 * footprint.GIB
+
+
+def test_what_cannot_fit_is_refused_with_the_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--env", "walker_walk", "--agents", "pebble,sail", "--seeds", "500"]
+    assert main(["run", *options, "--device", "cpu", "--results", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "1000 members need about" in error
+    assert "GiB are free" in error
+    assert len(error.splitlines()) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_estimate_is_printed_before_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--env", "half_cheetah", "--agents", "sac", "--seeds", "1", "--protocol", "quick"]
+    options += [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
+    assert main(["run", *options, "--device", "cpu", "--results", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("half_cheetah: 1 members, about 0.")
