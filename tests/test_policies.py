@@ -159,6 +159,9 @@ def test_a_forgery_that_is_sound_is_loaded(pair: Path) -> None:
         layers() + b"\x00" * 4,
         layers(**{"0.weight": np.ones((4, 3), np.float64)}),
         layers(**{"0.weight": np.ones((4, 3), np.float16)}),
+        layers(**{"0.bias": np.ones(4, np.float16)})
+        .replace(b"F16", b"BF16")
+        .replace(b"\xf8", b"\xf9", 1),
         layers(**{"0.weight": np.ones((4, 3, 1), np.float32)}),
         layers(**{"0.weight": np.ones((5, 3), np.float32)}),
         layers(**{"0.weight": np.ones((4, 2), np.float32)}),
@@ -172,7 +175,7 @@ def test_a_forgery_that_is_sound_is_loaded(pair: Path) -> None:
         layers(**{"2.bias": np.array([1, np.nan], np.float32)}),
         layers(**{"2.bias": np.array([1, np.inf], np.float32)}),
     ],
-    ids=range(23),
+    ids=range(24),
 )
 def test_tensors_that_are_no_policy_are_refused(pair: Path, data: bytes) -> None:
     forge(pair, data)
@@ -380,6 +383,21 @@ def test_an_export_that_cannot_be_written_is_refused(
     assert "no run there" in fails(capsys, "export", str(tmp_path / "nowhere"))
 
 
+def test_a_strangers_names_lead_nowhere(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a" / "b" / "c"
+    folder.mkdir(parents=True)
+    for file in finished.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    replace(folder / "run.toml", 'name = "half_cheetah"', 'name = "../evil"')
+    forge(folder / "policy", None, 'env = "half_cheetah"', 'env = "../evil"')
+    monkeypatch.chdir(tmp_path / "a")
+    assert main(["export", "b/c"]) == 0
+    assert {path.name for path in Path().iterdir()} == {"b", "a_b_c.toml", "a_b_c.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a"}
+
+
 def test_published_results_leave_policies_out() -> None:
     path = "results/hopper/sac/seed_0/policy.toml"
     if not (ROOT / ".git").exists():
@@ -527,3 +545,12 @@ def test_a_policy_is_watched_in_real_time(env: str, rate: Fraction, tmp_path: Pa
     assert frames[0].shape == (480, 480, 3)
     assert all(frame.std() > 10 for frame in frames)
     assert np.abs(np.diff(np.float32(frames[:20]), axis=0)).mean() > 0.05
+
+
+def test_the_camera_moves_along_with_a_runner() -> None:
+    env: Any = worlds.make("half_cheetah", render_mode="rgb_array")
+    assert env.unwrapped.mujoco_renderer.camera_id == -1
+    watching._follow(env)
+    camera = env.unwrapped.model.camera(env.unwrapped.mujoco_renderer.camera_id)
+    assert camera.name == "track"
+    env.close()
