@@ -86,6 +86,22 @@ def _parser() -> Parser:
     one.add_argument("--out", type=Path, default=Path("plots"), help="default: %(default)s")
     one.set_defaults(command=_plot)
 
+    one = commands.add_parser("export", help="copy a trained policy out of its run")
+    one.add_argument("run", type=Path, metavar="RUN_FOLDER", help="results/ENV/AGENT/seed_N")
+    one.add_argument(
+        "--out", type=Path, metavar="PATH", help="default: ENV_AGENT_seed_N in the working folder"
+    )
+    one.set_defaults(command=_export)
+
+    one = commands.add_parser("watch", help="draw an exported policy's episodes as a clip")
+    one.add_argument("env", metavar="ENV", help="name or path of a recipe")
+    one.add_argument("policy", type=Path, metavar="POLICY", help="what export wrote")
+    one.add_argument("--out", type=Path, required=True, metavar="CLIP.mp4")
+    one.add_argument("--episodes", type=int, default=1, help="default: %(default)s")
+    one.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    one.add_argument("--protocol", default="quick", help="paper or quick (default: %(default)s)")
+    one.set_defaults(command=_watch)
+
     one = commands.add_parser("theory", help="check the paper's claims on an exact problem")
     theory.add_arguments(one)
     one.set_defaults(command=theory.main)
@@ -172,4 +188,27 @@ def _plot(args: argparse.Namespace) -> int:
 
     for path in figures.plot(args.figures, args.results, args.out):
         print(path)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from mujoco_sail import policies  # noqa: PLC0415
+
+    for path in policies.export(args.run, args.out):
+        print(path)
+    return 0
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from mujoco_sail import policies, recipes, watching  # noqa: PLC0415
+
+    if args.episodes < 1 or args.seed < 0:
+        raise RecipeError("expected --episodes >= 1 and --seed >= 0")
+    if args.out.suffix != ".mp4" or args.out.is_dir():
+        raise RecipeError(f"--out {args.out}: expected a file that ends in .mp4")
+    task = recipes.load_task(args.env, args.protocol, {})
+    policy = policies.load(args.policy)
+    watching.choose_backend()
+    watching.film(task, policy, args.out, args.episodes, args.seed, print)
+    print(args.out)
     return 0

@@ -140,6 +140,8 @@ class Run:
                 self.saved = None
                 self.report(Progress(self.names, self.step, None))
             agent.train()
+            for files, policy in zip(self.files, agent.policies(self.task.steps), strict=False):
+                policy.save(files.folder / "policy")
         except (Stopped, MembersFailed, WriteError, RecipeError):
             raise
         except Exception as error:

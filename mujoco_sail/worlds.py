@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mujoco_sail import __version__
 from mujoco_sail.core.state import Tree
+from mujoco_sail.recipes import load_task
 from mujoco_sail.settings import RecipeError
 from mujoco_sail.streams import seed_for
 from mujoco_sail.task import Task
@@ -119,20 +120,38 @@ class MetaWorld(Wrapper):
         return super().reset(options=options)
 
 
-def make_env(task: Task, seed: int, purpose: str) -> Episodes:
+def make(
+    recipe: str, protocol: str = "quick", seed: int = 0, render_mode: str | None = None
+) -> Episodes:
+    """Makes the environment that a recipe names, as the agents see it.
+
+    Args:
+        recipe: Recipe's name or path.
+        protocol: One of the recipe's protocols.
+        seed: Decides how its episodes start, unless `reset` is given a seed.
+        render_mode: None, or "rgb_array" where `render` is wanted.
+
+    Raises:
+        RecipeError: There is no such recipe or environment.
+    """
+    return make_env(load_task(recipe, protocol, {}), seed, "use", render_mode)
+
+
+def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None) -> Episodes:
     """Makes one environment of a task.
 
     Args:
         task: Names the environment, its time limit, horizon and whether the goal is observed.
         seed: Seed of the member.
         purpose: What the episodes are for; different purposes see different episodes.
+        render_mode: None, or "rgb_array" where it is drawn.
 
     Raises:
         RecipeError: There is no such environment, or its actions are not continuous.
     """
     where = f"{task.name}: key 'id' is '{task.id}'"
     try:
-        env = _registered(task)
+        env = _registered(task, render_mode)
     except gymnasium.error.UnregisteredEnv:
         nearest = difflib.get_close_matches(task.id, _known_ids(), n=1, cutoff=0)[0]
         raise RecipeError(f"{where}; no such environment, nearest '{nearest}'") from None
@@ -289,24 +308,29 @@ def versions() -> dict[str, str]:
     return found | {"python": platform.python_version(), "mujoco_sail": __version__}
 
 
-def _registered(task: Task) -> Env:
+def _registered(task: Task, render_mode: str | None) -> Env:
     """The environment as its library registers it, without any time limit."""
     make: Any = partial(gymnasium.make, max_episode_steps=-1, disable_env_checker=True)
+    drawn: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     if task.id.startswith(_META_WORLD):
         name = task.id.removeprefix(_META_WORLD)
         if name not in _library("metaworld").ALL_V3_ENVIRONMENTS:
             raise gymnasium.error.NameNotFound
         goal = "goal_observable" if task.goal_visible else "goal_hidden"
-        return MetaWorld(make(_META_WORLD + goal, env_name=name, seed=0))
+        env: Env = MetaWorld(make(_META_WORLD + goal, env_name=name, seed=0))
+        env.unwrapped.render_mode = render_mode  # its registration has no such argument
+        return env
     if task.id.startswith("dm_control/"):
         if task.id not in _suite_ids():
             raise gymnasium.error.NameNotFound
-        env: Env = make(task.id, task_kwargs={"time_limit": np.inf})
+        if drawn:
+            drawn["render_kwargs"] = {"width": 480, "height": 480, "camera_id": 0}
+        env = make(task.id, task_kwargs={"time_limit": np.inf}, **drawn)
         if task.horizon == "fixed":
             # dm_control would start over by itself after an end of its own.
             env.get_wrapper_attr("task").get_termination = lambda physics: None
         return env
-    return make(task.id)  # type: ignore[no-any-return]
+    return make(task.id, **drawn)  # type: ignore[no-any-return]
 
 
 def _suite_ids() -> list[str]:

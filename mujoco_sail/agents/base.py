@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mujoco_sail.core.state import Tree, capture, restore
+from mujoco_sail.policies import About, Activation, Policy, Squash
 
 if TYPE_CHECKING:
     from mujoco_sail.run import Run
@@ -84,3 +86,43 @@ class Agent(ABC):
     @abstractmethod
     def metrics(self) -> dict[str, Tensor]:
         """Quantities for `training.csv`, each [M]; the keys never change."""
+
+    def policies(self, step: int) -> list[Policy]:
+        """Each member's deterministic policy as it can be written down.
+
+        An agent that acts in its own way says so here too; without this method its runs have no
+        policy to export.
+
+        Args:
+            step: Environment steps done.
+
+        Returns:
+            M policies whose `act` is `policy`, or none.
+        """
+        return []
+
+    def _written(
+        self,
+        m: int,
+        step: int,
+        layers: Iterable[tuple[Tensor, Tensor]],
+        activation: Activation,
+        squash: Squash,
+    ) -> Policy:
+        """The policy of member m from its layers' weights [out, in] and biases [out]."""
+        task, member = self.task, self.run.members[m]
+        arrays = [[t.detach().float().cpu().numpy() for t in layer] for layer in layers]
+        return Policy(
+            [weight for weight, _ in arrays],
+            [bias for _, bias in arrays],
+            activation,
+            squash,
+            About(
+                env=task.name,
+                id=task.id,
+                protocol=task.protocol,
+                agent=member.entry.name,
+                seed=member.seed,
+                step=step,
+            ),
+        )

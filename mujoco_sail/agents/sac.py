@@ -15,6 +15,7 @@ from mujoco_sail.core.memory import Batch, Replay
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.policy import SquashedGaussian
+from mujoco_sail.policies import Policy
 from mujoco_sail.settings import setting
 from mujoco_sail.streams import Streams
 
@@ -94,6 +95,22 @@ class SAC(Agent):
     def policy(self, observation: Tensor) -> Tensor:
         """Deterministic actions, see `Agent.policy`."""
         return self.distribution(observation).mode()
+
+    def policies(self, step: int) -> list[Policy]:
+        """See `Agent.policies`: tanh of the mean."""
+        weights, biases = self.actor.parameters[::2], self.actor.parameters[1::2]
+        # The mean is the first half of the output.
+        weights[-1], biases[-1] = (p[-1][..., : self.action_size] for p in (weights, biases))
+        return [
+            self._written(
+                m,
+                step,
+                [(w[m, 0].T, b[m, 0, 0]) for w, b in zip(weights, biases, strict=True)],
+                "relu",
+                "tanh",
+            )
+            for m in range(len(self.run.members))
+        ]
 
     @torch.no_grad()
     def act(self, observation: Tensor, step: int) -> Tensor:

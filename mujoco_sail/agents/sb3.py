@@ -5,16 +5,17 @@ A member is one Stable-Baselines3 model; it keeps its own networks, buffers and 
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import stable_baselines3
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
-from torch import Tensor
+from torch import Tensor, nn
 
 from mujoco_sail.agents.base import Agent
+from mujoco_sail.policies import Activation, Policy, Squash
 from mujoco_sail.settings import setting
 from mujoco_sail.streams import seed_for
 from mujoco_sail.worlds import make_env
@@ -30,6 +31,8 @@ class StableBaselines(Agent):
     resumable = False
     # Column of training.csv <- key of the library's logger.
     columns: ClassVar[dict[str, str]]
+    activation: ClassVar[Activation]
+    squash: ClassVar[Squash]
 
     def __init__(self, run: "Run") -> None:
         super().__init__(run)
@@ -40,6 +43,10 @@ class StableBaselines(Agent):
     @abstractmethod
     def make_model(self) -> BaseAlgorithm:
         """The model on a training environment of its own."""
+
+    @abstractmethod
+    def actor(self, policy: Any) -> list[nn.Module]:
+        """The parts of the model's policy that make an action, in order."""
 
     def train(self) -> None:
         """Lets the library train, see `Agent.train`."""
@@ -55,6 +62,12 @@ class StableBaselines(Agent):
         """See `Agent.health`."""
         parameters = [p.detach().abs().max() for p in self.model.policy.parameters()]
         return {"a parameter of the policy": torch.stack(parameters).max().unsqueeze(0)}
+
+    def policies(self, step: int) -> list[Policy]:
+        """See `Agent.policies`."""
+        parts = nn.Sequential(*self.actor(self.model.policy))
+        layers = [(p.weight, p.bias) for p in parts.modules() if isinstance(p, nn.Linear)]
+        return [self._written(0, step, layers, self.activation, self.squash)]
 
     def metrics(self) -> dict[str, Tensor]:
         """See `Agent.metrics`."""
@@ -96,6 +109,8 @@ class SB3SAC(StableBaselines):
         "actor_loss": "train/actor_loss",
         "temperature": "train/ent_coef",
     }
+    activation = "relu"
+    squash = "tanh"
 
     def make_model(self) -> BaseAlgorithm:
         """See `StableBaselines.make_model`."""
@@ -115,6 +130,10 @@ class SB3SAC(StableBaselines):
             seed=self.seed,
             device=self.device,
         )
+
+    def actor(self, policy: Any) -> list[nn.Module]:
+        """See `StableBaselines.actor`."""
+        return [policy.actor.latent_pi, policy.actor.mu]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +159,8 @@ class SB3PPO(StableBaselines):
         "actor_loss": "train/policy_gradient_loss",
         "approx_kl": "train/approx_kl",
     }
+    activation = "tanh"
+    squash = "clip"
 
     def make_model(self) -> BaseAlgorithm:
         """See `StableBaselines.make_model`."""
@@ -158,3 +179,7 @@ class SB3PPO(StableBaselines):
             seed=self.seed,
             device=self.device,
         )
+
+    def actor(self, policy: Any) -> list[nn.Module]:
+        """See `StableBaselines.actor`."""
+        return [policy.mlp_extractor.policy_net, policy.action_net]

@@ -1,0 +1,273 @@
+"""Policies of trained members as a pair of files that can hold no code.
+
+`<name>.safetensors` has the layers, under the names of
+`torch.nn.Sequential(Linear, activation, Linear, ...)`; `<name>.toml` says what they are, and its
+first line seals both files, so that a damaged or mixed pair is refused.
+"""
+
+import hashlib
+import itertools
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors
+import tomli_w
+from numpy.typing import ArrayLike, NDArray
+from safetensors import numpy as tensors
+
+from mujoco_sail.files import write_bytes
+from mujoco_sail.settings import RecipeError, build, dump, setting
+
+Array = NDArray[np.float32]
+Activation = Literal["relu", "tanh"]
+Squash = Literal["tanh", "clip"]
+
+# Bytes that are read at most: some twenty times the largest policy of any recipe.
+LARGEST = {".toml": 2**16, ".safetensors": 2**27}
+
+_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "clip": lambda x: np.clip(x, -1, 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """Where a policy comes from."""
+
+    env: str = setting()  # environment recipe
+    id: str = setting()  # Gymnasium id
+    protocol: str = setting()
+    agent: str = setting()  # agent recipe
+    seed: int = setting(low=0)
+    step: int = setting(low=0)  # environment steps of training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What the TOML file says below its seal."""
+
+    format: Literal["mujoco_sail policy 1"] = setting()
+    observation_size: int = setting(low=1, high=2**31)
+    action_size: int = setting(low=1, high=2**31)
+    activation: Activation = setting()  # noqa: RUF009 (a field)
+    squash: Squash = setting()  # noqa: RUF009 (a field)
+    about: About
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """The deterministic policy of one member, a multilayer perceptron.
+
+    Attributes:
+        weights: Of every layer, [out, in].
+        biases: Of every layer, [out].
+        activation: After every layer but the last.
+        squash: After the last layer; keeps actions in [-1, 1].
+        about: Where the policy comes from.
+    """
+
+    weights: Sequence[Array]
+    biases: Sequence[Array]
+    activation: Activation
+    squash: Squash
+    about: About
+
+    def __post_init__(self) -> None:
+        """Checks that the layers fit one another.
+
+        Raises:
+            RecipeError: They do not, or they are not float32.
+        """
+        arrays = [*self.weights, *self.biases]
+        widths = [bias.shape for bias in self.biases]
+        if (
+            not arrays
+            or any(array.dtype != np.float32 or array.size == 0 for array in arrays)
+            or any(weight.ndim != 2 for weight in self.weights)
+            or [weight.shape[:1] for weight in self.weights] != widths
+            or any(a.shape[0] != b.shape[1] for a, b in itertools.pairwise(self.weights))
+        ):
+            raise RecipeError("its layers are not float32, or do not fit one another")
+
+    @property
+    def observation_size(self) -> int:
+        """O, numbers of an observation."""
+        return int(self.weights[0].shape[1])
+
+    @property
+    def action_size(self) -> int:
+        """A, numbers of an action."""
+        return int(self.weights[-1].shape[0])
+
+    def act(self, observation: ArrayLike) -> Array:
+        """Deterministic actions.
+
+        Args:
+            observation: [O] or [..., O], flat as `mujoco_sail.worlds` makes them.
+
+        Returns:
+            [A] or [..., A] in [-1, 1], float32.
+
+        Raises:
+            RecipeError: The observation has another size.
+        """
+        x = np.asarray(observation, np.float32)
+        if x.shape[-1:] != (self.observation_size,):
+            raise RecipeError(
+                f"this policy takes observations of size {self.observation_size}, "
+                f"got an array of shape {x.shape}"
+            )
+        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
+        for w, b in hidden:
+            x = _FUNCTIONS[self.activation](x @ w.T + b)
+        return _FUNCTIONS[self.squash](x @ weight.T + bias)
+
+    def save(self, path: Path | str) -> list[Path]:
+        """Writes the pair of files; equal policies give equal bytes.
+
+        Args:
+            path: Name of the pair, with or without one of its endings.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        header = Header(
+            format="mujoco_sail policy 1",
+            observation_size=self.observation_size,
+            action_size=self.action_size,
+            activation=self.activation,
+            squash=self.squash,
+            about=self.about,
+        )
+        named: dict[str, Array] = {}
+        layers = zip(_names(len(self.weights)), self.weights, self.biases, strict=True)
+        for names, weight, bias in layers:
+            named |= zip(names, map(np.ascontiguousarray, (weight, bias)), strict=True)
+        data = tensors.save(named)
+        text = tomli_w.dumps(dump(header)).encode()
+        told, weights = _pair(path)
+        write_bytes(weights, data)
+        write_bytes(told, _seal(text, data) + b"\n" + text)
+        return [weights, told]
+
+
+def load(path: Path | str) -> Policy:
+    """Reads a pair of files, which may be a stranger's: nothing in them is executed.
+
+    Args:
+        path: Name of the pair, with or without one of its endings.
+
+    Raises:
+        RecipeError: A file is missing, damaged or something else, or they are not a pair.
+    """
+    told, weights = _pair(path)
+    seal, _, text = _read(told).partition(b"\n")
+    data = _read(weights)
+    if not seal.startswith(b"sha256 = "):
+        raise RecipeError(f"{told}: not a policy's: its first line is no sha256")
+    if seal != _seal(text, data):
+        raise RecipeError(f"{told} and {weights.name}: damaged, or not of one policy")
+    try:
+        header = build(Header, tomllib.loads(text.decode()), str(told))
+    except RecipeError:
+        raise
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise RecipeError(f"{told}: not valid TOML: {error}") from error
+    try:
+        found = tensors.load(data)
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise RecipeError(f"{weights}: not safetensors of float32: {error}") from error
+    names = _names(len(found) // 2)
+    if found.keys() != {name for pair in names for name in pair}:
+        raise RecipeError(f"{weights}: expected the layers 0.weight, 0.bias, 2.weight, ...")
+    try:
+        policy = Policy(
+            [found[name] for name, _ in names],
+            [found[name] for _, name in names],
+            header.activation,
+            header.squash,
+            header.about,
+        )
+    except RecipeError as error:
+        raise RecipeError(f"{weights}: {error}") from error
+    sizes = policy.observation_size, policy.action_size
+    if sizes != (header.observation_size, header.action_size):
+        raise RecipeError(
+            f"{told}: sizes {header.observation_size} and {header.action_size}; "
+            f"the layers have {sizes[0]} and {sizes[1]}"
+        )
+    if not all(np.isfinite(array).all() for array in found.values()):
+        raise RecipeError(f"{weights}: holds numbers that are not finite: the training diverged")
+    return policy
+
+
+def export(folder: Path, out: Path | None) -> list[Path]:
+    """Copies the policy of a complete run.
+
+    Args:
+        folder: The run's, `<results>/<env>/<agent>/seed_<n>`.
+        out: Name of the new pair; `<env>_<agent>_seed_<n>` in the working folder by default.
+
+    Raises:
+        RecipeError: There is no complete run with a sound policy, or `out` cannot be written.
+    """
+    recorded = folder / "run.toml"
+    if not recorded.is_file():
+        raise RecipeError(f"{folder}: no run there; expected <results>/<env>/<agent>/seed_<n>")
+    try:
+        run: Any = tomllib.loads(recorded.read_text(encoding="utf-8"))
+        status, env, seed = run["status"], run["env"], run["seed"]
+        names = env["name"], env["id"], env["protocol"], run["agent"]["name"], seed, env["steps"]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
+        raise RecipeError(f"{recorded}: not a run's: {error}") from error
+    if status != "complete":
+        raise RecipeError(
+            f"{folder}: this run is {status!r}; a policy is written when it completes"
+        )
+    pair = folder / "policy"
+    if not any(path.exists() for path in _pair(pair)):
+        raise RecipeError(f"{folder}: this run has no policy: published without, or agent has none")
+    policy = load(pair)
+    about = policy.about
+    if (about.env, about.id, about.protocol, about.agent, about.seed, about.step) != names:
+        raise RecipeError(f"{pair}.toml: the policy of another run than {recorded}")
+    # Named after its folders: a stranger's names could lead anywhere.
+    out = out or Path("_".join(folder.resolve().parts[-3:]))
+    try:
+        return policy.save(out)
+    except OSError as error:
+        raise RecipeError(f"--out {out}: cannot be written: {error.strerror}") from error
+
+
+def _pair(path: Path | str) -> tuple[Path, Path]:
+    """The two files of a name."""
+    name = str(path)
+    for ending in LARGEST:
+        name = name.removesuffix(ending)
+    return Path(f"{name}.toml"), Path(f"{name}.safetensors")
+
+
+def _names(layers: int) -> list[tuple[str, str]]:
+    return [(f"{2 * layer}.weight", f"{2 * layer}.bias") for layer in range(layers)]
+
+
+def _seal(text: bytes, data: bytes) -> bytes:
+    """First line of the TOML file: a digest of its other lines and the tensors' file."""
+    return f'sha256 = "{hashlib.sha256(text + data).hexdigest()}"'.encode()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise RecipeError(f"{path}: no such file")
+        if path.stat().st_size > LARGEST[path.suffix]:
+            raise RecipeError(f"{path}: too large for a policy's")
+        return path.read_bytes()
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error

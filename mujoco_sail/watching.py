@@ -1,0 +1,157 @@
+"""A policy at work as a clip, drawn without a screen."""
+
+import io
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from gymnasium.spaces import flatdim
+from numpy.typing import NDArray
+
+from mujoco_sail.files import write_bytes
+from mujoco_sail.policies import Policy
+from mujoco_sail.settings import RecipeError
+from mujoco_sail.task import Task
+from mujoco_sail.worlds import Env, make_env
+
+Frame = NDArray[np.uint8]
+
+BACKENDS = "egl", "osmesa"
+FASTEST = 50  # pictures per second
+
+# Draws one tiny picture; MuJoCo binds to a backend at import, so every trial needs a process.
+_TRIAL = """
+import mujoco
+model = mujoco.MjModel.from_xml_string("<mujoco/>")
+with mujoco.Renderer(model, 16, 16) as renderer:
+    renderer.update_scene(mujoco.MjData(model))
+    renderer.render()
+"""
+
+
+def choose_backend() -> None:
+    """Sets `MUJOCO_GL` to what draws on this machine; to be called before MuJoCo is imported.
+
+    Raises:
+        RecipeError: Neither EGL nor OSMesa does, or what `MUJOCO_GL` names does not.
+    """
+    wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
+    for backend in [wanted] if wanted else BACKENDS:
+        if backend in (*BACKENDS, "glfw") and draws(backend):
+            os.environ["MUJOCO_GL"] = backend
+            return
+    failed = f"MUJOCO_GL={wanted} does not draw" if wanted else "neither EGL nor OSMesa draws"
+    raise RecipeError(
+        f"{failed} on this machine;\n"
+        "apt-get install libegl1 libosmesa6, with MUJOCO_GL unset, egl or osmesa"
+    )
+
+
+def draws(backend: str) -> bool:
+    """Whether MuJoCo can draw a picture with a backend here."""
+    trial = [sys.executable, "-P", "-c", _TRIAL]
+    environment = {**os.environ, "MUJOCO_GL": backend}
+    return subprocess.run(trial, env=environment, capture_output=True, check=False).returncode == 0
+
+
+def film(
+    task: Task,
+    policy: Policy,
+    out: Path,
+    episodes: int,
+    seed: int,
+    report: Callable[[str], None],
+) -> None:
+    """Plays episodes and writes them as one H.264 clip in real time.
+
+    Args:
+        task: The environment.
+        policy: Who acts.
+        out: The clip, `*.mp4`.
+        episodes: How many.
+        seed: Decides how they start.
+        report: Called with a line per episode.
+
+    Raises:
+        RecipeError: The policy does not fit, or the clip cannot be written.
+    """
+    with _writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)  # fails before minutes of drawing
+    with closing(make_env(task, seed, "watching", "rgb_array")) as env:
+        sizes = flatdim(env.observation_space), flatdim(env.action_space)
+        if (policy.observation_size, policy.action_size) != sizes:
+            raise RecipeError(
+                f"{task.name} has observations and actions of sizes {sizes[0]} and {sizes[1]}; "
+                f"the policy takes {policy.observation_size} and {policy.action_size}"
+            )
+        _follow(env)
+        seconds = getattr(env.unwrapped, "dt", None) or 1 / env.metadata.get("render_fps", 30)
+        every = math.ceil(round(1 / seconds / FASTEST, 3))  # steps from picture to picture
+        rate = Fraction(1 / seconds / every).limit_denominator(100)
+        clip = encode(_frames(env, policy, episodes, every, report), rate)
+    with _writing(out):
+        write_bytes(out, clip)
+
+
+def encode(frames: Iterator[Frame], rate: Fraction) -> bytes:
+    """An mp4 with the coding that every player knows.
+
+    Args:
+        frames: At least one, each [height, width, 3].
+        rate: Frames per second.
+    """
+    first = next(frames)
+    # That coding has no odd sizes.
+    height, width = (size // 2 * 2 for size in first.shape[:2])
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.pix_fmt, stream.height, stream.width = "yuv420p", height, width
+        for frame in chain([first], frames):
+            picture = av.VideoFrame.from_ndarray(frame[:height, :width], format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def _frames(
+    env: Env, policy: Policy, episodes: int, every: int, report: Callable[[str], None]
+) -> Iterator[Frame]:
+    """What there is to see from every reset to its episode's end."""
+    draw: Callable[[], Any] = env.render
+    for episode in range(1, episodes + 1):
+        observation, _ = env.reset()
+        total, step, ended = 0.0, 0, False
+        while not ended:
+            if step % every == 0:
+                yield draw()
+            observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
+            total, step, ended = total + float(reward), step + 1, terminated or truncated
+        yield draw()
+        report(f"episode {episode}: return {total:.6g}")
+
+
+def _follow(env: Env) -> None:
+    """Takes the camera that moves along; Gymnasium's default one stays where it is."""
+    world: Any = env.unwrapped
+    if hasattr(world, "mujoco_renderer"):
+        cameras = [world.model.camera(index).name for index in range(world.model.ncam)]
+        if "track" in cameras:
+            world.mujoco_renderer.camera_id = cameras.index("track")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RecipeError(f"--out {out}: cannot be written: {error.strerror}") from error
