@@ -118,8 +118,8 @@ class Task:
             ),
             (
                 "segment_steps",
-                self.segment_steps <= self.first_session,
-                f"at most random_steps + exploration_steps = {self.first_session}",
+                self.segment_steps < self.first_session,
+                f"less than random_steps + exploration_steps = {self.first_session}",
             ),
             (
                 "reference_after",

@@ -14,6 +14,7 @@ import torch
 from conftest import TINY, MakeRun, tiny_task
 
 from mujoco_sail import recipes
+from mujoco_sail.agents.sail import SAIL
 from mujoco_sail.cli import main
 from mujoco_sail.evaluation import Evaluation
 
@@ -197,3 +198,19 @@ def test_every_recipe_resolves_under_both_protocols() -> None:
         path = recipes.folder("envs") / f"{env}.toml"
         assert path.read_text().startswith("#!/usr/bin/env -S mujoco-sail run --env\n")
         assert path.stat().st_mode & 0o111
+
+
+def test_a_step_learns_from_the_transitions_of_the_steps_before_it(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a GPU can learn while the CPU simulates; the order is the same on the CPU."""
+    learn, seen = SAIL.learn, []
+
+    def watching_learn(agent: SAIL, step: int) -> None:
+        seen.append((step, len(agent.replay)))
+        learn(agent, step)
+
+    monkeypatch.setattr(SAIL, "learn", watching_learn)
+    make_run([("pebble", 0)]).execute()
+    first, last = TINY["random_steps"], TINY["steps"]
+    assert seen == [(step, step - 1) for step in range(first, last + 1)]

@@ -128,7 +128,12 @@ class SAC(Agent):
         for step in range(self.run.step + 1, self.task.steps + 1):
             observation = self._tensor(worlds.observation)
             action = self.act(observation, step)
-            outcome = worlds.step(action.cpu().numpy())
+            command = action.cpu().numpy()
+            # Before the worlds move, so that a GPU learns while the CPU simulates: a step
+            # learns from the transitions of the steps before it.
+            if step >= self.task.random_steps and len(self.replay):
+                self.learn(step)
+            outcome = worlds.step(command)
             task_reward = self._tensor(outcome.reward)
             self.replay.add(
                 observation,
@@ -139,8 +144,6 @@ class SAC(Agent):
                 self._tensor(outcome.terminated),
                 outcome.terminated | outcome.truncated,
             )
-            if step >= self.task.random_steps:
-                self.learn(step)
             self.run.tick(step, self)
 
     def reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
@@ -148,7 +151,7 @@ class SAC(Agent):
         return task_reward
 
     def learn(self, step: int) -> None:
-        """What happens after an environment step: here one update."""
+        """What is learned at an environment step: here one update."""
         self.update()
 
     def sample(self) -> Batch:
