@@ -58,6 +58,8 @@ class Task:
     hidden_units: int = setting(low=1)
     hidden_layers: int = setting(low=1)
     replay_capacity: int = setting(low=1)  # transitions
+    # Whether CUDA launches whole updates as one recording; the CPU never does.
+    cuda_graph: bool = setting()
 
     # --- feedback ---
     teacher: str = setting()  # names of teachers, joined by "+"

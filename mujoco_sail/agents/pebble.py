@@ -4,6 +4,7 @@ Source: PEBBLE (Lee et al. 2021, arXiv 2106.05091), Algorithms 1 and 2.
 """
 
 import dataclasses
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -119,6 +120,10 @@ class PEBBLE(SAC):
         visited = self.replay.observation[:, : len(self.replay)]
         reward = state_entropy_reward(batch.observation, visited, self.settings.neighbours)
         return dataclasses.replace(batch, reward=reward)
+
+    def course(self) -> tuple[Hashable, ...] | None:
+        """See `SAC.course`; the state entropy looks at ever more states."""
+        return super().course() if self.labels.shape[1] else None
 
     def session(self, step: int) -> None:
         """Asks, learns the reward, relabels the whole replay."""

@@ -3,7 +3,9 @@
 Source: SAC (Haarnoja et al. 2018, arXiv 1812.05905).
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Agent
+from mujoco_sail.core.graphs import Recorder
 from mujoco_sail.core.memory import Batch, Replay
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.optimiser import MemberAdam
@@ -71,6 +74,9 @@ class SAC(Agent):
         self.batch_streams = self.streams("batch")
         self.noise_streams = self.streams("update noise")
         self.updates = 0
+        generators = self.batch_streams.generators + self.noise_streams.generators
+        records = run.task.cuda_graph and run.device.type == "cuda"
+        self._recorder = Recorder(generators) if records else None
         self.logged = {
             name: torch.full((len(run.members),), torch.nan, device=run.device)
             for name in ("critic_loss", "actor_loss", "entropy")
@@ -160,14 +166,32 @@ class SAC(Agent):
 
     def update(self) -> None:
         """One gradient step of critics, actor and temperature."""
-        batch = self.sample()
-        self.update_critic(batch)
-        self.update_actor(batch.observation)
         self.updates += 1
-        if self.updates % self.settings.target_every == 0:
-            self.target.move_towards(self.critic, self.settings.tau)
+        moves_target = self.updates % self.settings.target_every == 0
+        course = self.course()
+        if self._recorder is None or course is None:
+            self.logged |= self._update(moves_target)
+        else:
+            nets = (self.actor, self.critic, self.target)
+            self.logged |= self._recorder(
+                partial(self._update, moves_target),
+                (moves_target, *course),
+                [p for net in nets for p in net.parameters],
+            )
 
-    def update_critic(self, batch: Batch) -> None:
+    def course(self) -> tuple[Hashable, ...] | None:
+        """What an update's way through the program depends on; None if it never recurs."""
+        return (self.critic,)
+
+    def _update(self, moves_target: bool) -> dict[str, Tensor]:
+        """An update, and what is logged of it, each [M]."""
+        batch = self.sample()
+        logged = self.update_critic(batch) | self.update_actor(batch.observation)
+        if moves_target:
+            self.target.move_towards(self.critic, self.settings.tau)
+        return logged
+
+    def update_critic(self, batch: Batch) -> dict[str, Tensor]:
         """J_Q = E[ 1/2 (Q(s,a) - y)^2 ], equations 5 and 6."""
         with torch.no_grad():
             next_action, next_log_prob = self.distribution(
@@ -179,9 +203,9 @@ class SAC(Agent):
         q = self.q(self.critic, batch.observation, batch.action)  # [M, C, B]
         critic_loss = 0.5 * (q - y.unsqueeze(1)).square().mean(-1).sum(-1)  # [M]
         self.critic_adam.step(torch.autograd.grad(critic_loss.sum(), self.critic.parameters))
-        self.logged["critic_loss"] = critic_loss.detach()
+        return {"critic_loss": critic_loss.detach()}
 
-    def update_actor(self, observation: Tensor) -> None:
+    def update_actor(self, observation: Tensor) -> dict[str, Tensor]:
         """J_pi and J_alpha on one batch of states, equations 7 and 18."""
         pi = self.distribution(observation)
         action, log_prob = pi.action_and_log_prob(self._noise(observation))
@@ -191,7 +215,7 @@ class SAC(Agent):
         entropy = -log_prob.detach().mean(-1)  # [M]
         alpha_loss = self.log_alpha.exp() * (entropy - self.target_entropy)
         self.alpha_adam.step(torch.autograd.grad(alpha_loss.sum(), [self.log_alpha]))
-        self.logged |= {"actor_loss": actor_loss.detach(), "entropy": entropy}
+        return {"actor_loss": actor_loss.detach(), "entropy": entropy}
 
     def actor_loss(
         self, observation: Tensor, pi: SquashedGaussian, action: Tensor, log_prob: Tensor

@@ -6,6 +6,7 @@ Sources: SAIL (Ding et al. 2024, arXiv 2406.15567); SAIL-RevKL (Wu et al. 2026,
 arXiv 2606.31524).
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -114,11 +115,17 @@ class SAIL(PEBBLE):
             self.anchored = True
         super().learn(step)
 
-    def update_actor(self, observation: Tensor) -> None:
+    def update_actor(self, observation: Tensor) -> dict[str, Tensor]:
         """One actor step, then the projection onto the ball."""
-        super().update_actor(observation)
+        logged = super().update_actor(observation)
         if self._has_projection:
             self.actor.project(self.projection_radius)
+        return logged
+
+    def course(self) -> tuple[Hashable, ...] | None:
+        """See `SAC.course`; the anchor begins with the first reference policy."""
+        below = super().course()
+        return None if below is None else (self.anchored, *below)
 
     def actor_loss(
         self, observation: Tensor, pi: SquashedGaussian, action: Tensor, log_prob: Tensor

@@ -73,6 +73,7 @@ class Replay:
         self.reward = empty()
         self.task_reward = empty()
         self.written = 0
+        self._held = torch.zeros((), device=device)  # len(self)
         # Per member: where each of the newest episodes starts, counted over all that was ever
         # written; the last entry is the start of the running episode.
         self.starts: list[list[int]] = [[0] for _ in range(members)]
@@ -93,6 +94,7 @@ class Replay:
     def load(self, saved: Tree) -> None:
         """See `core.state`."""
         self.written = saved["written"]
+        self._held.fill_(len(self))
         for name in COLUMNS:
             getattr(self, name)[:, : len(self)] = saved[name]
         self.starts = [[start for start in row if start >= 0] for row in saved["starts"].tolist()]
@@ -130,6 +132,7 @@ class Replay:
         self.next_observation[:, at] = next_observation
         self.terminated[:, at] = terminated
         self.written += 1
+        self._held.fill_(len(self))
         for member in np.flatnonzero(ended):
             starts = self.starts[member]
             starts.append(self.written)
@@ -143,7 +146,8 @@ class Replay:
             streams: Source of the indices.
             size: B.
         """
-        at = streams.integers(len(self), size)
+        # From a number on the device: a recorded update draws from what is there by then.
+        at = (streams.uniform(size) * self._held).long().clamp_max_(self._held.long() - 1)
         return Batch(
             self.observation[self._rows, at],
             self.action[self._rows, at],

@@ -1,0 +1,82 @@
+"""CUDA graphs: the kernels of a whole update recorded once, then launched as one.
+
+On the CPU, and wherever recording is not wanted, the function is called as it is: that is the
+eager twin, and a test compares both over whole updates.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+# Eager calls before a recording: libraries set themselves up, the allocator finds its sizes.
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A graph and the tensors that every replay of it fills."""
+
+    graph: torch.cuda.CUDAGraph
+    outputs: dict[str, Tensor]
+
+
+class Recorder:
+    """Calls a function by replaying a recording of it, one recording for each way it can go.
+
+    The function must read and write tensors that keep their place in memory, and nothing that
+    it does in Python may change from call to call unless the key changes with it.
+
+    Args:
+        generators: All that the function draws from, on the device.
+    """
+
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self.generators = generators
+        self.calls: dict[Hashable, int] = {}
+        self.recordings: dict[Hashable, Recording] = {}
+
+    def __call__(
+        self,
+        function: Callable[[], dict[str, Tensor]],
+        key: Hashable,
+        written: Sequence[Tensor],
+    ) -> dict[str, Tensor]:
+        """The function's result.
+
+        Args:
+            function: What to do; its result is a dictionary of tensors.
+            key: Which way the function goes.
+            written: Tensors that it writes and whose copies in other formats must notice.
+        """
+        if key not in self.recordings:
+            self.calls[key] = self.calls.get(key, 0) + 1
+            if self.calls[key] <= WARM_UP:
+                return self._aside(function)
+            # A recording must not rely on a copy that happens to be fresh now.
+            increment_version(written)
+            self.recordings[key] = self._record(function)
+        recording = self.recordings[key]
+        recording.graph.replay()
+        increment_version(written)
+        return recording.outputs
+
+    def _aside(self, function: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Calls the function on a stream of its own, as recordings need it beforehand."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            result = function()
+        torch.cuda.current_stream().wait_stream(stream)
+        return result
+
+    def _record(self, function: Callable[[], dict[str, Tensor]]) -> Recording:
+        """Records the function without carrying it out."""
+        graph = torch.cuda.CUDAGraph()
+        for generator in self.generators:
+            graph.register_generator_state(generator)
+        with torch.cuda.graph(graph):
+            outputs = function()
+        return Recording(graph, outputs)

@@ -1,0 +1,87 @@
+"""What runs on a GPU only: eager and recorded updates, both precisions, resuming."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import MakeRun, tiny_task
+
+from mujoco_sail import recipes
+from mujoco_sail.run import Member, Run, Stopped
+from mujoco_sail.worker import starts
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+CUDA = torch.device("cuda")
+NAMES = [("pebble", 0), ("sail", 1), ("sail_revkl", 2)]
+
+
+def trained(make_run: MakeRun, device: torch.device = CUDA, **changes: Any) -> Any:
+    """The agent after its training."""
+    run = make_run(NAMES, tiny_task(**changes), device=device)
+    agent: Any = run.members[0].entry.agent(run)
+    agent.train()
+    assert agent.updates >= 50
+    assert agent.reward_updates.min() >= 4
+    return agent
+
+
+def parameters(agent: Any) -> list[torch.Tensor]:
+    nets = (agent.actor, agent.critic, agent.target, agent.reward_net)
+    return [p.detach().cpu() for net in nets for p in net.parameters]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_recorded_update_is_the_eager_one_over_a_whole_run(
+    make_run: MakeRun, precision: str
+) -> None:
+    eager = trained(make_run, precision=precision)
+    recorded = trained(make_run, precision=precision, cuda_graph=True)
+    assert eager._recorder is None
+    # Target moved or not, with the anchor and without.
+    assert len(recorded._recorder.recordings) == 4
+    for one, other in zip(parameters(eager), parameters(recorded), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    for name, values in eager.metrics().items():
+        torch.testing.assert_close(values, recorded.metrics()[name], rtol=1e-3, atol=1e-5)
+
+
+def test_updates_on_the_gpu_are_those_on_the_cpu(make_run: MakeRun) -> None:
+    """From equal parameters and data; random numbers differ between devices."""
+    on_cpu, on_gpu = (
+        make_run(NAMES, tiny_task(), device=device) for device in (torch.device("cpu"), CUDA)
+    )
+    one: Any = on_cpu.members[0].entry.agent(on_cpu)
+    one.train()
+    other: Any = on_gpu.members[0].entry.agent(on_gpu)
+    for a, b in ((one.critic, other.critic), (one.target, other.target), (one.actor, other.actor)):
+        for p, q in zip(a.parameters, b.parameters, strict=True):
+            q.data.copy_(p.data)
+    batch = one.sample()
+    moved = type(batch)(**{name: value.to(CUDA) for name, value in vars(batch).items()})
+    noise = one._noise(batch.observation)
+    one._noise, other._noise = lambda _: noise, lambda _: noise.to(CUDA)
+    for name, value in one.update_critic(batch).items():
+        torch.testing.assert_close(other.update_critic(moved)[name].cpu(), value, rtol=1e-4, atol=0)
+
+
+def test_a_run_on_the_gpu_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    members = [Member(recipes.load_entry(name, {}), seed) for name, seed in NAMES]
+    run = Run(tiny_task(), members, CUDA, tmp_path, lambda _: None)
+    tick = run.tick
+
+    def stopping_tick(step: int, agent: Any) -> None:
+        run.stopping = lambda: step == 100
+        tick(step, agent)
+
+    run.tick = stopping_tick  # type: ignore[method-assign]
+    with pytest.raises(Stopped):
+        run.execute()
+    ((stack, states),) = starts(tiny_task(), members, CUDA, tmp_path, lambda _: None)
+    again = Run(tiny_task(), stack, CUDA, tmp_path, lambda _: None, states)
+    assert again.step == 100
+    again.execute()
+    assert (again.files[0].folder / "evaluations.csv").read_text().count("\n") == 3
