@@ -12,7 +12,7 @@ demo: .venv/ready
 	$(BIN)/mujoco-sail plot --results demo --out demo
 
 test: .venv/ready
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: .venv/ready
 	$(BIN)/ruff check .
