@@ -88,7 +88,7 @@ class RunFiles:
         }
         self.about = {
             "protocol": task.protocol,
-            "precision": "float32",
+            "precision": task.precision,
             "commit": commit(),
             **identity,
         }

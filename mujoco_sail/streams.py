@@ -45,18 +45,24 @@ class Streams:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal draws, [M, *shape]."""
-        return torch.stack(
-            [torch.randn(shape, generator=g, device=self.device) for g in self.generators]
-        )
+        draws = self._empty(shape, torch.get_default_dtype())
+        for row, generator in zip(draws, self.generators, strict=True):
+            row.normal_(generator=generator)
+        return draws
 
     def uniform(self, *shape: int) -> Tensor:
         """Draws from [0, 1), [M, *shape]."""
-        return torch.stack(
-            [torch.rand(shape, generator=g, device=self.device) for g in self.generators]
-        )
+        draws = self._empty(shape, torch.get_default_dtype())
+        for row, generator in zip(draws, self.generators, strict=True):
+            row.uniform_(generator=generator)
+        return draws
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """Draws from {0, ..., high - 1}, [M, *shape]."""
-        return torch.stack(
-            [torch.randint(high, shape, generator=g, device=self.device) for g in self.generators]
-        )
+        draws = self._empty(shape, torch.int64)
+        for row, generator in zip(draws, self.generators, strict=True):
+            row.random_(high, generator=generator)
+        return draws
+
+    def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        return torch.empty(len(self.generators), *shape, dtype=dtype, device=self.device)

@@ -54,6 +54,7 @@ class PEBBLE(SAC):
             self.settings.ensemble,
             self.streams("reward"),
             "leaky_relu",
+            task.precision,
         )
         self.reward_adam = MemberAdam(
             self.reward_net.parameters, self.settings.reward_learning_rate

@@ -62,7 +62,11 @@ class SAC(Agent):
         self.critic_streams = self.streams("critic")
         self.reset_critic()
         self.actor = StackedMLP(
-            [observation_size, *hidden, 2 * self.action_size], 1, self.streams("actor"), "relu"
+            [observation_size, *hidden, 2 * self.action_size],
+            1,
+            self.streams("actor"),
+            "relu",
+            task.precision,
         )
         self.actor_adam = MemberAdam(self.actor.parameters, task.learning_rate)
         alpha = torch.full((len(run.members),), self.settings.initial_temperature)
@@ -231,7 +235,7 @@ class SAC(Agent):
         Returns:
             [M].
         """
-        q = self.q(self.critic, observation, action).amin(1)
+        q = self.q(self.critic, observation, action, constant=True).amin(1)
         return (self.alpha * log_prob - q).mean(-1)
 
     @property
@@ -239,13 +243,18 @@ class SAC(Agent):
         """Temperature, [M, 1]."""
         return self.log_alpha.detach().exp().unsqueeze(1)
 
-    def q(self, critic: StackedMLP, observation: Tensor, action: Tensor) -> Tensor:
-        """Q(s, a) of every critic, [M, C, B]."""
-        return critic(torch.cat([observation, action], -1).unsqueeze(1)).squeeze(-1)
+    def q(
+        self, critic: StackedMLP, observation: Tensor, action: Tensor, constant: bool = False
+    ) -> Tensor:
+        """Q(s, a) of every critic, [M, C, B]; `constant` as `StackedMLP` has it."""
+        inputs = torch.cat([observation, action], -1)
+        return critic(inputs.unsqueeze(1), constant).squeeze(-1)
 
     def reset_critic(self) -> None:
         """Starts critics, targets and their optimiser afresh."""
-        self.critic = StackedMLP(self.critic_sizes, CRITICS, self.critic_streams, "relu")
+        self.critic = StackedMLP(
+            self.critic_sizes, CRITICS, self.critic_streams, "relu", self.task.precision
+        )
         self.target = self.critic.frozen_copy()
         self.critic_adam = MemberAdam(self.critic.parameters, self.task.learning_rate)
 

@@ -1,29 +1,56 @@
 """Adam over a stack: each member keeps its own step count and can rest."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from mujoco_sail.core.state import Tree
+
+# Decay of both moments, and what keeps the quotient finite: the paper's values.
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class MemberAdam:
     """Adam (Kingma and Ba 2015) on tensors with a leading member axis.
 
-    The library's optimiser sees every member's slice as a parameter of its own; a member
-    without a gradient is skipped by it, moments and step count included.
+    The library's fused kernel sees every member's slice as a parameter of its own.
 
     Args:
         parameters: Each [M, ...].
         learning_rate: Step size.
+
+    Attributes:
+        steps: How often each member moved, [M].
+        means: Running mean of every parameter's gradient.
+        squares: Running mean of its square.
     """
 
     def __init__(self, parameters: Sequence[Tensor], learning_rate: float) -> None:
-        self.slices = [list(p.detach().unbind(0)) for p in parameters]
-        self.adam = torch.optim.Adam(
-            [piece for pieces in self.slices for piece in pieces], lr=learning_rate, fused=True
-        )
+        self.learning_rate = learning_rate
+        self.steps = torch.zeros(len(parameters[0]), device=parameters[0].device)
+        self.means = [torch.zeros_like(p, requires_grad=False) for p in parameters]
+        self.squares = [torch.zeros_like(p, requires_grad=False) for p in parameters]
+        self._parameters = list(parameters)
+        state = [p.detach() for p in parameters], self.means, self.squares
+        self._slices = [_slices(tensors) for tensors in (*state, [self.steps] * len(parameters))]
+
+    def state(self) -> Tree:
+        """See `core.state`."""
+        moments = {"means": self.means, "squares": self.squares}
+        return {"steps": self.steps} | {
+            name: {str(i): values for i, values in enumerate(tensors)}
+            for name, tensors in moments.items()
+        }
+
+    def load(self, saved: Tree) -> None:
+        """See `core.state`."""
+        self.steps.copy_(saved["steps"])
+        for tensors, values in ((self.means, saved["means"]), (self.squares, saved["squares"])):
+            for i, tensor in enumerate(tensors):
+                tensor.copy_(values[str(i)])
 
     def step(self, gradients: Sequence[Tensor], active: Sequence[bool] | None = None) -> None:
         """Descends.
@@ -32,35 +59,33 @@ class MemberAdam:
             gradients: One per parameter, same shapes.
             active: Which of the M members move; all by default.
         """
-        for pieces, gradient in zip(self.slices, gradients, strict=True):
-            for member, (piece, part) in enumerate(zip(pieces, gradient.unbind(0), strict=True)):
-                piece.grad = part.contiguous() if active is None or active[member] else None
-        self.adam.step()
+        lists = [_slices([g.contiguous() for g in gradients]), *self._slices]
+        if active is None:
+            self.steps += 1
+        else:
+            self.steps += torch.tensor(active, device=self.steps.device)
+            moves = list(active) * len(gradients)
+            lists = [list(itertools.compress(pieces, moves)) for pieces in lists]
+        gradient, parameter, mean, square, steps = lists
+        torch._fused_adam_(
+            parameter,
+            gradient,
+            mean,
+            square,
+            [],
+            steps,
+            lr=self.learning_rate,
+            beta1=BETA_1,
+            beta2=BETA_2,
+            weight_decay=0.0,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+        # The kernel does not tell that it wrote.
+        increment_version(self._parameters)
 
-    def state(self) -> Tree:
-        """See `core.state`; a member that never moved has zeros, as the library starts."""
 
-        def part(piece: Tensor, name: str) -> Tensor:
-            values = self.adam.state.get(piece)
-            return values[name] if values else torch.zeros_like(piece)
-
-        return {
-            str(i): {
-                name: torch.stack([part(piece, name) for piece in pieces])
-                for name in ("exp_avg", "exp_avg_sq")
-            }
-            | {"step": torch.stack([self._steps(piece) for piece in pieces])}
-            for i, pieces in enumerate(self.slices)
-        }
-
-    def load(self, saved: Tree) -> None:
-        """See `core.state`."""
-        for i, pieces in enumerate(self.slices):
-            for member, piece in enumerate(pieces):
-                self.adam.state[piece] = {
-                    name: values[member].clone() for name, values in saved[str(i)].items()
-                }
-
-    def _steps(self, piece: Tensor) -> Tensor:
-        values = self.adam.state.get(piece)
-        return values["step"] if values else torch.zeros(())
+def _slices(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Every member's part of every tensor."""
+    return [piece for tensor in tensors for piece in tensor.unbind(0)]

@@ -50,12 +50,11 @@ def main(args: argparse.Namespace) -> int:
 
     from mujoco_sail.files import write_text  # noqa: PLC0415
     from mujoco_sail.speed import machine, rounds, summary, team  # noqa: PLC0415
-    from mujoco_sail.speed.plan import setting_of  # noqa: PLC0415
 
     plan = make_plan(args, members)
     task = plan.task
     sizes = f"{task.name}_width{task.hidden_units}_batch{task.batch_size}"
-    path = args.out / f"{sizes}_{setting_of(task, 'precision')}_{plan.device.type}.csv"
+    path = args.out / f"{sizes}_{task.precision}_{plan.device.type}.csv"
     about = path.with_suffix(".toml")
     try:
         write_text(about, tomli_w.dumps(machine.describe(plan)))
@@ -109,7 +108,7 @@ def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
     """
     from mujoco_sail import benchmark, recipes, worlds  # noqa: PLC0415
     from mujoco_sail.agents.sac import SAC  # noqa: PLC0415
-    from mujoco_sail.speed.plan import KNOWN, Plan  # noqa: PLC0415
+    from mujoco_sail.speed.plan import Plan  # noqa: PLC0415
 
     device = benchmark.choose_device(args.device)
     asked = {
@@ -118,12 +117,7 @@ def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
         "precision": args.precision,
         "backend": args.backend,
     }
-    # A task without the key trains in float32: with the key, `value is not None` is enough.
-    overrides = [
-        f"env.{key}={value}"
-        for key, value in asked.items()
-        if value is not None and (key in KNOWN or value != "float32")
-    ]
+    overrides = [f"env.{key}={value}" for key, value in asked.items() if value is not None]
     tasks, entries = recipes.load(args.env, args.agents, "paper", overrides, None)
     if len(tasks) > 1:
         raise RecipeError(f"--env {args.env}: expected one environment")

@@ -46,7 +46,7 @@ def cores() -> int:
 
 
 # What a task without such a key does.
-IMPLIED = {"precision": "float32", "backend": "gymnasium"}
+IMPLIED = {"backend": "gymnasium"}
 KNOWN = {f.name for f in fields(Task)}
 
 

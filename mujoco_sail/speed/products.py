@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.agents.sac import CRITICS
-from mujoco_sail.speed.plan import setting_of
 from mujoco_sail.task import Task
 
 Way = Literal["bmm", "baddbmm", "mm"]
@@ -32,7 +31,8 @@ def update_operations(task: Task, sizes: tuple[int, int]) -> int:
     middle = 16 * (task.hidden_layers - 1) * width * width
     # Nothing asks for the gradient of states and stored actions.
     first = (10 * (observation + action) + 3 * observation) * width
-    last = (12 * 1 + 4 * 2 * action) * width
+    # One column times one row is no product: the critics' last layer back to its input.
+    last = (8 * 1 + 4 * 2 * action) * width
     return 2 * batch * (middle + first + last)
 
 
@@ -46,7 +46,7 @@ def middle_product(
 ) -> Callable[[], object]:
     """The critics' middle layer as one product, [M C, B, H] x [M C, H, H], and nothing else."""
     generator = torch.Generator(device).manual_seed(0)
-    dtype = getattr(torch, setting_of(task, "precision"))
+    dtype = getattr(torch, task.precision)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(

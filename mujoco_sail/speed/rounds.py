@@ -9,7 +9,7 @@ from pathlib import Path
 from mujoco_sail.benchmark import shards
 from mujoco_sail.recipes import Entry
 from mujoco_sail.run import Member
-from mujoco_sail.speed.plan import Plan, cores, setting_of
+from mujoco_sail.speed.plan import Plan, cores
 from mujoco_sail.speed.products import WAYS, product_operations
 from mujoco_sail.speed.team import Team
 from mujoco_sail.speed.worker import Order, SB3SACBFloat16
@@ -113,7 +113,7 @@ def _stacks(plan: Plan, entry: Entry, count: int) -> list[list[Member]]:
 def _peers(plan: Plan) -> dict[str, Entry]:
     """The peer as it is, and in bfloat16 where that is asked for."""
     peers = {"float32": plan.peer}
-    if setting_of(plan.task, "precision") == "bfloat16":
+    if plan.task.precision == "bfloat16":
         peers["bfloat16"] = replace(plan.peer, agent=SB3SACBFloat16)
     return peers
 
@@ -159,6 +159,6 @@ def _rate(
     order: Order,
     amounts: Sequence[float] | None = None,
 ) -> Rate:
-    precision = setting_of(plan.task, "precision")
+    precision = plan.task.precision
     worth = team.sizes if amounts is None else amounts
     return Rate(measurement, learner, sum(team.sizes), precision, unit, team, order, worth)

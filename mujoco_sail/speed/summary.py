@@ -59,7 +59,7 @@ def render(plan: Plan, rows: pd.DataFrame) -> Table:
     task = plan.task
     title = (
         f"{task.name}, width {task.hidden_units}, batch {task.batch_size}, "
-        f"{setting_of(task, 'precision')}, {plan.device}: medians of {plan.rounds} rounds\n"
+        f"{task.precision}, {plan.device}: medians of {plan.rounds} rounds\n"
         "(M members on P processes of T threads; rates are of all M together)"
     )
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
@@ -67,7 +67,7 @@ def render(plan: Plan, rows: pd.DataFrame) -> Table:
     for name in ("M", "PxT", "median", "low", "high"):
         table.add_column(name, justify="right")
     table.add_column("")
-    own, timed = " " + setting_of(task, "precision"), True
+    own, timed = " " + task.precision, True
     for row in rows.to_dict("records"):
         if timed and row["against"]:
             table.add_section()
