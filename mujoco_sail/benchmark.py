@@ -106,9 +106,19 @@ def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
     ]
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def most_workers(device: torch.device) -> int:
-    """Processes at once: one single-threaded per core, or one on CUDA."""
-    return len(os.sched_getaffinity(0)) if device.type == "cpu" else 1
+    """Processes at once: one per core, or one on CUDA."""
+    return cores() if device.type == "cpu" else 1
+
+
+def threads(workers: int) -> int:
+    """Threads of each worker: the cores shared out; no result depends on their number."""
+    return max(1, cores() // workers)
 
 
 def execute(
@@ -120,7 +130,7 @@ def execute(
     say: Callable[[str], None] = print,
     resume_failed: bool = False,
 ) -> list[Failure]:
-    """Trains members to their ends: one single-threaded worker per core, or one on CUDA.
+    """Trains members to their ends, with one worker per core, or one on CUDA.
 
     Args:
         task: Environment and protocol.
@@ -163,11 +173,10 @@ def _execute(
     context = multiprocessing.get_context("spawn")
     messages: multiprocessing.Queue[Progress | Failure | Note] = context.Queue()
     stop = context.Event()
-    workers = [
-        # Every worker holds every lock: none is free before the last of them has ended.
-        context.Process(target=work, args=(task, stacks, device, results, messages, stop, locks))
-        for stacks in shards(members, most_workers(device))
-    ]
+    parts = shards(members, most_workers(device))
+    # Every worker holds every lock: none is free before the last of them has ended.
+    shared = device, results, messages, stop, locks, threads(len(parts))
+    workers = [context.Process(target=work, args=(task, stacks, *shared)) for stacks in parts]
     failures = []
     with _started(workers, stop) as signals:
         # A worker ends only after its messages lie in the queue.

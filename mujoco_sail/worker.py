@@ -58,6 +58,7 @@ def work(
     messages: "Queue[Progress | Failure | Note]",
     stop: Event,
     locks: Sequence[Lock],
+    threads: int,
 ) -> None:
     """Trains stacks one after the other; a failed one does not stop the next.
 
@@ -69,12 +70,13 @@ def work(
         messages: Takes what the main process should know.
         stop: Set when the worker shall save what it has and end.
         locks: Held by this process as well as by the main one, until both have ended.
+        threads: PyTorch's.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everyone
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
     threading.Thread(target=_end_with_the_main_process, daemon=True).start()
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
 
     def stopping() -> bool:
         return bool(terminated) or stop.is_set()

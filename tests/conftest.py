@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ TINY = {
     "episode_steps": 40,
 }
 
-torch.set_num_threads(1)  # as every worker does
+torch.set_num_threads(1)
+# Tests run side by side: a worker that waits for its threads must not take their core.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 MakeRun = Callable[..., Run]
 CPU = torch.device("cpu")

@@ -15,10 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mujoco_sail import recipes
 from mujoco_sail.agents.sac import CRITICS
+from mujoco_sail.benchmark import cores
 from mujoco_sail.cli import main
 from mujoco_sail.run import Member
 from mujoco_sail.speed import products, summary
-from mujoco_sail.speed.plan import Plan, cores
+from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.rounds import Rate
 from mujoco_sail.speed.worker import Order, Paced, SB3SACBFloat16, Stopwatch
 

@@ -188,3 +188,20 @@ def test_a_stack_trains_on_cuda(make_run: MakeRun) -> None:
     run = make_run([("pebble", 0), ("sail_revkl", 1)], device=torch.device("cuda"))
     for parameters in trained(run).values():
         assert all(p.is_cuda and p.isfinite().all() for p in parameters)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_neither_threads_nor_the_size_of_the_stack_change_a_bit(
+    make_run: MakeRun, precision: str
+) -> None:
+    """So that files do not depend on how members are spread over workers."""
+    task = tiny_task(precision=precision, hidden_units=64, batch_size=64)
+    names = [("sail", 0), ("pebble", 1), ("sail_revkl", 2)]
+    alone = trained(make_run([names[2]], task))
+    torch.set_num_threads(2)
+    try:
+        together = trained(make_run(names, task))
+    finally:
+        torch.set_num_threads(1)
+    for a, b in zip(alone[names[2]], together[names[2]], strict=True):
+        assert torch.equal(a, b)

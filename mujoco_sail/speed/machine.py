@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from mujoco_sail.benchmark import cores
 from mujoco_sail.results import commit
-from mujoco_sail.speed.plan import Plan, cores
+from mujoco_sail.speed.plan import Plan
 from mujoco_sail.worlds import versions
 
 

@@ -1,11 +1,11 @@
 """What `mujoco-sail speed` compares, and how."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
 
+from mujoco_sail.benchmark import most_workers
 from mujoco_sail.recipes import Entry
 from mujoco_sail.task import Task
 
@@ -37,12 +37,7 @@ class Plan:
     @property
     def processes(self) -> int:
         """Most worker processes at once: one per core, or one on CUDA."""
-        return cores() if self.device.type == "cpu" else 1
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+        return most_workers(self.device)
 
 
 # What a task without such a key does.

@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mujoco_sail.benchmark import shards
+from mujoco_sail.benchmark import cores, shards, threads
 from mujoco_sail.recipes import Entry
 from mujoco_sail.run import Member
-from mujoco_sail.speed.plan import Plan, cores
+from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.products import WAYS, product_operations
 from mujoco_sail.speed.team import Team
 from mujoco_sail.speed.worker import Order, SB3SACBFloat16
@@ -120,26 +120,27 @@ def _peers(plan: Plan) -> dict[str, Entry]:
 
 def _of_one_size(plan: Plan, count: int, ours: Teams, peers: Mapping[str, Team]) -> Iterator[Rate]:
     """All about M members: what is compared stands next to each other."""
+    own = threads(min(count, plan.processes))
     for entry in plan.entries:
-        team, order = ours[entry.name, count], Order("train", plan.seconds)
+        team, order = ours[entry.name, count], Order("train", plan.seconds, own)
         yield _rate(plan, "train", entry.name, "member-steps/s", team, order)
     # The peer: one process per core, each with one thread; a single run may have all threads.
     at_once = min(count, plan.processes)
-    for threads in sorted({1, cores()}) if at_once == 1 else [1]:
+    for its in sorted({1, cores()}) if at_once == 1 else [1]:
         for precision, team in peers.items():
-            order, runs = Order("train", plan.seconds, threads), team.sizes[:at_once]
+            order, runs = Order("train", plan.seconds, its), team.sizes[:at_once]
             rate = _rate(plan, "train", plan.peer.name, "member-steps/s", team, order, runs)
             yield replace(rate, members=at_once, precision=precision)
     for entry in plan.entries:
-        team, order = ours[entry.name, count], Order("update", plan.seconds)
+        team, order = ours[entry.name, count], Order("update", plan.seconds, own)
         yield _rate(plan, "update", entry.name, "member-updates/s", team, order)
         if count == max(plan.members):
-            order, mean = Order("overhead", plan.seconds), [n / count for n in team.sizes]
+            order, mean = Order("overhead", plan.seconds, own), [n / count for n in team.sizes]
             yield _rate(plan, "environment", entry.name, SHARE, team, order, mean)
     team = ours[plan.entries[0].name, count]
     work = [product_operations(plan.task, size) / 1e9 for size in team.sizes]
     for way in WAYS:
-        order = Order(way, plan.seconds / len(WAYS))
+        order = Order(way, plan.seconds / len(WAYS), own)
         yield _rate(plan, way, "", "GFLOP/s", team, order, work)
 
 
