@@ -225,7 +225,7 @@ def test_the_command_writes_rates_ratios_and_the_machine(
     assert set(rows.environment) == {"short"}
     most = min(2, cores())
     trained = rows[(rows.measurement == "train") & (rows.against == "")]
-    expected = {("sac", 1, 1, 1), ("sac", 2, most, 1)}
+    expected = {("sac", 1, 1, cores()), ("sac", 2, most, cores() // most)}
     expected |= {("sb3_sac", 1, 1, t) for t in (1, cores())} | {("sb3_sac", most, most, 1)}
     found = trained[["learner", "members", "processes", "threads"]].itertuples(index=False)
     assert {tuple(row) for row in found} == expected

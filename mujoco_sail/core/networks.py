@@ -139,9 +139,14 @@ class _Apply(Function):
         for weight, bias in zip(net.weights[:-1], net.biases[:-1], strict=True):
             h = activate_(net.activation, torch.baddbmm(bias, h, weight))
             inputs.append(h)
-        # Of few columns: the transposed product has few rows instead, which is faster.
-        weight, bias = net.weights[-1].mT, net.biases[-1].mT
-        out = torch.baddbmm(bias, weight, h.to(weight.dtype).mT).mT
+        weight, bias, h = net.weights[-1], net.biases[-1], h.to(net.flat.dtype)
+        if h.shape[1] == 1:
+            # A product of one column takes another path, and other bits, when M * G is 1.
+            out = torch.baddbmm(bias, h, weight)
+        else:
+            # Of few columns: the transposed product has few rows instead, which is faster.
+            # Contiguous, for strides that depend on M would choose other products, too.
+            out = torch.baddbmm(bias.mT, weight.mT, h.mT).mT.contiguous()
         ctx.net, ctx.learns, ctx.groups_of_x = net, bool(parameters), x.shape[1]
         ctx.save_for_backward(*inputs, *net.weights)
         return out.view(*shape, *out.shape[1:])
@@ -153,7 +158,7 @@ class _Apply(Function):
         net, layers = ctx.net, len(ctx.net.weights)
         inputs, weights = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
         of_parameters: list[Tensor] = []
-        g = gradient.flatten(0, 1)  # of h W + b, [M * G, B, out]
+        g = gradient.flatten(0, 1).contiguous()  # of h W + b, [M * G, B, out]
         for layer in reversed(range(layers)):
             h, weight = inputs[layer], weights[layer]
             if ctx.learns:
