@@ -103,11 +103,12 @@ def _ratios(plan: Plan, rates: Sequence[Rate], name: str, count: int) -> list[di
     steps, updates = np.array(train.values), np.array(update.values)
 
     at_once = min(count, plan.processes)
-    peer = max(
-        (r for r in rates if r.learner == plan.peer.name and r.processes == at_once), key=_median
-    )
-    other = f"{peer.learner} {peer.processes}x{peer.order.threads} {peer.precision}"
-    add(train, "train", steps / peer.values, SHARE, other)
+    peers = [r for r in rates if r.learner == plan.peer.name and r.processes == at_once]
+    # In each precision, the faster number of threads.
+    for precision in dict.fromkeys(r.precision for r in peers):
+        peer = max((r for r in peers if r.precision == precision), key=_median)
+        other = f"{peer.learner} {peer.processes}x{peer.order.threads} {peer.precision}"
+        add(train, "train", steps / peer.values, SHARE, other)
 
     best = np.max([of(way, "").values for way in WAYS], axis=0)
     done = updates * update_operations(plan.task, spaces(plan.task)) / 1e9
