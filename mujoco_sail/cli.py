@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.settings import RecipeError, one_line
 from mujoco_sail.theory import command as theory
 
 BASELINE = "pebble"
@@ -17,7 +17,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends with exit code 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {one_line(message)}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -130,7 +130,7 @@ def _run(args: argparse.Namespace) -> int:
                 failures += benchmark.execute(task, members, device, args.results, board.update)
     for failure in failures:
         names = ", ".join(f"{agent} seed {seed}" for agent, seed in failure.members)
-        print(f"mujoco-sail: failed: {names}: {failure.reason}", file=sys.stderr)
+        print(f"mujoco-sail: failed: {names}: {one_line(failure.reason)}", file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from pandas.errors import ParserWarning
 
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.settings import RecipeError, one_line
 
 EVALUATIONS = (
     "step",
@@ -162,19 +162,13 @@ def agents_in_order(records: Sequence[Record], baseline: str) -> list[str]:
     return sorted(agents, key=lambda agent: (agent not in silent, agent != baseline, agent))
 
 
-def one_line(text: object) -> str:
-    """A stranger's text for the terminal: no line breaks, no control characters."""
-    words = " ".join(str(text).split())
-    return "".join(letter if letter.isprintable() else "?" for letter in words)
-
-
 def _place(record: Record) -> tuple[str, str, int]:
     return record.env, record.agent, record.seed
 
 
 def _damaged(path: Path, error: Exception) -> RecipeError:
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return RecipeError(f"{path}: cannot be read: {one_line(reason)}")
+    return RecipeError(f"{path}: cannot be read: {reason}")
 
 
 def _empty(columns: Sequence[str]) -> pd.DataFrame:
@@ -234,6 +228,6 @@ def _compare(
         one, other = (table.get(key, "(absent)") for table in (expected, values))
         if one != other:
             raise RecipeError(
-                f"{first.folder} and {second.folder} differ in {key}:\n"
-                f"{one!r} and {other!r}; such results are never pooled"
+                f"{first.folder} and {second.folder} differ in {key}:",
+                f"{one!r} and {other!r}; such results are never pooled",
             )

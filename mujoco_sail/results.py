@@ -44,7 +44,8 @@ def is_complete(folder: Path, task: Task, entry: Entry) -> bool:
             if there != value:
                 raise RecipeError(
                     f"{folder} holds another run: {table}.{key} is {there!r} there and {value!r} "
-                    "here;\nchoose another --results folder, or remove that one"
+                    "here;",
+                    "choose another --results folder, or remove that one",
                 )
     return found.get("status") == "complete"
 

@@ -10,8 +10,26 @@ from typing import Any, Literal, TypeVar
 T = TypeVar("T")
 
 
+LONGEST = 1000  # letters of a line of a message
+
+
 class RecipeError(ValueError):
-    """A mistake of the user: its text is the whole message, one or two lines."""
+    """A mistake of the user: its arguments are the lines of the whole message, one or two.
+
+    They may quote whatever a stranger wrote; the text is fit for a terminal all the same.
+    """
+
+    def __str__(self) -> str:
+        """The message."""
+        return "\n".join(one_line(line) for line in self.args)
+
+
+def one_line(text: object) -> str:
+    """A stranger's text for the terminal: no line breaks, no control characters, no novels."""
+    words = " ".join(str(text).split())
+    if len(words) > LONGEST:
+        words = f"{words[: LONGEST // 2]} ... {words[-LONGEST // 4 :]}"
+    return "".join(letter if letter.isprintable() else "?" for letter in words)
 
 
 def setting(
