@@ -4,7 +4,6 @@ Nothing that is read is executed, and whatever is damaged or does not belong tog
 of one or two lines.
 """
 
-import tomllib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.errors import ParserWarning
 
-from mujoco_sail.settings import RecipeError, one_line
+from mujoco_sail.settings import RecipeError, one_line, read_toml
 
 EVALUATIONS = (
     "step",
@@ -92,10 +91,7 @@ def read(folder: Path) -> Record:
         RecipeError: A file is missing, damaged or of another run; it is named.
     """
     path = folder / "run.toml"
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, error) from error
+    table = read_toml(path)
     for key in ("env", "agent", "versions"):
         if not isinstance(table.get(key), dict):
             raise RecipeError(f"{path}: missing table '{key}'")

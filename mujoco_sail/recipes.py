@@ -6,15 +6,15 @@ An environment recipe under one protocol becomes a `Task`; an agent recipe becom
 
 import importlib
 import inspect
+import os
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mujoco_sail.agents.base import Agent
-from mujoco_sail.settings import RecipeError, build, dump, nearest
+from mujoco_sail.settings import RecipeError, build, dump, nearest, parse_toml, read_toml
 from mujoco_sail.task import Task
 
 Kind = Literal["envs", "agents", "plots"]
@@ -73,15 +73,11 @@ def read(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path, dict[
         homes = [folder(kind)] if beside is None else [own, folder(kind)]
         candidates = [home / f"{name}.toml" for home in homes]
         missing = f"no recipe '{name}' in {kind}/; {nearest(name, names(kind))}"
-    path = next((path for path in candidates if path.is_file()), None)
+    # Path.is_file would raise where a name is too long.
+    path = next((path for path in candidates if os.path.isfile(path)), None)
     if path is None:
         raise RecipeError(missing)
-    try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from error
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    return path, read_toml(path)
 
 
 def title(kind: Kind, name: str) -> str:
@@ -227,9 +223,10 @@ def split_overrides(
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        table = parse_toml(f"value = {text}")
+    except ValueError:
         return text
+    return table["value"] if len(table) == 1 else text
 
 
 def _with_bases(kind: Kind, path: Path, table: dict[str, Any]) -> tuple[Path, dict[str, Any]]:

@@ -2,8 +2,8 @@
 
 import csv
 import io
+import os
 import subprocess
-import tomllib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from mujoco_sail.collection import EVALUATIONS, FEEDBACK, SKIPPED
 from mujoco_sail.feedback import Query
 from mujoco_sail.files import write_text
 from mujoco_sail.recipes import Entry, resolved
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.settings import RecipeError, read_toml
 from mujoco_sail.task import Task
 from mujoco_sail.worlds import versions
 
@@ -29,24 +29,18 @@ def is_complete(folder: Path, task: Task, entry: Entry) -> bool:
     """Whether a folder already holds this very run, finished.
 
     Raises:
-        RecipeError: It holds a run of another recipe, or of other versions.
+        RecipeError: It holds a run of another recipe, of other versions, or a damaged one.
     """
-    try:
-        found = tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.lexists(folder / "run.toml"):
         return False
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{folder / 'run.toml'}: cannot be read: {error}") from error
-    wanted = {**resolved(task, entry), "versions": versions()}
-    for table, values in wanted.items():
-        for key, value in _flat(values):
-            there = dict(_flat(found.get(table, {}))).get(key)
-            if there != value:
-                raise RecipeError(
-                    f"{folder} holds another run: {table}.{key} is {there!r} there and {value!r} "
-                    "here;",
-                    "choose another --results folder, or remove that one",
-                )
+    found = dict(_flat(read_toml(folder / "run.toml")))
+    for key, value in _flat({**resolved(task, entry), "versions": versions()}):
+        there = found.get(key)
+        if there != value:
+            raise RecipeError(
+                f"{folder} holds another run: {key} is {there!r} there and {value!r} here;",
+                "choose another --results folder, or remove that one",
+            )
     return found.get("status") == "complete"
 
 

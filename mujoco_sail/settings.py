@@ -2,15 +2,18 @@
 
 import difflib
 import math
+import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
 
 LONGEST = 1000  # letters of a line of a message
+DEEPEST = 10  # tables and lists within each other; a recipe has three
 
 
 class RecipeError(ValueError):
@@ -30,6 +33,44 @@ def one_line(text: object) -> str:
     if len(words) > LONGEST:
         words = f"{words[: LONGEST // 2]} ... {words[-LONGEST // 4 :]}"
     return "".join(letter if letter.isprintable() else "?" for letter in words)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a file of TOML; nothing in it is executed.
+
+    Raises:
+        RecipeError: It cannot be read, or is not TOML (see `parse_toml`).
+    """
+    try:
+        return parse_toml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Reads TOML as strictly as its specification: whole numbers have 64 bits.
+
+    Raises:
+        ValueError: It is not TOML, or nested deeper than any recipe.
+    """
+    try:
+        table = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    _check_plain(table, DEEPEST)
+    return table
+
+
+def _check_plain(value: Any, depth: int) -> None:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a whole number has more than 64 bits")
+    if isinstance(value, dict | list):
+        if depth == 0:
+            raise ValueError("nested too deeply")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_plain(inner, depth - 1)
 
 
 def setting(
