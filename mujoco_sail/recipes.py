@@ -18,6 +18,7 @@ from mujoco_sail.settings import RecipeError, build, dump, nearest, parse_toml, 
 from mujoco_sail.task import Task
 
 Kind = Literal["envs", "agents", "plots"]
+MOST_SEEDS = 10_000
 HEADINGS: dict[Kind, str] = {"envs": "Environments", "agents": "Agents"}
 
 
@@ -115,16 +116,18 @@ def parse_seeds(text: str) -> list[int]:
     """Seeds from `3` (0, 1 and 2) or from a list such as `0,4,7`.
 
     Raises:
-        RecipeError: None, repeated, negative or no numbers.
+        RecipeError: None, too many, repeated, negative, too large or no numbers.
     """
     try:
         numbers = [int(part) for part in text.split(",") if part]
     except ValueError:
         numbers = []
-    seeds = numbers if "," in text else list(range(sum(numbers)))
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+    seeds = numbers if "," in text else list(range(min(sum(numbers), MOST_SEEDS + 1)))
+    counted = 1 <= len(seeds) <= MOST_SEEDS and len(set(seeds)) == len(seeds)
+    if not counted or min(seeds) < 0 or max(seeds) >= 2**63:
         raise RecipeError(
-            f"--seeds {text}: expected a number of seeds >= 1, or different seeds such as 0,4,7"
+            f"--seeds {text}: expected how many, from 1 to {MOST_SEEDS}, "
+            "or different seeds below 2^63 such as 0,4,7"
         )
     return seeds
 
