@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from mujoco_sail.files import folder
 from mujoco_sail.settings import RecipeError, one_line
 from mujoco_sail.theory import command as theory
 
@@ -77,7 +78,7 @@ def _parser() -> Parser:
     one = commands.add_parser("plot", help="draw the figures of a results folder")
     one.add_argument("figures", nargs="*", metavar="FIGURE", help="names or paths; all by default")
     _add_results(one)
-    one.add_argument("--out", type=Path, default=Path("plots"), help="default: %(default)s")
+    one.add_argument("--out", type=folder, default=Path("plots"), help="default: %(default)s")
     one.set_defaults(command=_plot)
 
     one = commands.add_parser("theory", help="check the paper's claims on an exact problem")
@@ -88,7 +89,7 @@ def _parser() -> Parser:
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--results", type=Path, default=Path("results"), help="default: %(default)s"
+        "--results", type=folder, default=Path("results"), help="default: %(default)s"
     )
 
 
