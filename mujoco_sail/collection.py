@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.errors import ParserWarning
 
-from mujoco_sail.settings import RecipeError, one_line, read_toml
+from mujoco_sail.settings import RecipeError, check_name, one_line, read_toml
 
 EVALUATIONS = (
     "step",
@@ -104,6 +104,8 @@ def read(folder: Path) -> Record:
     place = (folder.parent.parent.name, folder.parent.name, folder.name)
     if type(seed) is not int or (env, agent, f"seed_{seed}") != place:
         raise RecipeError(f"{path}: is of {env}/{agent}/seed_{seed}, and lies in {'/'.join(place)}")
+    for name in (env, agent):
+        check_name(name, folder)
 
     complete = status == "complete"
     return Record(

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mujoco_sail.agents.base import Agent
-from mujoco_sail.settings import RecipeError, build, dump, nearest, parse_toml, read_toml
+from mujoco_sail.settings import (
+    RecipeError,
+    build,
+    check_name,
+    dump,
+    nearest,
+    parse_toml,
+    read_toml,
+)
 from mujoco_sail.task import Task
 
 Kind = Literal["envs", "agents", "plots"]
@@ -64,7 +72,8 @@ def read(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path, dict[
         beside: Recipe whose folder is searched first (for `base`).
 
     Raises:
-        RecipeError: There is no such recipe, or it is not TOML.
+        RecipeError: There is no such recipe, it is not TOML, or its name would be no name for a
+            folder of results.
     """
     own = Path.cwd() if beside is None else beside.parent
     if name.endswith(".toml"):
@@ -78,6 +87,7 @@ def read(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path, dict[
     path = next((path for path in candidates if os.path.isfile(path)), None)
     if path is None:
         raise RecipeError(missing)
+    check_name(path.stem, path)
     return path, read_toml(path)
 
 

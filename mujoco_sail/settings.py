@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
@@ -107,6 +108,23 @@ def setting(
 def key_of(name: str) -> str:
     """TOML key of a dataclass field: `lambda_` is written `lambda`."""
     return name.removesuffix("_")
+
+
+def check_name(name: str, where: object) -> None:
+    """Refuses what is no name of an environment, an agent or a figure.
+
+    Names become folders, keys of `--set`, cells of tables and titles: none of these has to
+    escape anything.
+
+    Args:
+        name: Name of a recipe's file without its ending, or of a folder of results.
+        where: Where it was found, for the message.
+
+    Raises:
+        RecipeError: It is not made of letters and digits.
+    """
+    if not re.fullmatch(r"[\w+-]+", name):
+        raise RecipeError(f"{where}: the name '{name}' has more than letters, digits, _, + and -")
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
