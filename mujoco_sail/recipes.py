@@ -20,6 +20,7 @@ from mujoco_sail.settings import (
     check_name,
     dump,
     nearest,
+    one_line,
     parse_toml,
     read_toml,
 )
@@ -27,6 +28,12 @@ from mujoco_sail.task import Task
 
 Kind = Literal["envs", "agents", "plots"]
 MOST_SEEDS = 10_000
+# Keys of a task that no recipe has, and what they come from.
+SOURCES = {
+    "name": "it is the file's name",
+    "protocol": "it is --protocol",
+    "oracle": "it is what 'teacher' names; change env.oracle.KEY",
+}
 HEADINGS: dict[Kind, str] = {"envs": "Environments", "agents": "Agents"}
 
 
@@ -93,7 +100,7 @@ def read(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path, dict[
 
 def title(kind: Kind, name: str) -> str:
     """One line about a recipe."""
-    return str(_with_bases(kind, *read(kind, name))[1].get("title", ""))
+    return one_line(_with_bases(kind, *read(kind, name))[1].get("title", ""))
 
 
 def load(
@@ -165,6 +172,9 @@ def load_task(
     overrides = dict(overrides)
     for key in [key for key in overrides if "." not in key]:
         values[key] = overrides.pop(key)
+    for key, source in SOURCES.items():
+        if key in values:
+            raise RecipeError(f"{path}: key '{key}' cannot be set: {source}")
     if teacher is not None:
         values["teacher"] = teacher
     values["oracle"] = _compose(str(values.get("teacher", "")), teachers, path)

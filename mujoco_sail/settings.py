@@ -192,6 +192,8 @@ def _check(value: Any, kind: Any, limits: Mapping[str, Any], where: str) -> Any:
         raise RecipeError(f"{where} is {value!r}; expected {_TYPE_NAMES[kind]}")
     if kind in (int, float):
         _check_range(value, limits, where)
+    if kind is str and not value.isprintable():
+        raise RecipeError(f"{where} is {value!r}; expected no control characters")
     return value
 
 
