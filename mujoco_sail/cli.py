@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.files import folder
+from mujoco_sail.settings import RecipeError, one_line
 from mujoco_sail.speed import command as speed
 from mujoco_sail.theory import command as theory
 
@@ -18,7 +19,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends with exit code 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {one_line(message)}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +84,7 @@ def _parser() -> Parser:
     one = commands.add_parser("plot", help="draw the figures of a results folder")
     one.add_argument("figures", nargs="*", metavar="FIGURE", help="names or paths; all by default")
     _add_results(one)
-    one.add_argument("--out", type=Path, default=Path("plots"), help="default: %(default)s")
+    one.add_argument("--out", type=folder, default=Path("plots"), help="default: %(default)s")
     one.set_defaults(command=_plot)
 
     one = commands.add_parser("export", help="copy a trained policy out of its run")
@@ -114,7 +115,7 @@ def _parser() -> Parser:
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--results", type=Path, default=Path("results"), help="default: %(default)s"
+        "--results", type=folder, default=Path("results"), help="default: %(default)s"
     )
 
 
@@ -170,7 +171,7 @@ def _run(args: argparse.Namespace) -> int:
                     return 128 + int(stop.args[0])
     for failure in failures:
         names = ", ".join(f"{agent} seed {seed}" for agent, seed in failure.members)
-        print(f"mujoco-sail: failed: {names}: {failure.reason}", file=sys.stderr)
+        print(f"mujoco-sail: failed: {names}: {one_line(failure.reason)}", file=sys.stderr)
     if failures:
         return 2 if all(failure.refused for failure in failures) else 1
     return 0

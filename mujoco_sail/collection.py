@@ -4,7 +4,6 @@ Nothing that is read is executed, and whatever is damaged or does not belong tog
 of one or two lines.
 """
 
-import tomllib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.errors import ParserWarning
 
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.settings import RecipeError, check_name, one_line, read_toml
 
 EVALUATIONS = (
     "step",
@@ -27,6 +26,7 @@ EVALUATIONS = (
 )
 FEEDBACK = ("step", "session", "query", "return_1", "return_2", "label")
 SKIPPED = "skip"  # a label that was refused
+LARGEST = 1e30  # of a number: no simulator's return comes near, and its square is still finite
 # Packages whose version changes what a return means.
 VERSIONS = ("mujoco", "gymnasium", "dm_control", "metaworld", "mujoco_sail")
 
@@ -92,10 +92,7 @@ def read(folder: Path) -> Record:
         RecipeError: A file is missing, damaged or of another run; it is named.
     """
     path = folder / "run.toml"
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, error) from error
+    table = read_toml(path)
     for key in ("env", "agent", "versions"):
         if not isinstance(table.get(key), dict):
             raise RecipeError(f"{path}: missing table '{key}'")
@@ -108,6 +105,8 @@ def read(folder: Path) -> Record:
     place = (folder.parent.parent.name, folder.parent.name, folder.name)
     if type(seed) is not int or (env, agent, f"seed_{seed}") != place:
         raise RecipeError(f"{path}: is of {env}/{agent}/seed_{seed}, and lies in {'/'.join(place)}")
+    for name in (env, agent):
+        check_name(name, folder)
 
     complete = status == "complete"
     return Record(
@@ -162,19 +161,13 @@ def agents_in_order(records: Sequence[Record], baseline: str) -> list[str]:
     return sorted(agents, key=lambda agent: (agent not in silent, agent != baseline, agent))
 
 
-def one_line(text: object) -> str:
-    """A stranger's text for the terminal: no line breaks, no control characters."""
-    words = " ".join(str(text).split())
-    return "".join(letter if letter.isprintable() else "?" for letter in words)
-
-
 def _place(record: Record) -> tuple[str, str, int]:
     return record.env, record.agent, record.seed
 
 
 def _damaged(path: Path, error: Exception) -> RecipeError:
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return RecipeError(f"{path}: cannot be read: {one_line(reason)}")
+    return RecipeError(f"{path}: cannot be read: {reason}")
 
 
 def _empty(columns: Sequence[str]) -> pd.DataFrame:
@@ -199,8 +192,11 @@ def _evaluations(path: Path) -> pd.DataFrame:
     frame = pd.DataFrame(numbers, dtype="float64")
     for name in EVALUATIONS:
         none = name == "success_rate" and text[name].isna().all()
-        if not none and not np.isfinite(frame[name]).all():
-            raise RecipeError(f"{path}: column '{name}' has a value that is not a finite number")
+        if not none and not (frame[name].abs() <= LARGEST).all():
+            raise RecipeError(
+                f"{path}: column '{name}' has a value that is not a finite number, "
+                f"or beyond {LARGEST:.0e}"
+            )
     if frame.empty or (np.diff(frame["step"]) <= 0).any():
         raise RecipeError(f"{path}: column 'step' must increase, over one row at least")
     return frame
@@ -234,6 +230,6 @@ def _compare(
         one, other = (table.get(key, "(absent)") for table in (expected, values))
         if one != other:
             raise RecipeError(
-                f"{first.folder} and {second.folder} differ in {key}:\n"
-                f"{one!r} and {other!r}; such results are never pooled"
+                f"{first.folder} and {second.folder} differ in {key}:",
+                f"{one!r} and {other!r}; such results are never pooled",
             )

@@ -12,6 +12,17 @@ class WriteError(OSError):
         return f"{self.filename}: cannot be written: {self.strerror}"
 
 
+def folder(text: str) -> Path:
+    """The folder that an argument of a command names.
+
+    Raises:
+        ValueError: No folder can have this name.
+    """
+    if not text or b"\0" in os.fsencode(text):
+        raise ValueError("no path")
+    return Path(text)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a file by a text, as UTF-8 and in one step."""
     write_bytes(path, text.encode("utf-8"))

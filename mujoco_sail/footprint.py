@@ -65,8 +65,9 @@ def check(
         if needed > free:
             raise RecipeError(
                 f"{task.name}: {members} members need about {needed / GIB:.1f} GiB of {name}, "
-                f"{free / GIB:.1f} GiB are free;\ntake fewer seeds or agents at once, or a smaller "
-                "env.replay_capacity or env.evaluation_episodes"
+                f"{free / GIB:.1f} GiB are free;",
+                "take fewer seeds or agents at once, or a smaller env.replay_capacity or "
+                "env.evaluation_episodes",
             )
         texts.append(f"{needed / GIB:.1f} GiB of {name} ({free / GIB:.1f} free)")
     return f"{task.name}: {members} members, about {', '.join(texts)}"

@@ -6,18 +6,34 @@ An environment recipe under one protocol becomes a `Task`; an agent recipe becom
 
 import importlib
 import inspect
+import os
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from mujoco_sail.agents.base import Agent
-from mujoco_sail.settings import RecipeError, build, dump, nearest
+from mujoco_sail.settings import (
+    RecipeError,
+    build,
+    check_name,
+    dump,
+    nearest,
+    one_line,
+    parse_toml,
+    read_toml,
+)
 from mujoco_sail.task import Task
 
 Kind = Literal["envs", "agents", "plots"]
+MOST_SEEDS = 10_000
+# Keys of a task that no recipe has, and what they come from.
+SOURCES = {
+    "name": "it is the file's name",
+    "protocol": "it is --protocol",
+    "oracle": "it is what 'teacher' names; change env.oracle.KEY",
+}
 HEADINGS: dict[Kind, str] = {"envs": "Environments", "agents": "Agents"}
 
 
@@ -63,7 +79,8 @@ def read(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path, dict[
         beside: Recipe whose folder is searched first (for `base`).
 
     Raises:
-        RecipeError: There is no such recipe, or it is not TOML.
+        RecipeError: There is no such recipe, it is not TOML, or its name would be no name for a
+            folder of results.
     """
     own = Path.cwd() if beside is None else beside.parent
     if name.endswith(".toml"):
@@ -73,20 +90,17 @@ def read(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path, dict[
         homes = [folder(kind)] if beside is None else [own, folder(kind)]
         candidates = [home / f"{name}.toml" for home in homes]
         missing = f"no recipe '{name}' in {kind}/; {nearest(name, names(kind))}"
-    path = next((path for path in candidates if path.is_file()), None)
+    # Path.is_file would raise where a name is too long.
+    path = next((path for path in candidates if os.path.isfile(path)), None)
     if path is None:
         raise RecipeError(missing)
-    try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from error
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    check_name(path.stem, path)
+    return path, read_toml(path)
 
 
 def title(kind: Kind, name: str) -> str:
     """One line about a recipe."""
-    return str(_with_bases(kind, *read(kind, name))[1].get("title", ""))
+    return one_line(_with_bases(kind, *read(kind, name))[1].get("title", ""))
 
 
 def load(
@@ -119,16 +133,18 @@ def parse_seeds(text: str) -> list[int]:
     """Seeds from `3` (0, 1 and 2) or from a list such as `0,4,7`.
 
     Raises:
-        RecipeError: None, repeated, negative or no numbers.
+        RecipeError: None, too many, repeated, negative, too large or no numbers.
     """
     try:
         numbers = [int(part) for part in text.split(",") if part]
     except ValueError:
         numbers = []
-    seeds = numbers if "," in text else list(range(sum(numbers)))
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+    seeds = numbers if "," in text else list(range(min(sum(numbers), MOST_SEEDS + 1)))
+    counted = 1 <= len(seeds) <= MOST_SEEDS and len(set(seeds)) == len(seeds)
+    if not counted or min(seeds) < 0 or max(seeds) >= 2**63:
         raise RecipeError(
-            f"--seeds {text}: expected a number of seeds >= 1, or different seeds such as 0,4,7"
+            f"--seeds {text}: expected how many, from 1 to {MOST_SEEDS}, "
+            "or different seeds below 2^63 such as 0,4,7"
         )
     return seeds
 
@@ -156,6 +172,9 @@ def load_task(
     overrides = dict(overrides)
     for key in [key for key in overrides if "." not in key]:
         values[key] = overrides.pop(key)
+    for key, source in SOURCES.items():
+        if key in values:
+            raise RecipeError(f"{path}: key '{key}' cannot be set: {source}")
     if teacher is not None:
         values["teacher"] = teacher
     values["oracle"] = _compose(str(values.get("teacher", "")), teachers, path)
@@ -227,9 +246,10 @@ def split_overrides(
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        table = parse_toml(f"value = {text}")
+    except ValueError:
         return text
+    return table["value"] if len(table) == 1 else text
 
 
 def _with_bases(kind: Kind, path: Path, table: dict[str, Any]) -> tuple[Path, dict[str, Any]]:

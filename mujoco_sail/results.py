@@ -2,9 +2,9 @@
 
 import csv
 import io
+import os
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from mujoco_sail.collection import EVALUATIONS, FEEDBACK, SKIPPED
 from mujoco_sail.feedback import Query
 from mujoco_sail.files import remove_leftovers, write_text
 from mujoco_sail.recipes import Entry, resolved
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.settings import RecipeError, read_toml
 from mujoco_sail.task import Task
 from mujoco_sail.worlds import versions
 
@@ -41,20 +41,17 @@ def status_of(folder: Path, task: Task, entry: Entry) -> str | None:
     """The status of the run that a folder holds, None if it holds none.
 
     Raises:
-        RecipeError: It holds a run of another recipe, or of other versions.
+        RecipeError: It holds a run of another recipe, of other versions, or a damaged one.
     """
-    try:
-        found = tomllib.loads((folder / "run.toml").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.lexists(folder / "run.toml"):
         return None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{folder / 'run.toml'}: cannot be read: {error}") from error
+    found = read_toml(folder / "run.toml")
     wanted = {**resolved(task, entry), "versions": versions()}
-    difference = first_difference({table: found.get(table, {}) for table in wanted}, wanted)
+    difference = first_difference({table: found.get(table) for table in wanted}, wanted)
     if difference is not None:
         raise RecipeError(
-            f"{folder} holds another run: {difference};\n"
-            "choose another --results folder, or remove that one"
+            f"{folder} holds another run: {difference};",
+            "choose another --results folder, or remove that one",
         )
     return str(found.get("status"))
 

@@ -2,16 +2,76 @@
 
 import difflib
 import math
+import re
+import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
 
+LONGEST = 1000  # letters of a line of a message
+DEEPEST = 10  # tables and lists within each other; a recipe has three
+
+
 class RecipeError(ValueError):
-    """A mistake of the user: its text is the whole message, one or two lines."""
+    """A mistake of the user: its arguments are the lines of the whole message, one or two.
+
+    They may quote whatever a stranger wrote; the text is fit for a terminal all the same.
+    """
+
+    def __str__(self) -> str:
+        """The message."""
+        return "\n".join(one_line(line) for line in self.args)
+
+
+def one_line(text: object) -> str:
+    """A stranger's text for the terminal: no line breaks, no control characters, no novels."""
+    words = " ".join(str(text).split())
+    if len(words) > LONGEST:
+        words = f"{words[: LONGEST // 2]} ... {words[-LONGEST // 4 :]}"
+    return "".join(letter if letter.isprintable() else "?" for letter in words)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads a file of TOML; nothing in it is executed.
+
+    Raises:
+        RecipeError: It cannot be read, or is not TOML (see `parse_toml`).
+    """
+    try:
+        return parse_toml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Reads TOML as strictly as its specification: whole numbers have 64 bits.
+
+    Raises:
+        ValueError: It is not TOML, or nested deeper than any recipe.
+    """
+    try:
+        table = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    _check_plain(table, DEEPEST)
+    return table
+
+
+def _check_plain(value: Any, depth: int) -> None:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a whole number has more than 64 bits")
+    if isinstance(value, dict | list):
+        if depth == 0:
+            raise ValueError("nested too deeply")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_plain(inner, depth - 1)
 
 
 def setting(
@@ -48,6 +108,23 @@ def setting(
 def key_of(name: str) -> str:
     """TOML key of a dataclass field: `lambda_` is written `lambda`."""
     return name.removesuffix("_")
+
+
+def check_name(name: str, where: object) -> None:
+    """Refuses what is no name of an environment, an agent or a figure.
+
+    Names become folders, keys of `--set`, cells of tables and titles: none of these has to
+    escape anything.
+
+    Args:
+        name: Name of a recipe's file without its ending, or of a folder of results.
+        where: Where it was found, for the message.
+
+    Raises:
+        RecipeError: It is not made of letters and digits.
+    """
+    if not re.fullmatch(r"[\w+-]+", name):
+        raise RecipeError(f"{where}: the name '{name}' has more than letters, digits, _, + and -")
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -115,6 +192,8 @@ def _check(value: Any, kind: Any, limits: Mapping[str, Any], where: str) -> Any:
         raise RecipeError(f"{where} is {value!r}; expected {_TYPE_NAMES[kind]}")
     if kind in (int, float):
         _check_range(value, limits, where)
+    if kind is str and not value.isprintable():
+        raise RecipeError(f"{where} is {value!r}; expected no control characters")
     return value
 
 

@@ -51,8 +51,8 @@ def choose_backend() -> None:
             return
     failed = f"MUJOCO_GL={wanted} does not draw" if wanted else "neither EGL nor OSMesa draws"
     raise RecipeError(
-        f"{failed} on this machine;\n"
-        "apt-get install libegl1 libosmesa6, with MUJOCO_GL unset, egl or osmesa"
+        f"{failed} on this machine;",
+        "apt-get install libegl1 libosmesa6, with MUJOCO_GL unset, egl or osmesa",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from mujoco_sail import recipes
 from mujoco_sail.recipes import load_task
@@ -38,6 +39,10 @@ TINY = {
 torch.set_num_threads(1)
 # Tests run side by side: a worker that waits for its threads must not take their core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# For the fuzz tests, see `fuzzing`; max_examples is a percentage of their own numbers.
+settings.register_profile("default", database=None, derandomize=True, max_examples=100)
+settings.register_profile("hunt", database=None, print_blob=True, max_examples=1000)
+settings.load_profile("default")
 
 MakeRun = Callable[..., Run]
 CPU = torch.device("cpu")

@@ -4,6 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
+from mujoco_sail.files import folder
 from mujoco_sail.settings import RecipeError
 
 LEAST_SAMPLES = 1000  # of a run: about thirty steps
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--radius", type=float, default=3.0, help="of the ball of theta (default: %(default)s)")
     add("--seeds", type=int, default=20, help="problems, each with its runs (default: %(default)s)")
     add("--samples", type=int, default=100_000, help="preferences of a run (default: %(default)s)")
-    add("--out", type=Path, default=Path("theory"), help="default: %(default)s")
+    add("--out", type=folder, default=Path("theory"), help="default: %(default)s")
 
 
 def main(args: argparse.Namespace) -> int:

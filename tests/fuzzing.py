@@ -1,0 +1,334 @@
+"""What the fuzz tests share: mutated tables and bytes, a watch over writes, the command line.
+
+The counts of cases are those of `make test`, where every run draws the same ones. For a longer
+hunt with random ones, ten times as many:
+
+    pytest tests/test_fuzz.py tests/test_fuzz_results.py --hypothesis-profile=hunt
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import datetime
+import io
+import math
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from mujoco_sail import benchmark, worlds
+from mujoco_sail.cli import main
+from mujoco_sail.results import RunFiles, _commit, run_folder
+
+# At least 5000 together.
+CASES = {
+    "environment recipes": 1450,
+    "agent recipes": 700,
+    "arguments": 1400,
+    "results": 960,
+    "resumed results": 250,
+    "names": 150,
+    "figures": 40,
+    "figure recipes": 250,
+}
+
+
+def cases(kind: str) -> settings:
+    """How many cases a test sees: as declared above, times what the profile says."""
+    return settings(
+        max_examples=CASES[kind] * settings.default.max_examples // 100,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+# --- values ------------------------------------------------------------------------------------
+
+NASTY = (
+    "",
+    ".",
+    "..",
+    "../../x",
+    "/x",
+    "\0",
+    "a\0b",
+    "\x1b[31mred\x1b[0m",
+    "one\ntwo\nthree\nfour",
+    "\r\x08\x7f\x9b",
+    "\u202egnp.exe",
+    "[bold]{x}{0}%s%n",
+    "a|b",
+    r"$\frac$ \input{x} _ & #",
+    "é" * 300,
+    "x" * 5000,
+    "=SUM(A1)",
+    "__import__('os').mkdir('planted')",
+)
+HUGE = (2**31, 2**63, -(2**63) - 1, 10**12, 10**30, 10**400, 0, -1)
+FLOATS = (math.nan, math.inf, -math.inf, 1e308, -1e308, 5e-324, -0.0)
+
+texts = st.one_of(
+    st.sampled_from(NASTY), st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+)
+# What a shell may pass: bytes that are no UTF-8 arrive as lone surrogates.
+words = st.one_of(texts, st.text(max_size=30), st.just("\udcff"))
+scalars = st.one_of(
+    st.sampled_from([*HUGE, *FLOATS]),
+    st.integers(-10, 10_000),
+    st.floats(),
+    st.booleans(),
+    texts,
+    st.sampled_from([datetime.date(2020, 1, 1), datetime.time(1, 2), datetime.datetime.min]),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+def mostly(right: st.SearchStrategy[Any], wrong: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Three right ones for one that may be wrong."""
+    return st.integers(0, 3).flatmap(lambda number: right if number else wrong)
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+# What no dictionary can hold, as lines of TOML.
+LINES = (
+    b"x = 1e400",
+    b"x = 0x" + b"F" * 5000,
+    b"steps = " + b"9" * 5000,
+    b"steps = " + b"[" * 3000 + b"]" * 3000,
+    b"steps = " + b"{a=" * 2000 + b"1" + b"}" * 2000,
+    b"steps" + b".a" * 3000 + b" = 1",
+    b"protocols.quick.steps" + b".a" * 1500 + b" = 1",
+    b"[env" + b".a" * 1500 + b"]\nx = 1",
+    b"[" + b"a." * 1500 + b"a]\nx = 1",
+    b"x = 2020-13-45",
+    b'x = "\\uD800"',
+    b"x = '''",
+    b"\xff\xfe",
+    b"\0",
+    b"\xef\xbb\xbf",
+    b"\r",
+    b"[[a]]\n[a]",
+)
+
+
+@st.composite
+def edited(draw: st.DrawFn, tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One of the tables with up to three keys removed, renamed, added or set to anything."""
+    table = copy.deepcopy(dict(draw(st.sampled_from(tables))))
+    for _ in range(draw(st.integers(0, 3))):
+        inner = table
+        while nested := [value for value in inner.values() if value and isinstance(value, dict)]:
+            if draw(st.booleans()):
+                break
+            inner = draw(st.sampled_from(nested))
+        key = draw(st.sampled_from([*inner, draw(texts)]))
+        old = inner.pop(key, 0)
+        match draw(st.sampled_from(["set", "set", "remove", "rename", "wrap"])):
+            case "set":
+                inner[key] = draw(values)
+            case "rename":
+                inner[draw(texts)] = old
+            case "wrap":
+                inner[key] = draw(st.sampled_from([[old], {key: old}]))
+    return table
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
+    """Bytes after up to two accidents."""
+    data = draw(whole)
+    for _ in range(draw(st.integers(0, 2))):
+        place = draw(st.integers(0, len(data)))
+        rest = draw(st.integers(place, min(len(data), place + 40)))
+        lines = data.split(b"\n")
+        line = draw(st.integers(0, len(lines) - 1))
+        match draw(st.sampled_from(["flip", "cut", "end", "insert", "line", "twice", "noise"])):
+            case "flip" if place < len(data):
+                bit = 1 << draw(st.integers(0, 7))
+                data = data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :]
+            case "cut":
+                data = data[:place] + data[rest:]
+            case "end":
+                data = data[:place]
+            case "insert":
+                data = data[:place] + draw(texts).encode() + data[place:]
+            case "line":
+                data = b"\n".join([*lines[:line], draw(st.sampled_from(LINES)), *lines[line:]])
+            case "twice":
+                data = b"\n".join([*lines[:line], lines[line], *lines[line:]])
+            case "noise":
+                data = data[:place] + draw(st.binary(max_size=20)) + data[rest:]
+    return data
+
+
+def documents(tables: Sequence[Mapping[str, Any]]) -> st.SearchStrategy[bytes]:
+    """TOML documents, from valid ones to noise."""
+    near = edited(tables).map(lambda table: tomli_w.dumps(table).encode())
+    wild = st.dictionaries(texts, values, max_size=4).map(lambda t: tomli_w.dumps(t).encode())
+    return st.one_of(near, near, damaged(near), wild, st.binary(max_size=60))
+
+
+# --- the watch ---------------------------------------------------------------------------------
+
+# Audit events by which Python changes files, and which of their arguments are the paths.
+CHANGES = {
+    **dict.fromkeys(("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod"), (0,)),
+    **dict.fromkeys(("os.rename", "os.link", "os.symlink"), (0, 1)),
+}
+# Events by which a file that is read could come to life.
+CODE = ("pickle.find_class", "os.system", "os.exec", "subprocess.Popen")
+watched: list[Path] | None = None  # where writing is allowed, while somebody watches
+
+
+class Trespass(BaseException):
+    """The program was about to write where it must not, or to run what it read."""
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if watched is None:
+        return
+    if event in CODE:
+        raise Trespass(f"{event} {arguments}")
+    if event == "open":
+        path, _, flags = arguments
+        if isinstance(path, int) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            return
+        paths = [path]
+    else:
+        paths = [arguments[index] for index in CHANGES.get(event, ())]
+    for path in paths:
+        target = Path(os.fsdecode(path)).absolute()
+        if event == "os.mkdir" and any(target in (f, *f.parents) for f in watched):
+            continue
+        # A link itself is replaced or removed; who opens it writes to what it points to.
+        real = target.resolve() if event == "open" else target.parent.resolve() / target.name
+        if not any(real.is_relative_to(folder.resolve()) for folder in watched):
+            raise Trespass(f"{event} {target}")
+
+
+sys.addaudithook(_audit)
+
+
+@contextlib.contextmanager
+def watch(*allowed: Path) -> Iterator[None]:
+    """Nothing may be written outside of these folders, and no data may run.
+
+    The folders themselves may be made, with their parents.
+    """
+    global watched  # noqa: PLW0603 -- an audit hook cannot be removed
+    watched = [folder.absolute() for folder in allowed]
+    try:
+        yield
+    finally:
+        watched = None
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[Path]:
+    """An empty working folder, deep enough that `../../x` stays inside of a temporary one."""
+    old, path, bytecode = Path.cwd(), list(sys.path), sys.dont_write_bytecode
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root).resolve() / "a" / "b" / "c"
+        folder.mkdir(parents=True)
+        os.chdir(folder)
+        sys.dont_write_bytecode = True
+        try:
+            yield folder
+        finally:
+            os.chdir(old)
+            sys.path[:], sys.dont_write_bytecode = path, bytecode
+
+
+# --- the command line --------------------------------------------------------------------------
+
+
+def ask(*arguments: str, allowed: Sequence[Path] = ()) -> tuple[int, str, str]:
+    """Runs a command in this process.
+
+    Checks what holds for every command: exit code 0 or 2, a refusal is one or two lines and
+    nothing else, no control character reaches the terminal, and nothing is written but in the
+    folders allowed.
+
+    Returns:
+        Exit code, standard output, standard error.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+        watch(*allowed),
+    ):
+        warnings.simplefilter("ignore")  # such as letters that a font lacks
+        warnings.simplefilter("error", RuntimeWarning)  # numbers that overflow
+        try:
+            code = main(arguments)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+    said = out.getvalue(), err.getvalue()
+    assert code in (0, 2), (code, *said)
+    if code == 2:
+        assert said[0] == ""
+        check_message(said[1].removesuffix("\n"))
+    else:
+        assert said[1] == ""
+    assert all(line.isprintable() for line in said[0].split("\n")), said[0]
+    return code, *said
+
+
+def check_message(message: str) -> None:
+    """A message is one or two lines of at most a screen, fit for a terminal."""
+    lines = message.split("\n")
+    assert message
+    assert len(lines) <= 2, message
+    assert all(line.isprintable() for line in lines), message
+    assert len(message) < 3000, len(message)
+
+
+@contextlib.contextmanager
+def no_training(known: Sequence[str]) -> Iterator[list[Path]]:
+    """Where training would start, the files of each environment's first run are written instead.
+
+    Args:
+        known: Gymnasium ids that are taken as they are; making an environment takes long.
+
+    Yields:
+        The folders that were written.
+    """
+    written: list[Path] = []
+
+    def execute(task: Any, members: Any, device: Any, results: Path, report: Any) -> list[Any]:
+        first = members[0]
+        folder = run_folder(results, task, first.entry.name, first.seed)
+        files = RunFiles(folder, task, first.entry, first.seed, "cpu")
+        files.training_row({"step": 1})
+        files.status("complete", 1.0)
+        written.append(folder)
+        return []
+
+    def spaces(task: Any) -> tuple[int, int]:
+        return (1, 1) if task.id in known else worlds.spaces(task)
+
+    # Once: git is asked, libraries are imported.
+    _commit()
+    worlds._known_ids()
+    old: tuple[Callable[..., Any], ...] = benchmark.execute, benchmark.spaces
+    benchmark.execute, benchmark.spaces = execute, spaces
+    try:
+        yield written
+    finally:
+        benchmark.execute, benchmark.spaces = old  # type: ignore[assignment]

@@ -1,0 +1,203 @@
+"""Whatever a recipe or an argument holds, it is taken or refused in one or two lines.
+
+How many cases there are, and how to hunt with more: see `fuzzing`. An agent recipe names a class
+and so is the one thing that runs code, on purpose: here it names what is not there or no agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from fuzzing import (
+    CASES,
+    ask,
+    cases,
+    check_message,
+    documents,
+    mostly,
+    no_training,
+    texts,
+    values,
+    watch,
+    words,
+    workplace,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mujoco_sail import recipes
+from mujoco_sail.settings import RecipeError
+
+
+def tables(kind: recipes.Kind, longest: str) -> list[dict[str, Any]]:
+    """The suite's recipes of a kind, on bases that are found from anywhere, and a whole one."""
+    short = [recipes.read(kind, name)[1] for name in recipes.names(kind)]
+    if kind == "envs":
+        short = [{**table, "base": "hopper"} for table in short]
+    return [*short, recipes._with_bases(kind, *recipes.read(kind, longest))[1]]
+
+
+ENVS, AGENTS = tables("envs", "walker_walk"), tables("agents", "sail_revkl")
+IDS = [table["id"] for table in ENVS]
+
+
+def test_there_are_5000_cases() -> None:
+    assert sum(CASES.values()) >= 5000
+
+
+def load(env: str = "walker_stand", agents: str = "sac", protocol: str = "quick") -> None:
+    """Loads recipes: what is taken can be recorded in run.toml and read back."""
+    with watch():
+        try:
+            tasks, entries = recipes.load(env, agents, protocol, [], None)
+        except RecipeError as error:
+            check_message(str(error))
+            return
+    for task in tasks:
+        for entry in entries:
+            table = recipes.resolved(task, entry)
+            assert repr(tomllib.loads(tomli_w.dumps(table))) == repr(table)
+
+
+@cases("environment recipes")
+@given(data=documents(ENVS), protocol=st.sampled_from(["quick", "paper"]))
+def test_an_environment_recipe_is_taken_or_refused(data: bytes, protocol: str) -> None:
+    with workplace() as here:
+        (here / "mine.toml").write_bytes(data)
+        load(env="mine.toml", protocol=protocol)
+
+
+CLASSES = st.one_of(
+    st.sampled_from(
+        [
+            *("mujoco_sail.agents.sac:SAC", "mujoco_sail.agents.sail:SAIL"),
+            *("mujoco_sail.agents.base:Agent", "mujoco_sail.agents.sac:Sack"),
+            *("mujoco_sail.agents.sac", "mujoco_sail:", ":", ":SAC", "pathlib:Path", "os:system"),
+            *("builtins:int", "..sac:SAC", "mujoco_sail..sac:SAC", "a\0:b", "os:a\0b"),
+        ]
+    ),
+    texts.map("nowhere_{}".format),
+    texts.map("os:{}".format),
+)
+
+
+@st.composite
+def agent_recipes(draw: st.DrawFn) -> bytes:
+    """An agent recipe; a class that it names is none that a guess could import."""
+    data = draw(documents(AGENTS))
+    with contextlib.suppress(ValueError, RecursionError):
+        table = tomllib.loads(data.decode())
+        if isinstance(table.get("class"), str):
+            table["class"] = draw(CLASSES)
+            data = tomli_w.dumps(table).encode()
+    return data
+
+
+@cases("agent recipes")
+@given(data=agent_recipes(), base=st.one_of(st.none(), documents(AGENTS)))
+def test_an_agent_recipe_is_taken_or_refused(data: bytes, base: bytes | None) -> None:
+    with workplace() as here:
+        (here / "mine.toml").write_bytes(data)
+        if base is not None and b"class" not in base:
+            for name in ("sac", "pebble"):  # found before the suite's: loops and deeper damage
+                (here / f"{name}.toml").write_bytes(base)
+        load(agents="mine.toml")
+
+
+# --- arguments ---------------------------------------------------------------------------------
+
+TASK_KEYS = [
+    f"env.{key}"
+    for key in (
+        *ENVS[-1]["protocols"]["quick"],
+        *("name", "protocol", "protocols", "teachers", "oracle", "title", "id", "base"),
+        *("horizon", "reward_range", "goal_visible", "oracle.beta", "oracle.skip"),
+    )
+]
+AGENT_KEYS = [f"agent.{name}.{key}" for name in ("sac", "sail") for key in AGENTS[-1]]
+
+
+def listed(*items: str) -> st.SearchStrategy[str]:
+    """Names joined by commas, most of them names that exist."""
+    right = st.lists(st.sampled_from(items), min_size=1, max_size=3, unique=True)
+    wrong = st.lists(st.one_of(st.sampled_from(items), words), max_size=3)
+    return mostly(right, wrong).map(",".join)
+
+
+def in_toml(value: Any) -> str:
+    return tomli_w.dumps({"x": value}).partition("=")[2].strip()
+
+
+OVERRIDES = st.builds(
+    "{}={}".format,
+    mostly(
+        st.one_of(st.sampled_from(TASK_KEYS), st.sampled_from(AGENT_KEYS)),
+        st.one_of(texts.map("env.{}".format), texts.map("agent.sail.{}".format), words),
+    ),
+    st.one_of(
+        st.integers(1, 100).map(str),
+        st.sampled_from(["0.5", "1e400", "9" * 5000, "0x" + "F" * 5000, "1\nx=2", "1 # one"]),
+        st.sampled_from(["[" * 3000, "{" + "a." * 1500 + "a=1}"]),
+        values.map(in_toml),
+        words,
+    ),
+)
+OPTIONS = {
+    "--env": listed("walker_stand", "hopper", "door_open"),
+    "--agents": listed("sac", "pebble", "sail", "sb3_sac"),
+    "--seeds": st.one_of(st.text("0123456789,,-+_ e.٣", max_size=8), words, st.integers().map(str)),
+    "--protocol": mostly(st.just("paper"), words),
+    "--teacher": mostly(st.lists(st.sampled_from(["noisy", "skip"])).map("+".join), words),
+    "--device": mostly(st.just("auto"), words),
+    "--results": mostly(st.sampled_from(["..", "x/../y", "../x", "a b", "ß", "hopper"]), words),
+    "--set": OVERRIDES,
+    "": words,  # an argument too many
+}
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> dict[str, str]:
+    """A run that is right but for up to three things."""
+    right = {"--env": "hopper", "--agents": "sac,sail", "--seeds": "1", "--protocol": "quick"}
+    right |= {"--results": "results"}
+    flags = st.lists(st.sampled_from([*OPTIONS, "--set", "--set", "--set"]), max_size=3)
+    return right | {flag: draw(OPTIONS[flag]) for flag in draw(flags)}
+
+
+@cases("arguments")
+@given(chosen=command_lines())
+def test_arguments_are_taken_or_refused(chosen: dict[str, str]) -> None:
+    with workplace() as here, no_training(IDS) as written:
+        results = os.path.normpath(here / chosen["--results"])
+        if not results.startswith(str(here.parents[2]) + os.sep):
+            chosen["--results"] = "../results"  # only there may a test write
+        arguments = [f"{flag}={text}" if flag else text for flag, text in chosen.items()]
+        code, *_ = ask("run", *arguments, allowed=[Path(chosen["--results"])])
+        assert bool(written) == (code == 0)
+
+
+NAMES = st.one_of(
+    st.sampled_from(["..", ".", "...", "a.b", "a/b", "-x", "~", "sac", "hopper.toml", "ß", "x y"]),
+    words,
+)
+
+
+@cases("names")
+@given(env=NAMES, agent=NAMES, results=st.sampled_from(["results", "x/..", "..", "~"]))
+def test_a_name_cannot_leave_the_results_folder(env: str, agent: str, results: str) -> None:
+    with workplace() as here, no_training(IDS) as written:
+        for name, text in ((env, 'base = "hopper"'), (agent, 'title = "x"\nbase = "sac"')):
+            with contextlib.suppress(OSError, ValueError):  # no file can be called this
+                (here / f"{name}.toml").write_text(text)
+        arguments = [f"--env={env}.toml", f"--agents={agent}.toml", "--seeds=1"]
+        arguments += ["--protocol=quick", f"--results={results}"]
+        code, *_ = ask("run", *arguments, allowed=[Path(results)])
+        assert bool(written) == (code == 0)
+        for folder in written:
+            assert folder.resolve().parents[2] == Path(results).resolve()
+            assert all(part.isprintable() for part in folder.parts)
