@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from mujoco_sail.environments import spaces
 from mujoco_sail.lock import Lock
 from mujoco_sail.recipes import Entry
 from mujoco_sail.results import remove_checkpoints, run_folder, status_of
@@ -22,7 +23,6 @@ from mujoco_sail.run import Member, Progress
 from mujoco_sail.settings import RecipeError
 from mujoco_sail.task import Task
 from mujoco_sail.worker import Failure, Note, work
-from mujoco_sail.worlds import spaces
 
 
 class Interrupted(Exception):  # noqa: N818

@@ -133,7 +133,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mujoco_sail import benchmark, footprint, progress, recipes, worlds  # noqa: PLC0415
+    from mujoco_sail import benchmark, environments, footprint, progress, recipes  # noqa: PLC0415
 
     device = benchmark.choose_device(args.device)
     seeds = recipes.parse_seeds(args.seeds)
@@ -144,7 +144,7 @@ def _run(args: argparse.Namespace) -> int:
     benchmark.check_writable(args.results)
     memory = {
         task.name: footprint.check(
-            task, len(members), worlds.spaces(task), device, benchmark.most_workers(device)
+            task, len(members), environments.spaces(task), device, benchmark.most_workers(device)
         )
         for task, members in plans
         if members

@@ -109,7 +109,7 @@ class Policy:
         """Deterministic actions.
 
         Args:
-            observation: [O] or [..., O], flat as `mujoco_sail.worlds` makes them.
+            observation: [O] or [..., O], flat as `mujoco_sail.environments` makes them.
 
         Returns:
             [A] or [..., A] in [-1, 1], float32.

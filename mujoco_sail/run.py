@@ -12,6 +12,7 @@ import torch
 from mujoco_sail.agents.base import Agent
 from mujoco_sail.checkpoint import Saved
 from mujoco_sail.core.state import flatten, unflatten
+from mujoco_sail.environments import spaces
 from mujoco_sail.evaluation import Evaluation
 from mujoco_sail.feedback import Feedback
 from mujoco_sail.files import WriteError
@@ -19,7 +20,7 @@ from mujoco_sail.recipes import Entry
 from mujoco_sail.results import RunFiles, remove_checkpoints, run_folder
 from mujoco_sail.settings import RecipeError
 from mujoco_sail.task import Task
-from mujoco_sail.worlds import Worlds, spaces
+from mujoco_sail.worlds import Worlds
 
 # Environment steps between two reports that carry no evaluation, and between two looks at
 # whether all numbers are finite.

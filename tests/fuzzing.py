@@ -25,7 +25,7 @@ import tomli_w
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from mujoco_sail import benchmark, worlds
+from mujoco_sail import benchmark, environments
 from mujoco_sail.cli import main
 from mujoco_sail.results import RunFiles, _commit, run_folder
 
@@ -321,11 +321,11 @@ def no_training(known: Sequence[str]) -> Iterator[list[Path]]:
         return []
 
     def spaces(task: Any) -> tuple[int, int]:
-        return (1, 1) if task.id in known else worlds.spaces(task)
+        return (1, 1) if task.id in known else environments.spaces(task)
 
     # Once: git is asked, libraries are imported.
     _commit()
-    worlds._known_ids()
+    environments._known_ids()
     old: tuple[Callable[..., Any], ...] = benchmark.execute, benchmark.spaces
     benchmark.execute, benchmark.spaces = execute, spaces
     try:

@@ -12,8 +12,9 @@ import torch
 
 from mujoco_sail import recipes
 from mujoco_sail.benchmark import execute, unfinished
+from mujoco_sail.environments import spaces
 from mujoco_sail.task import Task
-from mujoco_sail.worlds import Worlds, spaces
+from mujoco_sail.worlds import Worlds
 
 SEEDS = range(3)
 # Between the random policy (mean 127 and standard deviation 11 over episodes) and the learners.

@@ -22,7 +22,7 @@ from conftest import MakeRun, tiny_task
 from safetensors.numpy import save as tensors
 from test_bad_input import fails
 
-from mujoco_sail import policies, recipes, watching, worlds
+from mujoco_sail import environments, policies, recipes, watching
 from mujoco_sail.cli import main
 from mujoco_sail.policies import About, Policy
 from mujoco_sail.settings import RecipeError
@@ -521,7 +521,7 @@ def test_a_policy_is_watched_in_real_time(env: str, rate: Fraction, tmp_path: Pa
     steps, episodes = 20, 2
     short = f'base = "{env}"\n[protocols.quick]\nepisode_steps = {steps}\nsegment_steps = 9'
     (tmp_path / "short.toml").write_text(short)
-    observation, action = worlds.spaces(recipes.load_task(env, "quick", {}))
+    observation, action = environments.spaces(recipes.load_task(env, "quick", {}))
     policy_of(observation, 8, action).save(tmp_path / "mine")
     told = ["watch", "short.toml", "mine", "--out", "out/clip.mp4", "--episodes", str(episodes)]
     done = subprocess.run(
@@ -548,7 +548,7 @@ def test_a_policy_is_watched_in_real_time(env: str, rate: Fraction, tmp_path: Pa
 
 
 def test_the_camera_moves_along_with_a_runner() -> None:
-    env: Any = worlds.make("half_cheetah", render_mode="rgb_array")
+    env: Any = environments.make("half_cheetah", render_mode="rgb_array")
     assert env.unwrapped.mujoco_renderer.camera_id == -1
     watching._follow(env)
     camera = env.unwrapped.model.camera(env.unwrapped.mujoco_renderer.camera_id)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from mujoco_sail.environments import make_env, spaces
 from mujoco_sail.recipes import folder, load_task, names
 from mujoco_sail.settings import RecipeError
-from mujoco_sail.worlds import Outcome, Worlds, make_env, spaces, versions
+from mujoco_sail.worlds import Outcome, Worlds, versions
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -389,7 +390,7 @@ def test_libraries_are_imported_when_needed_and_quietly():
     script = """
 import sys
 from mujoco_sail.recipes import load_task
-from mujoco_sail.worlds import make_env
+from mujoco_sail.environments import make_env
 make_env(load_task("hopper", "quick", {}), 0, "train")
 assert not {"dm_control", "metaworld", "shimmy"} & set(sys.modules)
 make_env(load_task("walker_walk", "quick", {}), 0, "train")

@@ -15,10 +15,10 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor, nn
 
 from mujoco_sail.agents.base import Agent
+from mujoco_sail.environments import make_env
 from mujoco_sail.policies import Activation, Policy, Squash
 from mujoco_sail.settings import setting
 from mujoco_sail.streams import seed_for
-from mujoco_sail.worlds import make_env
 
 if TYPE_CHECKING:
     from mujoco_sail.run import Run

@@ -106,7 +106,7 @@ def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
     Raises:
         RecipeError: A recipe or an option is wrong, or there is no such environment or device.
     """
-    from mujoco_sail import benchmark, recipes, worlds  # noqa: PLC0415
+    from mujoco_sail import benchmark, environments, recipes  # noqa: PLC0415
     from mujoco_sail.agents.sac import SAC  # noqa: PLC0415
     from mujoco_sail.speed.plan import Plan  # noqa: PLC0415
 
@@ -122,7 +122,7 @@ def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
     if len(tasks) > 1:
         raise RecipeError(f"--env {args.env}: expected one environment")
     paper = tasks[0]
-    worlds.spaces(paper)
+    environments.spaces(paper)
     task = dataclasses.replace(
         paper,
         steps=ENDLESS,
