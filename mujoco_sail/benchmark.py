@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from mujoco_sail.environments import spaces
+from mujoco_sail.envpool_rows import library
 from mujoco_sail.lock import Lock
 from mujoco_sail.recipes import Entry
 from mujoco_sail.results import remove_checkpoints, run_folder, status_of
@@ -48,9 +49,11 @@ def unfinished(
     """The members whose runs are still to be made, arm by arm.
 
     Raises:
-        RecipeError: The environment cannot be made, or a folder holds a run of another recipe.
+        RecipeError: The environment cannot be made, its backend cannot simulate it for these
+            agents, or a folder holds a run of another recipe.
     """
     spaces(task)
+    _check_backend(task, entries)
     members = []
     for entry, seed in itertools.product(entries, seeds):
         folder = run_folder(results, task, entry.name, seed)
@@ -59,6 +62,16 @@ def unfinished(
         else:
             members.append(Member(entry, seed))
     return members
+
+
+def _check_backend(task: Task, entries: Sequence[Entry]) -> None:
+    if task.backend == "envpool":
+        library(task)
+        if alone := [entry.name for entry in entries if entry.agent.own_environments]:
+            raise RecipeError(
+                f"{task.name}: key 'backend' is 'envpool'; expected gymnasium, for {alone[0]} "
+                "makes environments of its own"
+            )
 
 
 def check_writable(results: Path) -> None:

@@ -28,7 +28,7 @@ FEEDBACK = ("step", "session", "query", "return_1", "return_2", "label")
 SKIPPED = "skip"  # a label that was refused
 LARGEST = 1e30  # of a number: no simulator's return comes near, and its square is still finite
 # Packages whose version changes what a return means.
-VERSIONS = ("mujoco", "gymnasium", "dm_control", "metaworld", "mujoco_sail")
+VERSIONS = ("mujoco", "gymnasium", "dm_control", "metaworld", "envpool", "mujoco_sail")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mujoco_sail.streams import seed_for
 from mujoco_sail.task import Task
-from mujoco_sail.worlds import Worlds
+from mujoco_sail.worlds import Worlds, threads_for
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Evaluation:
             for seed in self.seeds
             for episode in range(self.task.evaluation_episodes)
         ]
-        return Worlds(self.task, rows, "evaluation")
+        return Worlds(self.task, rows, "evaluation", threads_for(self.device))
 
     def __call__(self, policy: Callable[[Tensor], Tensor], number: int) -> Scores:
         """Plays the episodes to their ends.

@@ -46,7 +46,7 @@ def status_of(folder: Path, task: Task, entry: Entry) -> str | None:
     if not os.path.lexists(folder / "run.toml"):
         return None
     found = read_toml(folder / "run.toml")
-    wanted = {**resolved(task, entry), "versions": versions()}
+    wanted = {**resolved(task, entry), "versions": versions(task.backend)}
     difference = first_difference({table: found.get(table) for table in wanted}, wanted)
     if difference is not None:
         raise RecipeError(
@@ -80,7 +80,7 @@ class RunFiles:
         identity: dict[str, Any] = {
             "seed": seed,
             "device": device,
-            "versions": versions(),
+            "versions": versions(task.backend),
             **resolved(task, entry),
         }
         self.about = {

@@ -20,7 +20,7 @@ from mujoco_sail.recipes import Entry
 from mujoco_sail.results import RunFiles, remove_checkpoints, run_folder
 from mujoco_sail.settings import RecipeError
 from mujoco_sail.task import Task
-from mujoco_sail.worlds import Worlds
+from mujoco_sail.worlds import Worlds, threads_for
 
 # Environment steps between two reports that carry no evaluation, and between two looks at
 # whether all numbers are finite.
@@ -123,7 +123,7 @@ class Run:
     @cached_property
     def worlds(self) -> Worlds:
         """The training environments, one per member."""
-        return Worlds(self.task, self.seeds, "training")
+        return Worlds(self.task, self.seeds, "training", threads_for(self.device))
 
     def execute(self) -> None:
         """Trains the stack to its end.

@@ -35,6 +35,7 @@ class Task:
 
     # --- the environment ---
     id: str = setting()  # Gymnasium id
+    backend: Literal["gymnasium", "envpool"] = setting()  # what simulates it
     episode_steps: int = setting(low=1)  # time limit, environment steps
     # "fixed": an episode runs to its time limit whatever happens; "variable": it may terminate
     # early, which leaks the task reward into the preferences.

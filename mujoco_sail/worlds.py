@@ -4,6 +4,7 @@ How an episode starts depends on a seed, a purpose and the episode's number alon
 rebuilds its environments by starting the same episodes and repeating the actions.
 """
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from mujoco_sail import __version__
 from mujoco_sail.core.state import Tree
 from mujoco_sail.environments import META_WORLD, Array, GymnasiumRows
+from mujoco_sail.envpool_rows import EnvPoolRows
 from mujoco_sail.task import Task
 
 
@@ -79,9 +81,20 @@ class Worlds:
             reason. Their numbers are zeros from then on.
     """
 
-    def __init__(self, task: Task, seeds: Sequence[int], purpose: str) -> None:
-        """Makes the environments and starts episode 0 of each."""
-        self._rows = _rows(task, seeds, purpose)
+    def __init__(self, task: Task, seeds: Sequence[int], purpose: str, threads: int = 1) -> None:
+        """Makes the environments and starts episode 0 of each.
+
+        Args:
+            task: The task and its backend.
+            seeds: Seeds of the M rows.
+            purpose: What the episodes are for; different purposes see different episodes.
+            threads: Threads that a backend with threads steps the rows with; see `threads_for`.
+        """
+        self._rows: Rows = (
+            EnvPoolRows(task, seeds, purpose, threads)
+            if task.backend == "envpool"
+            else GymnasiumRows(task, seeds, purpose)
+        )
         self._all = np.arange(len(seeds))
         self._episodes = np.full(len(seeds), -1)
         self.has_success = task.id.startswith(META_WORLD)
@@ -160,13 +173,16 @@ class Worlds:
         self._rows.close()
 
 
-def versions() -> dict[str, str]:
-    """Versions that a result depends on."""
-    simulators = "mujoco", "gymnasium", "dm_control", "metaworld", "shimmy"
-    learners = "stable_baselines3", "torch"
+def threads_for(device: torch.device) -> int:
+    """Threads for environments: on the CPU every core has a worker, a GPU's worker has them all."""
+    return 1 if device.type == "cpu" else len(os.sched_getaffinity(0))
+
+
+def versions(backend: str = "gymnasium") -> dict[str, str]:
+    """Versions that a result of a backend depends on."""
+    simulators = ["mujoco", "gymnasium", "dm_control", "metaworld", "shimmy"]
+    if backend == "envpool":
+        simulators.append("envpool")  # it carries a MuJoCo of its own
+    learners = ["stable_baselines3", "torch"]
     found = {name: metadata.version(name) for name in simulators + learners}
     return found | {"python": platform.python_version(), "mujoco_sail": __version__}
-
-
-def _rows(task: Task, seeds: Sequence[int], purpose: str) -> Rows:
-    return GymnasiumRows(task, seeds, purpose)

@@ -31,6 +31,7 @@ RUN: dict[str, Any] = {
     },
     "env": {
         "protocol": "quick",
+        "backend": "gymnasium",
         "teacher": "oracle",
         "labels": 4,
         "oracle": {"beta": math.inf, "mistake": 0.0},
@@ -234,6 +235,7 @@ def test_unknown_format_names_the_nearest(results: Path) -> None:
     ("key", "value"),
     [
         ("env.protocol", "paper"),
+        ("env.backend", "envpool"),
         ("env.teacher", "noisy"),
         ("env.oracle.beta", 1.0),
         ("env.labels", 5),
@@ -242,6 +244,7 @@ def test_unknown_format_names_the_nearest(results: Path) -> None:
         ("versions.gymnasium", "1.5.0"),
         ("versions.dm_control", "1.0.29"),
         ("versions.metaworld", "3.2.0"),
+        ("versions.envpool", "1.2.5"),
         ("versions.mujoco_sail", "0.2.0"),
     ],
 )
@@ -252,7 +255,7 @@ def test_environment_is_never_pooled_over(
     folder = make("walker_walk", "zeta", 0, **{key: value})
     message = refusal(results)
     scope, _, rest = key.partition(".")
-    common = "(absent)" if rest == "extra" else None
+    common = "(absent)" if rest in ("extra", "envpool") else None
     if common is None:
         common = RUN[scope]["oracle"]["beta"] if "oracle" in key else RUN[scope][rest]
     for part in (folder, results / "walker_walk" / "pebble" / "seed_0", f"{key}:"):

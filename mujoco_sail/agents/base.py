@@ -32,6 +32,8 @@ class Agent(ABC):
     Settings: ClassVar[type]
     # Whether several members may train as one object; otherwise each gets an object of its own.
     stackable: ClassVar[bool] = True
+    # Whether it trains on environments that it makes itself, not on `run.worlds`.
+    own_environments: ClassVar[bool] = False
     # Whether a checkpoint can hold it; otherwise a run that was cut off starts over.
     resumable: ClassVar[bool] = True
 

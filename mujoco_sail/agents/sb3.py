@@ -28,6 +28,7 @@ class StableBaselines(Agent):
     """Runs one Stable-Baselines3 model; subclasses say which."""
 
     stackable = False
+    own_environments = True
     resumable = False
     # Column of training.csv <- key of the library's logger.
     columns: ClassVar[dict[str, str]]

@@ -34,7 +34,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "evaluation_every": plan.period,
         "evaluation_episodes": plan.task.evaluation_episodes,
         "machine": machine,
-        "versions": versions(),
+        "versions": versions(plan.task.backend),
     }
 
 

@@ -1,7 +1,7 @@
 """What `mujoco-sail speed` compares, and how."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
@@ -38,13 +38,3 @@ class Plan:
     def processes(self) -> int:
         """Most worker processes at once: one per core, or one on CUDA."""
         return most_workers(self.device)
-
-
-# What a task without such a key does.
-IMPLIED = {"backend": "gymnasium"}
-KNOWN = {f.name for f in fields(Task)}
-
-
-def setting_of(task: Task, key: str) -> str:
-    """The task's `precision` or `backend`."""
-    return str(getattr(task, key, IMPLIED[key]))

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from mujoco_sail.environments import spaces
-from mujoco_sail.speed.plan import Plan, setting_of
+from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.products import WAYS, update_operations
 from mujoco_sail.speed.rounds import SHARE, Rate
 
@@ -152,7 +152,7 @@ def _row(
         "width": task.hidden_units,
         "batch": task.batch_size,
         "environment": task.name,
-        "backend": setting_of(task, "backend"),
+        "backend": task.backend,
         "device": str(plan.device),
         "rounds": len(values),
         "median": float(np.median(values)),

@@ -1,0 +1,385 @@
+"""EnvPool is the same task as Gymnasium, under the same contract, and refused where it is not."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import CPU, TINY, tiny_task
+from scipy.stats import ks_2samp
+
+from mujoco_sail import recipes, worlds
+from mujoco_sail.cli import main
+from mujoco_sail.collection import check_poolable, read
+from mujoco_sail.environments import make_env, spaces
+from mujoco_sail.envpool_rows import TWINS
+from mujoco_sail.run import Member, Run, Stopped
+from mujoco_sail.settings import RecipeError
+from mujoco_sail.task import Task
+from mujoco_sail.worker import starts
+from mujoco_sail.worlds import Outcome, Worlds, versions
+
+needs_envpool = pytest.mark.skipif(
+    find_spec("envpool") is None, reason="needs the extra: pip install 'mujoco-sail[fast]'"
+)
+TASKS = [name for name in recipes.names("envs") if recipes.load_task(name, "quick", {}).id in TWINS]
+SHORT = 50
+
+
+def task_of(name: str, backend: str = "envpool", **changes: Any) -> Task:
+    return recipes.load_task(name, "quick", {"backend": backend, **changes})
+
+
+def random_actions(task: Task, *shape: int, seed: int = 0) -> np.ndarray:
+    size = spaces(task)[1]
+    return np.random.default_rng(seed).uniform(-1, 1, (*shape, size)).astype(np.float32)
+
+
+def assert_same(one: Outcome, other: Outcome, rows: slice = slice(None)) -> None:
+    for field in vars(one):
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field)[rows], field)
+
+
+# --- the same task ---
+
+
+def put(name: str, env: Any, seen: np.ndarray) -> None:
+    """Puts an environment of Gymnasium into the state that a first observation shows."""
+    simulator = env.unwrapped
+    if name == "door_open":
+        goal = seen[-3:]
+        simulator._freeze_rand_vec = True
+        simulator._last_rand_vec = np.add(goal, [0.3, 0.45, 0.0])
+        env.reset()
+    elif name == "cheetah_run":
+        with simulator.physics.reset_context():
+            simulator.physics.data.qpos[:] = [0.0, *seen[:8]]
+            simulator.physics.data.qvel[:] = seen[8:]
+    elif name.startswith("walker_"):
+        height, axes, velocity = seen[0], seen[1:15].reshape(7, 2), seen[15:]
+        absolute = np.arctan2(axes[:, 1], axes[:, 0])
+        # The torso, then thigh, leg and foot of either side, each relative to what it hangs on.
+        relative = absolute - absolute[[0, 0, 1, 2, 0, 4, 5]]
+        with simulator.physics.reset_context():
+            joints = simulator.physics.named.data.qpos
+            joints["rootz"], joints["rooty"] = height - 1.3, absolute[0]
+            for side, first in (("right", 1), ("left", 4)):
+                for part, joint in enumerate(("hip", "knee", "ankle"), first):
+                    joints[f"{side}_{joint}"] = -((relative[part] + np.pi) % (2 * np.pi) - np.pi)
+            simulator.physics.data.qvel[:] = velocity
+    else:
+        position, velocity = simulator.init_qpos.copy(), simulator.init_qvel.copy()
+        if name == "reacher":
+            position[:2] = np.arctan2(seen[2:4], seen[:2])
+            position[2:], velocity[:2], velocity[2:] = seen[4:6], seen[6:8], 0
+        elif name == "pusher":
+            position[:7], velocity[:7] = seen[:7], seen[7:14]
+            position[7:], velocity[7:] = 0, 0
+            simulator.set_state(position, velocity)
+            # The object slides along y, then x.
+            position[7:9] = (seen - simulator._get_obs())[[18, 17]]
+        else:
+            hidden = {"swimmer": 2}.get(name, 1)  # where it is along the track
+            position[:hidden] = 0
+            position[hidden:] = seen[: len(position) - hidden]
+            velocity[:] = seen[len(position) - hidden :]
+        simulator.set_state(position, velocity)
+
+
+def play_both(name: str, task: Task, seeds: list[int], actions: np.ndarray) -> tuple[Any, Any]:
+    """Observations, rewards and successes of both backends, from equal states, [T, M, ...]."""
+    pool = Worlds(task, seeds, "train")
+    envs = [make_env(task, seed, "train") for seed in seeds]
+    for env, seen in zip(envs, pool._rows._first, strict=True):
+        env.reset()
+        put(name, env, seen)
+    ours, theirs = [], []
+    for action in actions:
+        outcome = pool.step(action)
+        ours.append((outcome.observation, outcome.reward, outcome.success))
+        steps = [env.step(action[row]) for row, env in enumerate(envs)]
+        success = [step[-1].get("success", 0) > 0 for step in steps]
+        theirs.append(([step[0] for step in steps], [step[1] for step in steps], success))
+    return [np.array(part) for part in zip(*ours, strict=True)], [
+        np.array(part) for part in zip(*theirs, strict=True)
+    ]
+
+
+@needs_envpool
+@pytest.mark.parametrize("name", TASKS)
+def test_equal_states_and_actions_give_equal_observations_and_rewards(name: str) -> None:
+    task = task_of(name)
+    (observations, rewards, successes), expected = play_both(
+        name, task, [0, 1, 2, 3], random_actions(task, 30, 4)
+    )
+    np.testing.assert_allclose(observations, expected[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(rewards, expected[1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(successes, expected[2])
+    assert np.ptp(observations, axis=0).max() > 0.1
+
+
+@needs_envpool
+def test_a_door_that_is_opened_is_a_success_in_the_same_steps() -> None:
+    from metaworld.policies import SawyerDoorOpenV3Policy
+
+    task = task_of("door_open")
+    env = make_env(task_of("door_open", "gymnasium"), 0, "train")
+    pool = Worlds(task, [0], "train")
+    env.reset()
+    put("door_open", env, pool._rows._first[0])
+    policy, actions = SawyerDoorOpenV3Policy(), []
+    observation = pool.observation[0]
+    for _ in range(100):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Constant")  # it relies on clipping
+            action = policy.get_action(observation.astype(np.float64))
+        actions.append(np.clip(action, -1, 1).astype(np.float32)[None])
+        observation, *_ = env.step(actions[-1][0])
+    ours, theirs = play_both("door_open", task, [0], np.array(actions))
+    assert ours[2].any()
+    np.testing.assert_array_equal(ours[2], theirs[2])
+    np.testing.assert_allclose(ours[1], theirs[1], atol=1e-3)
+
+
+@needs_envpool
+@pytest.mark.parametrize("name", TASKS)
+def test_starts_are_drawn_from_the_same_distribution(name: str) -> None:
+    rows = 60 if name == "door_open" else 300
+    starts = [
+        Worlds(task_of(name, backend), range(rows), "train").observation.round(5)
+        for backend in ("envpool", "gymnasium")
+    ]
+    assert len(np.unique(starts[0], axis=0)) == rows
+    for ours, theirs in zip(starts[0].T, starts[1].T, strict=True):
+        assert ks_2samp(ours, theirs).pvalue > 1e-4
+
+
+@needs_envpool
+@pytest.mark.parametrize("name", TASKS)
+def test_a_fixed_horizon_ends_at_the_recipes_limit_only(name: str) -> None:
+    own = task_of(name).episode_steps
+    for limit in (30, own + 10):
+        task = task_of(name, episode_steps=limit, segment_steps=25)
+        pool = Worlds(task, [0], "train")
+        for step, action in enumerate(random_actions(task, limit + 2, 1), start=1):
+            outcome = pool.step(action)
+            assert not outcome.terminated[0]
+            assert outcome.truncated[0] == (step == limit)
+        assert pool.episodes == [1]
+
+
+@needs_envpool
+def test_a_variable_horizon_ends_where_the_walker_falls() -> None:
+    task = task_of("walker2d", horizon="variable")
+    pool, seeds = Worlds(task, range(4), "train"), range(4)
+    envs = [make_env(task, seed, "train") for seed in seeds]
+    for env, seen in zip(envs, pool._rows._first, strict=True):
+        env.reset()
+        put("walker2d", env, seen)
+    fallen: dict[int, int] = {}
+    for number, action in enumerate(random_actions(task, 200, 4), start=1):
+        outcome = pool.step(action)
+        for row in set(range(4)) - set(fallen):
+            _, _, terminated, *_ = envs[row].step(action[row])
+            assert outcome.terminated[row] == terminated
+            if terminated:
+                fallen[row] = number
+    assert len(fallen) == 4
+    # A fall in the very last step is no time limit alone: there is nothing to hope for after it.
+    last = task_of("walker2d", horizon="variable", episode_steps=fallen[0], segment_steps=2)
+    pool = Worlds(last, range(4), "train")
+    for action in random_actions(task, 200, 4)[: fallen[0]]:
+        outcome = pool.step(action)
+    assert outcome.terminated[0]
+    assert outcome.truncated[0]
+
+
+@needs_envpool
+def test_the_goal_is_observed_only_where_the_recipe_says_so() -> None:
+    seen, blind = (
+        Worlds(task_of("door_open", goal_visible=visible), [0], "train").observation[0]
+        for visible in (True, False)
+    )
+    np.testing.assert_array_equal(blind[-3:], np.zeros(3))
+    assert (seen[-3:] != 0).all()
+    np.testing.assert_array_equal(seen[:-3], blind[:-3])
+
+
+# --- the same contract ---
+
+
+@needs_envpool
+@pytest.mark.parametrize("name", TASKS)
+def test_an_episode_is_a_function_of_seed_purpose_and_number(name: str) -> None:
+    task = task_of(name, episode_steps=SHORT)
+    actions = random_actions(task, 2 * SHORT + 10, 3)
+    one, other = Worlds(task, [1, 3, 7], "train"), Worlds(task, [3], "train", threads=2)
+    for step, action in enumerate(actions):
+        # What was done in the first episode is nothing to the second; nor are rows and threads.
+        mine = action[1:2] if step >= SHORT else -action[1:2]
+        ours, theirs = one.step(action), other.step(mine)
+        if step >= SHORT:
+            assert_same(theirs, ours, slice(1, 2))
+    np.testing.assert_array_equal(other.observation, one.observation[1:2])
+    assert other.episodes == [2]
+    begun = [
+        Worlds(task, [seed], purpose).observation for seed, purpose in ((4, "train"), (3, "x"))
+    ]
+    other.reset(0)
+    begun += [other.observation]
+    assert other.episodes == [0]
+    assert len(np.unique(np.concatenate(begun), axis=0)) == 3
+
+
+@needs_envpool
+@pytest.mark.parametrize(
+    ("name", "horizon"), [*((name, "fixed") for name in TASKS), ("walker2d", "variable")]
+)
+def test_a_killed_run_is_rebuilt_by_starting_and_repeating(name: str, horizon: str) -> None:
+    task = task_of(name, episode_steps=SHORT, horizon=horizon)
+    actions = random_actions(task, SHORT + 40, 3)
+    lived = Worlds(task, [1, 2, 3], "train")
+    for action in actions[: SHORT + 20]:
+        lived.step(action)
+    rebuilt = Worlds(task, [1, 2, 3], "train")
+    rebuilt.load(lived.state())
+    assert rebuilt.episodes == lived.episodes != [0, 0, 0]
+    np.testing.assert_array_equal(rebuilt.observation, lived.observation)
+    for action in actions[SHORT + 20 :]:
+        assert_same(rebuilt.step(action), lived.step(action))
+    np.testing.assert_array_equal(rebuilt.observation, lived.observation)
+
+
+@needs_envpool
+def test_worlds_start_the_next_episode_or_the_one_asked_for() -> None:
+    pool = Worlds(task_of("reacher"), [0, 1], "train")
+    begun = [pool.observation]
+    for _ in range(2):
+        pool.reset()
+        begun.append(pool.observation)
+    assert pool.episodes == [2, 2]
+    for number in (2, 0, 1, 1, 2):
+        pool.reset(number)
+        assert pool.episodes == [number, number]
+        np.testing.assert_array_equal(pool.observation, begun[number])
+        pool.step(np.zeros((2, 2)))
+    assert len(np.unique(np.concatenate(begun), axis=0)) == 6
+
+
+@needs_envpool
+def test_arrays_that_were_handed_out_are_never_written_to() -> None:
+    task = task_of("reacher", episode_steps=2, segment_steps=2)
+    pool = Worlds(task, [0, 1], "train")
+    handed_out: list[np.ndarray] = []
+    for action in random_actions(task, 6, 2):
+        handed_out.append(pool.observation)
+        handed_out += vars(pool.step(action)).values()
+    copies = [array.copy() for array in handed_out]
+    pool.load(pool.state())
+    pool.reset()
+    pool.step(random_actions(task, 2, seed=1))
+    for array, copy in zip(handed_out, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+@needs_envpool
+def test_a_run_goes_on_from_its_checkpoint_to_the_same_files(tmp_path: Path) -> None:
+    task = tiny_task(backend="envpool")
+    members = [Member(recipes.load_entry(name, {}), 3) for name in ("pebble", "sail")]
+    whole = Run(task, members, CPU, tmp_path / "whole", lambda _: None)
+    whole.execute()
+    stopped = Run(task, members, CPU, tmp_path, lambda _: None)
+    stopped.stopping = lambda: "worlds" in vars(stopped) and stopped.worlds.episodes[0] == 2
+    with pytest.raises(Stopped):
+        stopped.execute()
+    ((stack, states),) = starts(task, members, CPU, tmp_path, lambda _: None)
+    again = Run(task, stack, CPU, tmp_path, lambda _: None, states)
+    assert again.step == 2 * TINY["episode_steps"]
+    again.execute()
+    for one, other in zip(whole.files, again.files, strict=True):
+        for file in ("evaluations.csv", "training.csv", "feedback.csv"):
+            assert (one.folder / file).read_bytes() == (other.folder / file).read_bytes()
+
+
+# --- the name in the protocol ---
+
+
+def test_every_protocol_names_gymnasium_unless_told_otherwise() -> None:
+    for name in recipes.names("envs"):
+        for protocol in ("paper", "quick"):
+            assert recipes.load_task(name, protocol, {}).backend == "gymnasium"
+
+
+@needs_envpool
+def test_the_backend_is_recorded_and_never_pooled_with_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["run", "--env", "half_cheetah", "--agents", "sac", "--protocol", "quick"]
+    options += [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
+    options += ["--results", str(tmp_path)]
+    fast = [*options, "--set", "env.backend=envpool"]
+    assert main([*options, "--seeds", "0,"]) == 0
+    assert main([*fast, "--seeds", "1,"]) == 0
+    records = [read(tmp_path / "half_cheetah" / "sac" / f"seed_{seed}") for seed in (0, 1)]
+    assert [record.table["env"]["backend"] for record in records] == ["gymnasium", "envpool"]
+    assert ["envpool" in record.table["versions"] for record in records] == [False, True]
+    with pytest.raises(RecipeError, match=r"differ in env\.backend"):
+        check_poolable(records)
+    capsys.readouterr()
+    assert main([*fast, "--seeds", "0,"]) == 2
+    assert "env.backend is 'gymnasium' there and 'envpool' here" in capsys.readouterr().err
+
+
+def test_versions_name_envpool_only_where_it_simulates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds.metadata, "version", lambda name: f"{name} 1")
+    assert "envpool" not in versions()
+    assert versions("envpool") == versions() | {"envpool": "envpool 1"}
+
+
+def test_a_gpu_lends_environments_all_cores_and_the_cpu_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worlds.os, "sched_getaffinity", lambda pid: set(range(16)))
+    assert worlds.threads_for(torch.device("cuda")) == 16
+    assert worlds.threads_for(CPU) == 1
+
+
+# --- refused ---
+
+
+def refusal(capsys: pytest.CaptureFixture[str], env: str, agents: str = "pebble") -> str:
+    options = ["--env", env, "--agents", agents, "--seeds", "1", "--set", "env.backend=envpool"]
+    assert main(["run", *options]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.strip().splitlines()) <= 2
+    assert said.err.startswith(f"mujoco-sail: {env}: key 'backend' is 'envpool'")
+    return said.err
+
+
+def test_without_envpool_the_package_and_the_command_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    assert "pip install 'mujoco-sail[fast]'" in refusal(capsys, "half_cheetah")
+
+
+@pytest.mark.parametrize("name", sorted({*recipes.names("envs")} - {*TASKS}))
+def test_a_task_without_an_exact_twin_is_refused(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert "no exact twin" in refusal(capsys, name)
+
+
+def test_an_agent_with_environments_of_its_own_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "envpool", ModuleType("envpool"))
+    assert "sb3_sac makes environments" in refusal(capsys, "half_cheetah", "sac,sb3_sac")
