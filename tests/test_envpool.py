@@ -151,7 +151,7 @@ def test_a_door_that_is_opened_is_a_success_in_the_same_steps() -> None:
 @needs_envpool
 @pytest.mark.parametrize("name", TASKS)
 def test_starts_are_drawn_from_the_same_distribution(name: str) -> None:
-    rows = 60 if name == "door_open" else 300
+    rows = 60
     starts = [
         Worlds(task_of(name, backend), range(rows), "train").observation.round(5)
         for backend in ("envpool", "gymnasium")
