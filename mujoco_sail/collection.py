@@ -26,6 +26,7 @@ EVALUATIONS = (
 )
 FEEDBACK = ("step", "session", "query", "return_1", "return_2", "label")
 SKIPPED = "skip"  # a label that was refused
+LARGEST = 1e30  # of a number: no simulator's return comes near, and its square is still finite
 # Packages whose version changes what a return means.
 VERSIONS = ("mujoco", "gymnasium", "dm_control", "metaworld", "mujoco_sail")
 
@@ -191,8 +192,11 @@ def _evaluations(path: Path) -> pd.DataFrame:
     frame = pd.DataFrame(numbers, dtype="float64")
     for name in EVALUATIONS:
         none = name == "success_rate" and text[name].isna().all()
-        if not none and not np.isfinite(frame[name]).all():
-            raise RecipeError(f"{path}: column '{name}' has a value that is not a finite number")
+        if not none and not (frame[name].abs() <= LARGEST).all():
+            raise RecipeError(
+                f"{path}: column '{name}' has a value that is not a finite number, "
+                f"or beyond {LARGEST:.0e}"
+            )
     if frame.empty or (np.diff(frame["step"]) <= 0).any():
         raise RecipeError(f"{path}: column 'step' must increase, over one row at least")
     return frame

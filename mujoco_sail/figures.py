@@ -90,7 +90,10 @@ def plot(names: Sequence[str], results: Path, out: Path) -> list[Path]:
             figure = draw(recipe, runs, str(path))
             for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
                 image = io.BytesIO()
-                figure.savefig(image, format=suffix, dpi=DOTS_PER_INCH, metadata=metadata)
+                try:
+                    figure.savefig(image, format=suffix, dpi=DOTS_PER_INCH, metadata=metadata)
+                except ValueError as error:  # mathematics that Matplotlib does not read
+                    raise RecipeError(f"{path}: cannot be drawn: {error}") from error
                 file = out / f"{path.stem}.{suffix}"
                 try:
                     write_bytes(file, image.getvalue())
@@ -225,4 +228,6 @@ def _choose(names: str, there: Sequence[str], where: str) -> list[str]:
     for name in chosen:
         if name not in there:
             raise RecipeError(f"{where}: nothing to draw of '{name}'; {nearest(name, there)}")
+        if chosen.count(name) > 1:
+            raise RecipeError(f"{where}: '{name}' is named twice")
     return chosen

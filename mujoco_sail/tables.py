@@ -9,7 +9,7 @@ import pandas as pd
 
 from mujoco_sail import stats
 from mujoco_sail.collection import Record, agents_in_order, collect
-from mujoco_sail.settings import RecipeError, nearest
+from mujoco_sail.settings import RecipeError, check_name, nearest, one_line
 
 COLUMNS = (
     "environment",
@@ -46,8 +46,9 @@ def table(results: Path, format: str, baseline: str) -> str:
     """The comparison of all runs of a folder, for `mujoco-sail table`.
 
     Raises:
-        RecipeError: Unknown format, or results that cannot be compared.
+        RecipeError: Unknown format, a baseline that is no name, or results that cannot be compared.
     """
+    check_name(baseline, "--baseline")
     runs = collect(results)
     text = render(comparison(runs, baseline), format)
     return "\n".join([text, "", *footer(runs, baseline)]) if format == "md" else text
@@ -135,7 +136,7 @@ def _row(arm: Sequence[Record], against: stats.Array) -> dict[str, object]:
     """
     finished = [run for run in arm if run.status == "complete"]
     row: dict[str, object] = {
-        "protocol": str(arm[0].table["env"].get("protocol", NONE)),
+        "protocol": one_line(arm[0].table["env"].get("protocol", NONE)),
         "seeds": len(finished),
         "failed": len(arm) - len(finished),
     }
