@@ -121,12 +121,12 @@ def load(
     env_names, agent_names = envs.split(","), agents.split(",")
     stems = {"--env": env_names, "--agents": agent_names}
     for flag, listed in stems.items():
-        short = [Path(name).stem for name in listed]
+        short = [_stem(name) for name in listed]
         if repeated := [name for name in short if short.count(name) > 1]:
             raise RecipeError(f"{flag}: '{repeated[0]}' is named twice")
-    for_task, for_agents = split_overrides(overrides, [Path(name).stem for name in agent_names])
+    for_task, for_agents = split_overrides(overrides, [_stem(name) for name in agent_names])
     tasks = [load_task(name, protocol, for_task, teacher) for name in env_names]
-    return tasks, [load_entry(name, for_agents[Path(name).stem]) for name in agent_names]
+    return tasks, [load_entry(name, for_agents[_stem(name)]) for name in agent_names]
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -232,8 +232,8 @@ def split_overrides(
     for argument in arguments:
         key, equals, text = argument.partition("=")
         scope, _, rest = key.partition(".")
-        name, _, agent_key = rest.partition(".")
-        if not equals or not rest or scope not in ("env", "agent"):
+        name, _, agent_key = rest.rpartition(".")  # a name may have dots, a key has none
+        if not equals or scope not in ("env", "agent") or not (name if scope == "agent" else rest):
             raise RecipeError(f"--set {argument}: expected env.KEY=VALUE or agent.NAME.KEY=VALUE")
         if scope == "env":
             task[rest] = _value(text)
@@ -242,6 +242,11 @@ def split_overrides(
         else:
             agents[name][agent_key] = _value(text)
     return task, agents
+
+
+def _stem(name: str) -> str:
+    """The name of a recipe that is given by name or by path."""
+    return Path(name.removesuffix(".toml")).name
 
 
 def _value(text: str) -> Any:
