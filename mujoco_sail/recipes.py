@@ -2,6 +2,10 @@
 
 An environment recipe under one protocol becomes a `Task`; an agent recipe becomes an
 `Entry`. Numbers live in TOML only, types and meanings in the dataclasses only.
+
+An agent recipe names code: `load_entry` imports the module of its class, on purpose. Nothing else
+that is read here runs. (Whoever makes the environment lets Gymnasium import the module of an id
+such as `module:Name-v0`.)
 """
 
 import importlib
@@ -314,7 +318,7 @@ def _import_agent(class_path: str, recipe: Path) -> type[Agent]:
     where = f"{recipe}: key 'class' is '{class_path}'"
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:  # whatever a stranger's module raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
         raise RecipeError(f"{where}; it cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Agent)):
         raise RecipeError(f"{where}; expected a subclass of mujoco_sail.agents.base:Agent")
