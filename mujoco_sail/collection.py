@@ -71,7 +71,10 @@ def collect(results: Path) -> list[Record]:
     Raises:
         RecipeError: No runs, a damaged file, or runs that must not be pooled.
     """
-    folders = [folder for folder in results.glob("*/*/seed_*") if folder.is_dir()]
+    try:
+        folders = [folder for folder in results.glob("*/*/seed_*") if folder.is_dir()]
+    except OSError as error:
+        raise _damaged(results, error) from error
     if not folders:
         raise RecipeError(
             f"{results}: no results here; "

@@ -2,6 +2,10 @@
 
 An environment recipe under one protocol becomes a `Task`; an agent recipe becomes an
 `Entry`. Numbers live in TOML only, types and meanings in the dataclasses only.
+
+An agent recipe names code: `load_entry` imports the module of its class, on purpose. Nothing else
+that is read here runs. (Whoever makes the environment lets Gymnasium import the module of an id
+such as `module:Name-v0`.)
 """
 
 import importlib
@@ -121,12 +125,12 @@ def load(
     env_names, agent_names = envs.split(","), agents.split(",")
     stems = {"--env": env_names, "--agents": agent_names}
     for flag, listed in stems.items():
-        short = [Path(name).stem for name in listed]
+        short = [_stem(name) for name in listed]
         if repeated := [name for name in short if short.count(name) > 1]:
             raise RecipeError(f"{flag}: '{repeated[0]}' is named twice")
-    for_task, for_agents = split_overrides(overrides, [Path(name).stem for name in agent_names])
+    for_task, for_agents = split_overrides(overrides, [_stem(name) for name in agent_names])
     tasks = [load_task(name, protocol, for_task, teacher) for name in env_names]
-    return tasks, [load_entry(name, for_agents[Path(name).stem]) for name in agent_names]
+    return tasks, [load_entry(name, for_agents[_stem(name)]) for name in agent_names]
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -232,8 +236,8 @@ def split_overrides(
     for argument in arguments:
         key, equals, text = argument.partition("=")
         scope, _, rest = key.partition(".")
-        name, _, agent_key = rest.partition(".")
-        if not equals or not rest or scope not in ("env", "agent"):
+        name, _, agent_key = rest.rpartition(".")  # a name may have dots, a key has none
+        if not equals or scope not in ("env", "agent") or not (name if scope == "agent" else rest):
             raise RecipeError(f"--set {argument}: expected env.KEY=VALUE or agent.NAME.KEY=VALUE")
         if scope == "env":
             task[rest] = _value(text)
@@ -242,6 +246,11 @@ def split_overrides(
         else:
             agents[name][agent_key] = _value(text)
     return task, agents
+
+
+def _stem(name: str) -> str:
+    """The name of a recipe that is given by name or by path."""
+    return Path(name.removesuffix(".toml")).name
 
 
 def _value(text: str) -> Any:
@@ -309,7 +318,7 @@ def _import_agent(class_path: str, recipe: Path) -> type[Agent]:
     where = f"{recipe}: key 'class' is '{class_path}'"
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:  # whatever a stranger's module raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
         raise RecipeError(f"{where}; it cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Agent)):
         raise RecipeError(f"{where}; expected a subclass of mujoco_sail.agents.base:Agent")

@@ -123,8 +123,10 @@ def check_name(name: str, where: object) -> None:
     Raises:
         RecipeError: It is not made of letters and digits.
     """
-    if not re.fullmatch(r"[\w+-]+", name):
-        raise RecipeError(f"{where}: the name '{name}' has more than letters, digits, _, + and -")
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise RecipeError(
+            f"{where}: '{name}' is no name; expected letters and digits, and _.+- after the first"
+        )
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

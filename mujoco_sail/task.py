@@ -5,6 +5,10 @@ from typing import Literal
 
 from mujoco_sail.settings import RecipeError, setting
 
+# Of what is held in memory at once: far beyond any use, below what only a slip can mean.
+MOST = 100_000
+MOST_LAYERS = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
@@ -49,15 +53,15 @@ class Task:
     random_steps: int = setting(low=1)  # uniformly random actions at the start
     exploration_steps: int = setting(low=0)  # then driven by state entropy
     evaluation_every: int = setting(low=1)
-    evaluation_episodes: int = setting(low=1)
+    evaluation_episodes: int = setting(low=1, high=MOST)
     log_every: int = setting(low=1)  # rows of training.csv
     checkpoint_minutes: float = setting(above=0)  # wall time between checkpoints
 
     # --- actor and critic ---
     learning_rate: float = setting(above=0)
-    batch_size: int = setting(low=1)  # transitions
-    hidden_units: int = setting(low=1)
-    hidden_layers: int = setting(low=1)
+    batch_size: int = setting(low=1, high=MOST)  # transitions
+    hidden_units: int = setting(low=1, high=MOST)
+    hidden_layers: int = setting(low=1, high=MOST_LAYERS)
     replay_capacity: int = setting(low=1)  # transitions
     # Whether CUDA launches whole updates as one recording; the CPU never does.
     cuda_graph: bool = setting()
@@ -67,16 +71,16 @@ class Task:
     # --- feedback ---
     teacher: str = setting()  # names of teachers, joined by "+"
     labels: int = setting(low=1)  # budget of a run
-    labels_per_session: int = setting(low=2)
+    labels_per_session: int = setting(low=2, high=MOST)
     session_every: int = setting(low=1)
     segment_steps: int = setting(low=1)
     query_window: int = setting(low=1)  # newest episodes that segments come from
-    candidates_per_label: int = setting(low=1)
+    candidates_per_label: int = setting(low=1, high=MOST)
 
     # --- reward learner ---
-    reward_units: int = setting(low=1)
-    reward_layers: int = setting(low=1)
-    reward_batch_size: int = setting(low=1)  # pairs of segments
+    reward_units: int = setting(low=1, high=MOST)
+    reward_layers: int = setting(low=1, high=MOST_LAYERS)
+    reward_batch_size: int = setting(low=1, high=MOST)  # pairs of segments
     reward_epochs: int = setting(low=1)
 
     # --- reference policy (SAIL-RevKL) ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from conftest import TINY
 
 from mujoco_sail.cli import main
+from mujoco_sail.recipes import split_overrides
 
 AGENT = """
 title = "mine"
@@ -56,6 +58,9 @@ def run_arguments(folder: Path, **changes: str) -> list[str]:
         ({"seeds": "1,1"}, ["--seeds 1,1", "different"]),
         ({"seeds": "-1,2"}, ["--seeds -1,2"]),
         ({"seeds": "two"}, ["--seeds two"]),
+        ({"seeds": "1" + "0" * 12}, ["--seeds 1000000000000", "10000"]),
+        ({"seeds": "0," + "9" * 19}, ["below 2^63"]),
+        ({"results": ""}, ["--results", "invalid"]),
         ({"set": "env.stpes=5"}, ["unknown key 'stpes'", "did you mean 'steps'"]),
         ({"set": "env.steps=-5"}, ["'steps' is -5", ">= 1"]),
         ({"set": "env.steps=many"}, ["'steps' is 'many'", "whole number"]),
@@ -67,6 +72,13 @@ def run_arguments(folder: Path, **changes: str) -> list[str]:
         ({"set": "env.labels=5"}, ["'labels' is 5", "labels_per_session = 10"]),
         ({"set": "env.labels=25"}, ["'labels' is 25", "multiple"]),
         ({"set": "env.evaluation_every=30000"}, ["'evaluation_every'", "steps = 25000"]),
+        ({"set": "env.hidden_units=1000000000000"}, ["'hidden_units'", "<= 100000"]),
+        ({"set": "env.hidden_layers=1000"}, ["'hidden_layers'", "<= 100"]),
+        ({"set": "env.steps=" + "9" * 99}, ["'steps'", "whole number"]),
+        ({"set": "env.name=mine"}, ["'name'", "the file's name"]),
+        ({"set": "env.protocol=paper"}, ["'protocol'", "--protocol"]),
+        ({"set": "env.oracle=1"}, ["'oracle'", "'teacher'"]),
+        ({"set": "env.title=\x1b[2J"}, ["'title'", "control characters"]),
         ({"set": "env.horizon=endless"}, ["'endless'", "fixed, variable"]),
         ({"set": "env.reward_range=[1, 0]"}, ["'reward_range'", "low < high"]),
         ({"set": "env.reward_range=3"}, ["'reward_range'", "list of 2"]),
@@ -79,6 +91,7 @@ def run_arguments(folder: Path, **changes: str) -> list[str]:
         ({"set": "agent.pebble.queries=best"}, ["'best'", "disagreement"]),
         ({"set": "agent.sail.lambda=1"}, ["no agent 'sail'", "allowed: pebble"]),
         ({"set": "steps=5"}, ["steps=5", "env.KEY=VALUE"]),
+        ({"set": "agent.sail=5"}, ["agent.sail=5", "agent.NAME.KEY=VALUE"]),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_is_allowed(
@@ -177,6 +190,40 @@ def test_a_folder_with_a_run_of_another_recipe_is_refused_and_left_as_it_is(
     assert "env.learning_rate" in said
     assert "0.5" in said
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_module_that_exits_where_it_is_imported_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "leaves.py").write_text("raise SystemExit('bye')")
+    (tmp_path / "mine.toml").write_text(AGENT + 'class = "leaves:Agent"')
+    said = fails(capsys, *run_arguments(tmp_path, agents=str(tmp_path / "mine.toml")))
+    assert "'leaves:Agent'; it cannot be imported: bye" in said
+
+
+@pytest.mark.parametrize("name", ["..", ".x", "[red]", "{x}", "a b", "a\nb"])
+def test_a_recipe_whose_name_is_no_folder_or_markup_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    recipe = tmp_path / f"{name}.toml"
+    recipe.write_text(AGENT)
+    assert "is no name" in fails(capsys, *run_arguments(tmp_path, agents=str(recipe)))
+    assert list(tmp_path.iterdir()) == [recipe]
+
+
+def test_a_name_with_dots_is_one_name() -> None:
+    task, agents = split_overrides(["agent.v0.1.lambda=2"], ["v0.1"])
+    assert (task, agents) == ({}, {"v0.1": {"lambda": 2}})
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", "x" * 5000])
+@pytest.mark.parametrize("command", ["table", "plot", "run"])
+def test_a_path_that_no_folder_can_have_is_refused(
+    capsys: pytest.CaptureFixture[str], command: str, path: str
+) -> None:
+    more = ["--env=hopper", "--protocol=quick"] if command == "run" else []
+    fails(capsys, command, *more, f"--results={path}")
 
 
 @pytest.mark.parametrize("command", ["table", "plot"])
