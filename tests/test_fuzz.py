@@ -59,6 +59,7 @@ def load(env: str = "walker_stand", agents: str = "sac", protocol: str = "quick"
             check_message(str(error))
             return
     for task in tasks:
+        assert all(text.isprintable() for text in (task.name, task.title, task.id))
         for entry in entries:
             table = recipes.resolved(task, entry)
             assert repr(tomllib.loads(tomli_w.dumps(table))) == repr(table)
@@ -201,3 +202,23 @@ def test_a_name_cannot_leave_the_results_folder(env: str, agent: str, results: s
         for folder in written:
             assert folder.resolve().parents[2] == Path(results).resolve()
             assert all(part.isprintable() for part in folder.parts)
+
+
+OTHERS = st.one_of(
+    st.tuples(st.just("table"), st.sampled_from(["--results", "--baseline", "--format"]), words),
+    st.tuples(st.just("plot"), st.sampled_from(["--results", "--out"]), words),
+    st.tuples(st.just("plot"), st.just(""), words),
+    st.tuples(st.just("list"), st.just(""), words),
+    st.tuples(st.just("theory"), st.sampled_from(["--prompts", "--beta", "--out"]), words),
+    st.tuples(words, st.just(""), words),
+)
+
+
+@cases("other commands")
+@given(command=OTHERS)
+def test_arguments_of_other_commands_are_refused(command: tuple[str, str, str]) -> None:
+    name, flag, text = command
+    # There are no results to read, and one problem is too few for the theory.
+    last = ["--seeds=1"] if name == "theory" else []
+    with workplace():
+        assert ask(name, f"{flag}={text}" if flag else text, *last)[0] == 2

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import csv
 import functools
+import math
 import os
 import pickle
 import tempfile
@@ -53,9 +54,10 @@ def whole() -> dict[str, bytes]:
                 entry = recipes.load_entry(name, {})
                 folder = run_folder(Path(root), task, name, seed)
                 files = RunFiles(folder, task, entry, seed, "cpu")
+                files.begin(None)
                 for step in (100, 200, 300):
                     files.evaluation(step, seed + step / 7, 0.5, 2, "", 2)
-                    files.training_row({"step": step, "critic_loss": 0.1, "entropy": float("nan")})
+                    files.training({"step": step, "critic_loss": 0.1, "entropy": math.nan}, 1.0)
                 asked = [Query(50, 0, 1.5, 2.0, 1.0), Query(60, 1, 2.5, 2.0, None)]
                 files.feedback(asked if name == "pebble" else [])
                 files.status("complete", 1.5)
