@@ -118,7 +118,10 @@ def test_equal_states_and_actions_give_equal_observations_and_rewards(name: str)
     task = task_of(name)
     (observations, rewards, successes), expected = play_both(
         # Longer, and the simulators' rounding has grown into another movement.
-        name, task, [0, 1, 2, 3], random_actions(task, 10, 4)
+        name,
+        task,
+        [0, 1, 2, 3],
+        random_actions(task, 10, 4),
     )
     np.testing.assert_allclose(observations, expected[0], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(rewards, expected[1], rtol=1e-4, atol=1e-4)
