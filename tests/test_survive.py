@@ -91,8 +91,10 @@ def test_killed_at_random_moments_it_ends_with_identical_files(
                 while process.poll() is None and not begun(results, since):
                     time.sleep(0.01)
             time.sleep(moment.uniform(0, 2))
-            # Every other time the workers are left to notice it by themselves.
-            (os.kill if kills % 2 else os.killpg)(process.pid, signal.SIGKILL)
+            # It may have come to its end by then. Every other time the workers are left to notice
+            # it by themselves.
+            if process.poll() is None:
+                (os.kill if kills % 2 else os.killpg)(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
         resumed += "from step" in output
         kills += process.returncode == -signal.SIGKILL
