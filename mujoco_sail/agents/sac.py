@@ -204,10 +204,13 @@ class SAC(Agent):
             next_q = self.q(self.target, batch.next_observation, next_action).amin(1)
             next_value = next_q - self.alpha * next_log_prob
             y = batch.reward + self.settings.discount * (1 - batch.terminated) * next_value
-        q = self.q(self.critic, batch.observation, batch.action)  # [M, C, B]
-        critic_loss = 0.5 * (q - y.unsqueeze(1)).square().mean(-1).sum(-1)  # [M]
-        self.critic_adam.step(torch.autograd.grad(critic_loss.sum(), self.critic.parameters))
-        return {"critic_loss": critic_loss.detach()}
+        y = y[:, None, :, None]  # for every critic
+        q, gradients = self.critic.parameter_gradients(
+            self._inputs(batch.observation, batch.action),
+            lambda q, members: (q - y[members]) / q.shape[2],
+        )
+        self.critic_adam.step(gradients)
+        return {"critic_loss": 0.5 * (q - y).square().mean(2).sum((1, 2))}
 
     def update_actor(self, observation: Tensor) -> dict[str, Tensor]:
         """J_pi and J_alpha on one batch of states, equations 7 and 18."""
@@ -235,20 +238,33 @@ class SAC(Agent):
         Returns:
             [M].
         """
-        q = self.q(self.critic, observation, action, constant=True).amin(1)
-        return (self.alpha * log_prob - q).mean(-1)
+        return (self.alpha * log_prob - self.smallest_q(observation, action)).mean(-1)
+
+    def smallest_q(self, observation: Tensor, action: Tensor) -> Tensor:
+        """min_i Q_i(s,a), [M, B], with the gradient of the action but none of the critics."""
+
+        def slope(q: Tensor, members: slice) -> Tensor:
+            return torch.zeros_like(q).scatter_(1, q.argmin(1, keepdim=True), 1)
+
+        q, of_action = self.critic.input_gradient(
+            self._inputs(observation, action.detach()), slope, slice(observation.shape[-1], None)
+        )
+        # The second summand is 0, and its gradient is that of the minimum.
+        return q.amin(1).squeeze(-1) + (of_action * (action - action.detach())).sum(-1)
 
     @property
     def alpha(self) -> Tensor:
         """Temperature, [M, 1]."""
         return self.log_alpha.detach().exp().unsqueeze(1)
 
-    def q(
-        self, critic: StackedMLP, observation: Tensor, action: Tensor, constant: bool = False
-    ) -> Tensor:
-        """Q(s, a) of every critic, [M, C, B]; `constant` as `StackedMLP` has it."""
-        inputs = torch.cat([observation, action], -1)
-        return critic(inputs.unsqueeze(1), constant).squeeze(-1)
+    def q(self, critic: StackedMLP, observation: Tensor, action: Tensor) -> Tensor:
+        """Q(s, a) of every critic, [M, C, B]."""
+        return critic(self._inputs(observation, action)).squeeze(-1)
+
+    @staticmethod
+    def _inputs(observation: Tensor, action: Tensor) -> Tensor:
+        """What all critics of a member see, [M, 1, B, O + A]."""
+        return torch.cat([observation, action], -1).unsqueeze(1)
 
     def reset_critic(self) -> None:
         """Starts critics, targets and their optimiser afresh."""

@@ -61,17 +61,15 @@ class Replay:
         window: int,
         device: torch.device,
     ) -> None:
-        def empty(*shape: int) -> Tensor:
-            return torch.zeros(members, capacity, *shape, device=device)
-
         self.capacity, self.window, self.device = capacity, window, device
-        self.observation = empty(observation_size)
-        self.action = empty(action_size)
-        self.next_observation = empty(observation_size)
-        self.terminated = empty()
-        # What the learner optimises, and what the environment paid.
-        self.reward = empty()
-        self.task_reward = empty()
+        # A transition is one row of memory: drawing a batch is one gather.
+        self._widths = [observation_size, action_size, observation_size, 1, 1, 1]
+        self._memory = torch.zeros(members * capacity, sum(self._widths), device=device)
+        self.observation, self.action, self.next_observation, *scalars = (
+            column.view(members, capacity, -1) for column in self._columns(self._memory)
+        )
+        # `reward` is what the learner optimises, `task_reward` what the environment paid.
+        self.terminated, self.reward, self.task_reward = (column.squeeze(-1) for column in scalars)
         self.written = 0
         self._held = torch.zeros((), device=device)  # len(self)
         # Per member: where each of the newest episodes starts, counted over all that was ever
@@ -148,13 +146,17 @@ class Replay:
         """
         # From a number on the device: a recorded update draws from what is there by then.
         at = (streams.uniform(size) * self._held).long().clamp_max_(self._held.long() - 1)
-        return Batch(
-            self.observation[self._rows, at],
-            self.action[self._rows, at],
-            self.reward[self._rows, at],
-            self.next_observation[self._rows, at],
-            self.terminated[self._rows, at],
+        drawn = self._memory[(self._rows * self.capacity + at).flatten()]
+        observation, action, next_observation, terminated, reward, _ = (
+            column.view(*at.shape, -1) for column in self._columns(drawn)
         )
+        return Batch(
+            observation, action, reward.squeeze(-1), next_observation, terminated.squeeze(-1)
+        )
+
+    def _columns(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Rows of memory cut as `COLUMNS` names them."""
+        return torch.split(rows, self._widths, -1)
 
     def newest_observations(self, size: int) -> Tensor:
         """The newest observations, oldest first, at most `size` of them, [M, B, O]."""

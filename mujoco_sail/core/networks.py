@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -10,11 +11,20 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mujoco_sail.core.activations import Activation, activate_, backpropagate_
+from mujoco_sail.core.activations import Activation
+from mujoco_sail.core.passes import Part, backward, forward, of_columns
 from mujoco_sail.core.state import Tree
 from mujoco_sail.streams import Streams
 
 Precision = Literal["float32", "bfloat16"]
+
+# An objective's gradient by the outputs, [m, G, B, out], from the outputs of some members and
+# which members they are.
+Slope = Callable[[Tensor, slice], Tensor]
+
+# Bytes of activations that stay in a core's cache beside their weights and gradients: measured,
+# see docs/speed.md.
+CACHE = 2**20
 
 
 class StackedMLP:
@@ -54,35 +64,128 @@ class StackedMLP:
             p.requires_grad_()
 
     def _lay_out(self, flat: Tensor, shapes: list[torch.Size]) -> None:
-        def pieces(memory: Tensor) -> list[Tensor]:
-            parts = torch.split(memory, [shape.numel() for shape in shapes])
-            return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-        self.flat, self.parameters = flat, pieces(flat)
+        self.flat = flat
+        self._lengths = [shape.numel() for shape in shapes]
+        self._shapes = [(shape[0] * shape[1], *shape[2:]) for shape in shapes]
+        self.parameters = [p.view(s) for p, s in zip(self.pieces(flat), shapes, strict=True)]
         # What the products read, [M * G, ...].
-        layers = [p.flatten(0, 1) for p in pieces(flat)]
+        self.layers = self.pieces(flat)
         self.rounded, self.rounded_at = None, -1
         if self.precision == "bfloat16":
             self.rounded = torch.empty_like(flat, dtype=torch.bfloat16)
-            layers[:-2] = [p.flatten(0, 1) for p in pieces(self.rounded)[:-2]]
-        self.weights, self.biases = layers[::2], layers[1::2]
+            self.layers[:-2] = self.pieces(self.rounded)[:-2]
+        self._parts: dict[int, list[Part]] = {}  # by number of rows
 
-    def __call__(self, x: Tensor, constant: bool = False) -> Tensor:
+    def pieces(self, memory: Tensor) -> list[Tensor]:
+        """The weights [M * G, in, out] and biases [M * G, 1, out] in memory laid out as `flat`."""
+        parts = torch.split(memory, self._lengths)
+        return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def __call__(self, x: Tensor) -> Tensor:
         """Applies the networks.
 
         Args:
             x: [M, G, B, in], or [M, 1, B, in] to show every network of a member the same.
-            constant: Whether the parameters count as constants: no gradient of them.
 
         Returns:
             [M, G, B, out].
         """
+        x = self._seen(x)
+        if torch.is_grad_enabled():
+            out = _Apply.apply(x, self, *self.parameters)  # type: ignore[no-untyped-call]
+        else:
+            parts = self.parts(x.shape[1])
+            out = torch.cat([forward(self.activation, part, x[part.networks])[0] for part in parts])
+        return self._by_member(out)
+
+    @torch.no_grad()
+    def parameter_gradients(self, x: Tensor, slope: Slope) -> tuple[Tensor, list[Tensor]]:
+        """Outputs, and the gradients of the parameters for an objective of the outputs.
+
+        A part goes forward and back while its activations are in the cache.
+
+        Args:
+            x: See `__call__`.
+            slope: The objective's gradient by the outputs of some members, [m, G, B, out], from
+                these outputs and which of the M members they are of.
+
+        Returns:
+            [M, G, B, out], and one gradient per parameter.
+        """
+        x, of = self._seen(x), self.pieces(torch.empty_like(self.flat))
+        outs = [
+            self._there_and_back(part, x, slope, [piece[part.networks] for piece in of])[0]
+            for part in self.parts(x.shape[1])
+        ]
+        return self._by_member(torch.cat(outs)), self.shaped(of)
+
+    @torch.no_grad()
+    def input_gradient(self, x: Tensor, slope: Slope, columns: slice) -> tuple[Tensor, Tensor]:
+        """Outputs, and the gradient of some columns of x for an objective of the outputs.
+
+        Args:
+            x: [M, 1, B, in].
+            slope: See `parameter_gradients`.
+            columns: n of them.
+
+        Returns:
+            [M, G, B, out], and [M, B, n], summed over the networks of a member.
+        """
+        x, outs, of_x = self._seen(x), [], []
+        for part in self.parts(x.shape[1]):
+            out, g = self._there_and_back(part, x, slope)
+            outs.append(out)
+            of_x.append(of_columns(part, columns, g))
+        return self._by_member(torch.cat(outs)), self._by_member(torch.cat(of_x)).sum(1).mT
+
+    def _there_and_back(
+        self, part: Part, x: Tensor, slope: Slope, of_parameters: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs of a part, and what `backward` gives."""
+        out, inputs = forward(self.activation, part, x[part.networks])
+        g = slope(self._by_member(out), part.members).flatten(0, 1)
+        return out, backward(self.activation, part, inputs, g, of_parameters)
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """What each network sees, [M * G, B, in], in the precision of the products."""
         # Rounded once after every step of an optimiser.
         if self.rounded is not None and self.rounded_at != self.flat._version:
             self.rounded.copy_(self.flat)
             self.rounded_at = self.flat._version
-        parameters = [] if constant else self.parameters
-        return _Apply.apply(x, self, *parameters)  # type: ignore[no-any-return, no-untyped-call]
+        shape = self.parameters[0].shape[:2]
+        return x.expand(*shape, *x.shape[2:]).flatten(0, 1).to(self.layers[0].dtype)
+
+    def shaped(self, pieces: Sequence[Tensor]) -> list[Tensor]:
+        """Pieces of memory in the shapes of the parameters."""
+        return [piece.view(p.shape) for piece, p in zip(pieces, self.parameters, strict=True)]
+
+    def _by_member(self, out: Tensor) -> Tensor:
+        """[m, G, ...] from [m * G, ...]."""
+        return out.view(-1, self.parameters[0].shape[1], *out.shape[1:])
+
+    def parts(self, rows: int) -> list[Part]:
+        """Cuts the stack so that a part's activations fit in the cache; on CUDA into one.
+
+        Args:
+            rows: B.
+        """
+        if rows not in self._parts:
+            members, groups = self.parameters[0].shape[:2]
+            size = members
+            if not self.flat.is_cuda:
+                widest = max(weight.shape[2] for weight in self.layers[:-2:2])
+                row = groups * widest * self.layers[0].element_size()
+                size = max(1, CACHE // (rows * row))
+            self._parts[rows] = [
+                Part(
+                    slice(first, first + size),
+                    at := slice(first * groups, (first + size) * groups),
+                    [weight[at] for weight in self.layers[::2]],
+                    [bias[at] for bias in self.layers[1::2]],
+                )
+                for first in range(0, members, size)
+            ]
+        return self._parts[rows]
 
     def state(self) -> Tree:
         """See `core.state`."""
@@ -128,56 +231,34 @@ class StackedMLP:
 
 
 class _Apply(Function):
-    """h <- f(h W + b) layer by layer, and the gradients written out."""
+    """`forward` of all parts, then `backward` of all parts."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, net: StackedMLP, *parameters: Tensor) -> Tensor:
-        """Keeps the input h of every layer, [M * G, B, in]."""
-        shape = net.parameters[0].shape[:2]
-        h = x.expand(*shape, *x.shape[2:]).flatten(0, 1).to(net.weights[0].dtype)
-        inputs = [h]
-        for weight, bias in zip(net.weights[:-1], net.biases[:-1], strict=True):
-            h = activate_(net.activation, torch.baddbmm(bias, h, weight))
-            inputs.append(h)
-        weight, bias, h = net.weights[-1], net.biases[-1], h.to(net.flat.dtype)
-        if h.shape[1] == 1:
-            # A product of one column takes another path, and other bits, when M * G is 1.
-            out = torch.baddbmm(bias, h, weight)
-        else:
-            # Of few columns: the transposed product has few rows instead, which is faster.
-            # Contiguous, for strides that depend on M would choose other products, too.
-            out = torch.baddbmm(bias.mT, weight.mT, h.mT).mT.contiguous()
-        ctx.net, ctx.learns, ctx.groups_of_x = net, bool(parameters), x.shape[1]
-        ctx.save_for_backward(*inputs, *net.weights)
-        return out.view(*shape, *out.shape[1:])
+        """Outputs, [M * G, B, out], for x as the networks see it."""
+        outs, kept = [], []
+        for part in net.parts(x.shape[1]):
+            out, inputs = forward(net.activation, part, x[part.networks])
+            outs.append(out)
+            kept += inputs
+        ctx.net = net
+        # The layers' memory: saved, a change of it before the way back is an error.
+        ctx.save_for_backward(net.flat, *kept)
+        return torch.cat(outs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x and, unless they are constants, of weights and biases."""
-        net, layers = ctx.net, len(ctx.net.weights)
-        inputs, weights = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
-        of_parameters: list[Tensor] = []
-        g = gradient.flatten(0, 1).contiguous()  # of h W + b, [M * G, B, out]
-        for layer in reversed(range(layers)):
-            h, weight = inputs[layer], weights[layer]
-            if ctx.learns:
-                if layer == layers - 1:
-                    of_weight = torch.bmm(g.mT, h.to(g.dtype)).mT
-                else:
-                    of_weight = torch.bmm(h.mT, g).to(net.flat.dtype)
-                of_bias = g.sum(1, keepdim=True, dtype=net.flat.dtype)
-                of_parameters[:0] = [of_weight, of_bias]
-            if layer > 0:
-                # One column times one row is no product for a library.
-                g = g * weight.mT if g.shape[-1] == 1 else torch.bmm(g, weight.mT)
-                g = backpropagate_(net.activation, g.to(h.dtype), h)
-        of_x = None
-        if ctx.needs_input_grad[0]:
-            shape = net.parameters[0].shape[:2]
-            of_x = torch.bmm(g, weights[0].mT).to(gradient.dtype)
-            of_x = of_x.view(*shape, *of_x.shape[1:])
-            if ctx.groups_of_x < shape[1]:
-                of_x = of_x.sum(1, keepdim=True)
-        shaped = (of.view(p.shape) for of, p in zip(of_parameters, net.parameters, strict=False))
-        return of_x, None, *shaped
+        """Gradients of x, if it asks for one, and of the parameters."""
+        net: StackedMLP = ctx.net
+        flat, *kept = ctx.saved_tensors
+        of, of_x = net.pieces(torch.empty_like(flat)), []
+        depth = len(of) // 2
+        for number, part in enumerate(net.parts(gradient.shape[1])):
+            inputs = kept[number * depth :][:depth]
+            of_part = [piece[part.networks] for piece in of]
+            g = gradient[part.networks]
+            g = backward(net.activation, part, inputs, g, of_part)
+            if ctx.needs_input_grad[0]:
+                of_x.append(of_columns(part, slice(None), g))
+        return torch.cat(of_x).mT if of_x else None, None, *net.shaped(of)
