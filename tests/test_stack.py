@@ -190,12 +190,13 @@ def test_a_stack_trains_on_cuda(make_run: MakeRun) -> None:
         assert all(p.is_cuda and p.isfinite().all() for p in parameters)
 
 
+@pytest.mark.parametrize("size", [64, 256])  # of width and batch: other libraries, other cuts
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_neither_threads_nor_the_size_of_the_stack_change_a_bit(
-    make_run: MakeRun, precision: str
+    make_run: MakeRun, precision: str, size: int
 ) -> None:
     """So that files do not depend on how members are spread over workers."""
-    task = tiny_task(precision=precision, hidden_units=64, batch_size=64)
+    task = tiny_task(precision=precision, hidden_units=size, batch_size=size)
     names = [("sail", 0), ("pebble", 1), ("sail_revkl", 2)]
     alone = trained(make_run([names[2]], task))
     torch.set_num_threads(2)

@@ -70,7 +70,7 @@ class SAC(Agent):
         )
         self.actor_adam = MemberAdam(self.actor.parameters, task.learning_rate)
         alpha = torch.full((len(run.members),), self.settings.initial_temperature)
-        self.log_alpha = alpha.log().to(run.device).requires_grad_()
+        self.log_alpha = alpha.log().to(run.device)
         self.alpha_adam = MemberAdam([self.log_alpha], task.learning_rate)
         # The heuristic of appendix D: minus the number of action dimensions.
         self.target_entropy = -float(self.action_size)
@@ -220,8 +220,8 @@ class SAC(Agent):
         self.actor_adam.step(torch.autograd.grad(actor_loss.sum(), self.actor.parameters))
 
         entropy = -log_prob.detach().mean(-1)  # [M]
-        alpha_loss = self.log_alpha.exp() * (entropy - self.target_entropy)
-        self.alpha_adam.step(torch.autograd.grad(alpha_loss.sum(), [self.log_alpha]))
+        # J_alpha = alpha (entropy - target) is its own gradient by log alpha.
+        self.alpha_adam.step([self.log_alpha.exp() * (entropy - self.target_entropy)])
         return {"actor_loss": actor_loss.detach(), "entropy": entropy}
 
     def actor_loss(
@@ -255,7 +255,7 @@ class SAC(Agent):
     @property
     def alpha(self) -> Tensor:
         """Temperature, [M, 1]."""
-        return self.log_alpha.detach().exp().unsqueeze(1)
+        return self.log_alpha.exp().unsqueeze(1)
 
     def q(self, critic: StackedMLP, observation: Tensor, action: Tensor) -> Tensor:
         """Q(s, a) of every critic, [M, C, B]."""
@@ -288,7 +288,7 @@ class SAC(Agent):
 
     def metrics(self) -> dict[str, Tensor]:
         """See `Agent.metrics`."""
-        updates = torch.full_like(self.log_alpha, self.updates, requires_grad=False)
+        updates = torch.full_like(self.log_alpha, self.updates)
         return {"updates": updates, **self.logged, "temperature": self.alpha.squeeze(1)}
 
     def _noise(self, observation: Tensor) -> Tensor:

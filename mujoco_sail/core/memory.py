@@ -122,13 +122,9 @@ class Replay:
             terminated: [M], 1 where nothing follows; 0 at a time limit.
             ended: [M], whether an episode ended, for whatever reason.
         """
-        at = self.written % self.capacity
-        self.observation[:, at] = observation
-        self.action[:, at] = action
-        self.reward[:, at] = reward
-        self.task_reward[:, at] = task_reward
-        self.next_observation[:, at] = next_observation
-        self.terminated[:, at] = terminated
+        scalars = torch.stack([terminated, reward, task_reward], -1)
+        row = torch.cat([observation, action, next_observation, scalars], -1)
+        self._memory.view(len(row), self.capacity, -1)[:, self.written % self.capacity] = row
         self.written += 1
         self._held.fill_(len(self))
         for member in np.flatnonzero(ended):

@@ -26,7 +26,7 @@ class SquashedGaussian:
     def from_output(cls, output: Tensor, low: float, high: float) -> "SquashedGaussian":
         """Reads a network's output, [..., 2A]; tanh keeps the log-std in [low, high]."""
         mean, raw = output.chunk(2, dim=-1)
-        return cls(mean, low + 0.5 * (high - low) * (torch.tanh(raw) + 1))
+        return cls(mean, 0.5 * (low + high) + 0.5 * (high - low) * torch.tanh(raw))
 
     def mode(self) -> Tensor:
         """The deterministic action, [..., A]."""
@@ -39,7 +39,8 @@ class SquashedGaussian:
     def action_and_log_prob(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """A sample, [..., A], and its log-density, [...], equation 26."""
         u = self.mean + torch.exp(self.log_std) * noise
-        log_gaussian = -0.5 * noise**2 - self.log_std - 0.5 * math.log(2 * math.pi)
-        # log(1 - tanh(u)^2) without cancellation.
-        log_slope = 2 * (math.log(2) - u - softplus(-2 * u))
-        return torch.tanh(u), (log_gaussian - log_slope).sum(-1)
+        # log N(u) = -noise^2 / 2 - log_std - log(2 pi) / 2, less log(1 - tanh(u)^2) =
+        # 2 (log 2 - u - softplus(-2 u)), which does not cancel; constants apart.
+        log_prob = 2 * (u + softplus(-2 * u)) - self.log_std - 0.5 * noise**2
+        constant = noise.shape[-1] * (0.5 * math.log(2 * math.pi) + 2 * math.log(2))
+        return torch.tanh(u), log_prob.sum(-1) - constant

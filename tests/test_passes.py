@@ -1,0 +1,135 @@
+"""The networks' written-out passes: their gradients, and that cutting the stack changes no bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import CPU
+from torch import Tensor
+
+from mujoco_sail.core import networks, products
+from mujoco_sail.core.activations import SLOPE, Activation
+from mujoco_sail.core.networks import StackedMLP
+from mujoco_sail.streams import Streams
+
+MEMBERS, GROUPS, ROWS, SIZES = 3, 2, 5, [4, 8, 8, 2]
+SMALL, LARGE = 1, 2**40  # bytes of cache: a part for each member, one part for all
+
+
+def make_stack(activation: Activation = "relu", sizes: list[int] = SIZES) -> StackedMLP:
+    streams = Streams(list(range(MEMBERS)), "net", CPU)
+    return StackedMLP(sizes, GROUPS, streams, activation)
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def plain(net: StackedMLP, x: Tensor) -> Tensor:
+    """What the networks compute, for autograd to differentiate."""
+    slope = 0.0 if net.activation == "relu" else SLOPE
+    h = x
+    for weight, bias in zip(net.parameters[::2], net.parameters[1::2], strict=True):
+        z = h @ weight + bias
+        h = torch.where(z > 0, z, slope * z)
+    return z
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("cache", [SMALL, LARGE])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+@pytest.mark.parametrize("sizes", [[4, 8, 2], SIZES, [4, 8, 8, 8, 1]], ids=len)
+def test_every_gradient_is_that_of_autograd(
+    monkeypatch: pytest.MonkeyPatch, cache: int, activation: Activation, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(networks, "CACHE", cache)
+    net = make_stack(activation, sizes)
+    x = draw(MEMBERS, 1, ROWS, sizes[0]).requires_grad_()
+    target = draw(MEMBERS, GROUPS, ROWS, sizes[-1])
+    expected = plain(net, x)
+    loss = 0.5 * (expected - target).square().sum()
+    of_x, *of_parameters = torch.autograd.grad(loss, [x, *net.parameters])
+
+    out = net(x)
+    torch.testing.assert_close(out, expected)
+    of_function = torch.autograd.grad(out, [x, *net.parameters], (out - target).detach())
+    torch.testing.assert_close(list(of_function), [of_x, *of_parameters])
+
+    def slope(out: Tensor, members: slice) -> Tensor:
+        return out - target[members]
+
+    out, gradients = net.parameter_gradients(x, slope)
+    torch.testing.assert_close([out, *gradients], [expected.detach(), *of_parameters])
+    out, of_columns = net.input_gradient(x, slope, slice(1, 3))
+    torch.testing.assert_close([out, of_columns], [expected.detach(), of_x[:, 0, :, 1:3]])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_no_bit_depends_on_how_the_stack_is_cut(
+    monkeypatch: pytest.MonkeyPatch, precision: networks.Precision
+) -> None:
+    x, results = draw(MEMBERS, 1, 256, 30), []
+    for cache in (SMALL, LARGE):
+        monkeypatch.setattr(networks, "CACHE", cache)
+        streams = Streams(list(range(MEMBERS)), "net", CPU)
+        net = StackedMLP([30, 256, 256, 1], GROUPS, streams, "relu", precision)
+        assert len(net.parts(256)) == (MEMBERS if cache == SMALL else 1)
+        out, gradients = net.parameter_gradients(x, lambda q, _: q)
+        results.append([out, *gradients, *net.input_gradient(x, lambda q, _: q, slice(24, None))])
+        with torch.no_grad():
+            results[-1].append(net(x))
+    for one, other in zip(*results, strict=True):
+        assert one.abs().max() > 0
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100_000])
+def test_every_network_is_in_one_part_beside_those_of_its_member(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """Two members of 2 networks, 8 wide, 7 rows and 4 bytes fit."""
+    monkeypatch.setattr(networks, "CACHE", 2 * 2 * 8 * 7 * 4)
+    parts = make_stack().parts(rows)
+    assert len(parts) == {1: 1, 7: 2, 100_000: 3}[rows]
+    members = [m for part in parts for m in range(MEMBERS)[part.members]]
+    assert members == list(range(MEMBERS))
+    everything = range(MEMBERS * GROUPS)
+    for part in parts:
+        belonging = [n for n in everything if n // GROUPS in range(MEMBERS)[part.members]]
+        assert list(everything[part.networks]) == belonging
+
+
+def test_parameters_that_moved_before_the_way_back_are_noticed() -> None:
+    net = make_stack()
+    out = net(draw(MEMBERS, 1, ROWS, SIZES[0]))
+    net.move_towards(net.frozen_copy(), 0.5)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+# --- which library multiplies ---
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_large_float32_products_are_exact_whoever_carries_them_out(
+    monkeypatch: pytest.MonkeyPatch, exact: bool
+) -> None:
+    if not exact:  # as on a processor whose oneDNN rounds
+        monkeypatch.setattr(products, "onednn_is_exact", lambda: False)
+    a, b, bias = draw(2, 256, 300), draw(2, 300, 256), draw(2, 1, 256)
+    assert min(a.shape[1], a.shape[2], b.shape[2]) >= products.LARGE
+    wanted = a.double() @ b.double()
+    error = (products.product(a, b) - wanted).norm() / wanted.norm()
+    assert error < 1e-6  # 2e-3 if rounded to bfloat16
+    error = (products.product(a, b, bias) - wanted - bias).norm() / wanted.norm()
+    assert error < 1e-6
+
+
+def test_asking_onednn_leaves_no_trace() -> None:
+    mode = torch.backends.mkldnn.matmul
+    products.onednn_is_exact()
+    products.product(draw(1, 256, 256), draw(1, 256, 256))
+    assert mode.fp32_precision == "none"
+    with pytest.raises(RuntimeError):
+        products.product(draw(1, 256, 256), draw(1, 257, 256))
+    assert mode.fp32_precision == "none"
