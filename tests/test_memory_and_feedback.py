@@ -37,6 +37,31 @@ def segments(replay: Replay, count: int, steps: int) -> tuple[Tensor, Tensor]:
     return cut.observation[0], cut.valid[0]
 
 
+def test_a_batch_is_drawn_uniformly_from_a_members_own_transitions() -> None:
+    """Of member m at step t every column tells (m, t); the oldest 3 of 8 were overwritten."""
+    members, capacity = 3, 5
+    replay = Replay(members, capacity, 2, 1, 100, CPU)
+    who = torch.arange(float(members))
+    for step in range(8):
+        seen = torch.stack([who, torch.full((members,), float(step))], -1)
+        tag = 100 * who + step
+        ended = np.zeros(members, bool)
+        replay.add(seen, tag[:, None], tag + 0.1, tag + 0.2, seen + 0.5, tag + 0.3, ended)
+    batch = replay.sample(Streams([0, 1, 2], "batch", CPU), 3000)
+    assert (batch.observation[..., 0] == who[:, None]).all()
+    step = batch.observation[..., 1]
+    tag = 100 * who[:, None] + step
+    assert torch.equal(batch.action[..., 0], tag)
+    assert torch.equal(batch.next_observation, batch.observation + 0.5)
+    torch.testing.assert_close(batch.reward, tag + 0.1)
+    torch.testing.assert_close(batch.terminated, tag + 0.3)
+    for row in step:
+        counts = torch.bincount(row.long(), minlength=8)
+        assert counts[:3].tolist() == [0, 0, 0]
+        assert (counts[3:] - 600).abs().max() < 100  # 4.5 standard deviations
+    assert not torch.equal(step[0], step[1])
+
+
 def test_no_segment_crosses_the_end_of_an_episode() -> None:
     observation, valid = segments(filled(100, [20, 7, 30], 15), 500, 5)
     assert valid.all()

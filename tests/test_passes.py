@@ -133,3 +133,20 @@ def test_asking_onednn_leaves_no_trace() -> None:
     with pytest.raises(RuntimeError):
         products.product(draw(1, 256, 256), draw(1, 257, 256))
     assert mode.fp32_precision == "none"
+
+
+def test_bfloat16_gives_the_gradients_of_float32_but_for_rounding() -> None:
+    x, slope, results = draw(MEMBERS, 1, 64, 30), draw(MEMBERS, GROUPS, 64, 1), []
+    precisions: tuple[networks.Precision, ...] = ("float32", "bfloat16")
+    for precision in precisions:
+        streams = Streams(list(range(MEMBERS)), "net", CPU)
+        net = StackedMLP([30, 64, 64, 1], GROUPS, streams, "relu", precision)
+        out, gradients = net.parameter_gradients(x, lambda _, members: slope[members])
+        of_function = torch.autograd.grad(net(x), net.parameters, slope)
+        of_x = net.input_gradient(x, lambda _, members: slope[members], slice(24, None))[1]
+        results.append([out, of_x, *gradients, *of_function])
+    for exact, rounded in zip(*results, strict=True):
+        assert rounded.dtype == torch.float32
+        assert 0 < (rounded - exact).norm() < 0.1 * exact.norm()
+        # Rounding has no direction.
+        assert abs((rounded * exact).sum() / exact.square().sum() - 1) < 8e-3

@@ -126,7 +126,7 @@ def paced(folder: Path, *actions: Any) -> tuple[Paced, Script]:
         (["update", "update", "update"], 0, 3),
         (["overhead"], 1, 1),
         (["overhead", "train"], 2, 2),
-        (["bmm", "baddbmm", "mm"], 0, 0),
+        (list(products.WAYS), 0, 0),
         (["due"], 0, 0),
     ],
 )

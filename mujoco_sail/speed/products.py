@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.agents.sac import CRITICS
+from mujoco_sail.core.products import product
 from mujoco_sail.task import Task
 
-Way = Literal["bmm", "baddbmm", "mm"]
-WAYS: tuple[Way, ...] = ("bmm", "baddbmm", "mm")
+# The library's, and the core's choice among libraries.
+Way = Literal["bmm", "baddbmm", "mm", "product"]
+WAYS: tuple[Way, ...] = ("bmm", "baddbmm", "mm", "product")
 
 
 def update_operations(task: Task, sizes: tuple[int, int]) -> int:
@@ -58,6 +60,8 @@ def middle_product(
     out = torch.empty_like(x)
     if way == "bmm":
         return partial(torch.bmm, x, weight, out=out)
+    if way == "product":
+        return partial(product, x, weight, out=out)
     if way == "baddbmm":
         return partial(torch.baddbmm, normal(1, width), x, weight, out=out)
     return partial(_one_by_one, x.unbind(), weight.unbind(), out.unbind())
