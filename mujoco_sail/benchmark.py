@@ -43,6 +43,19 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def check_precision(task: Task, device: torch.device) -> None:
+    """Refuses what a device cannot multiply in.
+
+    Raises:
+        RecipeError: TF32 without CUDA.
+    """
+    if task.precision == "tf32" and device.type != "cuda":
+        raise RecipeError(
+            f"{task.name}: key 'precision' is 'tf32', which CUDA devices have; expected float32 "
+            f"or bfloat16 on {device.type}"
+        )
+
+
 def unfinished(
     task: Task, entries: Sequence[Entry], seeds: Sequence[int], results: Path
 ) -> list[Member]:

@@ -140,6 +140,8 @@ def _run(args: argparse.Namespace) -> int:
     tasks, entries = recipes.load(
         args.env, args.agents, args.protocol, args.overrides, args.teacher
     )
+    for task in tasks:
+        benchmark.check_precision(task, device)
     plans = [(task, benchmark.unfinished(task, entries, seeds, args.results)) for task in tasks]
     benchmark.check_writable(args.results)
     memory = {

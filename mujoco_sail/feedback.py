@@ -141,6 +141,7 @@ class Feedback:
         streams = Streams(self.seeds, "session", self.device, self.sessions)
         rounds: list[tuple[Pairs, Tensor]] = []
         chosen: list[list[int]] = [[] for _ in self.seeds]
+        recent = replay.mean_task_reward()
         while min(len(indices) for indices in chosen) < wanted:
             if len(rounds) == MOST_ROUNDS:
                 raise RuntimeError(
@@ -154,7 +155,7 @@ class Feedback:
                 self.task.reward_range,
                 pairs.side(0),
                 pairs.side(1),
-                replay.mean_task_reward(),
+                recent,
                 streams,
             )
             offset = len(rounds) * pairs.inputs.shape[1]

@@ -11,6 +11,7 @@ import torch
 
 from mujoco_sail.agents.base import Agent
 from mujoco_sail.checkpoint import Saved
+from mujoco_sail.core.products import set_precision
 from mujoco_sail.core.state import flatten, unflatten
 from mujoco_sail.environments import spaces
 from mujoco_sail.evaluation import Evaluation
@@ -97,6 +98,7 @@ class Run:
         saved: Sequence[Saved] | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        set_precision(task.precision, device)
         self.task, self.members, self.device = task, list(members), device
         self.seeds = [member.seed for member in members]
         self.sizes = spaces(task)  # O, A

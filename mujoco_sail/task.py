@@ -66,7 +66,7 @@ class Task:
     # Whether CUDA launches whole updates as one recording; the CPU never does.
     cuda_graph: bool = setting()
     # Of the networks' products; parameters, moments and losses are float32 whatever it is.
-    precision: Literal["float32", "bfloat16"] = setting()
+    precision: Literal["float32", "tf32", "bfloat16"] = setting()
 
     # --- feedback ---
     teacher: str = setting()  # names of teachers, joined by "+"

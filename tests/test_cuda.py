@@ -34,7 +34,7 @@ def parameters(agent: Any) -> list[torch.Tensor]:
     return [p.detach().cpu() for net in nets for p in net.parameters]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_a_recorded_update_is_the_eager_one_over_a_whole_run(
     make_run: MakeRun, precision: str
 ) -> None:
@@ -85,3 +85,14 @@ def test_a_run_on_the_gpu_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert again.step == 100
     again.execute()
     assert (again.files[0].folder / "evaluations.csv").read_text().count("\n") == 3
+
+
+def test_tf32_rounds_the_products_of_the_runs_that_ask_for_it(make_run: MakeRun) -> None:
+    a, b = torch.randn(2, 1, 256, 256, generator=torch.Generator().manual_seed(0)).to(CUDA)
+    exact = a.double() @ b.double()
+    errors = []
+    for precision in ("float32", "tf32", "float32"):
+        make_run(NAMES, tiny_task(precision=precision), device=CUDA)
+        errors.append(((a @ b - exact).norm() / exact.norm()).item())
+    assert errors[0] == errors[2] < 1e-6
+    assert 1e-5 < errors[1] < 1e-2

@@ -151,3 +151,18 @@ def test_bfloat16_gives_the_gradients_of_float32_but_for_rounding() -> None:
         assert (rounded - exact).norm() < 0.1 * exact.norm()
         # Rounding has no direction.
         assert abs((rounded * exact).sum() / exact.square().sum() - 1) < 8e-3
+
+
+def test_tf32_is_for_cuda_and_for_the_runs_that_ask_for_it() -> None:
+    mode = torch.backends.cuda.matmul
+    before = mode.fp32_precision
+    cuda = torch.device("cuda")
+    try:
+        products.set_precision("tf32", cuda)
+        assert mode.fp32_precision == "tf32"
+        products.set_precision("float32", CPU)
+        assert mode.fp32_precision == "tf32"
+        products.set_precision("bfloat16", cuda)
+        assert mode.fp32_precision == "ieee"
+    finally:
+        mode.fp32_precision = before

@@ -16,7 +16,7 @@ from mujoco_sail.core.passes import Part, backward, forward, of_columns
 from mujoco_sail.core.state import Tree
 from mujoco_sail.streams import Streams
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 # An objective's gradient by the outputs, [m, G, B, out], from the outputs of some members and
 # which members they are.
@@ -37,8 +37,8 @@ class StackedMLP:
         groups: G, networks of a member (critics, ensemble).
         streams: Source of the initial values, one generator per member.
         activation: Non-linearity after every layer but the last.
-        precision: Of the hidden layers: of their products and of what they pass on. Parameters,
-            their gradients and the last layer are float32 whatever it is.
+        precision: bfloat16: hidden layers multiply and hand on bfloat16; parameters, their
+            gradients and the last layer are float32. For the others see `products.set_precision`.
 
     Attributes:
         parameters: Weights [M, G, in, out] and biases [M, G, 1, out], layer by layer.

@@ -13,6 +13,12 @@ LARGE = 256
 _MKLDNN: Any = torch.backends.mkldnn
 
 
+def set_precision(precision: str, device: torch.device) -> None:
+    """Sets how this process multiplies float32 matrices on CUDA: as they are, or in TF32."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+
+
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """Multiplies: a b, or a b + bias.
 

@@ -48,7 +48,7 @@ def middle_product(
 ) -> Callable[[], object]:
     """The critics' middle layer as one product, [M C, B, H] x [M C, H, H], and nothing else."""
     generator = torch.Generator(device).manual_seed(0)
-    dtype = getattr(torch, task.precision)
+    dtype = torch.bfloat16 if task.precision == "bfloat16" else torch.float32
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(

@@ -112,10 +112,9 @@ def _stacks(plan: Plan, entry: Entry, count: int) -> list[list[Member]]:
 
 def _peers(plan: Plan) -> dict[str, Entry]:
     """The peer as it is, and in bfloat16 where that is asked for."""
-    peers = {"float32": plan.peer}
     if plan.task.precision == "bfloat16":
-        peers["bfloat16"] = replace(plan.peer, agent=SB3SACBFloat16)
-    return peers
+        return {"float32": plan.peer, "bfloat16": replace(plan.peer, agent=SB3SACBFloat16)}
+    return {plan.task.precision: plan.peer}
 
 
 def _of_one_size(plan: Plan, count: int, ours: Teams, peers: Mapping[str, Team]) -> Iterator[Rate]:
