@@ -142,7 +142,7 @@ class Replay:
         """
         # From a number on the device: a recorded update draws from what is there by then.
         at = (streams.uniform(size) * self._held).long().clamp_max_(self._held.long() - 1)
-        drawn = self._memory[(self._rows * self.capacity + at).flatten()]
+        drawn = self._memory.index_select(0, (self._rows * self.capacity + at).flatten())
         observation, action, next_observation, terminated, reward, _ = (
             column.view(*at.shape, -1) for column in self._columns(drawn)
         )
