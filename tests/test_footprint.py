@@ -15,9 +15,11 @@ from mujoco_sail.core.memory import Replay
 
 def test_the_replay_takes_what_is_said() -> None:
     replay = Replay(3, 50, 17, 6, 10, CPU)
-    columns = [t for t in vars(replay).values() if torch.is_tensor(t) and t.dtype == torch.float32]
-    held = sum(t.untyped_storage().nbytes() for t in columns if t.dim())
-    assert held == 3 * 50 * Replay.row_bytes(17, 6)
+    tensors = [t for t in vars(replay).values() if torch.is_tensor(t) and t.dtype == torch.float32]
+    # Columns share memory.
+    storages = [t.untyped_storage() for t in tensors if t.dim()]
+    held = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    assert sum(held.values()) == 3 * 50 * Replay.row_bytes(17, 6)
 
 
 def test_the_estimate_of_the_papers_grid_is_dominated_by_replay_and_environments() -> None:

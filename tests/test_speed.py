@@ -186,7 +186,7 @@ def test_the_ratios_are_those_of_the_rounds() -> None:
     task = tiny_task()
     sac, peer = (recipes.load_entry(name, {}) for name in ("sac", "sb3_sac"))
     plan = Plan(task, [sac], peer, [1], CPU, 3, 1.0, 100)
-    ceilings = [(4.0, 1.0, 2.0), (3.0, 5.0, 1.0), (1.0, 1.0, 6.0)]
+    ceilings = [(4.0, 1.0, 2.0), (3.0, 5.0, 1.0), (1.0, 1.0, 5.0), (1.0, 1.0, 6.0)]
     rates = [
         rate("train", "sac", 10.0, 20.0, 30.0),
         rate("train", "sb3_sac", 1.0, 1.0, 9.0),
