@@ -74,7 +74,7 @@ class StackedMLP:
         if self.precision == "bfloat16":
             self.rounded = torch.empty_like(flat, dtype=torch.bfloat16)
             self.layers[:-2] = self.pieces(self.rounded)[:-2]
-        self._parts: dict[int, list[Part]] = {}  # by number of rows
+        self._parts: dict[int, list[Part]] = {}  # by the number of members in a part
 
     def pieces(self, memory: Tensor) -> list[Tensor]:
         """The weights [M * G, in, out] and biases [M * G, 1, out] in memory laid out as `flat`."""
@@ -169,14 +169,14 @@ class StackedMLP:
         Args:
             rows: B.
         """
-        if rows not in self._parts:
-            members, groups = self.parameters[0].shape[:2]
-            size = members
-            if not self.flat.is_cuda:
-                widest = max(weight.shape[2] for weight in self.layers[:-2:2])
-                row = groups * widest * self.layers[0].element_size()
-                size = max(1, CACHE // (rows * row))
-            self._parts[rows] = [
+        members, groups = self.parameters[0].shape[:2]
+        size = members
+        if not self.flat.is_cuda:
+            widest = max(weight.shape[2] for weight in self.layers[:-2:2])
+            row = groups * widest * self.layers[0].element_size()
+            size = min(members, max(1, CACHE // (rows * row)))
+        if size not in self._parts:
+            self._parts[size] = [
                 Part(
                     slice(first, first + size),
                     at := slice(first * groups, (first + size) * groups),
@@ -185,7 +185,7 @@ class StackedMLP:
                 )
                 for first in range(0, members, size)
             ]
-        return self._parts[rows]
+        return self._parts[size]
 
     def state(self) -> Tree:
         """See `core.state`."""

@@ -52,7 +52,7 @@ def _product(a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor | None) -> T
 @cache
 def onednn_is_exact() -> bool:
     """Whether oneDNN multiplies in full float32 although it may round to bfloat16."""
-    wave = torch.arange(64 * 64, dtype=torch.float64).sin().view(1, 64, 64)
+    wave = torch.arange(LARGE**2, dtype=torch.float64).sin().view(1, LARGE, LARGE)
     _MKLDNN.matmul.fp32_precision = "bf16"
     result = torch.bmm(wave.float(), wave.float())
     _MKLDNN.matmul.fp32_precision = "none"
