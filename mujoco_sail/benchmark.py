@@ -47,12 +47,13 @@ def check_precision(task: Task, device: torch.device) -> None:
     """Refuses what a device cannot multiply in.
 
     Raises:
-        RecipeError: TF32 without CUDA.
+        RecipeError: TF32 without a CUDA device that has it.
     """
-    if task.precision == "tf32" and device.type != "cuda":
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if task.precision == "tf32" and not has_tf32:
         raise RecipeError(
-            f"{task.name}: key 'precision' is 'tf32', which CUDA devices have; expected float32 "
-            f"or bfloat16 on {device.type}"
+            f"{task.name}: key 'precision' is 'tf32', which CUDA devices have from compute "
+            f"capability 8.0 on; expected float32 or bfloat16 on this {device.type}"
         )
 
 

@@ -79,7 +79,7 @@ def run_arguments(folder: Path, **changes: str) -> list[str]:
         ({"set": "env.protocol=paper"}, ["'protocol'", "--protocol"]),
         ({"set": "env.oracle=1"}, ["'oracle'", "'teacher'"]),
         ({"set": "env.title=\x1b[2J"}, ["'title'", "control characters"]),
-        ({"set": "env.precision=tf32", "device": "cpu"}, ["'precision' is 'tf32'", "on cpu"]),
+        ({"set": "env.precision=tf32", "device": "cpu"}, ["'precision' is 'tf32'", "on this cpu"]),
         ({"set": "env.horizon=endless"}, ["'endless'", "fixed, variable"]),
         ({"set": "env.reward_range=[1, 0]"}, ["'reward_range'", "low < high"]),
         ({"set": "env.reward_range=3"}, ["'reward_range'", "list of 2"]),

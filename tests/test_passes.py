@@ -116,17 +116,25 @@ def test_large_float32_products_are_exact_whoever_carries_them_out(
 ) -> None:
     if not exact:  # as on a processor whose oneDNN rounds
         monkeypatch.setattr(products, "onednn_is_exact", lambda: False)
-    a, b, bias = draw(2, 256, 300), draw(2, 300, 256), draw(2, 1, 256)
-    assert min(a.shape[1], a.shape[2], b.shape[2]) >= products.LARGE
-    wanted = a.double() @ b.double()
-    error = (products.product(a, b) - wanted).norm() / wanted.norm()
-    assert error < 1e-6  # 2e-3 if rounded to bfloat16
-    error = (products.product(a, b, bias) - wanted - bias).norm() / wanted.norm()
-    assert error < 1e-6
+    for m, k, n in ((256, 300, 257), (512, 1024, 1024)):
+        assert min(m, k, n) >= products.LARGE
+        a, b, bias, out = draw(2, m, k), draw(2, k, n), draw(2, 1, n), torch.empty(2, m, n)
+        wanted = a.double() @ b.double()
+        transposed = a.mT.contiguous().mT, b.mT.contiguous().mT
+        for result in (
+            products.product(a, b),
+            products.product(transposed[0], b),
+            products.product(a, transposed[1]),
+            products.product(a, b, out=out),
+            products.product(a, b, bias) - bias,
+        ):
+            # 2e-3 if rounded to bfloat16.
+            assert (result - wanted).norm() < 1e-6 * wanted.norm()
 
 
 def test_asking_onednn_leaves_no_trace() -> None:
     mode = torch.backends.mkldnn.matmul
+    products.onednn_is_exact.cache_clear()
     products.onednn_is_exact()
     products.product(draw(1, 256, 256), draw(1, 256, 256))
     assert mode.fp32_precision == "none"

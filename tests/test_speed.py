@@ -273,7 +273,7 @@ def test_a_worker_that_fails_is_said_in_one_line(
         ({"batch": "-1"}, ["--batch -1"]),
         ({"rounds": "0"}, ["--rounds 0"]),
         ({"seconds": "nan"}, ["--seconds nan"]),
-        ({"precision": "tf32", "device": "cpu"}, ["'precision' is 'tf32'", "on cpu"]),
+        ({"precision": "tf32", "device": "cpu"}, ["'precision' is 'tf32'", "on this cpu"]),
         ({"precision": "fp8"}, ["fp8", "float32", "bfloat16"]),
         ({"env": "walker_wal"}, ["'walker_wal'", "did you mean 'walker_walk'"]),
         ({"env": "hopper,reacher"}, ["--env hopper,reacher"]),

@@ -249,7 +249,7 @@ class SAC(Agent):
         q, of_action = self.critic.input_gradient(
             self._inputs(observation, action.detach()), slope, slice(observation.shape[-1], None)
         )
-        # The second summand is 0, and its gradient is that of the minimum.
+        # The second summand is 0, and its gradient is that of the minimum; at a tie the first's.
         return q.amin(1).squeeze(-1) + (of_action * (action - action.detach())).sum(-1)
 
     @property

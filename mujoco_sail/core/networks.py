@@ -22,8 +22,8 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 # which members they are.
 Slope = Callable[[Tensor, slice], Tensor]
 
-# Bytes of activations that stay in a core's cache beside their weights and gradients: measured,
-# see docs/speed.md.
+# Bytes of one hidden layer's activations in a part: by trial what a core's cache serves best, see
+# docs/speed.md.
 CACHE = 2**20
 
 
@@ -38,7 +38,8 @@ class StackedMLP:
         streams: Source of the initial values, one generator per member.
         activation: Non-linearity after every layer but the last.
         precision: bfloat16: hidden layers multiply and hand on bfloat16; parameters, their
-            gradients and the last layer are float32. For the others see `products.set_precision`.
+            gradients and the last layer are float32. tf32 rounds every product, see
+            `products.set_precision`.
 
     Attributes:
         parameters: Weights [M, G, in, out] and biases [M, G, 1, out], layer by layer.
@@ -164,7 +165,7 @@ class StackedMLP:
         return out.view(-1, self.parameters[0].shape[1], *out.shape[1:])
 
     def parts(self, rows: int) -> list[Part]:
-        """Cuts the stack so that a part's activations fit in the cache; on CUDA into one.
+        """Cuts the stack so that the cache serves a part, see `CACHE`; on CUDA into one.
 
         Args:
             rows: B.
@@ -257,7 +258,8 @@ class _Apply(Function):
         for number, part in enumerate(net.parts(gradient.shape[1])):
             inputs = kept[number * depth :][:depth]
             of_part = [piece[part.networks] for piece in of]
-            g = gradient[part.networks]
+            # Contiguous, for strides choose the library's product, hence the last bits.
+            g = gradient[part.networks].contiguous()
             g = backward(net.activation, part, inputs, g, of_part)
             if ctx.needs_input_grad[0]:
                 of_x.append(of_columns(part, slice(None), g))

@@ -26,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--members", default="1,3,12", help="numbers M of members (default: %(default)s)")
     add("--width", type=int, default=256, help="hidden units (default: %(default)s)")
     add("--batch", type=int, default=256, help="transitions (default: %(default)s)")
-    add("--precision", choices=("float32", "tf32", "bfloat16"), default="float32")
+    add(
+        "--precision",
+        choices=("float32", "tf32", "bfloat16"),
+        default="float32",
+        help="of the networks",
+    )
     add("--backend", help="that environments are stepped by (default: the recipe's)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--rounds", type=int, default=5, help="default: %(default)s")
