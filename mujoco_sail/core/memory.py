@@ -63,7 +63,7 @@ class Replay:
     ) -> None:
         self.capacity, self.window, self.device = capacity, window, device
         # A transition is one row of memory: drawing a batch is one gather.
-        self._widths = [observation_size, action_size, observation_size, 1, 1, 1]
+        self._widths = _widths(observation_size, action_size)
         self._memory = torch.zeros(members * capacity, sum(self._widths), device=device)
         self.observation, self.action, self.next_observation, *scalars = (
             column.view(members, capacity, -1) for column in self._columns(self._memory)
@@ -80,7 +80,7 @@ class Replay:
     @staticmethod
     def row_bytes(observation_size: int, action_size: int) -> int:
         """Memory of one transition."""
-        return 4 * (2 * observation_size + action_size + 3)
+        return 4 * sum(_widths(observation_size, action_size))
 
     def state(self) -> Tree:
         """See `core.state`: what has been written, and the starts, padded with -1."""
@@ -217,6 +217,11 @@ class Replay:
                 "ask later (env.random_steps) or for less (env.segment_steps)"
             )
         return starts, length, places
+
+
+def _widths(observation_size: int, action_size: int) -> list[int]:
+    """Numbers that each of `COLUMNS` takes."""
+    return [observation_size, action_size, observation_size, 1, 1, 1]
 
 
 def _cut(
