@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mujoco_sail.files import folder
-from mujoco_sail.settings import RecipeError, one_line
+from mujoco_sail.recipes.settings import RecipeError, one_line
 from mujoco_sail.speed import command as speed
 from mujoco_sail.theory import command as theory
 
@@ -123,21 +123,24 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from mujoco_sail import recipes  # noqa: PLC0415
+    from mujoco_sail.recipes.load import HEADINGS, recipe_names, recipe_title  # noqa: PLC0415
 
-    for kind, heading in recipes.HEADINGS.items():
+    for kind, heading in HEADINGS.items():
         print(heading)
-        for name in recipes.names(kind):
-            print(f"  {name:<18} {recipes.title(kind, name)}")
+        for name in recipe_names(kind):
+            print(f"  {name:<18} {recipe_title(kind, name)}")
     return 0
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mujoco_sail import benchmark, environments, footprint, progress, recipes  # noqa: PLC0415
+    from mujoco_sail.agents import registry  # noqa: PLC0415
+    from mujoco_sail.environments.factory import spaces  # noqa: PLC0415
+    from mujoco_sail.recipes.load import parse_seeds  # noqa: PLC0415
+    from mujoco_sail.training import benchmark, footprint, progress  # noqa: PLC0415
 
     device = benchmark.choose_device(args.device)
-    seeds = recipes.parse_seeds(args.seeds)
-    tasks, entries = recipes.load(
+    seeds = parse_seeds(args.seeds)
+    tasks, entries = registry.load(
         args.env, args.agents, args.protocol, args.overrides, args.teacher
     )
     for task in tasks:
@@ -146,7 +149,7 @@ def _run(args: argparse.Namespace) -> int:
     benchmark.check_writable(args.results)
     memory = {
         task.name: footprint.check(
-            task, len(members), environments.spaces(task), device, benchmark.most_workers(device)
+            task, len(members), spaces(task), device, benchmark.most_workers(device)
         )
         for task, members in plans
         if members
@@ -180,14 +183,14 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _table(args: argparse.Namespace) -> int:
-    from mujoco_sail import tables  # noqa: PLC0415
+    from mujoco_sail.analysis import tables  # noqa: PLC0415
 
     print(tables.table(args.results, args.format, args.baseline))
     return 0
 
 
 def _plot(args: argparse.Namespace) -> int:
-    from mujoco_sail import figures  # noqa: PLC0415
+    from mujoco_sail.analysis import figures  # noqa: PLC0415
 
     for path in figures.plot(args.figures, args.results, args.out):
         print(path)
@@ -203,15 +206,17 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _watch(args: argparse.Namespace) -> int:
-    from mujoco_sail import policies, recipes, watching  # noqa: PLC0415
+    from mujoco_sail import policies  # noqa: PLC0415
+    from mujoco_sail.policies import film  # noqa: PLC0415
+    from mujoco_sail.recipes.load import load_task  # noqa: PLC0415
 
     if args.episodes < 1 or args.seed < 0:
         raise RecipeError("expected --episodes >= 1 and --seed >= 0")
     if args.out.suffix != ".mp4" or args.out.is_dir():
         raise RecipeError(f"--out {args.out}: expected a file that ends in .mp4")
-    task = recipes.load_task(args.env, args.protocol, {})
+    task = load_task(args.env, args.protocol, {})
     policy = policies.load(args.policy)
-    watching.choose_backend()
-    watching.film(task, policy, args.out, args.episodes, args.seed, print)
+    film.choose_backend()
+    film.film(task, policy, args.out, args.episodes, args.seed, print)
     print(args.out)
     return 0

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from mujoco_sail import recipes
-from mujoco_sail.recipes import load_task
-from mujoco_sail.run import Member, Run
-from mujoco_sail.task import Task
+from mujoco_sail.agents import registry
+from mujoco_sail.recipes.load import load_task
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.training.run import Member, Run
 
 # Small enough for a test, large enough that sessions, relabelling and a reference refresh happen.
 TINY = {
@@ -72,7 +72,7 @@ def make_run(tmp_path: Path) -> MakeRun:
     ) -> Run:
         changed = settings or {}
         made = [
-            Member(recipes.load_entry(name, changed.get(name, {})), seed) for name, seed in members
+            Member(registry.load_entry(name, changed.get(name, {})), seed) for name, seed in members
         ]
         folder = tmp_path / f"results_{next(count)}"
         return Run(task or tiny_task(), made, device, folder, lambda _: None)

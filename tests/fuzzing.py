@@ -25,10 +25,13 @@ import tomli_w
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-# Figures: before anybody watches, for Matplotlib makes folders of its own.
-from mujoco_sail import benchmark, environments, figures  # noqa: F401
+from mujoco_sail.analysis import figures  # noqa: F401
 from mujoco_sail.cli import main
-from mujoco_sail.results import RunFiles, commit, run_folder
+from mujoco_sail.environments import factory
+from mujoco_sail.results.write import RunFiles, commit, run_folder
+
+# Figures: before anybody watches, for Matplotlib makes folders of its own.
+from mujoco_sail.training import benchmark
 
 # At least 5000 together.
 CASES = {
@@ -323,18 +326,18 @@ def no_training(known: Sequence[str]) -> Iterator[list[Path]]:
         written.append(folder)
         return []
 
-    real_spaces = environments.spaces
+    real_spaces = factory.spaces
 
     def spaces(task: Any) -> tuple[int, int]:
         return (1, 1) if task.id in known else real_spaces(task)
 
     # Once: git is asked, libraries are imported.
     commit()
-    environments._known_ids()
+    factory._known_ids()
     old: tuple[Callable[..., Any], ...] = benchmark.execute, benchmark.spaces
-    benchmark.execute, benchmark.spaces, environments.spaces = execute, spaces, spaces
+    benchmark.execute, benchmark.spaces, factory.spaces = execute, spaces, spaces
     try:
         yield written
     finally:
         benchmark.execute, benchmark.spaces = old  # type: ignore[assignment]
-        environments.spaces = real_spaces
+        factory.spaces = real_spaces

@@ -10,7 +10,7 @@ import torch
 from conftest import TINY
 
 from mujoco_sail.cli import main
-from mujoco_sail.recipes import split_overrides
+from mujoco_sail.recipes.load import split_overrides
 
 AGENT = """
 title = "mine"

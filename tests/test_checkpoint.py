@@ -15,14 +15,17 @@ import pytest
 import torch
 from conftest import CPU, TINY, MakeRun, tiny_task
 
-from mujoco_sail import benchmark, files, recipes
-from mujoco_sail.checkpoint import Checkpoints, DamagedError, Saved
+from mujoco_sail import files
+from mujoco_sail.agents import registry
 from mujoco_sail.cli import main
 from mujoco_sail.core.state import capture, flatten, restore, unflatten
-from mujoco_sail.lock import Lock
-from mujoco_sail.run import Member, Run, Stopped
-from mujoco_sail.settings import RecipeError
-from mujoco_sail.worker import starts
+from mujoco_sail.recipes.load import load_task
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.results.checkpoint import Checkpoints, DamagedError, Saved
+from mujoco_sail.training import benchmark
+from mujoco_sail.training.lock import Lock
+from mujoco_sail.training.run import Member, Run, Stopped
+from mujoco_sail.training.worker import starts
 
 FILES = ("evaluations.csv", "training.csv", "feedback.csv")
 ABOUT = {"seed": 0, "env": {"steps": 10, "reward_range": (0.0, 1.0)}, "versions": {"torch": "2"}}
@@ -240,7 +243,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 
 def members() -> list[Member]:
-    return [Member(recipes.load_entry(name, {}), seed) for name, seed in MEMBERS]
+    return [Member(registry.load_entry(name, {}), seed) for name, seed in MEMBERS]
 
 
 @pytest.mark.parametrize("step", [1, 59, 60, 79, 80, 81, 89, 90, 95, 110, 119, 120, 149])
@@ -300,7 +303,7 @@ def test_the_newest_step_that_all_have_is_used_and_damage_is_named(
 def test_a_library_agent_starts_over_when_it_was_stopped(tmp_path: Path, make_run: MakeRun) -> None:
     whole = make_run([("sb3_sac", 0)])
     whole.execute()
-    one = [Member(recipes.load_entry("sb3_sac", {}), 0)]
+    one = [Member(registry.load_entry("sb3_sac", {}), 0)]
     run = Run(tiny_task(), one, CPU, tmp_path, lambda _: None)
     stop_after(run, 100)
     with pytest.raises(Stopped):
@@ -325,7 +328,7 @@ def run(results: Path, *more: str) -> int:
 def test_a_second_process_says_who_trains_and_leaves(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mujoco_sail.lock.PATIENCE", 0)
+    monkeypatch.setattr("mujoco_sail.training.lock.PATIENCE", 0)
     lock = Lock(tmp_path / "half_cheetah" / "pebble" / ".seed_0.lock")
     assert run(tmp_path) == 2
     assert f"seed_0 is in use by process {os.getpid()}" in capsys.readouterr().err
@@ -344,8 +347,8 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 def test_a_copied_checkpoint_is_refused_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task = recipes.load_task("half_cheetah", "quick", TINY)
-    member = Member(recipes.load_entry("pebble", {}), 0)
+    task = load_task("half_cheetah", "quick", TINY)
+    member = Member(registry.load_entry("pebble", {}), 0)
     stopped = Run(task, [member], CPU, tmp_path / "there", lambda _: None)
     stop_after(stopped, 100)
     with pytest.raises(Stopped):
@@ -362,8 +365,8 @@ def test_a_copied_checkpoint_is_refused_before_anything_is_written(
 def test_a_run_that_failed_starts_over_unless_it_shall_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = recipes.load_task("half_cheetah", "quick", TINY)
-    member = Member(recipes.load_entry("pebble", {}), 0)
+    task = load_task("half_cheetah", "quick", TINY)
+    member = Member(registry.load_entry("pebble", {}), 0)
     for resume, expected in ((True, "from step 100 on: pebble seed 0"), (False, None)):
         results = tmp_path / str(resume)
         stopped = Run(task, [member], CPU, results, lambda _: None)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from conftest import MakeRun, tiny_task
 
-from mujoco_sail import recipes
-from mujoco_sail.run import Member, Run, Stopped
-from mujoco_sail.worker import starts
+from mujoco_sail.agents import registry
+from mujoco_sail.training.run import Member, Run, Stopped
+from mujoco_sail.training.worker import starts
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -69,7 +69,7 @@ def test_updates_on_the_gpu_are_those_on_the_cpu(make_run: MakeRun) -> None:
 
 
 def test_a_run_on_the_gpu_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    members = [Member(recipes.load_entry(name, {}), seed) for name, seed in NAMES]
+    members = [Member(registry.load_entry(name, {}), seed) for name, seed in NAMES]
     run = Run(tiny_task(), members, CUDA, tmp_path, lambda _: None)
     tick = run.tick
 

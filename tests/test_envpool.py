@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -15,27 +17,29 @@ import torch
 from conftest import CPU, TINY, tiny_task
 from scipy.stats import ks_2samp
 
-from mujoco_sail import recipes, worlds
+from mujoco_sail.agents import registry
 from mujoco_sail.cli import main
-from mujoco_sail.collection import check_poolable, read
-from mujoco_sail.environments import make_env, spaces
-from mujoco_sail.envpool_rows import TWINS
-from mujoco_sail.run import Member, Run, Stopped
-from mujoco_sail.settings import RecipeError
-from mujoco_sail.task import Task
-from mujoco_sail.worker import starts
-from mujoco_sail.worlds import Outcome, Worlds, versions
+from mujoco_sail.environments.envpool import TWINS
+from mujoco_sail.environments.factory import make_env, spaces
+from mujoco_sail.environments.vector import Outcome, Worlds, threads_for
+from mujoco_sail.recipes.load import load_task, recipe_names
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.results.read import check_poolable, read
+from mujoco_sail.results.versions import versions
+from mujoco_sail.training.run import Member, Run, Stopped
+from mujoco_sail.training.worker import starts
 
 needs_envpool = pytest.mark.skipif(
     find_spec("envpool") is None, reason="needs the extra: pip install 'mujoco-sail[fast]'"
 )
-TASKS = [name for name in recipes.names("envs") if recipes.load_task(name, "quick", {}).id in TWINS]
+TASKS = [name for name in recipe_names("envs") if load_task(name, "quick", {}).id in TWINS]
 MARGINS = ["pusher"]  # equal until something touches; door_open has a test of its own
 SHORT = 50
 
 
 def task_of(name: str, backend: str = "envpool", **changes: Any) -> Task:
-    return recipes.load_task(name, "quick", {"backend": backend, **changes})
+    return load_task(name, "quick", {"backend": backend, **changes})
 
 
 def random_actions(task: Task, *shape: int, seed: int = 0) -> np.ndarray:
@@ -318,7 +322,7 @@ def test_arrays_that_were_handed_out_are_never_written_to() -> None:
 @needs_envpool
 def test_a_run_goes_on_from_its_checkpoint_to_the_same_files(tmp_path: Path) -> None:
     task = tiny_task(backend="envpool")
-    members = [Member(recipes.load_entry(name, {}), 3) for name in ("pebble", "sail")]
+    members = [Member(registry.load_entry(name, {}), 3) for name in ("pebble", "sail")]
     whole = Run(task, members, CPU, tmp_path / "whole", lambda _: None)
     whole.execute()
     stopped = Run(task, members, CPU, tmp_path, lambda _: None)
@@ -338,9 +342,9 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_files(tmp_path: Path) -> 
 
 
 def test_every_protocol_names_gymnasium_unless_told_otherwise() -> None:
-    for name in recipes.names("envs"):
+    for name in recipe_names("envs"):
         for protocol in ("paper", "quick"):
-            assert recipes.load_task(name, protocol, {}).backend == "gymnasium"
+            assert load_task(name, protocol, {}).backend == "gymnasium"
 
 
 @needs_envpool
@@ -364,7 +368,7 @@ def test_the_backend_is_recorded_and_never_pooled_with_the_other(
 
 
 def test_versions_name_envpool_only_where_it_simulates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worlds.metadata, "version", lambda name: f"{name} 1")
+    monkeypatch.setattr(metadata, "version", lambda name: f"{name} 1")
     assert "envpool" not in versions()
     assert versions("envpool") == versions() | {"envpool": "envpool 1"}
 
@@ -372,9 +376,9 @@ def test_versions_name_envpool_only_where_it_simulates(monkeypatch: pytest.Monke
 def test_a_gpu_lends_environments_all_cores_and_the_cpu_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worlds.os, "sched_getaffinity", lambda pid: set(range(16)))
-    assert worlds.threads_for(torch.device("cuda")) == 16
-    assert worlds.threads_for(CPU) == 1
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    assert threads_for(torch.device("cuda")) == 16
+    assert threads_for(CPU) == 1
 
 
 # --- refused ---
@@ -397,7 +401,7 @@ def test_without_envpool_the_package_and_the_command_are_named(
     assert "pip install 'mujoco-sail[fast]'" in refusal(capsys, "half_cheetah")
 
 
-@pytest.mark.parametrize("name", sorted({*recipes.names("envs")} - {*TASKS}))
+@pytest.mark.parametrize("name", sorted({*recipe_names("envs")} - {*TASKS}))
 def test_a_task_that_envpool_does_not_have_is_refused(
     capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

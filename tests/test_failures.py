@@ -16,11 +16,12 @@ import pytest
 import torch
 from conftest import CPU, TINY, MakeRun, tiny_task
 
-from mujoco_sail import recipes, worker
+from mujoco_sail.agents import registry
+from mujoco_sail.analysis.tables import table
 from mujoco_sail.cli import main
-from mujoco_sail.run import Member, Run
-from mujoco_sail.tables import table
-from mujoco_sail.worker import Failure
+from mujoco_sail.training import worker
+from mujoco_sail.training.run import Member, Run
+from mujoco_sail.training.worker import Failure
 
 FILES = ("evaluations.csv", "training.csv", "feedback.csv")
 NAMES = [("pebble", 0), ("sail_revkl", 1), ("sail", 2)]
@@ -43,7 +44,7 @@ def unharmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("unharmed")
     for name, seed in NAMES:
         Run(
-            tiny_task(), [Member(recipes.load_entry(name, {}), seed)], CPU, results, lambda _: None
+            tiny_task(), [Member(registry.load_entry(name, {}), seed)], CPU, results, lambda _: None
         ).execute()
     return results
 
@@ -107,7 +108,7 @@ def test_a_member_that_fails_is_named_and_the_others_end_as_if_alone(
         tick(run, step, agent)
 
     monkeypatch.setattr(Run, "tick", planting_tick)
-    members = [Member(recipes.load_entry(name, {}), seed) for name, seed in NAMES]
+    members = [Member(registry.load_entry(name, {}), seed) for name, seed in NAMES]
     told: list[Any] = []
     worker._train(tiny_task(), members, None, CPU, tmp_path, told.append, lambda: False)
 
@@ -140,7 +141,7 @@ def test_when_all_members_fail_the_stack_ends(
         tick(run, step, agent)
 
     monkeypatch.setattr(Run, "tick", planting_tick)
-    members = [Member(recipes.load_entry(name, {}), seed) for name, seed in NAMES]
+    members = [Member(registry.load_entry(name, {}), seed) for name, seed in NAMES]
     told: list[Any] = []
     worker._train(tiny_task(), members, None, CPU, tmp_path, told.append, lambda: False)
     assert [one.members[0] for one in told if isinstance(one, Failure)] == NAMES

@@ -8,9 +8,10 @@ import pytest
 import torch
 from conftest import CPU, TINY
 
-from mujoco_sail import footprint, recipes
 from mujoco_sail.cli import main
-from mujoco_sail.core.memory import Replay
+from mujoco_sail.core.replay_buffer import Replay
+from mujoco_sail.recipes.load import load_task
+from mujoco_sail.training import footprint
 
 
 def test_the_replay_takes_what_is_said() -> None:
@@ -23,7 +24,7 @@ def test_the_replay_takes_what_is_said() -> None:
 
 
 def test_the_estimate_of_the_papers_grid_is_dominated_by_replay_and_environments() -> None:
-    task = recipes.load_task("walker_walk", "paper", {})
+    task = load_task("walker_walk", "paper", {})
     host, device = footprint.estimate(task, 12, (24, 6), CPU, 2)
     replay = 12 * 400_000 * Replay.row_bytes(24, 6)
     assert replay < host < replay + 4 * footprint.GIB

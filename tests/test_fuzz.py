@@ -30,16 +30,17 @@ from fuzzing import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mujoco_sail import recipes
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.agents import registry
+from mujoco_sail.recipes.load import Kind, read_recipe, recipe_names, with_bases
+from mujoco_sail.recipes.settings import RecipeError
 
 
-def tables(kind: recipes.Kind, longest: str) -> list[dict[str, Any]]:
+def tables(kind: Kind, longest: str) -> list[dict[str, Any]]:
     """The suite's recipes of a kind, on bases that are found from anywhere, and a whole one."""
-    short = [recipes.read(kind, name)[1] for name in recipes.names(kind)]
+    short = [read_recipe(kind, name)[1] for name in recipe_names(kind)]
     if kind == "envs":
         short = [{**table, "base": "hopper"} for table in short]
-    return [*short, recipes._with_bases(kind, *recipes.read(kind, longest))[1]]
+    return [*short, with_bases(kind, *read_recipe(kind, longest))[1]]
 
 
 ENVS, AGENTS = tables("envs", "walker_walk"), tables("agents", "sail_revkl")
@@ -54,14 +55,14 @@ def load(env: str = "walker_stand", agents: str = "sac", protocol: str = "quick"
     """Loads recipes: what is taken can be recorded in run.toml and read back."""
     with watch():
         try:
-            tasks, entries = recipes.load(env, agents, protocol, [], None)
+            tasks, entries = registry.load(env, agents, protocol, [], None)
         except RecipeError as error:
             check_message(str(error))
             return
     for task in tasks:
         assert all(text.isprintable() for text in (task.name, task.title, task.id))
         for entry in entries:
-            table = recipes.resolved(task, entry)
+            table = registry.resolved(task, entry)
             assert repr(tomllib.loads(tomli_w.dumps(table))) == repr(table)
 
 

@@ -36,9 +36,11 @@ from fuzzing import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mujoco_sail import figures, recipes, stats
-from mujoco_sail.feedback import Query
-from mujoco_sail.results import RunFiles, run_folder
+from mujoco_sail.agents import registry
+from mujoco_sail.analysis import figures, stats
+from mujoco_sail.preferences.sessions import Query
+from mujoco_sail.recipes.load import load_task, read_recipe
+from mujoco_sail.results.write import RunFiles, run_folder
 
 AGENTS = ("sac", "pebble")
 SEEDS = (0, 1)
@@ -47,11 +49,11 @@ SEEDS = (0, 1)
 @functools.cache
 def whole() -> dict[str, bytes]:
     """The files of two agents with two seeds, as training writes them."""
-    task = recipes.load_task("hopper", "quick", {})
+    task = load_task("hopper", "quick", {})
     with tempfile.TemporaryDirectory() as root:
         for name in AGENTS:
             for seed in SEEDS:
-                entry = recipes.load_entry(name, {})
+                entry = registry.load_entry(name, {})
                 folder = run_folder(Path(root), task, name, seed)
                 files = RunFiles(folder, task, entry, seed, "cpu")
                 files.begin(None)
@@ -221,7 +223,7 @@ def test_a_run_into_damaged_results_goes_on_or_is_refused(files: dict[str, bytes
         ask("run", *arguments, allowed=[here / "results"])
 
 
-FIGURE = recipes.read("plots", "learning_curves")[1]
+FIGURE = read_recipe("plots", "learning_curves")[1]
 FIGURES = [
     FIGURE,
     *(FIGURE | {"title": text} for text in (r"$\alpha$", r"$\frac$", "$", "漢字", "", "x" * 3000)),

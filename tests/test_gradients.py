@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 from torch.distributions import kl_divergence as library_kl
 
-from mujoco_sail.core.memory import Batch
+from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.objectives import (
     gaussian_kl,
     leave_one_out,
@@ -20,8 +20,8 @@ from mujoco_sail.core.objectives import (
     policy_gap,
     sail_terms,
 )
-from mujoco_sail.core.policy import SquashedGaussian
-from mujoco_sail.feedback import Pairs
+from mujoco_sail.core.replay_buffer import Batch
+from mujoco_sail.preferences.sessions import Pairs
 
 ALPHA = 0.7
 ACTIONS = 5

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from mujoco_sail import recipes
-from mujoco_sail.benchmark import execute, unfinished
-from mujoco_sail.environments import spaces
-from mujoco_sail.task import Task
-from mujoco_sail.worlds import Worlds
+from mujoco_sail.agents import registry
+from mujoco_sail.environments.factory import spaces
+from mujoco_sail.environments.vector import Worlds
+from mujoco_sail.recipes.load import load_task
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.training.benchmark import execute, unfinished
 
 SEEDS = range(3)
 # Between the random policy (mean 127 and standard deviation 11 over episodes) and the learners.
@@ -24,7 +25,7 @@ LAST = 5  # evaluations that a final return is the mean of: a quarter of the run
 
 def final_returns(task: Task, agents: list[str], results: Path) -> dict[str, np.ndarray]:
     """Mean of the last evaluations of every seed."""
-    entries = [recipes.load_entry(name, {}) for name in agents]
+    entries = [registry.load_entry(name, {}) for name in agents]
     members = unfinished(task, entries, SEEDS, results)
     assert execute(task, members, torch.device("cpu"), results, lambda _: None) == []
     final = {}
@@ -49,7 +50,7 @@ def random_returns(task: Task) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    return recipes.load_task("walker_stand", "quick", {})
+    return load_task("walker_stand", "quick", {})
 
 
 @pytest.fixture(scope="module")

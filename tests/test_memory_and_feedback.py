@@ -11,9 +11,9 @@ from conftest import MakeRun, tiny_task
 from torch import Tensor
 
 from mujoco_sail.core.entropy import state_entropy_reward
-from mujoco_sail.core.memory import Replay
 from mujoco_sail.core.objectives import log_likelihood
-from mujoco_sail.streams import Streams
+from mujoco_sail.core.replay_buffer import Replay
+from mujoco_sail.core.streams import Streams
 
 CPU = torch.device("cpu")
 

@@ -9,11 +9,11 @@ import torch
 from conftest import tiny_task
 from torch import Tensor
 
-from mujoco_sail.oracle import Judgement, judge, normalised_return
-from mujoco_sail.queries import ranking
-from mujoco_sail.settings import RecipeError
-from mujoco_sail.streams import Streams
-from mujoco_sail.task import Teacher
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.preferences.queries import ranking
+from mujoco_sail.preferences.teacher import Judgement, judge, normalised_return
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.recipes.task import Teacher
 
 MANY = 20_000
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from mujoco_sail.core import networks, products
 from mujoco_sail.core.activations import SLOPE, Activation
 from mujoco_sail.core.networks import StackedMLP
-from mujoco_sail.streams import Streams
+from mujoco_sail.core.streams import Streams
 
 MEMBERS, GROUPS, ROWS, SIZES = 3, 2, 5, [4, 8, 8, 2]
 SMALL, LARGE = 1, 2**40  # bytes of cache: a part for each member, one part for all

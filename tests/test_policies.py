@@ -22,10 +22,13 @@ from conftest import MakeRun, tiny_task
 from safetensors.numpy import save as tensors
 from test_bad_input import fails
 
-from mujoco_sail import environments, policies, recipes, watching
+from mujoco_sail import environments, policies
 from mujoco_sail.cli import main
-from mujoco_sail.policies import About, Policy
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.environments.factory import spaces
+from mujoco_sail.policies import film
+from mujoco_sail.policies.policy import About, Policy
+from mujoco_sail.recipes.load import load_task, recipe_names
+from mujoco_sail.recipes.settings import RecipeError
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text().split("## Use a trained policy")[1].split("\n## ")[0]
@@ -239,7 +242,7 @@ def test_a_planted_pickle_is_refused_and_nothing_of_it_runs(pair: Path, tmp_path
 # --- acting ---
 
 
-@pytest.mark.parametrize("name", recipes.names("agents"))
+@pytest.mark.parametrize("name", recipe_names("agents"))
 def test_a_policy_acts_as_its_agent(name: str, make_run: MakeRun) -> None:
     stack = [(name, 5)] if name.startswith("sb3") else [(name, 5), (name, 6)]
     run = make_run(stack)
@@ -438,7 +441,7 @@ def test_a_mistake_in_watching_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MUJOCO_GL", "")
-    monkeypatch.setattr(watching, "draws", lambda backend: True)
+    monkeypatch.setattr(film, "draws", lambda backend: True)
     before = sorted(tmp_path.iterdir())
     arguments = {"env": "hopper", "policy": hopper, "--out": "clip.mp4"} | changes
     options = [part for item in list(arguments.items())[2:] for part in item]
@@ -464,7 +467,7 @@ def test_a_machine_that_cannot_draw_is_told_what_to_install(
 ) -> None:
     seen: list[str] = []
     monkeypatch.setenv("MUJOCO_GL", wanted)
-    monkeypatch.setattr(watching, "draws", lambda backend: bool(seen.append(backend)))
+    monkeypatch.setattr(film, "draws", lambda backend: bool(seen.append(backend)))
     text = fails(capsys, "watch", "hopper", hopper, "--out", "clip.mp4")
     assert said in text
     assert "apt-get install libegl1 libosmesa6" in text
@@ -474,13 +477,13 @@ def test_a_machine_that_cannot_draw_is_told_what_to_install(
 
 def test_the_first_backend_that_draws_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "")
-    monkeypatch.setattr(watching, "draws", lambda backend: backend == "osmesa")
-    watching.choose_backend()
+    monkeypatch.setattr(film, "draws", lambda backend: backend == "osmesa")
+    film.choose_backend()
     assert os.environ["MUJOCO_GL"] == "osmesa"
 
 
 def test_a_backend_that_does_not_exist_does_not_draw() -> None:
-    assert not watching.draws("nonsense")
+    assert not film.draws("nonsense")
 
 
 def decoded(clip: bytes, file: Path) -> tuple[Any, list[np.ndarray]]:
@@ -497,7 +500,7 @@ def decoded(clip: bytes, file: Path) -> tuple[Any, list[np.ndarray]]:
 def test_pictures_of_odd_size_become_a_clip_that_plays(tmp_path: Path) -> None:
     colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250)] * 5
     pictures = [np.full((33, 47, 3), colour, np.uint8) for colour in colours]
-    clip = watching.encode(iter(pictures), Fraction(125, 3))
+    clip = film.encode(iter(pictures), Fraction(125, 3))
     rate, frames = decoded(clip, tmp_path / "clip.mp4")
     assert rate == Fraction(125, 3)
     assert len(frames) == 15
@@ -508,7 +511,7 @@ def test_pictures_of_odd_size_become_a_clip_that_plays(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def _can_draw() -> None:
-    if not any(watching.draws(backend) for backend in watching.BACKENDS):
+    if not any(film.draws(backend) for backend in film.BACKENDS):
         pytest.skip("neither EGL nor OSMesa draws here: apt-get install libegl1 libosmesa6")
 
 
@@ -521,7 +524,7 @@ def test_a_policy_is_watched_in_real_time(env: str, rate: Fraction, tmp_path: Pa
     steps, episodes = 20, 2
     short = f'base = "{env}"\n[protocols.quick]\nepisode_steps = {steps}\nsegment_steps = 9'
     (tmp_path / "short.toml").write_text(short)
-    observation, action = environments.spaces(recipes.load_task(env, "quick", {}))
+    observation, action = spaces(load_task(env, "quick", {}))
     policy_of(observation, 8, action).save(tmp_path / "mine")
     told = ["watch", "short.toml", "mine", "--out", "out/clip.mp4", "--episodes", str(episodes)]
     done = subprocess.run(
@@ -550,7 +553,7 @@ def test_a_policy_is_watched_in_real_time(env: str, rate: Fraction, tmp_path: Pa
 def test_the_camera_moves_along_with_a_runner() -> None:
     env: Any = environments.make("half_cheetah", render_mode="rgb_array")
     assert env.unwrapped.mujoco_renderer.camera_id == -1
-    watching._follow(env)
+    film._follow(env)
     camera = env.unwrapped.model.camera(env.unwrapped.mujoco_renderer.camera_id)
     assert camera.name == "track"
     env.close()

@@ -13,10 +13,10 @@ import pytest
 import torch
 from conftest import TINY, MakeRun, tiny_task
 
-from mujoco_sail import recipes
 from mujoco_sail.agents.sail import SAIL
 from mujoco_sail.cli import main
-from mujoco_sail.evaluation import Evaluation
+from mujoco_sail.recipes.load import load_task, recipe_folder, recipe_names
+from mujoco_sail.training.evaluation import Evaluation
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
@@ -110,9 +110,9 @@ def test_an_agent_from_outside_the_repository_trains_and_stands_in_the_table(
     assert training[0] != training[1]
 
 
-@pytest.mark.parametrize("env", recipes.names("envs"))
+@pytest.mark.parametrize("env", recipe_names("envs"))
 def test_every_environment_trains_preference_learners(env: str, make_run: MakeRun) -> None:
-    own = recipes.load_task(env, "quick", {})
+    own = load_task(env, "quick", {})
     episode = min(own.episode_steps, TINY["episode_steps"])
     members = make_run([("pebble", 0), ("sail_revkl", 0)], tiny_task(env, episode_steps=episode))
     agent: Any = members.members[0].entry.agent(members)
@@ -185,17 +185,17 @@ def test_evaluations_start_differently_but_equally_for_equal_seeds() -> None:
 def test_the_list_names_every_environment_and_agent(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    assert len(recipes.names("envs")) == 13
-    assert len(lines) == 13 + len(recipes.names("agents"))
+    assert len(recipe_names("envs")) == 13
+    assert len(lines) == 13 + len(recipe_names("agents"))
     assert all(len(line.split()) > 3 for line in lines)
 
 
 def test_every_recipe_resolves_under_both_protocols() -> None:
-    for env in recipes.names("envs"):
+    for env in recipe_names("envs"):
         for protocol in ("paper", "quick"):
-            task = recipes.load_task(env, protocol, {})
+            task = load_task(env, protocol, {})
             assert task.protocol == protocol
-        path = recipes.folder("envs") / f"{env}.toml"
+        path = recipe_folder("envs") / f"{env}.toml"
         assert path.read_text().startswith("#!/usr/bin/env -S mujoco-sail run --env\n")
         assert path.stat().st_mode & 0o111
 

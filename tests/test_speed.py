@@ -13,15 +13,15 @@ import torch
 from conftest import CPU, MakeRun, tiny_task
 from torch.utils.flop_counter import FlopCounterMode
 
-from mujoco_sail import recipes
+from mujoco_sail.agents import registry
 from mujoco_sail.agents.sac import CRITICS
-from mujoco_sail.benchmark import cores
 from mujoco_sail.cli import main
-from mujoco_sail.run import Member
 from mujoco_sail.speed import products, summary
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.rounds import Rate
 from mujoco_sail.speed.worker import Order, Paced, SB3SACBFloat16, Stopwatch
+from mujoco_sail.training.benchmark import cores
+from mujoco_sail.training.run import Member
 
 RECIPE = """
 base = "reacher"
@@ -111,7 +111,7 @@ def paced(folder: Path, *actions: Any) -> tuple[Paced, Script]:
     """A run that has carried out orders, each once."""
     script = Script(*(Order(action, 0) for action in actions))
     task = tiny_task(steps=10**6, evaluation_every=10**6, log_every=10**6)
-    entry = recipes.load_entry("sac", {})
+    entry = registry.load_entry("sac", {})
     run = Paced(task, [Member(entry, 0), Member(entry, 1)], CPU, folder, script)  # type: ignore[arg-type]
     with pytest.raises(EOFError):
         run.execute()
@@ -184,7 +184,7 @@ def rate(measurement: str, learner: str, *values: float, threads: int = 1) -> Ra
 
 def test_the_ratios_are_those_of_the_rounds() -> None:
     task = tiny_task()
-    sac, peer = (recipes.load_entry(name, {}) for name in ("sac", "sb3_sac"))
+    sac, peer = (registry.load_entry(name, {}) for name in ("sac", "sb3_sac"))
     plan = Plan(task, [sac], peer, [1], CPU, 3, 1.0, 100)
     ceilings = [(4.0, 1.0, 2.0), (3.0, 5.0, 1.0), (1.0, 1.0, 5.0), (1.0, 1.0, 6.0)]
     rates = [

@@ -10,19 +10,20 @@ import pytest
 import torch
 from conftest import MakeRun, tiny_task
 
-from mujoco_sail import recipes
-from mujoco_sail.benchmark import shards, stack_key
+from mujoco_sail.agents import registry
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.optimiser import MemberAdam
-from mujoco_sail.run import Member, Run
-from mujoco_sail.streams import Streams
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.recipes.load import recipe_folder
+from mujoco_sail.training.benchmark import shards, stack_key
+from mujoco_sail.training.run import Member, Run
 
 FILES = ("evaluations.csv", "training.csv", "feedback.csv")
 
 
 def members(names: str, seeds: int) -> list[Member]:
     return [
-        Member(recipes.load_entry(name, {}), seed)
+        Member(registry.load_entry(name, {}), seed)
         for name in names.split(",")
         for seed in range(seeds)
     ]
@@ -85,7 +86,7 @@ def test_the_sail_class_without_coefficients_is_the_pebble_class_bit_for_bit(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
     recipe = tmp_path / "plain.toml"
-    text = (recipes.folder("agents") / "pebble.toml").read_text()
+    text = (recipe_folder("agents") / "pebble.toml").read_text()
     text = text.replace("agents.sail:SAIL", "agents.pebble:PEBBLE")
     recipe.write_text("\n".join(text.splitlines()[: text[: text.index("lambda =")].count("\n")]))
     ours, theirs = trained(make_run([("pebble", 0)])), trained(make_run([(str(recipe), 0)]))

@@ -9,7 +9,7 @@ from scipy.integrate import quad
 from scipy.special import ndtr
 from scipy.stats import chi, trim_mean
 
-from mujoco_sail import stats
+from mujoco_sail.analysis import stats
 
 
 def generator() -> np.random.Generator:

@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 import tomli_w
 
-from mujoco_sail import figures, files, stats, tables
-from mujoco_sail.collection import EVALUATIONS, FEEDBACK, collect
-from mujoco_sail.settings import RecipeError, build
+from mujoco_sail import files
+from mujoco_sail.analysis import figures, stats, tables
+from mujoco_sail.recipes.settings import RecipeError, build
+from mujoco_sail.results.read import EVALUATIONS, FEEDBACK, collect
 
 RUN: dict[str, Any] = {
     "status": "complete",

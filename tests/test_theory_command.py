@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.theory import claims, command, experiment, figure
 from mujoco_sail.theory.experiment import Experiment, Tables
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from mujoco_sail.environments import make_env, spaces
-from mujoco_sail.recipes import folder, load_task, names
-from mujoco_sail.settings import RecipeError
-from mujoco_sail.worlds import Outcome, Worlds, versions
+from mujoco_sail.environments.factory import make_env, spaces
+from mujoco_sail.environments.vector import Outcome, Worlds
+from mujoco_sail.recipes.load import load_task, recipe_folder, recipe_names
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.results.versions import versions
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-TASKS = names("envs")
+TASKS = recipe_names("envs")
 GYMNASIUM = [name for name in TASKS if "/" not in load_task(name, "quick", {}).id]
 DM_CONTROL = ["cheetah_run", "walker_stand", "walker_walk"]
 FALLING = ["ant", "hopper", "humanoid", "inverted_pendulum", "walker2d"]
@@ -97,7 +98,7 @@ def test_the_recipes_have_the_limits_of_their_benchmarks():
 
 @pytest.mark.parametrize("name", TASKS)
 def test_an_environment_recipe_is_a_script(name):
-    path = folder("envs") / f"{name}.toml"
+    path = recipe_folder("envs") / f"{name}.toml"
     assert os.access(path, os.X_OK)
     assert path.read_text().startswith("#!/usr/bin/env -S mujoco-sail run --env\n")
 
@@ -389,15 +390,15 @@ def test_a_wrong_id_is_answered_in_one_line(wrong, hint):
 def test_libraries_are_imported_when_needed_and_quietly():
     script = """
 import sys
-from mujoco_sail.recipes import load_task
-from mujoco_sail.environments import make_env
+from mujoco_sail.recipes.load import load_task
+from mujoco_sail.environments.factory import make_env
 make_env(load_task("hopper", "quick", {}), 0, "train")
 assert not {"dm_control", "metaworld", "shimmy"} & set(sys.modules)
 make_env(load_task("walker_walk", "quick", {}), 0, "train")
 make_env(load_task("door_open", "quick", {}), 0, "train")
 """
     command = [sys.executable, "-c", script]
-    root = folder("envs").parent
+    root = recipe_folder("envs").parent
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

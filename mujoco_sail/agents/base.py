@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.core.state import Tree, capture, restore
-from mujoco_sail.policies import About, Activation, Policy, Squash
+from mujoco_sail.policies.policy import About, Activation, Policy, Squash
 
 if TYPE_CHECKING:
-    from mujoco_sail.run import Run
+    from mujoco_sail.training.run import Run
 
 # Attributes that every run makes afresh from its recipes.
 HARNESS = ("run", "task", "device", "settings")
@@ -23,7 +23,7 @@ class Agent(ABC):
     """One stack of members: the same class and shapes, each with a seed of its own.
 
     A subclass names its hyperparameters in `Settings`, a frozen dataclass whose fields are
-    declared with `mujoco_sail.settings.setting` and filled from the agent's TOML.
+    declared with `mujoco_sail.recipes.settings.setting` and filled from the agent's TOML.
 
     Args:
         run: The task, the members with their settings and seeds, the teacher and the device.

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from mujoco_sail.agents.sac import SAC, SACSettings
 from mujoco_sail.core.entropy import state_entropy_reward
-from mujoco_sail.core.memory import Batch
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.optimiser import MemberAdam
-from mujoco_sail.feedback import Pairs
-from mujoco_sail.settings import setting
+from mujoco_sail.core.replay_buffer import Batch
+from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.recipes.settings import setting
 
 if TYPE_CHECKING:
-    from mujoco_sail.run import Run
+    from mujoco_sail.training.run import Run
 
 # Transitions relabelled at once, per member.
 CHUNK = 2000

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Agent
+from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.graphs import Recorder
-from mujoco_sail.core.memory import Batch, Replay
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.optimiser import MemberAdam
-from mujoco_sail.core.policy import SquashedGaussian
-from mujoco_sail.policies import Policy
-from mujoco_sail.settings import setting
-from mujoco_sail.streams import Streams
+from mujoco_sail.core.replay_buffer import Batch, Replay
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.policies.policy import Policy
+from mujoco_sail.recipes.settings import setting
 
 if TYPE_CHECKING:
-    from mujoco_sail.run import Run
+    from mujoco_sail.training.run import Run
 
 CRITICS = 2
 

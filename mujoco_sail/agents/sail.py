@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings, margin
+from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.objectives import (
     gaussian_kl,
     leave_one_out,
@@ -21,12 +22,11 @@ from mujoco_sail.core.objectives import (
     policy_gap,
     sail_terms,
 )
-from mujoco_sail.core.policy import SquashedGaussian
-from mujoco_sail.feedback import Pairs
-from mujoco_sail.settings import setting
+from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.recipes.settings import setting
 
 if TYPE_CHECKING:
-    from mujoco_sail.run import Run
+    from mujoco_sail.training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

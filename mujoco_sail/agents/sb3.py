@@ -15,13 +15,13 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor, nn
 
 from mujoco_sail.agents.base import Agent
-from mujoco_sail.environments import make_env
-from mujoco_sail.policies import Activation, Policy, Squash
-from mujoco_sail.settings import setting
-from mujoco_sail.streams import seed_for
+from mujoco_sail.core.streams import seed_for
+from mujoco_sail.environments.factory import make_env
+from mujoco_sail.policies.policy import Activation, Policy, Squash
+from mujoco_sail.recipes.settings import setting
 
 if TYPE_CHECKING:
-    from mujoco_sail.run import Run
+    from mujoco_sail.training.run import Run
 
 
 class StableBaselines(Agent):

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from mujoco_sail.core.activations import Activation
 from mujoco_sail.core.passes import Part, backward, forward, of_columns
 from mujoco_sail.core.state import Tree
-from mujoco_sail.streams import Streams
+from mujoco_sail.core.streams import Streams
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 

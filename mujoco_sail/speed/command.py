@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.recipes.settings import RecipeError
 
 if TYPE_CHECKING:
-    from mujoco_sail.recipes import Entry
+    from mujoco_sail.agents.registry import Entry
     from mujoco_sail.speed.plan import Plan
 
 PEER = "sb3_sac"
@@ -111,9 +111,11 @@ def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
     Raises:
         RecipeError: A recipe or an option is wrong, or there is no such environment or device.
     """
-    from mujoco_sail import benchmark, environments, recipes  # noqa: PLC0415
+    from mujoco_sail.agents import registry  # noqa: PLC0415
     from mujoco_sail.agents.sac import SAC  # noqa: PLC0415
+    from mujoco_sail.environments.factory import spaces  # noqa: PLC0415
     from mujoco_sail.speed.plan import Plan  # noqa: PLC0415
+    from mujoco_sail.training import benchmark  # noqa: PLC0415
 
     device = benchmark.choose_device(args.device)
     asked = {
@@ -123,12 +125,12 @@ def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
         "backend": args.backend,
     }
     overrides = [f"env.{key}={value}" for key, value in asked.items() if value is not None]
-    tasks, entries = recipes.load(args.env, args.agents, "paper", overrides, None)
+    tasks, entries = registry.load(args.env, args.agents, "paper", overrides, None)
     if len(tasks) > 1:
         raise RecipeError(f"--env {args.env}: expected one environment")
     paper = tasks[0]
     benchmark.check_precision(paper, device)
-    environments.spaces(paper)
+    spaces(paper)
     task = dataclasses.replace(
         paper,
         steps=ENDLESS,
@@ -144,7 +146,7 @@ def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
     for entry in entries:
         if not issubclass(entry.agent, SAC):
             raise RecipeError(f"--agents {entry.name}: expected agents of our core, as sac,sail")
-    peer = recipes.load_entry(PEER, {})
+    peer = registry.load_entry(PEER, {})
     period = paper.evaluation_every
     steady = [_without_reset(entry) for entry in entries]
     return Plan(task, steady, peer, members, device, args.rounds, args.seconds, period)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from mujoco_sail.benchmark import cores
-from mujoco_sail.results import commit
+from mujoco_sail.results.versions import versions
+from mujoco_sail.results.write import commit
 from mujoco_sail.speed.plan import Plan
-from mujoco_sail.worlds import versions
+from mujoco_sail.training.benchmark import cores
 
 
 def describe(plan: Plan) -> dict[str, Any]:

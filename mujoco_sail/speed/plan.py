@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from mujoco_sail.benchmark import most_workers
-from mujoco_sail.recipes import Entry
-from mujoco_sail.task import Task
+from mujoco_sail.agents.registry import Entry
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.training.benchmark import most_workers
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mujoco_sail.agents.sac import CRITICS
 from mujoco_sail.core.products import product
-from mujoco_sail.task import Task
+from mujoco_sail.recipes.task import Task
 
 # The library's, and the core's choice among libraries.
 Way = Literal["bmm", "baddbmm", "mm", "product"]

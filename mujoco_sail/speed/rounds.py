@@ -6,13 +6,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mujoco_sail.benchmark import cores, shards, threads
-from mujoco_sail.recipes import Entry
-from mujoco_sail.run import Member
+from mujoco_sail.agents.registry import Entry
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.products import WAYS, product_operations
 from mujoco_sail.speed.team import Team
 from mujoco_sail.speed.worker import Order, SB3SACBFloat16
+from mujoco_sail.training.benchmark import cores, shards, threads
+from mujoco_sail.training.run import Member
 
 SHARE = "x"  # unit of a ratio
 Teams = Mapping[tuple[str, int], Team]

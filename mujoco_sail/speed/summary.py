@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from mujoco_sail.environments import spaces
+from mujoco_sail.environments.factory import spaces
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.products import WAYS, update_operations
 from mujoco_sail.speed.rounds import SHARE, Rate

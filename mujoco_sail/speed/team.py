@@ -10,9 +10,9 @@ from types import TracebackType
 import numpy as np
 import torch
 
-from mujoco_sail.run import Member
+from mujoco_sail.recipes.task import Task
 from mujoco_sail.speed.worker import Order, work
-from mujoco_sail.task import Task
+from mujoco_sail.training.run import Member
 
 
 class WorkerError(RuntimeError):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mujoco_sail import stats
+from mujoco_sail.analysis import stats
 from mujoco_sail.theory.ascent import SAME_VALUE
 from mujoco_sail.theory.experiment import Tables
 

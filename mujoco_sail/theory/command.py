@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from mujoco_sail.files import folder
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.recipes.settings import RecipeError
 
 LEAST_SAMPLES = 1000  # of a run: about thirty steps
 DEFAULT_GAMMAS = "0,0.003,0.01,0.03,0.1,0.3,1"

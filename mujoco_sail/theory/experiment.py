@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mujoco_sail.streams import Streams
+from mujoco_sail.core.streams import Streams
 from mujoco_sail.theory.ascent import Ascents, maximise
 from mujoco_sail.theory.direct import DRAWS, DirectSail
 from mujoco_sail.theory.exact import in_chunks, kl_to_reference, objective

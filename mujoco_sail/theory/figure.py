@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from mujoco_sail.figures import DOTS_PER_INCH, STYLE
+from mujoco_sail.analysis.figures import DOTS_PER_INCH, STYLE
 from mujoco_sail.theory.claims import FIT_FACTOR, Rate, anchor_of
 from mujoco_sail.theory.experiment import Tables
 

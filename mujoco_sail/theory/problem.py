@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mujoco_sail.streams import seed_for
+from mujoco_sail.core.streams import seed_for
 
 
 @dataclass(frozen=True)

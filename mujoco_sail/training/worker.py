@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
-from mujoco_sail.checkpoint import Checkpoints, DamagedError, Saved
 from mujoco_sail.files import WriteError
-from mujoco_sail.lock import Lock
-from mujoco_sail.results import RunFiles, run_folder
-from mujoco_sail.run import Member, MembersFailed, Progress, Run, Stopped
-from mujoco_sail.settings import RecipeError
-from mujoco_sail.task import Task
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.results.checkpoint import Checkpoints, DamagedError, Saved
+from mujoco_sail.results.write import RunFiles, run_folder
+from mujoco_sail.training.lock import Lock
+from mujoco_sail.training.run import Member, MembersFailed, Progress, Run, Stopped
 
 
 @dataclass(frozen=True)

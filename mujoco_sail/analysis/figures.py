@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from mujoco_sail import recipes, stats
-from mujoco_sail.collection import Record, agents_in_order, collect
+from mujoco_sail.analysis import stats
 from mujoco_sail.files import write_bytes
-from mujoco_sail.settings import RecipeError, build, nearest, setting
+from mujoco_sail.recipes.load import read_recipe, recipe_names
+from mujoco_sail.recipes.settings import RecipeError, build, nearest, setting
+from mujoco_sail.results.read import Record, agents_in_order, collect
 
 ALL = "all"
 PANEL = (2.25, 1.75)  # inches; three panels fill a page of 6.75 inches
@@ -80,8 +81,8 @@ def plot(names: Sequence[str], results: Path, out: Path) -> list[Path]:
             folder that cannot be written.
     """
     figures = []
-    for name in names or recipes.names("plots"):
-        path, table = recipes.read("plots", name)
+    for name in names or recipe_names("plots"):
+        path, table = read_recipe("plots", name)
         figures.append((path, build(FigureRecipe, table, str(path))))
     runs = [run for run in collect(results) if run.status != "running"]
     files = []

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.memory import Replay, Segments
+from mujoco_sail.core.replay_buffer import Replay, Segments
 from mujoco_sail.core.state import Tree
-from mujoco_sail.oracle import Judgement, judge
-from mujoco_sail.queries import Scheme, ranking
-from mujoco_sail.streams import Streams
-from mujoco_sail.task import Task
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.preferences.queries import Scheme, ranking
+from mujoco_sail.preferences.teacher import Judgement, judge
+from mujoco_sail.recipes.task import Task
 
 # Batches of candidates that a session shows a teacher who skips, before giving up.
 MOST_ROUNDS = 20

@@ -17,11 +17,11 @@ import numpy as np
 from gymnasium.spaces import flatdim
 from numpy.typing import NDArray
 
-from mujoco_sail.environments import Env, make_env
+from mujoco_sail.environments.factory import Env, make_env
 from mujoco_sail.files import write_bytes
-from mujoco_sail.policies import Policy
-from mujoco_sail.settings import RecipeError
-from mujoco_sail.task import Task
+from mujoco_sail.policies.policy import Policy
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.recipes.task import Task
 
 Frame = NDArray[np.uint8]
 

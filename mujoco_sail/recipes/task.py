@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mujoco_sail.settings import RecipeError, setting
+from mujoco_sail.recipes.settings import RecipeError, setting
 
 # Of what is held in memory at once: far beyond any use, below what only a slip can mean.
 MOST = 100_000

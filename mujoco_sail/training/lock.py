@@ -8,7 +8,7 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.recipes.settings import RecipeError
 
 # Workers of a main process that was killed need a moment to notice it.
 PATIENCE = 3.0  # seconds

@@ -12,14 +12,14 @@ from typing import Any
 
 import tomli_w
 
-from mujoco_sail.checkpoint import Checkpoints, first_difference
-from mujoco_sail.collection import EVALUATIONS, FEEDBACK, SKIPPED
-from mujoco_sail.feedback import Query
+from mujoco_sail.agents.registry import Entry, resolved
 from mujoco_sail.files import remove_leftovers, write_text
-from mujoco_sail.recipes import Entry, resolved
-from mujoco_sail.settings import RecipeError, read_toml
-from mujoco_sail.task import Task
-from mujoco_sail.worlds import versions
+from mujoco_sail.preferences.sessions import Query
+from mujoco_sail.recipes.settings import RecipeError, read_toml
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.results.checkpoint import Checkpoints, first_difference
+from mujoco_sail.results.read import EVALUATIONS, FEEDBACK, SKIPPED
+from mujoco_sail.results.versions import versions
 
 CHECKPOINTS = "checkpoints"  # folder in a run folder
 
@@ -166,13 +166,13 @@ def _label(label: float | None) -> str:
 @cache
 def commit() -> str:
     """Commit of the checkout, "-dirty" where files differ from it; "unknown" in a wheel."""
-    here = Path(__file__).resolve().parent
-    if not (here.parent / ".git").exists():
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
         return "unknown"
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=here,
+            cwd=root,
             capture_output=True,
             text=True,
             check=True,

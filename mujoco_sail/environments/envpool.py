@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from mujoco_sail.environments import META_WORLD, Array
-from mujoco_sail.settings import RecipeError
-from mujoco_sail.streams import seed_for
-from mujoco_sail.task import Task
+from mujoco_sail.core.streams import seed_for
+from mujoco_sail.environments.factory import META_WORLD, Array
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.recipes.task import Task
 
 # Gymnasium's id -> EnvPool's.
 TWINS = {

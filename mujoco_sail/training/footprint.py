@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from mujoco_sail.core.memory import Replay
-from mujoco_sail.settings import RecipeError
-from mujoco_sail.task import Task
+from mujoco_sail.core.replay_buffer import Replay
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.recipes.task import Task
 
 MIB = 2**20
 GIB = 2**30

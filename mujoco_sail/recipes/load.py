@@ -8,27 +8,21 @@ that is read here runs. (Whoever makes the environment lets Gymnasium import the
 such as `module:Name-v0`.)
 """
 
-import importlib
-import inspect
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mujoco_sail.agents.base import Agent
-from mujoco_sail.settings import (
+from mujoco_sail.recipes.settings import (
     RecipeError,
     build,
     check_name,
-    dump,
     nearest,
     one_line,
     parse_toml,
     read_toml,
 )
-from mujoco_sail.task import Task
+from mujoco_sail.recipes.task import Task
 
 Kind = Literal["envs", "agents", "plots"]
 MOST_SEEDS = 10_000
@@ -41,40 +35,21 @@ SOURCES = {
 HEADINGS: dict[Kind, str] = {"envs": "Environments", "agents": "Agents"}
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line of a benchmark: an agent class with all its hyperparameters.
-
-    Attributes:
-        name: Name in tables and result folders.
-        title: One line for `mujoco-sail list`.
-        path: `package.module:Class` of the agent.
-        agent: The class.
-        settings: Instance of the class's `Settings`.
-    """
-
-    name: str
-    title: str
-    path: str
-    agent: type[Agent]
-    settings: Any
-
-
-def folder(kind: Kind) -> Path:
+def recipe_folder(kind: Kind) -> Path:
     """Folder of the recipes: the checkout's where there is one, else the wheel's."""
-    package = Path(__file__).resolve().parent
-    checkout = package.parent / kind
-    if (package.parent / "pyproject.toml").is_file() and checkout.is_dir():
-        return checkout
-    return package / "recipes" / kind
+    here = Path(__file__).resolve().parent
+    root = here.parents[1]
+    if (root / "pyproject.toml").is_file() and (root / kind).is_dir():
+        return root / kind
+    return here / kind
 
 
-def names(kind: Kind) -> list[str]:
+def recipe_names(kind: Kind) -> list[str]:
     """Names of the recipes that the suite ships."""
-    return sorted(path.stem for path in folder(kind).glob("*.toml"))
+    return sorted(path.stem for path in recipe_folder(kind).glob("*.toml"))
 
 
-def read(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path, dict[str, Any]]:
+def read_recipe(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path, dict[str, Any]]:
     """Reads a recipe by name or by path.
 
     Args:
@@ -91,9 +66,9 @@ def read(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path, dict[
         candidates = [own / name]
         missing = f"no file '{name}'"
     else:
-        homes = [folder(kind)] if beside is None else [own, folder(kind)]
+        homes = [recipe_folder(kind)] if beside is None else [own, recipe_folder(kind)]
         candidates = [home / f"{name}.toml" for home in homes]
-        missing = f"no recipe '{name}' in {kind}/; {nearest(name, names(kind))}"
+        missing = f"no recipe '{name}' in {kind}/; {nearest(name, recipe_names(kind))}"
     # Path.is_file would raise where a name is too long.
     path = next((path for path in candidates if os.path.isfile(path)), None)
     if path is None:
@@ -102,35 +77,9 @@ def read(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path, dict[
     return path, read_toml(path)
 
 
-def title(kind: Kind, name: str) -> str:
+def recipe_title(kind: Kind, name: str) -> str:
     """One line about a recipe."""
-    return one_line(_with_bases(kind, *read(kind, name))[1].get("title", ""))
-
-
-def load(
-    envs: str, agents: str, protocol: str, overrides: Sequence[str], teacher: str | None
-) -> tuple[list[Task], list[Entry]]:
-    """Resolves what a command line names.
-
-    Args:
-        envs: Names or paths of environment recipes, joined by commas.
-        agents: Names or paths of agent recipes, joined by commas.
-        protocol: Protocol of every environment.
-        overrides: `--set` arguments.
-        teacher: Teachers joined by `+`, in place of the recipes'.
-
-    Raises:
-        RecipeError: Whatever is wrong with any of them.
-    """
-    env_names, agent_names = envs.split(","), agents.split(",")
-    stems = {"--env": env_names, "--agents": agent_names}
-    for flag, listed in stems.items():
-        short = [_stem(name) for name in listed]
-        if repeated := [name for name in short if short.count(name) > 1]:
-            raise RecipeError(f"{flag}: '{repeated[0]}' is named twice")
-    for_task, for_agents = split_overrides(overrides, [_stem(name) for name in agent_names])
-    tasks = [load_task(name, protocol, for_task, teacher) for name in env_names]
-    return tasks, [load_entry(name, for_agents[_stem(name)]) for name in agent_names]
+    return one_line(with_bases(kind, *read_recipe(kind, name))[1].get("title", ""))
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -167,7 +116,7 @@ def load_task(
     Raises:
         RecipeError: Whatever is wrong with the recipe or the arguments.
     """
-    path, table = _with_bases("envs", *read("envs", name))
+    path, table = with_bases("envs", *read_recipe("envs", name))
     protocols = _table(table, "protocols", path)
     teachers = _table(table, "teachers", path)
     if protocol not in protocols:
@@ -185,34 +134,6 @@ def load_task(
     for key, value in overrides.items():
         _replace(values, key, value, str(path))
     return build(Task, {**values, "name": path.stem, "protocol": protocol}, str(path))
-
-
-def load_entry(name: str, overrides: Mapping[str, Any]) -> Entry:
-    """Resolves an agent recipe.
-
-    Args:
-        name: Recipe's name or path.
-        overrides: Keys of the agent's settings and their values.
-
-    Raises:
-        RecipeError: Whatever is wrong with the recipe, its class or the arguments.
-    """
-    path, table = _with_bases("agents", *read("agents", name))
-    for key in ("class", "title"):
-        if not isinstance(table.get(key), str):
-            raise RecipeError(f"{path}: missing key '{key}', a text")
-    class_path, title = table.pop("class"), table.pop("title")
-    agent = _import_agent(class_path, path)
-    settings: Any = build(agent.Settings, {**table, **overrides}, str(path))
-    return Entry(path.stem, title, class_path, agent, settings)
-
-
-def resolved(task: Task, entry: Entry) -> dict[str, Any]:
-    """Both recipes as the table that `run.toml` records."""
-    return {
-        "env": dump(task),
-        "agent": {"name": entry.name, "class": entry.path, **dump(entry.settings)},
-    }
 
 
 def split_overrides(
@@ -248,7 +169,7 @@ def split_overrides(
     return task, agents
 
 
-def _stem(name: str) -> str:
+def recipe_stem(name: str) -> str:
     """The name of a recipe that is given by name or by path."""
     return Path(name.removesuffix(".toml")).name
 
@@ -261,14 +182,14 @@ def _value(text: str) -> Any:
     return table["value"] if len(table) == 1 else text
 
 
-def _with_bases(kind: Kind, path: Path, table: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+def with_bases(kind: Kind, path: Path, table: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """Lays a recipe over the chain of recipes named by `base`."""
     seen, current = {path}, path
     while "base" in table:
         base = table.pop("base")
         if not isinstance(base, str):
             raise RecipeError(f"{current}: key 'base' is {base!r}; expected a text")
-        current, below = read(kind, base, beside=current)
+        current, below = read_recipe(kind, base, beside=current)
         if current in seen:
             raise RecipeError(f"{path}: key 'base': {current.name} is its own base")
         seen.add(current)
@@ -308,22 +229,3 @@ def _replace(values: dict[str, Any], key: str, value: Any, where: str) -> None:
         allowed = [f"oracle.{name}" for name in values["oracle"]]
         raise RecipeError(f"{where}: unknown key '{key}'; {nearest(key, allowed)}")
     values["oracle"][rest] = value
-
-
-def _import_agent(class_path: str, recipe: Path) -> type[Agent]:
-    module_name, _, class_name = class_path.partition(":")
-    # A class may lie beside its recipe; appended, the folder shadows nothing.
-    if str(recipe.parent) not in sys.path:
-        sys.path.append(str(recipe.parent))
-    where = f"{recipe}: key 'class' is '{class_path}'"
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
-        raise RecipeError(f"{where}; it cannot be imported: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Agent)):
-        raise RecipeError(f"{where}; expected a subclass of mujoco_sail.agents.base:Agent")
-    if inspect.isabstract(found) or not is_dataclass(getattr(found, "Settings", None)):
-        raise RecipeError(
-            f"{where}; the class is abstract or its Settings are no dataclass: not an agent yet"
-        )
-    return found

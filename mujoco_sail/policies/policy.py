@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import numpy as tensors
 
 from mujoco_sail.files import write_bytes
-from mujoco_sail.settings import RecipeError, build, dump, setting
+from mujoco_sail.recipes.settings import RecipeError, build, dump, setting
 
 Array = NDArray[np.float32]
 Activation = Literal["relu", "tanh"]
@@ -109,7 +109,7 @@ class Policy:
         """Deterministic actions.
 
         Args:
-            observation: [O] or [..., O], flat as `mujoco_sail.environments` makes them.
+            observation: [O] or [..., O], flat as `mujoco_sail.environments.factory` makes them.
 
         Returns:
             [A] or [..., A] in [-1, 1], float32.

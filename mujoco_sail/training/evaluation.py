@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mujoco_sail.streams import seed_for
-from mujoco_sail.task import Task
-from mujoco_sail.worlds import Worlds, threads_for
+from mujoco_sail.core.streams import seed_for
+from mujoco_sail.environments.vector import Worlds, threads_for
+from mujoco_sail.recipes.task import Task
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.errors import ParserWarning
 
-from mujoco_sail.settings import RecipeError, check_name, one_line, read_toml
+from mujoco_sail.recipes.settings import RecipeError, check_name, one_line, read_toml
 
 EVALUATIONS = (
     "step",

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from mujoco_sail.run import Member, Progress
-from mujoco_sail.task import Task
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.training.run import Member, Progress
 
 
 class Board:

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mujoco_sail.files import write_bytes
-from mujoco_sail.settings import RecipeError
+from mujoco_sail.recipes.settings import RecipeError
 
 KEPT = 2  # checkpoints: the newest, and one more in case it is damaged
 

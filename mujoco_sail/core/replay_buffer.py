@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.core.state import Tree
-from mujoco_sail.streams import Streams
+from mujoco_sail.core.streams import Streams
 
 COLUMNS = ("observation", "action", "next_observation", "terminated", "reward", "task_reward")
 

@@ -10,18 +10,18 @@ from typing import Any
 import torch
 
 from mujoco_sail.agents.base import Agent
-from mujoco_sail.checkpoint import Saved
+from mujoco_sail.agents.registry import Entry
 from mujoco_sail.core.products import set_precision
 from mujoco_sail.core.state import flatten, unflatten
-from mujoco_sail.environments import spaces
-from mujoco_sail.evaluation import Evaluation
-from mujoco_sail.feedback import Feedback
+from mujoco_sail.environments.factory import spaces
+from mujoco_sail.environments.vector import Worlds, threads_for
 from mujoco_sail.files import WriteError
-from mujoco_sail.recipes import Entry
-from mujoco_sail.results import RunFiles, remove_checkpoints, run_folder
-from mujoco_sail.settings import RecipeError
-from mujoco_sail.task import Task
-from mujoco_sail.worlds import Worlds, threads_for
+from mujoco_sail.preferences.sessions import Feedback
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.results.checkpoint import Saved
+from mujoco_sail.results.write import RunFiles, remove_checkpoints, run_folder
+from mujoco_sail.training.evaluation import Evaluation
 
 # Environment steps between two reports that carry no evaluation, and between two looks at
 # whether all numbers are finite.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mujoco_sail.streams import Streams
-from mujoco_sail.task import Teacher
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.recipes.task import Teacher
 
 
 @dataclass(frozen=True)

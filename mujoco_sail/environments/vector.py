@@ -5,21 +5,18 @@ rebuilds its environments by starting the same episodes and repeating the action
 """
 
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mujoco_sail import __version__
 from mujoco_sail.core.state import Tree
-from mujoco_sail.environments import META_WORLD, Array, GymnasiumRows
-from mujoco_sail.envpool_rows import EnvPoolRows
-from mujoco_sail.task import Task
+from mujoco_sail.environments.envpool import EnvPoolRows
+from mujoco_sail.environments.factory import META_WORLD, Array, GymnasiumRows
+from mujoco_sail.recipes.task import Task
 
 
 class Rows(Protocol):
@@ -176,13 +173,3 @@ class Worlds:
 def threads_for(device: torch.device) -> int:
     """Threads for environments: on the CPU every core has a worker, a GPU's worker has them all."""
     return 1 if device.type == "cpu" else len(os.sched_getaffinity(0))
-
-
-def versions(backend: str = "gymnasium") -> dict[str, str]:
-    """Versions that a result of a backend depends on."""
-    simulators = ["mujoco", "gymnasium", "dm_control", "metaworld", "shimmy"]
-    if backend == "envpool":
-        simulators.append("envpool")  # it carries a MuJoCo of its own
-    learners = ["stable_baselines3", "torch"]
-    found = {name: metadata.version(name) for name in simulators + learners}
-    return found | {"python": platform.python_version(), "mujoco_sail": __version__}

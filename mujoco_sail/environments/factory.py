@@ -17,10 +17,10 @@ from gymnasium.spaces import Box, Dict, Space, flatdim, flatten
 from gymnasium.wrappers import RescaleAction, TimeLimit, TransformObservation
 from numpy.typing import NDArray
 
-from mujoco_sail.recipes import load_task
-from mujoco_sail.settings import RecipeError
-from mujoco_sail.streams import seed_for
-from mujoco_sail.task import Task
+from mujoco_sail.core.streams import seed_for
+from mujoco_sail.recipes.load import load_task
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.recipes.task import Task
 
 Array = NDArray[Any]
 Env = gymnasium.Env[Array, Array]

@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 
-from mujoco_sail.environments import spaces
-from mujoco_sail.envpool_rows import library
-from mujoco_sail.lock import Lock
-from mujoco_sail.recipes import Entry
-from mujoco_sail.results import remove_checkpoints, run_folder, status_of
-from mujoco_sail.run import Member, Progress
-from mujoco_sail.settings import RecipeError
-from mujoco_sail.task import Task
-from mujoco_sail.worker import Failure, Note, work
+from mujoco_sail.agents.registry import Entry
+from mujoco_sail.environments.envpool import library
+from mujoco_sail.environments.factory import spaces
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.results.write import remove_checkpoints, run_folder, status_of
+from mujoco_sail.training.lock import Lock
+from mujoco_sail.training.run import Member, Progress
+from mujoco_sail.training.worker import Failure, Note, work
 
 
 class Interrupted(Exception):  # noqa: N818

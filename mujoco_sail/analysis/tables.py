@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mujoco_sail import stats
-from mujoco_sail.collection import Record, agents_in_order, collect
-from mujoco_sail.settings import RecipeError, check_name, nearest, one_line
+from mujoco_sail.analysis import stats
+from mujoco_sail.recipes.settings import RecipeError, check_name, nearest, one_line
+from mujoco_sail.results.read import Record, agents_in_order, collect
 
 COLUMNS = (
     "environment",

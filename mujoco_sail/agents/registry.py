@@ -1,0 +1,112 @@
+"""From agent recipes to benchmark entries: the one place where a recipe's class is imported."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from mujoco_sail.agents.base import Agent
+from mujoco_sail.recipes.load import (
+    load_task,
+    read_recipe,
+    recipe_stem,
+    split_overrides,
+    with_bases,
+)
+from mujoco_sail.recipes.settings import RecipeError, build, dump
+from mujoco_sail.recipes.task import Task
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a benchmark: an agent class with all its hyperparameters.
+
+    Attributes:
+        name: Name in tables and result folders.
+        title: One line for `mujoco-sail list`.
+        path: `package.module:Class` of the agent.
+        agent: The class.
+        settings: Instance of the class's `Settings`.
+    """
+
+    name: str
+    title: str
+    path: str
+    agent: type[Agent]
+    settings: Any
+
+
+def load(
+    envs: str, agents: str, protocol: str, overrides: Sequence[str], teacher: str | None
+) -> tuple[list[Task], list[Entry]]:
+    """Resolves what a command line names.
+
+    Args:
+        envs: Names or paths of environment recipes, joined by commas.
+        agents: Names or paths of agent recipes, joined by commas.
+        protocol: Protocol of every environment.
+        overrides: `--set` arguments.
+        teacher: Teachers joined by `+`, in place of the recipes'.
+
+    Raises:
+        RecipeError: Whatever is wrong with any of them.
+    """
+    env_names, agent_names = envs.split(","), agents.split(",")
+    stems = {"--env": env_names, "--agents": agent_names}
+    for flag, listed in stems.items():
+        short = [recipe_stem(name) for name in listed]
+        if repeated := [name for name in short if short.count(name) > 1]:
+            raise RecipeError(f"{flag}: '{repeated[0]}' is named twice")
+    for_task, for_agents = split_overrides(overrides, [recipe_stem(name) for name in agent_names])
+    tasks = [load_task(name, protocol, for_task, teacher) for name in env_names]
+    return tasks, [load_entry(name, for_agents[recipe_stem(name)]) for name in agent_names]
+
+
+def load_entry(name: str, overrides: Mapping[str, Any]) -> Entry:
+    """Resolves an agent recipe.
+
+    Args:
+        name: Recipe's name or path.
+        overrides: Keys of the agent's settings and their values.
+
+    Raises:
+        RecipeError: Whatever is wrong with the recipe, its class or the arguments.
+    """
+    path, table = with_bases("agents", *read_recipe("agents", name))
+    for key in ("class", "title"):
+        if not isinstance(table.get(key), str):
+            raise RecipeError(f"{path}: missing key '{key}', a text")
+    class_path, title = table.pop("class"), table.pop("title")
+    agent = _import_agent(class_path, path)
+    settings: Any = build(agent.Settings, {**table, **overrides}, str(path))
+    return Entry(path.stem, title, class_path, agent, settings)
+
+
+def resolved(task: Task, entry: Entry) -> dict[str, Any]:
+    """Both recipes as the table that `run.toml` records."""
+    return {
+        "env": dump(task),
+        "agent": {"name": entry.name, "class": entry.path, **dump(entry.settings)},
+    }
+
+
+def _import_agent(class_path: str, recipe: Path) -> type[Agent]:
+    module_name, _, class_name = class_path.partition(":")
+    # A class may lie beside its recipe; appended, the folder shadows nothing.
+    if str(recipe.parent) not in sys.path:
+        sys.path.append(str(recipe.parent))
+    where = f"{recipe}: key 'class' is '{class_path}'"
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+        raise RecipeError(f"{where}; it cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Agent)):
+        raise RecipeError(f"{where}; expected a subclass of mujoco_sail.agents.base:Agent")
+    if inspect.isabstract(found) or not is_dataclass(getattr(found, "Settings", None)):
+        raise RecipeError(
+            f"{where}; the class is abstract or its Settings are no dataclass: not an agent yet"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""The synthetic teacher, and how it is asked."""

@@ -1,0 +1,1 @@
+"""The files of a run: written, read back, resumed from."""
