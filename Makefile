@@ -18,6 +18,7 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

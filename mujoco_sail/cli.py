@@ -145,11 +145,13 @@ def _run(args: argparse.Namespace) -> int:
     )
     for task in tasks:
         benchmark.check_precision(task, device)
-    plans = [(task, benchmark.unfinished(task, entries, seeds, args.results)) for task in tasks]
+    plans = [
+        (task, benchmark.unfinished_members(task, entries, seeds, args.results)) for task in tasks
+    ]
     benchmark.check_writable(args.results)
     memory = {
         task.name: footprint.check(
-            task, len(members), spaces(task), device, benchmark.most_workers(device)
+            task, len(members), spaces(task), device, benchmark.max_workers(device)
         )
         for task, members in plans
         if members
@@ -166,7 +168,7 @@ def _run(args: argparse.Namespace) -> int:
                     f"{task.name}: {task.steps} steps leave room for {task.labels_in_reach} of "
                     f"{task.labels} labels"
                 )
-            with progress.Board(task, members) as board:
+            with progress.ProgressDisplay(task, members) as board:
                 try:
                     failures += benchmark.execute(
                         task, members, device, args.results, board.update, board.say, args.resume

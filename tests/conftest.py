@@ -10,9 +10,10 @@ import torch
 from hypothesis import settings
 
 from mujoco_sail.agents import registry
+from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.training.run import Member, Run
+from mujoco_sail.training.run import Run
 
 # Small enough for a test, large enough that sessions, relabelling and a reference refresh happen.
 TINY = {

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from mujoco_sail.analysis import figures  # noqa: F401
 from mujoco_sail.cli import main
 from mujoco_sail.environments import factory
-from mujoco_sail.results.write import RunFiles, commit, run_folder
+from mujoco_sail.results.write import RunWriter, commit, run_folder
 
 # Figures: before anybody watches, for Matplotlib makes folders of its own.
 from mujoco_sail.training import benchmark
@@ -319,7 +319,7 @@ def no_training(known: Sequence[str]) -> Iterator[list[Path]]:
     def execute(task: Any, members: Any, device: Any, results: Path, *more: Any) -> list[Any]:
         first = members[0]
         folder = run_folder(results, task, first.entry.name, first.seed)
-        files = RunFiles(folder, task, first.entry, first.seed, "cpu")
+        files = RunWriter(folder, task, first.entry, first.seed, "cpu")
         files.begin(None)
         files.training({"step": 1}, 1.0)
         files.status("complete", 1.0)

@@ -17,22 +17,25 @@ from conftest import CPU, TINY, MakeRun, tiny_task
 
 from mujoco_sail import files
 from mujoco_sail.agents import registry
+from mujoco_sail.agents.base import Member
 from mujoco_sail.cli import main
 from mujoco_sail.core.state import capture, flatten, restore, unflatten
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.settings import RecipeError
-from mujoco_sail.results.checkpoint import Checkpoints, DamagedError, Saved
+from mujoco_sail.results.checkpoint import Checkpoints, DamagedError, MemberState
 from mujoco_sail.training import benchmark
 from mujoco_sail.training.lock import Lock
-from mujoco_sail.training.run import Member, Run, Stopped
-from mujoco_sail.training.worker import starts
+from mujoco_sail.training.run import Run, Stopped
+from mujoco_sail.training.worker import resume_points
 
 FILES = ("evaluations.csv", "training.csv", "feedback.csv")
 ABOUT = {"seed": 0, "env": {"steps": 10, "reward_range": (0.0, 1.0)}, "versions": {"torch": "2"}}
 
 
-def saved(step: int) -> Saved:
-    return Saved(step, {"a": torch.arange(6.0), "b": torch.ones(2)}, {"updates": 3}, {"rows": []})
+def saved(step: int) -> MemberState:
+    return MemberState(
+        step, {"a": torch.arange(6.0), "b": torch.ones(2)}, {"updates": 3}, {"rows": []}
+    )
 
 
 def two_checkpoints(tmp_path: Path) -> Checkpoints:
@@ -222,13 +225,13 @@ MEMBERS = [("pebble", 0), ("sail_revkl", 1)]
 
 def stop_after(run: Run, step: int) -> None:
     """Lets a run save itself after a step, and end."""
-    tick = run.tick
+    after_step = run.after_step
 
     def stopping_tick(now: int, agent: Any) -> None:
         run.stopping = lambda: now == step
-        tick(now, agent)
+        after_step(now, agent)
 
-    run.tick = stopping_tick  # type: ignore[method-assign]
+    run.after_step = stopping_tick  # type: ignore[method-assign]
 
 
 def results_of(run: Run) -> list[bytes]:
@@ -255,7 +258,7 @@ def test_stopped_after_any_step_it_goes_on_to_the_identical_files(
     stop_after(run, step)
     with pytest.raises(Stopped):
         run.execute()
-    ((stack, states),) = starts(tiny_task(), members(), CPU, tmp_path, lambda _: None)
+    ((stack, states),) = resume_points(tiny_task(), members(), CPU, tmp_path, lambda _: None)
     assert states is not None
     again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
     assert again.step == step
@@ -272,7 +275,7 @@ def test_members_go_on_alone_to_the_files_they_would_have_written_in_the_stack(
         run.execute()
     found = []
     for member in members():
-        ((stack, states),) = starts(tiny_task(), [member], CPU, tmp_path, lambda _: None)
+        ((stack, states),) = resume_points(tiny_task(), [member], CPU, tmp_path, lambda _: None)
         alone = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
         alone.execute()
         found += results_of(alone)
@@ -283,7 +286,7 @@ def test_the_newest_step_that_all_have_is_used_and_damage_is_named(
     tmp_path: Path, reference: list[bytes]
 ) -> None:
     for step in (70, 100, 130):
-        ((stack, states),) = starts(tiny_task(), members(), CPU, tmp_path, lambda _: None)
+        ((stack, states),) = resume_points(tiny_task(), members(), CPU, tmp_path, lambda _: None)
         run = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
         stop_after(run, step)
         with pytest.raises(Stopped):
@@ -292,7 +295,7 @@ def test_the_newest_step_that_all_have_is_used_and_damage_is_named(
     data = newest.read_bytes()
     newest.write_bytes(flip(data, random.Random(0).randrange(8 * len(data))))
     notes: list[Any] = []
-    ((stack, states),) = starts(tiny_task(), members(), CPU, tmp_path, notes.append)
+    ((stack, states),) = resume_points(tiny_task(), members(), CPU, tmp_path, notes.append)
     assert str(newest) in notes[0].text
     assert [state.step for state in states or ()] == [100, 100]
     again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
@@ -308,7 +311,7 @@ def test_a_library_agent_starts_over_when_it_was_stopped(tmp_path: Path, make_ru
     stop_after(run, 100)
     with pytest.raises(Stopped):
         run.execute()
-    ((stack, states),) = starts(tiny_task(), one, CPU, tmp_path, lambda _: None)
+    ((stack, states),) = resume_points(tiny_task(), one, CPU, tmp_path, lambda _: None)
     assert states is None
     again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
     again.execute()

@@ -10,8 +10,9 @@ import torch
 from conftest import MakeRun, tiny_task
 
 from mujoco_sail.agents import registry
-from mujoco_sail.training.run import Member, Run, Stopped
-from mujoco_sail.training.worker import starts
+from mujoco_sail.agents.base import Member
+from mujoco_sail.training.run import Run, Stopped
+from mujoco_sail.training.worker import resume_points
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -71,16 +72,16 @@ def test_updates_on_the_gpu_are_those_on_the_cpu(make_run: MakeRun) -> None:
 def test_a_run_on_the_gpu_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     members = [Member(registry.load_entry(name, {}), seed) for name, seed in NAMES]
     run = Run(tiny_task(), members, CUDA, tmp_path, lambda _: None)
-    tick = run.tick
+    after_step = run.after_step
 
     def stopping_tick(step: int, agent: Any) -> None:
         run.stopping = lambda: step == 100
-        tick(step, agent)
+        after_step(step, agent)
 
-    run.tick = stopping_tick  # type: ignore[method-assign]
+    run.after_step = stopping_tick  # type: ignore[method-assign]
     with pytest.raises(Stopped):
         run.execute()
-    ((stack, states),) = starts(tiny_task(), members, CUDA, tmp_path, lambda _: None)
+    ((stack, states),) = resume_points(tiny_task(), members, CUDA, tmp_path, lambda _: None)
     again = Run(tiny_task(), stack, CUDA, tmp_path, lambda _: None, states)
     assert again.step == 100
     again.execute()

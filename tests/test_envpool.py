@@ -18,17 +18,18 @@ from conftest import CPU, TINY, tiny_task
 from scipy.stats import ks_2samp
 
 from mujoco_sail.agents import registry
+from mujoco_sail.agents.base import Member
 from mujoco_sail.cli import main
 from mujoco_sail.environments.envpool import TWINS
 from mujoco_sail.environments.factory import make_env, spaces
-from mujoco_sail.environments.vector import Outcome, Worlds, threads_for
+from mujoco_sail.environments.vector import StepResult, VectorEnv, threads_for
 from mujoco_sail.recipes.load import load_task, recipe_names
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.read import check_poolable, read
 from mujoco_sail.results.versions import versions
-from mujoco_sail.training.run import Member, Run, Stopped
-from mujoco_sail.training.worker import starts
+from mujoco_sail.training.run import Run, Stopped
+from mujoco_sail.training.worker import resume_points
 
 needs_envpool = pytest.mark.skipif(
     find_spec("envpool") is None, reason="needs the extra: pip install 'mujoco-sail[fast]'"
@@ -47,7 +48,7 @@ def random_actions(task: Task, *shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1, 1, (*shape, size)).astype(np.float32)
 
 
-def assert_same(one: Outcome, other: Outcome, rows: slice = slice(None)) -> None:
+def assert_same(one: StepResult, other: StepResult, rows: slice = slice(None)) -> None:
     for field in vars(one):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field)[rows], field)
 
@@ -100,15 +101,15 @@ def put(name: str, env: Any, seen: np.ndarray) -> None:
 
 def play_both(name: str, task: Task, seeds: list[int], actions: np.ndarray) -> tuple[Any, Any]:
     """Observations, rewards and successes of both backends, from equal states, [T, M, ...]."""
-    pool = Worlds(task, seeds, "train")
+    pool = VectorEnv(task, seeds, "train")
     envs = [make_env(task, seed, "train") for seed in seeds]
     for env, seen in zip(envs, pool._rows._first, strict=True):
         env.reset()
         put(name, env, seen)
     ours, theirs = [], []
     for action in actions:
-        outcome = pool.step(action)
-        ours.append((outcome.observation, outcome.reward, outcome.success))
+        result = pool.step(action)
+        ours.append((result.observation, result.reward, result.success))
         steps = [env.step(action[row]) for row, env in enumerate(envs)]
         success = [step[-1].get("success", 0) > 0 for step in steps]
         theirs.append(([step[0] for step in steps], [step[1] for step in steps], success))
@@ -134,7 +135,7 @@ def test_margins_of_contacts_do_not_change_returns_of_a_random_policy(name: str)
     returns = []
     for backend in ("envpool", "gymnasium"):
         task = task_of(name, backend)
-        pool = Worlds(task, range(100), "train")
+        pool = VectorEnv(task, range(100), "train")
         actions = random_actions(task, 60, 100)
         returns.append(sum(pool.step(action).reward for action in actions))
     assert ks_2samp(*returns).pvalue > 1e-3
@@ -147,7 +148,7 @@ def test_a_door_is_opened_with_success_in_the_same_steps() -> None:
 
     seeds = [0, 1, 2, 3]
     envs = [make_env(task_of("door_open", "gymnasium"), seed, "train") for seed in seeds]
-    pool = Worlds(task_of("door_open"), seeds, "train")
+    pool = VectorEnv(task_of("door_open"), seeds, "train")
     for env, seen in zip(envs, pool._rows._first, strict=True):
         env.reset()
         put("door_open", env, seen)
@@ -161,11 +162,11 @@ def test_a_door_is_opened_with_success_in_the_same_steps() -> None:
                 np.clip([policy.get_action(o.astype(np.float64)) for o in seen], -1, 1)
                 for seen in (pool.observation, theirs)
             ]
-        outcome = pool.step(actions[0])
+        result = pool.step(actions[0])
         steps = [env.step(action) for env, action in zip(envs, actions[1], strict=True)]
         theirs = np.stack([step[0] for step in steps])
-        successes.append((outcome.success, [step[-1]["success"] > 0 for step in steps]))
-        rewards.append((outcome.reward, [step[1] for step in steps]))
+        successes.append((result.success, [step[-1]["success"] > 0 for step in steps]))
+        rewards.append((result.reward, [step[1] for step in steps]))
     one, other = np.array(successes).transpose(1, 0, 2)
     assert one.any(0).all()
     assert abs(one.argmax(0) - other.argmax(0)).max() <= 1
@@ -180,7 +181,7 @@ def test_starts_are_drawn_from_the_same_distribution(name: str) -> None:
     rows, episodes = 10, 10 if name == "door_open" else 30
     both = []
     for backend in ("envpool", "gymnasium"):
-        pool = Worlds(task_of(name, backend), range(rows), "train")
+        pool = VectorEnv(task_of(name, backend), range(rows), "train")
         starts = []
         for _ in range(episodes):
             starts.append(pool.observation)
@@ -197,44 +198,44 @@ def test_a_fixed_horizon_ends_at_the_recipes_limit_only(name: str) -> None:
     own = task_of(name).episode_steps
     for limit in (30, own + 10):
         task = task_of(name, episode_steps=limit, segment_steps=25)
-        pool = Worlds(task, [0], "train")
+        pool = VectorEnv(task, [0], "train")
         for step, action in enumerate(random_actions(task, limit + 2, 1), start=1):
-            outcome = pool.step(action)
-            assert not outcome.terminated[0]
-            assert outcome.truncated[0] == (step == limit)
+            result = pool.step(action)
+            assert not result.terminated[0]
+            assert result.truncated[0] == (step == limit)
         assert pool.episodes == [1]
 
 
 @needs_envpool
 def test_a_variable_horizon_ends_where_the_walker_falls() -> None:
     task = task_of("walker2d", horizon="variable")
-    pool, seeds = Worlds(task, range(4), "train"), range(4)
+    pool, seeds = VectorEnv(task, range(4), "train"), range(4)
     envs = [make_env(task, seed, "train") for seed in seeds]
     for env, seen in zip(envs, pool._rows._first, strict=True):
         env.reset()
         put("walker2d", env, seen)
     fallen: dict[int, int] = {}
     for number, action in enumerate(random_actions(task, 200, 4), start=1):
-        outcome = pool.step(action)
+        result = pool.step(action)
         for row in set(range(4)) - set(fallen):
             _, _, terminated, *_ = envs[row].step(action[row])
-            assert outcome.terminated[row] == terminated
+            assert result.terminated[row] == terminated
             if terminated:
                 fallen[row] = number
     assert len(fallen) == 4
     # A fall in the very last step is no time limit alone: there is nothing to hope for after it.
     last = task_of("walker2d", horizon="variable", episode_steps=fallen[0], segment_steps=2)
-    pool = Worlds(last, range(4), "train")
+    pool = VectorEnv(last, range(4), "train")
     for action in random_actions(task, 200, 4)[: fallen[0]]:
-        outcome = pool.step(action)
-    assert outcome.terminated[0]
-    assert outcome.truncated[0]
+        result = pool.step(action)
+    assert result.terminated[0]
+    assert result.truncated[0]
 
 
 @needs_envpool
 def test_the_goal_is_observed_only_where_the_recipe_says_so() -> None:
     seen, blind = (
-        Worlds(task_of("door_open", goal_visible=visible), [0], "train").observation[0]
+        VectorEnv(task_of("door_open", goal_visible=visible), [0], "train").observation[0]
         for visible in (True, False)
     )
     np.testing.assert_array_equal(blind[-3:], np.zeros(3))
@@ -250,7 +251,7 @@ def test_the_goal_is_observed_only_where_the_recipe_says_so() -> None:
 def test_an_episode_is_a_function_of_seed_purpose_and_number(name: str) -> None:
     task = task_of(name, episode_steps=SHORT)
     actions = random_actions(task, 2 * SHORT + 10, 3)
-    one, other = Worlds(task, [1, 3, 7], "train"), Worlds(task, [3], "train", threads=2)
+    one, other = VectorEnv(task, [1, 3, 7], "train"), VectorEnv(task, [3], "train", threads=2)
     for step, action in enumerate(actions):
         # What was done in the first episode is nothing to the second; nor are rows and threads.
         mine = action[1:2] if step >= SHORT else -action[1:2]
@@ -260,7 +261,7 @@ def test_an_episode_is_a_function_of_seed_purpose_and_number(name: str) -> None:
     np.testing.assert_array_equal(other.observation, one.observation[1:2])
     assert other.episodes == [2]
     begun = [
-        Worlds(task, [seed], purpose).observation for seed, purpose in ((4, "train"), (3, "x"))
+        VectorEnv(task, [seed], purpose).observation for seed, purpose in ((4, "train"), (3, "x"))
     ]
     other.reset(0)
     begun += [other.observation]
@@ -275,10 +276,10 @@ def test_an_episode_is_a_function_of_seed_purpose_and_number(name: str) -> None:
 def test_a_killed_run_is_rebuilt_by_starting_and_repeating(name: str, horizon: str) -> None:
     task = task_of(name, episode_steps=SHORT, horizon=horizon)
     actions = random_actions(task, SHORT + 40, 3)
-    lived = Worlds(task, [1, 2, 3], "train")
+    lived = VectorEnv(task, [1, 2, 3], "train")
     for action in actions[: SHORT + 20]:
         lived.step(action)
-    rebuilt = Worlds(task, [1, 2, 3], "train")
+    rebuilt = VectorEnv(task, [1, 2, 3], "train")
     rebuilt.load(lived.state())
     assert rebuilt.episodes == lived.episodes != [0, 0, 0]
     np.testing.assert_array_equal(rebuilt.observation, lived.observation)
@@ -289,7 +290,7 @@ def test_a_killed_run_is_rebuilt_by_starting_and_repeating(name: str, horizon: s
 
 @needs_envpool
 def test_worlds_start_the_next_episode_or_the_one_asked_for() -> None:
-    pool = Worlds(task_of("reacher"), [0, 1], "train")
+    pool = VectorEnv(task_of("reacher"), [0, 1], "train")
     begun = [pool.observation]
     for _ in range(2):
         pool.reset()
@@ -306,7 +307,7 @@ def test_worlds_start_the_next_episode_or_the_one_asked_for() -> None:
 @needs_envpool
 def test_arrays_that_were_handed_out_are_never_written_to() -> None:
     task = task_of("reacher", episode_steps=2, segment_steps=2)
-    pool = Worlds(task, [0, 1], "train")
+    pool = VectorEnv(task, [0, 1], "train")
     handed_out: list[np.ndarray] = []
     for action in random_actions(task, 6, 2):
         handed_out.append(pool.observation)
@@ -326,10 +327,10 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_files(tmp_path: Path) -> 
     whole = Run(task, members, CPU, tmp_path / "whole", lambda _: None)
     whole.execute()
     stopped = Run(task, members, CPU, tmp_path, lambda _: None)
-    stopped.stopping = lambda: "worlds" in vars(stopped) and stopped.worlds.episodes[0] == 2
+    stopped.stopping = lambda: "envs" in vars(stopped) and stopped.envs.episodes[0] == 2
     with pytest.raises(Stopped):
         stopped.execute()
-    ((stack, states),) = starts(task, members, CPU, tmp_path, lambda _: None)
+    ((stack, states),) = resume_points(task, members, CPU, tmp_path, lambda _: None)
     again = Run(task, stack, CPU, tmp_path, lambda _: None, states)
     assert again.step == 2 * TINY["episode_steps"]
     again.execute()

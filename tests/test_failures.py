@@ -17,10 +17,11 @@ import torch
 from conftest import CPU, TINY, MakeRun, tiny_task
 
 from mujoco_sail.agents import registry
+from mujoco_sail.agents.base import Member
 from mujoco_sail.analysis.tables import table
 from mujoco_sail.cli import main
 from mujoco_sail.training import worker
-from mujoco_sail.training.run import Member, Run
+from mujoco_sail.training.run import Run
 from mujoco_sail.training.worker import Failure
 
 FILES = ("evaluations.csv", "training.csv", "feedback.csv")
@@ -58,13 +59,13 @@ def parameters_of(part: str) -> Callable[[Run, Any], None]:
 
 
 def observation(run: Run, agent: Any) -> None:
-    env = run.worlds._rows.envs[FAILING].env
+    env = run.envs._rows.envs[FAILING].env
     step = env.step
     env.step = lambda action: (np.full(17, np.inf, np.float32), *step(action)[1:])
 
 
 def reward(run: Run, agent: Any) -> None:
-    env = run.worlds._rows.envs[FAILING].env
+    env = run.envs._rows.envs[FAILING].env
     step = env.step
     env.step = lambda action: (step(action)[0], np.nan, False, False, {})
 
@@ -73,11 +74,11 @@ def crash(run: Run, agent: Any) -> None:
     def step(action: Any) -> None:
         raise ArithmeticError("mjWARN_BADQACC\nthe simulation is unstable")
 
-    run.worlds._rows.envs[FAILING].env.step = step
+    run.envs._rows.envs[FAILING].env.step = step
 
 
 def evaluation_crash(run: Run, agent: Any) -> None:
-    crash(type("Both", (), {"worlds": run.evaluation.worlds})(), agent)
+    crash(type("Both", (), {"envs": run.evaluation.envs})(), agent)
 
 
 @pytest.mark.parametrize(
@@ -100,14 +101,14 @@ def test_a_member_that_fails_is_named_and_the_others_end_as_if_alone(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tick = Run.tick
+    after_step = Run.after_step
 
-    def planting_tick(run: Run, step: int, agent: Any) -> None:
+    def planting_after_step(run: Run, step: int, agent: Any) -> None:
         if step == 95 and len(run.members) == len(NAMES):
             plant(run, agent)
-        tick(run, step, agent)
+        after_step(run, step, agent)
 
-    monkeypatch.setattr(Run, "tick", planting_tick)
+    monkeypatch.setattr(Run, "after_step", planting_after_step)
     members = [Member(registry.load_entry(name, {}), seed) for name, seed in NAMES]
     told: list[Any] = []
     worker._train(tiny_task(), members, None, CPU, tmp_path, told.append, lambda: False)
@@ -133,14 +134,14 @@ def test_a_member_that_fails_is_named_and_the_others_end_as_if_alone(
 def test_when_all_members_fail_the_stack_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tick = Run.tick
+    after_step = Run.after_step
 
-    def planting_tick(run: Run, step: int, agent: Any) -> None:
+    def planting_after_step(run: Run, step: int, agent: Any) -> None:
         with torch.no_grad():
             agent.actor.parameters[0].fill_(torch.nan)
-        tick(run, step, agent)
+        after_step(run, step, agent)
 
-    monkeypatch.setattr(Run, "tick", planting_tick)
+    monkeypatch.setattr(Run, "after_step", planting_after_step)
     members = [Member(registry.load_entry(name, {}), seed) for name, seed in NAMES]
     told: list[Any] = []
     worker._train(tiny_task(), members, None, CPU, tmp_path, told.append, lambda: False)
@@ -150,14 +151,14 @@ def test_when_all_members_fail_the_stack_ends(
 
 def test_a_library_agent_with_a_broken_policy_fails(make_run: MakeRun) -> None:
     run = make_run([("sb3_sac", 0)])
-    tick = run.tick
+    after_step = run.after_step
 
-    def planting_tick(step: int, agent: Any) -> None:
+    def planting_after_step(step: int, agent: Any) -> None:
         if step == 75:
             next(agent.model.policy.actor.parameters()).data.fill_(torch.nan)
-        tick(step, agent)
+        after_step(step, agent)
 
-    run.tick = planting_tick  # type: ignore[method-assign]
+    run.after_step = planting_after_step  # type: ignore[method-assign]
     with pytest.raises(Exception, match=r"parameter of the policy|nan|NaN"):
         run.execute()
     assert tomllib.loads((run.files[0].folder / "run.toml").read_text())["status"] == "failed"

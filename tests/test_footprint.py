@@ -9,28 +9,30 @@ import torch
 from conftest import CPU, TINY
 
 from mujoco_sail.cli import main
-from mujoco_sail.core.replay_buffer import Replay
+from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.training import footprint
 
 
 def test_the_replay_takes_what_is_said() -> None:
-    replay = Replay(3, 50, 17, 6, 10, CPU)
-    tensors = [t for t in vars(replay).values() if torch.is_tensor(t) and t.dtype == torch.float32]
+    replay_buffer = ReplayBuffer(3, 50, 17, 6, 10, CPU)
+    tensors = [
+        t for t in vars(replay_buffer).values() if torch.is_tensor(t) and t.dtype == torch.float32
+    ]
     # Columns share memory.
     storages = [t.untyped_storage() for t in tensors if t.dim()]
     held = {storage.data_ptr(): storage.nbytes() for storage in storages}
-    assert sum(held.values()) == 3 * 50 * Replay.row_bytes(17, 6)
+    assert sum(held.values()) == 3 * 50 * ReplayBuffer.row_bytes(17, 6)
 
 
 def test_the_estimate_of_the_papers_grid_is_dominated_by_replay_and_environments() -> None:
     task = load_task("walker_walk", "paper", {})
     host, device = footprint.estimate(task, 12, (24, 6), CPU, 2)
-    replay = 12 * 400_000 * Replay.row_bytes(24, 6)
-    assert replay < host < replay + 4 * footprint.GIB
+    replay_buffer = 12 * 400_000 * ReplayBuffer.row_bytes(24, 6)
+    assert replay_buffer < host < replay_buffer + 4 * footprint.GIB
     assert device == 0
     on_host, on_device = footprint.estimate(task, 12, (24, 6), torch.device("cuda"), 1)
-    assert on_device > replay
+    assert on_device > replay_buffer
     assert on_host < 3 * footprint.GIB
 
 

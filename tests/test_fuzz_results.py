@@ -40,7 +40,7 @@ from mujoco_sail.agents import registry
 from mujoco_sail.analysis import figures, stats
 from mujoco_sail.preferences.sessions import Query
 from mujoco_sail.recipes.load import load_task, read_recipe
-from mujoco_sail.results.write import RunFiles, run_folder
+from mujoco_sail.results.write import RunWriter, run_folder
 
 AGENTS = ("sac", "pebble")
 SEEDS = (0, 1)
@@ -55,7 +55,7 @@ def whole() -> dict[str, bytes]:
             for seed in SEEDS:
                 entry = registry.load_entry(name, {})
                 folder = run_folder(Path(root), task, name, seed)
-                files = RunFiles(folder, task, entry, seed, "cpu")
+                files = RunWriter(folder, task, entry, seed, "cpu")
                 files.begin(None)
                 for step in (100, 200, 300):
                     files.evaluation(step, seed + step / 7, 0.5, 2, "", 2)

@@ -48,7 +48,7 @@ def enumerated_objective(nu: Tensor, features: Tensor, oracle: Tensor) -> Tensor
 def core_gradient(
     nu: Tensor, features: Tensor, oracle: Tensor, t2_weight: float, baseline: float = 0.0
 ) -> Tensor:
-    """The core's T1 and T2, each outcome weighted by its probability."""
+    """The core's T1 and T2, each result weighted by its probability."""
     r = torch.tanh(features @ nu)
     pi = torch.softmax(r / ALPHA, 0).detach()
     first, second = torch.meshgrid(torch.arange(ACTIONS), torch.arange(ACTIONS), indexing="ij")
@@ -174,7 +174,7 @@ def assert_is_derivative(
 
 
 def batch_of(agent: Any) -> Batch:
-    return agent.replay.sample(agent.streams("test batch"), 8)
+    return agent.replay_buffer.sample(agent.streams("test batch"), 8)
 
 
 def fixed_noise(agent: Any) -> Tensor:
@@ -252,7 +252,7 @@ def test_the_reward_gradient_is_that_of_t1_plus_lambda_t2(agent: Any) -> None:
         weight = log_p - others
 
     def objective() -> Tensor:
-        observation = newest.inputs[..., : agent.run.sizes[0]]
+        observation = newest.inputs[..., : agent.runner.sizes[0]]
         action = pi.action(noise).view(*observation.shape[:-1], -1)
         gap = agent.rewards(newest.inputs[:, None]) - agent.rewards(
             torch.cat([observation, action], -1)[:, None]

@@ -12,10 +12,10 @@ import torch
 
 from mujoco_sail.agents import registry
 from mujoco_sail.environments.factory import spaces
-from mujoco_sail.environments.vector import Worlds
+from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.training.benchmark import execute, unfinished
+from mujoco_sail.training.benchmark import execute, unfinished_members
 
 SEEDS = range(3)
 # Between the random policy (mean 127 and standard deviation 11 over episodes) and the learners.
@@ -26,7 +26,7 @@ LAST = 5  # evaluations that a final return is the mean of: a quarter of the run
 def final_returns(task: Task, agents: list[str], results: Path) -> dict[str, np.ndarray]:
     """Mean of the last evaluations of every seed."""
     entries = [registry.load_entry(name, {}) for name in agents]
-    members = unfinished(task, entries, SEEDS, results)
+    members = unfinished_members(task, entries, SEEDS, results)
     assert execute(task, members, torch.device("cpu"), results, lambda _: None) == []
     final = {}
     for name in agents:
@@ -40,11 +40,11 @@ def final_returns(task: Task, agents: list[str], results: Path) -> dict[str, np.
 
 
 def random_returns(task: Task) -> np.ndarray:
-    worlds = Worlds(task, range(10), "random policy")
+    envs = VectorEnv(task, range(10), "random policy")
     generator = np.random.default_rng(0)
     total = np.zeros(10)
     for _ in range(task.episode_steps):
-        total += worlds.step(generator.uniform(-1, 1, (10, spaces(task)[1]))).reward
+        total += envs.step(generator.uniform(-1, 1, (10, spaces(task)[1]))).reward
     return total
 
 

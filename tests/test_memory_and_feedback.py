@@ -1,4 +1,4 @@
-"""Replay, segments, label sessions and relabelling."""
+"""ReplayBuffer, segments, label sessions and relabelling."""
 
 from __future__ import annotations
 
@@ -12,42 +12,44 @@ from torch import Tensor
 
 from mujoco_sail.core.entropy import state_entropy_reward
 from mujoco_sail.core.objectives import log_likelihood
-from mujoco_sail.core.replay_buffer import Replay
+from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.core.streams import Streams
 
 CPU = torch.device("cpu")
 
 
-def filled(capacity: int, episodes: list[int], running: int, window: int = 100) -> Replay:
+def filled(capacity: int, episodes: list[int], running: int, window: int = 100) -> ReplayBuffer:
     """A replay of one member whose observation is (episode, step of it, place overall)."""
-    replay = Replay(1, capacity, 3, 1, window, CPU)
+    replay_buffer = ReplayBuffer(1, capacity, 3, 1, window, CPU)
     place = 0
     for episode, length in enumerate([*episodes, running]):
         for step in range(length):
             observation = torch.tensor([[float(episode), float(step), float(place)]])
             ended = np.array([episode < len(episodes) and step == length - 1])
             one = torch.ones(1)
-            replay.add(observation, torch.zeros(1, 1), one, one * step, observation + 1, one, ended)
+            replay_buffer.add(
+                observation, torch.zeros(1, 1), one, one * step, observation + 1, one, ended
+            )
             place += 1
-    return replay
+    return replay_buffer
 
 
-def segments(replay: Replay, count: int, steps: int) -> tuple[Tensor, Tensor]:
-    cut = replay.window_segments(Streams([0], "cut", CPU), count, steps)
+def segments(replay_buffer: ReplayBuffer, count: int, steps: int) -> tuple[Tensor, Tensor]:
+    cut = replay_buffer.window_segments(Streams([0], "cut", CPU), count, steps)
     return cut.observation[0], cut.valid[0]
 
 
 def test_a_batch_is_drawn_uniformly_from_a_members_own_transitions() -> None:
     """Of member m at step t every column tells (m, t); the oldest 3 of 8 were overwritten."""
     members, capacity = 3, 5
-    replay = Replay(members, capacity, 2, 1, 100, CPU)
+    replay_buffer = ReplayBuffer(members, capacity, 2, 1, 100, CPU)
     who = torch.arange(float(members))
     for step in range(8):
         seen = torch.stack([who, torch.full((members,), float(step))], -1)
         tag = 100 * who + step
         ended = np.zeros(members, bool)
-        replay.add(seen, tag[:, None], tag + 0.1, tag + 0.2, seen + 0.5, tag + 0.3, ended)
-    batch = replay.sample(Streams([0, 1, 2], "batch", CPU), 3000)
+        replay_buffer.add(seen, tag[:, None], tag + 0.1, tag + 0.2, seen + 0.5, tag + 0.3, ended)
+    batch = replay_buffer.sample(Streams([0, 1, 2], "batch", CPU), 3000)
     assert (batch.observation[..., 0] == who[:, None]).all()
     step = batch.observation[..., 1]
     tag = 100 * who[:, None] + step
@@ -108,8 +110,8 @@ def test_a_segment_that_fits_nowhere_is_refused_by_name() -> None:
 
 def test_the_recent_mean_reward_is_that_of_the_window() -> None:
     """Two episodes in the window, rewards 0, 1, 2 and 0, 1."""
-    replay = filled(100, [9, 3], 2, window=1)
-    assert replay.mean_task_reward().item() == pytest.approx((0 + 1 + 2 + 0 + 1) / 5)
+    replay_buffer = filled(100, [9, 3], 2, window=1)
+    assert replay_buffer.mean_task_reward().item() == pytest.approx((0 + 1 + 2 + 0 + 1) / 5)
 
 
 def test_the_state_entropy_reward_is_the_log_distance_to_the_kth_neighbour() -> None:
@@ -128,17 +130,17 @@ def pebble(make_run: MakeRun, agents: str = "pebble", **changes: Any) -> Any:
 
 def test_relabelling_reaches_the_whole_replay_also_after_it_wrapped(make_run: MakeRun) -> None:
     agent = pebble(make_run, replay_capacity=70)
-    assert agent.replay.written > agent.replay.capacity
-    agent.replay.reward.fill_(99.0)
+    assert agent.replay_buffer.written > agent.replay_buffer.capacity
+    agent.replay_buffer.reward.fill_(99.0)
     agent.relabel()
-    expected = agent.mean_reward(agent.replay.observation, agent.replay.action)
-    assert torch.equal(agent.replay.reward, expected)
-    assert agent.replay.reward.abs().max() <= 1
+    expected = agent.mean_reward(agent.replay_buffer.observation, agent.replay_buffer.action)
+    assert torch.equal(agent.replay_buffer.reward, expected)
+    assert agent.replay_buffer.reward.abs().max() <= 1
 
 
 def test_every_arm_uses_the_whole_budget_and_no_more(make_run: MakeRun) -> None:
     agent = pebble(make_run, agents="pebble,sail,sail_revkl")
-    for files in agent.run.files:
+    for files in agent.runner.files:
         lines = (files.folder / "feedback.csv").read_text().splitlines()[1:]
         assert len(lines) == 8
     with pytest.raises(RuntimeError, match="budget of 8 labels is spent"):
@@ -147,7 +149,7 @@ def test_every_arm_uses_the_whole_budget_and_no_more(make_run: MakeRun) -> None:
 
 def test_a_skipped_query_costs_no_label_and_is_counted_apart(make_run: MakeRun) -> None:
     agent = pebble(make_run, agents="pebble,sail", teacher="skip", reward_range=[-1.0, 0.2])
-    skipping = agent.run.feedback
+    skipping = agent.runner.feedback
     assert skipping.used == 8
     for queries in skipping.queries:
         assert sum(query.label is not None for query in queries) == 8
@@ -180,5 +182,5 @@ def test_ties_train_towards_equal_returns(make_run: MakeRun) -> None:
 
 def test_labels_follow_the_task_reward_that_the_record_states(make_run: MakeRun) -> None:
     agent = pebble(make_run)
-    for query in agent.run.feedback.queries[0]:
+    for query in agent.runner.feedback.queries[0]:
         assert query.label == float(query.return_1 > query.return_2)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.queries import ranking
-from mujoco_sail.preferences.teacher import Judgement, judge, normalised_return
+from mujoco_sail.preferences.teacher import TeacherLabels, label_pairs, normalised_return
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Teacher
 
@@ -29,12 +29,12 @@ def ask(
     second: list[list[float]],
     recent: float = 0.5,
     reward_range: tuple[float, float] = (0.0, 1.0),
-) -> Judgement:
+) -> TeacherLabels:
     """Judges pairs of one member, each segment a list of rewards."""
     sides = [torch.tensor([side]) for side in (first, second)]
     pairs = [(side, torch.ones_like(side)) for side in sides]
     streams = Streams([0], "teacher", torch.device("cpu"))
-    return judge(who, reward_range, pairs[0], pairs[1], torch.tensor([recent]), streams)
+    return label_pairs(who, reward_range, pairs[0], pairs[1], torch.tensor([recent]), streams)
 
 
 def many(who: Teacher, first: float, second: float) -> Tensor:

@@ -27,11 +27,11 @@ def draw(*shape: int) -> Tensor:
 
 def plain(net: StackedMLP, x: Tensor) -> Tensor:
     """What the networks compute, for autograd to differentiate."""
-    slope = 0.0 if net.activation == "relu" else SLOPE
+    output_gradient = 0.0 if net.activation == "relu" else SLOPE
     h = x
     for weight, bias in zip(net.parameters[::2], net.parameters[1::2], strict=True):
         z = h @ weight + bias
-        h = torch.where(z > 0, z, slope * z)
+        h = torch.where(z > 0, z, output_gradient * z)
     return z
 
 
@@ -42,7 +42,7 @@ def plain(net: StackedMLP, x: Tensor) -> Tensor:
 def test_every_gradient_is_that_of_autograd(
     monkeypatch: pytest.MonkeyPatch, cache: int, activation: Activation, sizes: list[int]
 ) -> None:
-    monkeypatch.setattr(networks, "CACHE", cache)
+    monkeypatch.setattr(networks, "CACHE_BYTES", cache)
     net = make_stack(activation, sizes)
     x = draw(MEMBERS, 1, ROWS, sizes[0]).requires_grad_()
     target = draw(MEMBERS, GROUPS, ROWS, sizes[-1])
@@ -55,12 +55,12 @@ def test_every_gradient_is_that_of_autograd(
     of_function = torch.autograd.grad(out, [x, *net.parameters], (out - target).detach())
     torch.testing.assert_close(list(of_function), [of_x, *of_parameters])
 
-    def slope(out: Tensor, members: slice) -> Tensor:
+    def output_gradient(out: Tensor, members: slice) -> Tensor:
         return out - target[members]
 
-    out, gradients = net.parameter_gradients(x, slope)
+    out, gradients = net.parameter_gradients(x, output_gradient)
     torch.testing.assert_close([out, *gradients], [expected.detach(), *of_parameters])
-    out, of_columns = net.input_gradient(x, slope, slice(1, 3))
+    out, of_columns = net.input_gradient(x, output_gradient, slice(1, 3))
     torch.testing.assert_close([out, of_columns], [expected.detach(), of_x[:, 0, :, 1:3]])
 
 
@@ -70,7 +70,7 @@ def test_no_bit_depends_on_how_the_stack_is_cut(
 ) -> None:
     x, results = draw(MEMBERS, 1, 256, 30), []
     for cache in (SMALL, LARGE):
-        monkeypatch.setattr(networks, "CACHE", cache)
+        monkeypatch.setattr(networks, "CACHE_BYTES", cache)
         streams = Streams(list(range(MEMBERS)), "net", CPU)
         net = StackedMLP([30, 256, 256, 1], GROUPS, streams, "relu", precision)
         assert len(net.parts(256)) == (MEMBERS if cache == SMALL else 1)
@@ -88,7 +88,7 @@ def test_every_network_is_in_one_part_beside_those_of_its_member(
     monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     """Two members of 2 networks, 8 wide, 7 rows and 4 bytes fit."""
-    monkeypatch.setattr(networks, "CACHE", 2 * 2 * 8 * 7 * 4)
+    monkeypatch.setattr(networks, "CACHE_BYTES", 2 * 2 * 8 * 7 * 4)
     parts = make_stack().parts(rows)
     assert len(parts) == {1: 1, 7: 2, 100_000: 3}[rows]
     members = [m for part in parts for m in range(MEMBERS)[part.members]]
@@ -144,14 +144,16 @@ def test_asking_onednn_leaves_no_trace() -> None:
 
 
 def test_bfloat16_gives_the_gradients_of_float32_but_for_rounding() -> None:
-    x, slope, results = draw(MEMBERS, 1, 64, 30), draw(MEMBERS, GROUPS, 64, 1), []
+    x, output_gradient, results = draw(MEMBERS, 1, 64, 30), draw(MEMBERS, GROUPS, 64, 1), []
     precisions: tuple[networks.Precision, ...] = ("float32", "bfloat16")
     for precision in precisions:
         streams = Streams(list(range(MEMBERS)), "net", CPU)
         net = StackedMLP([30, 64, 64, 1], GROUPS, streams, "relu", precision)
-        out, gradients = net.parameter_gradients(x, lambda _, members: slope[members])
-        of_function = torch.autograd.grad(net(x), net.parameters, slope)
-        of_x = net.input_gradient(x, lambda _, members: slope[members], slice(24, None))[1]
+        out, gradients = net.parameter_gradients(x, lambda _, members: output_gradient[members])
+        of_function = torch.autograd.grad(net(x), net.parameters, output_gradient)
+        of_x = net.input_gradient(x, lambda _, members: output_gradient[members], slice(24, None))[
+            1
+        ]
         results.append([out, of_x, *gradients, *of_function])
     assert not torch.equal(results[0][0], results[1][0])
     for exact, rounded in zip(*results, strict=True):

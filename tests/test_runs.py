@@ -160,12 +160,12 @@ def test_the_evaluation_plays_the_policy_it_is_given_member_by_member() -> None:
 
     scores = evaluation(constant, 3)
     assert scores.returns.shape == (2, 2)
-    worlds = evaluation.worlds
-    worlds.reset(3)
+    envs = evaluation.envs
+    envs.reset(3)
     by_hand = np.zeros(4)
     for _ in range(20):
-        outcome = worlds.step(np.repeat([[1.0, 1.0], [-1.0, -1.0]], 2, axis=0))
-        by_hand += outcome.reward
+        result = envs.step(np.repeat([[1.0, 1.0], [-1.0, -1.0]], 2, axis=0))
+        by_hand += result.reward
     np.testing.assert_allclose(scores.returns.ravel(), by_hand)
     assert not np.allclose(scores.returns[0], scores.returns[1])
 
@@ -173,10 +173,10 @@ def test_the_evaluation_plays_the_policy_it_is_given_member_by_member() -> None:
 def test_evaluations_start_differently_but_equally_for_equal_seeds() -> None:
     task = tiny_task("reacher", episode_steps=20, evaluation_episodes=2, segment_steps=5)
     evaluation = Evaluation(task, [0, 0, 1], torch.device("cpu"))
-    evaluation.worlds.reset(1)
-    first = evaluation.worlds.observation.copy().reshape(3, 2, -1)
-    evaluation.worlds.reset(2)
-    second = evaluation.worlds.observation.reshape(3, 2, -1)
+    evaluation.envs.reset(1)
+    first = evaluation.envs.observation.copy().reshape(3, 2, -1)
+    evaluation.envs.reset(2)
+    second = evaluation.envs.observation.reshape(3, 2, -1)
     assert np.array_equal(first[0], first[1])
     for other in (first[2], first[0, ::-1], second[0]):
         assert not np.allclose(first[0], other)
@@ -207,7 +207,7 @@ def test_a_step_learns_from_the_transitions_of_the_steps_before_it(
     learn, seen = SAIL.learn, []
 
     def watching_learn(agent: SAIL, step: int) -> None:
-        seen.append((step, len(agent.replay)))
+        seen.append((step, len(agent.replay_buffer)))
         learn(agent, step)
 
     monkeypatch.setattr(SAIL, "learn", watching_learn)

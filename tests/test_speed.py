@@ -14,14 +14,14 @@ from conftest import CPU, MakeRun, tiny_task
 from torch.utils.flop_counter import FlopCounterMode
 
 from mujoco_sail.agents import registry
+from mujoco_sail.agents.base import Member
 from mujoco_sail.agents.sac import CRITICS
 from mujoco_sail.cli import main
 from mujoco_sail.speed import products, summary
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.rounds import Rate
-from mujoco_sail.speed.worker import Order, Paced, SB3SACBFloat16, Stopwatch
-from mujoco_sail.training.benchmark import cores
-from mujoco_sail.training.run import Member
+from mujoco_sail.speed.worker import Request, SB3SACBFloat16, Stopwatch, TimedRun
+from mujoco_sail.training.benchmark import available_cores
 
 RECIPE = """
 base = "reacher"
@@ -77,9 +77,9 @@ def test_the_middle_layers_are_sixteen_products(make_run: MakeRun) -> None:
     assert counts[1] - counts[0] == 16 * 2 * task.batch_size * task.hidden_units**2
 
 
-@pytest.mark.parametrize("way", products.WAYS)
+@pytest.mark.parametrize("way", products.PRODUCT_CALLS)
 def test_every_way_of_the_ceiling_does_the_operations_it_is_credited_with(
-    way: products.Way,
+    way: products.ProductCall,
 ) -> None:
     task = tiny_task()
     call = products.middle_product(task, 3, CPU, way)
@@ -95,24 +95,24 @@ def test_every_way_of_the_ceiling_does_the_operations_it_is_credited_with(
 class Script:
     """Orders written down beforehand, in place of a pipe."""
 
-    def __init__(self, *orders: Order) -> None:
-        self.orders, self.answers = list(orders), []
+    def __init__(self, *requests: Request) -> None:
+        self.requests, self.answers = list(requests), []
 
-    def recv(self) -> Order:
-        if not self.orders:
+    def recv(self) -> Request:
+        if not self.requests:
             raise EOFError
-        return self.orders.pop(0)
+        return self.requests.pop(0)
 
     def send(self, answer: Any) -> None:
         self.answers.append(answer)
 
 
-def paced(folder: Path, *actions: Any) -> tuple[Paced, Script]:
-    """A run that has carried out orders, each once."""
-    script = Script(*(Order(action, 0) for action in actions))
+def paced(folder: Path, *actions: Any) -> tuple[TimedRun, Script]:
+    """A run that has carried out requests, each once."""
+    script = Script(*(Request(action, 0) for action in actions))
     task = tiny_task(steps=10**6, evaluation_every=10**6, log_every=10**6)
     entry = registry.load_entry("sac", {})
-    run = Paced(task, [Member(entry, 0), Member(entry, 1)], CPU, folder, script)  # type: ignore[arg-type]
+    run = TimedRun(task, [Member(entry, 0), Member(entry, 1)], CPU, folder, script)  # type: ignore[arg-type]
     with pytest.raises(EOFError):
         run.execute()
     return run, script
@@ -126,7 +126,7 @@ def paced(folder: Path, *actions: Any) -> tuple[Paced, Script]:
         (["update", "update", "update"], 0, 3),
         (["overhead"], 1, 1),
         (["overhead", "train"], 2, 2),
-        (list(products.WAYS), 0, 0),
+        (list(products.PRODUCT_CALLS), 0, 0),
         (["due"], 0, 0),
     ],
 )
@@ -138,14 +138,14 @@ def test_an_order_is_real_training_or_a_part_of_it_and_nothing_else(
     updates: int,
 ) -> None:
     agents = []
-    start = Paced._obey
+    start = TimedRun._obey
     monkeypatch.setattr(
-        Paced, "_obey", lambda self, agent: (agents.append(agent), start(self, agent))[1]
+        TimedRun, "_obey", lambda self, agent: (agents.append(agent), start(self, agent))[1]
     )
     run, script = paced(tmp_path, *actions)
     (agent,) = agents
     warm = run.task.random_steps + 10
-    assert agent.replay.written == warm + steps
+    assert agent.replay_buffer.written == warm + steps
     assert agent.updates == 11 + updates
     assert not isinstance(agent.update, Stopwatch)
     assert script.answers[0] is None
@@ -176,10 +176,10 @@ def test_the_peer_in_bfloat16_is_in_bfloat16_where_it_updates_and_only_there(
 
 def rate(measurement: str, learner: str, *values: float, threads: int = 1) -> Rate:
     """What one worker with one member measured."""
-    team: Any = None
+    pool: Any = None
     unit = "x" if measurement == "environment" else "unit"
-    order = Order("train", 1.0, threads)
-    return Rate(measurement, learner, 1, "float32", unit, team, order, [1], list(values))
+    request = Request("train", 1.0, threads)
+    return Rate(measurement, learner, 1, "float32", unit, pool, request, [1], list(values))
 
 
 def test_the_ratios_are_those_of_the_rounds() -> None:
@@ -193,7 +193,10 @@ def test_the_ratios_are_those_of_the_rounds() -> None:
         rate("train", "sb3_sac", 5.0, 5.0, 10.0, threads=2),
         rate("update", "sac", 1e3, 2e3, 3e3),
         rate("environment", "sac", 0.5, 0.25, 0.75),
-        *(rate(way, "", *values) for way, values in zip(products.WAYS, ceilings, strict=True)),
+        *(
+            rate(way, "", *values)
+            for way, values in zip(products.PRODUCT_CALLS, ceilings, strict=True)
+        ),
         rate("evaluation", "sac", 2.0),
     ]
     rows = summary.frame(plan, rates)
@@ -223,10 +226,12 @@ def test_the_command_writes_rates_ratios_and_the_machine(
     assert (rows[["low", "median", "high"]] > 0).all().all()
     assert ((rows.low <= rows["median"]) & (rows["median"] <= rows.high)).all()
     assert set(rows.environment) == {"short"}
-    most = min(2, cores())
+    most = min(2, available_cores())
     trained = rows[(rows.measurement == "train") & (rows.against == "")]
-    expected = {("sac", 1, 1, cores()), ("sac", 2, most, cores() // most)}
-    expected |= {("sb3_sac", 1, 1, t) for t in (1, cores())} | {("sb3_sac", most, most, 1)}
+    expected = {("sac", 1, 1, available_cores()), ("sac", 2, most, available_cores() // most)}
+    expected |= {("sb3_sac", 1, 1, t) for t in (1, available_cores())} | {
+        ("sb3_sac", most, most, 1)
+    }
     found = trained[["learner", "members", "processes", "threads"]].itertuples(index=False)
     assert {tuple(row) for row in found} == expected
     assert len(trained) == len(expected)
@@ -236,9 +241,9 @@ def test_the_command_writes_rates_ratios_and_the_machine(
             ["environment", "evaluation", "harness"] if members == 2 else []
         )
         ways = rows[(rows.members == members) & (rows.unit == "GFLOP/s") & (rows.learner == "")]
-        assert ways.measurement.tolist() == list(products.WAYS)
+        assert ways.measurement.tolist() == list(products.PRODUCT_CALLS)
     about = tomllib.loads((folder / f"{name}.toml").read_text())
-    assert about["machine"]["cores"] == cores()
+    assert about["machine"]["cores"] == available_cores()
     assert about["versions"]["stable_baselines3"]
     assert "sac / sb3_sac" in said
     # A benchmark's table does not mistake them for runs.

@@ -11,12 +11,13 @@ import torch
 from conftest import MakeRun, tiny_task
 
 from mujoco_sail.agents import registry
+from mujoco_sail.agents.base import Member
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.recipes.load import recipe_folder
 from mujoco_sail.training.benchmark import shards, stack_key
-from mujoco_sail.training.run import Member, Run
+from mujoco_sail.training.run import Run
 
 FILES = ("evaluations.csv", "training.csv", "feedback.csv")
 

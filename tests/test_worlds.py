@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mujoco_sail.environments.factory import make_env, spaces
-from mujoco_sail.environments.vector import Outcome, Worlds
+from mujoco_sail.environments.vector import StepResult, VectorEnv
 from mujoco_sail.recipes.load import load_task, recipe_folder, recipe_names
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.versions import versions
@@ -43,7 +43,7 @@ def play(env, actions):
     return np.stack(observations), np.array(rewards)
 
 
-def assert_same(one: Outcome, other: Outcome):
+def assert_same(one: StepResult, other: StepResult):
     for field in vars(one):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field), field)
 
@@ -79,15 +79,15 @@ def test_the_unit_box_is_stretched_to_the_bounds_of_the_simulator(name):
 @pytest.mark.parametrize("name", TASKS)
 def test_a_fixed_horizon_is_truncated_at_its_limit_and_never_terminates(name):
     task = task_of(name)
-    worlds = Worlds(task, [0], "train")
+    envs = VectorEnv(task, [0], "train")
     low, high = task.reward_range if name in BOUNDED else (-np.inf, np.inf)
     for step, action in enumerate(random_actions(task, task.episode_steps + 2, 1), start=1):
-        outcome = worlds.step(action)
-        assert not outcome.terminated[0]
-        assert outcome.truncated[0] == (step == task.episode_steps)
-        assert np.isfinite(outcome.reward[0])
-        assert low <= outcome.reward[0] <= high
-    assert worlds.episodes == [1]
+        result = envs.step(action)
+        assert not result.terminated[0]
+        assert result.truncated[0] == (step == task.episode_steps)
+        assert np.isfinite(result.reward[0])
+        assert low <= result.reward[0] <= high
+    assert envs.episodes == [1]
 
 
 def test_the_recipes_have_the_limits_of_their_benchmarks():
@@ -109,43 +109,43 @@ def test_an_environment_recipe_is_a_script(name):
 @pytest.mark.parametrize("name", TASKS)
 def test_no_transition_crosses_a_reset(name):
     task = task_of(name, episode_steps=SHORT)
-    worlds = Worlds(task, [4, 5], "train")
+    envs = VectorEnv(task, [4, 5], "train")
     actions = random_actions(task, SHORT, 2)
     for action in actions:
-        outcome = worlds.step(action)
-    assert outcome.truncated.all()
+        result = envs.step(action)
+    assert result.truncated.all()
     for row, seed in enumerate([4, 5]):
         env = make_env(task, seed, "train")
         observations, rewards = play(env, actions[:, row])
-        np.testing.assert_array_equal(outcome.observation[row], observations[-1])
-        assert outcome.reward[row] == rewards[-1]
-        np.testing.assert_array_equal(worlds.observation[row], env.reset()[0])
+        np.testing.assert_array_equal(result.observation[row], observations[-1])
+        assert result.reward[row] == rewards[-1]
+        np.testing.assert_array_equal(envs.observation[row], env.reset()[0])
 
 
 @pytest.mark.parametrize("name", ["hopper", "inverted_pendulum"])
 def test_a_variable_horizon_ends_where_the_environment_does(name):
     task = task_of(name, horizon="variable")
-    worlds = Worlds(task, range(3), "train")
+    envs = VectorEnv(task, range(3), "train")
     envs = [make_env(task, seed, "train") for seed in range(3)]
     starts = np.stack([env.reset()[0] for env in envs])
-    np.testing.assert_array_equal(worlds.observation, starts)
+    np.testing.assert_array_equal(envs.observation, starts)
     lengths = np.zeros(3, int)
     seen = set()
     for action in random_actions(task, 200, 3):
-        outcome = worlds.step(action)
+        result = envs.step(action)
         lengths += 1
         for row, env in enumerate(envs):
             observation, reward, terminated, truncated, _ = env.step(action[row])
-            np.testing.assert_array_equal(outcome.observation[row], observation)
-            assert outcome.reward[row] == reward
-            assert outcome.terminated[row] == terminated
-            assert not outcome.truncated[row]
+            np.testing.assert_array_equal(result.observation[row], observation)
+            assert result.reward[row] == reward
+            assert result.terminated[row] == terminated
+            assert not result.truncated[row]
             assert not truncated
             if terminated:
                 seen.add(int(lengths[row]))
                 lengths[row] = 0
                 observation, _ = env.reset()
-            np.testing.assert_array_equal(worlds.observation[row], observation)
+            np.testing.assert_array_equal(envs.observation[row], observation)
     assert len(seen) > 1
     assert max(seen) < task.episode_steps
 
@@ -153,8 +153,8 @@ def test_a_variable_horizon_ends_where_the_environment_does(name):
 @pytest.mark.parametrize("name", ["hopper", "inverted_pendulum"])
 def test_a_time_limit_is_no_termination(name):
     task = task_of(name, horizon="variable", episode_steps=2, segment_steps=2)
-    worlds = Worlds(task, [0], "train")
-    outcomes = [worlds.step(np.zeros((1, spaces(task)[1]), np.float32)) for _ in range(4)]
+    envs = VectorEnv(task, [0], "train")
+    outcomes = [envs.step(np.zeros((1, spaces(task)[1]), np.float32)) for _ in range(4)]
     assert [bool(o.truncated[0]) for o in outcomes] == [False, True, False, True]
     assert not any(o.terminated[0] for o in outcomes)
 
@@ -206,9 +206,9 @@ def test_dm_control_does_not_start_over_within_a_fixed_horizon(monkeypatch):
 )
 def test_no_library_has_a_time_limit_of_its_own(name, steps):
     task = task_of(name, episode_steps=steps)
-    worlds = Worlds(task, [0], "train")
+    envs = VectorEnv(task, [0], "train")
     idle = np.zeros((1, spaces(task)[1]), np.float32)
-    ends = [bool(worlds.step(idle).truncated[0]) for _ in range(steps)]
+    ends = [bool(envs.step(idle).truncated[0]) for _ in range(steps)]
     assert ends.index(True) == steps - 1
 
 
@@ -244,10 +244,10 @@ def test_an_episode_is_a_function_of_seed_purpose_and_number(name):
 @pytest.mark.parametrize("name", TASKS)
 def test_a_row_does_not_depend_on_the_other_rows(name):
     task = task_of(name, episode_steps=SHORT)
-    alone, together = Worlds(task, [3], "train"), Worlds(task, [1, 3, 7], "train")
+    alone, together = VectorEnv(task, [3], "train"), VectorEnv(task, [1, 3, 7], "train")
     for action in random_actions(task, SHORT + 10, 3):
         one, all_rows = alone.step(action[1:2]), together.step(action)
-        assert_same(one, Outcome(*(getattr(all_rows, field)[1:2] for field in vars(all_rows))))
+        assert_same(one, StepResult(*(getattr(all_rows, field)[1:2] for field in vars(all_rows))))
         np.testing.assert_array_equal(alone.observation, together.observation[1:2])
 
 
@@ -257,10 +257,10 @@ def test_a_row_does_not_depend_on_the_other_rows(name):
 def test_a_killed_run_is_rebuilt_by_seeding_and_repeating(name, horizon):
     task = task_of(name, episode_steps=SHORT, horizon=horizon)
     actions = random_actions(task, SHORT + 40, 2)
-    lived = Worlds(task, [1, 2], "train")
+    lived = VectorEnv(task, [1, 2], "train")
     for action in actions[: SHORT + 20]:
         lived.step(action)
-    rebuilt = Worlds(task, [1, 2], "train")
+    rebuilt = VectorEnv(task, [1, 2], "train")
     rebuilt.load(lived.state())
     assert rebuilt.episodes != [0, 0]
     assert rebuilt.episodes == lived.episodes
@@ -287,28 +287,28 @@ def test_global_generators_neither_matter_nor_move(name):
 
 
 def test_worlds_start_the_next_episode_or_the_one_asked_for():
-    worlds = Worlds(task_of("reacher"), [0, 1], "train")
-    first = worlds.observation
-    assert worlds.episodes == [0, 0]
-    worlds.reset()
-    assert worlds.episodes == [1, 1]
-    assert (worlds.observation != first).any(axis=1).all()
-    worlds.reset(0)
-    assert worlds.episodes == [0, 0]
-    np.testing.assert_array_equal(worlds.observation, first)
+    envs = VectorEnv(task_of("reacher"), [0, 1], "train")
+    first = envs.observation
+    assert envs.episodes == [0, 0]
+    envs.reset()
+    assert envs.episodes == [1, 1]
+    assert (envs.observation != first).any(axis=1).all()
+    envs.reset(0)
+    assert envs.episodes == [0, 0]
+    np.testing.assert_array_equal(envs.observation, first)
 
 
 def test_arrays_that_were_handed_out_are_never_written_to():
     task = task_of("reacher", episode_steps=2, segment_steps=2)
-    worlds = Worlds(task, [0, 1], "train")
+    envs = VectorEnv(task, [0, 1], "train")
     handed_out = []
     for action in random_actions(task, 6, 2):
-        handed_out.append(worlds.observation)
-        handed_out += vars(worlds.step(action)).values()
+        handed_out.append(envs.observation)
+        handed_out += vars(envs.step(action)).values()
     copies = [array.copy() for array in handed_out]
-    worlds.load(worlds.state())
-    worlds.reset()
-    worlds.step(random_actions(task, 2, seed=1))
+    envs.load(envs.state())
+    envs.reset()
+    envs.step(random_actions(task, 2, seed=1))
     for array, copy in zip(handed_out, copies, strict=True):
         np.testing.assert_array_equal(array, copy)
 
@@ -343,23 +343,23 @@ def test_success_is_reported_up_to_the_last_step():
     from metaworld.policies import SawyerDoorOpenV3Policy
 
     # The door passes the goal soon after: success is a matter of single steps.
-    worlds = Worlds(task_of("door_open", episode_steps=100), [0], "train")
+    envs = VectorEnv(task_of("door_open", episode_steps=100), [0], "train")
     policy = SawyerDoorOpenV3Policy()
     successes = []
     for _ in range(100):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Constant")  # it relies on clipping
-            action = policy.get_action(worlds.observation[0].astype(np.float64))
-        successes.append(bool(worlds.step(np.clip(action, -1, 1)[None]).success[0]))
-    assert worlds.has_success
+            action = policy.get_action(envs.observation[0].astype(np.float64))
+        successes.append(bool(envs.step(np.clip(action, -1, 1)[None]).success[0]))
+    assert envs.has_success
     assert (successes[0], successes[-2], successes[-1]) == (False, True, True)
-    assert worlds.step(np.zeros((1, 4))).success.tolist() == [False]
+    assert envs.step(np.zeros((1, 4))).success.tolist() == [False]
 
 
 def test_other_tasks_have_no_success():
-    worlds = Worlds(task_of("reacher"), [0, 1], "train")
-    assert not worlds.has_success
-    assert worlds.step(np.zeros((2, 2))).success.tolist() == [False, False]
+    envs = VectorEnv(task_of("reacher"), [0, 1], "train")
+    assert not envs.has_success
+    assert envs.step(np.zeros((2, 2))).success.tolist() == [False, False]
 
 
 # --- mistakes, imports, versions ---

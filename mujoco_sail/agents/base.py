@@ -1,52 +1,133 @@
-"""What the harness asks of every agent."""
+"""What an agent is: its recipe entry, its members, what it must do and what it may use."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from mujoco_sail.core.state import Tree, capture, restore
+from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.policies.policy import About, Activation, Policy, Squash
+from mujoco_sail.preferences.sessions import Feedback
+from mujoco_sail.recipes.task import Task
 
-if TYPE_CHECKING:
-    from mujoco_sail.training.run import Run
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a benchmark: an agent class with all its hyperparameters.
+
+    Attributes:
+        name: Name in tables and result folders.
+        title: One line for `mujoco-sail list`.
+        path: `package.module:Class` of the agent.
+        agent: The class.
+        settings: Instance of the class's `Settings`.
+    """
+
+    name: str
+    title: str
+    path: str
+    agent: type[Agent]
+    settings: Any
+
+
+@dataclass(frozen=True)
+class Member:
+    """One agent entry with one seed."""
+
+    entry: Entry
+    seed: int
+
+    @property
+    def settings(self) -> Any:
+        """The entry's hyperparameters."""
+        return self.entry.settings
+
+
+class Runner(Protocol):
+    """All that an agent may use of what runs it."""
+
+    @property
+    def task(self) -> Task:
+        """The environment and its protocol."""
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """The M members that train as this stack."""
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """Their seeds."""
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """O and A, the sizes of an observation and of an action."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks, replay buffer and updates live."""
+
+    @property
+    def step(self) -> int:
+        """Environment steps done before `Agent.train` is called: 0, or those of a checkpoint."""
+
+    @property
+    def envs(self) -> VectorEnv:
+        """The training environments, one per member; they are made at the first use."""
+
+    @property
+    def feedback(self) -> Feedback:
+        """The teacher of this stack, with what is left of its budget of labels."""
+
+    def after_step(self, step: int, agent: Agent) -> None:
+        """To be called after every environment step.
+
+        It evaluates, logs, writes checkpoints and checks that all numbers are finite, each where
+        it is due. It may end the training by raising an exception, which the agent lets through.
+
+        Args:
+            step: Environment steps done, this one included.
+            agent: The caller.
+        """
+
 
 # Attributes that every run makes afresh from its recipes.
-HARNESS = ("run", "task", "device", "settings")
+NOT_SAVED = ("runner", "task", "device", "settings")
 
 
 class Agent(ABC):
     """One stack of members: the same class and shapes, each with a seed of its own.
 
     A subclass names its hyperparameters in `Settings`, a frozen dataclass whose fields are
-    declared with `mujoco_sail.recipes.settings.setting` and filled from the agent's TOML.
+    declared with `mujoco_sail.recipes.setting` and filled from the agent's TOML.
 
     Args:
-        run: The task, the members with their settings and seeds, the teacher and the device.
+        runner: Task, members, teacher, environments and device.
     """
 
     Settings: ClassVar[type]
     # Whether several members may train as one object; otherwise each gets an object of its own.
     stackable: ClassVar[bool] = True
-    # Whether it trains on environments that it makes itself, not on `run.worlds`.
+    # Whether it trains on environments that it makes itself, not on `runner.envs`.
     own_environments: ClassVar[bool] = False
     # Whether a checkpoint can hold it; otherwise a run that was cut off starts over.
     resumable: ClassVar[bool] = True
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.task = run.task
-        self.device = run.device
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.task = runner.task
+        self.device = runner.device
         # Members of a stack differ in fields that are `per_member` only.
-        self.settings: Any = run.members[0].settings
+        self.settings: Any = runner.members[0].settings
 
     def per_member(self, name: str) -> Tensor:
         """A per-member setting as a tensor, [M]."""
-        values = [getattr(member.settings, name) for member in self.run.members]
+        values = [getattr(member.settings, name) for member in self.runner.members]
         return torch.tensor(values, device=self.device)
 
     def state(self) -> Tree:
@@ -58,7 +139,7 @@ class Agent(ABC):
         return {
             name: capture(value, f"{type(self).__name__}.{name}")
             for name, value in vars(self).items()
-            if name not in HARNESS and not name.startswith("_")
+            if name not in NOT_SAVED and not name.startswith("_")
         }
 
     def load(self, saved: Tree) -> None:
@@ -72,7 +153,7 @@ class Agent(ABC):
 
     @abstractmethod
     def train(self) -> None:
-        """Trains from step `run.step` to `task.steps`, calling `run.tick` after each step."""
+        """Trains to step `task.steps`, with a call of `runner.after_step` after every step."""
 
     @abstractmethod
     def policy(self, observation: Tensor) -> Tensor:
@@ -103,7 +184,7 @@ class Agent(ABC):
         """
         return []
 
-    def _written(
+    def _make_policy(
         self,
         m: int,
         step: int,
@@ -112,7 +193,7 @@ class Agent(ABC):
         squash: Squash,
     ) -> Policy:
         """The policy of member m from its layers' weights [out, in] and biases [out]."""
-        task, member = self.task, self.run.members[m]
+        task, member = self.task, self.runner.members[m]
         arrays = [[t.detach().float().cpu().numpy() for t in layer] for layer in layers]
         return Policy(
             [weight for weight, _ in arrays],

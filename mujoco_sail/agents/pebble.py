@@ -6,11 +6,12 @@ Source: PEBBLE (Lee et al. 2021, arXiv 2106.05091), Algorithms 1 and 2.
 import dataclasses
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.sac import SAC, SACSettings
 from mujoco_sail.core.entropy import state_entropy_reward
 from mujoco_sail.core.networks import StackedMLP
@@ -19,9 +20,6 @@ from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.settings import setting
-
-if TYPE_CHECKING:
-    from mujoco_sail.training.run import Run
 
 # Transitions relabelled at once, per member.
 CHUNK = 2000
@@ -46,11 +44,11 @@ class PEBBLE(SAC):
     Settings = PEBBLESettings
     settings: PEBBLESettings
 
-    def __init__(self, run: "Run") -> None:
-        super().__init__(run)
-        task = run.task
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
+        task = runner.task
         self.reward_net = StackedMLP(
-            [sum(run.sizes), *[task.reward_units] * task.reward_layers, 1],
+            [sum(runner.sizes), *[task.reward_units] * task.reward_layers, 1],
             self.settings.ensemble,
             self.streams("reward"),
             "leaky_relu",
@@ -59,9 +57,11 @@ class PEBBLE(SAC):
         self.reward_adam = MemberAdam(
             self.reward_net.parameters, self.settings.reward_learning_rate
         )
-        self.pairs = Pairs.none(len(run.members), task.segment_steps, sum(run.sizes), run.device)
-        self.labels = torch.empty(len(run.members), 0, device=run.device)
-        self.reward_updates = torch.zeros(len(run.members), device=run.device)
+        self.pairs = Pairs.none(
+            len(runner.members), task.segment_steps, sum(runner.sizes), runner.device
+        )
+        self.labels = torch.empty(len(runner.members), 0, device=runner.device)
+        self.reward_updates = torch.zeros(len(runner.members), device=runner.device)
         for name in ("reward_loss", "reward_accuracy", "held_out_accuracy"):
             self.logged[name] = torch.full_like(self.reward_updates, torch.nan)
 
@@ -94,10 +94,10 @@ class PEBBLE(SAC):
     @torch.no_grad()
     def relabel(self) -> None:
         """Writes the newest reward over all that the replay holds."""
-        for at in range(0, len(self.replay), CHUNK):
-            part = slice(at, min(at + CHUNK, len(self.replay)))
-            self.replay.reward[:, part] = self.mean_reward(
-                self.replay.observation[:, part], self.replay.action[:, part]
+        for at in range(0, len(self.replay_buffer), CHUNK):
+            part = slice(at, min(at + CHUNK, len(self.replay_buffer)))
+            self.replay_buffer.reward[:, part] = self.mean_reward(
+                self.replay_buffer.observation[:, part], self.replay_buffer.action[:, part]
             )
 
     # --- schedule ---
@@ -105,7 +105,7 @@ class PEBBLE(SAC):
     def learn(self, step: int) -> None:
         """Sessions where they are due, and one update."""
         since = step - self.task.first_session
-        if since >= 0 and since % self.task.session_every == 0 and self.run.feedback.left:
+        if since >= 0 and since % self.task.session_every == 0 and self.runner.feedback.labels_left:
             self.session(step)
             if since == 0:
                 self.reset_critic()
@@ -118,26 +118,28 @@ class PEBBLE(SAC):
         batch = super().sample()
         if self.labels.shape[1]:
             return batch
-        visited = self.replay.observation[:, : len(self.replay)]
+        visited = self.replay_buffer.observation[:, : len(self.replay_buffer)]
         reward = state_entropy_reward(batch.observation, visited, self.settings.neighbours)
         return dataclasses.replace(batch, reward=reward)
 
-    def course(self) -> tuple[Hashable, ...] | None:
-        """See `SAC.course`; the state entropy looks at ever more states."""
-        return super().course() if self.labels.shape[1] else None
+    def graph_key(self) -> tuple[Hashable, ...] | None:
+        """See `SAC.graph_key`; the state entropy looks at ever more states."""
+        return super().graph_key() if self.labels.shape[1] else None
 
     def session(self, step: int) -> None:
-        """Asks, learns the reward, relabels the whole replay."""
+        """Asks, learns the reward, relabels the whole replay_buffer."""
         first = not self.labels.shape[1]
         scheme = "uniform" if first else self.settings.queries
-        newest, labels = self.run.feedback.session(step, self.replay, scheme, self.probability)
+        newest, labels = self.runner.feedback.session(
+            step, self.replay_buffer, scheme, self.probability
+        )
         self.pairs = Pairs.joined([self.pairs, newest])
         self.labels = torch.cat([self.labels, labels], 1)
         self.begin_fit(newest, labels, first)
         self.fit(self.pairs)
         self.relabel()
-        held_out, truth = self.run.feedback.held_out(self.replay)
-        correct, strict = hits(self.probability(held_out), truth.unsqueeze(1))
+        held_out, truth = self.runner.feedback.held_out(self.replay_buffer)
+        correct, strict = correct_predictions(self.probability(held_out), truth.unsqueeze(1))
         self.logged["held_out_accuracy"] = correct.sum((1, 2)) / strict.sum((1, 2)).clamp_min(1)
 
     def begin_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
@@ -146,7 +148,7 @@ class PEBBLE(SAC):
     def fit(self, pairs: Pairs) -> None:
         """Epochs over all labels until the accuracy is reached, member by member."""
         members, count = self.labels.shape
-        streams = self.streams("reward batches", self.run.feedback.sessions)
+        streams = self.streams("reward batches", self.runner.feedback.sessions)
         rows = torch.arange(members, device=self.device).view(-1, 1, 1)
         active = torch.ones(members, dtype=torch.bool, device=self.device)
         for _ in range(self.task.reward_epochs):
@@ -163,7 +165,7 @@ class PEBBLE(SAC):
                     torch.autograd.grad(-objective, self.reward_net.parameters), moving
                 )
                 loss -= log_p.detach().sum((1, 2)) / order[0].numel()
-                right, counted = hits(torch.sigmoid(difference.detach()), label)
+                right, counted = correct_predictions(torch.sigmoid(difference.detach()), label)
                 correct += right.sum((1, 2))
                 strict += counted.sum((1, 2))
             accuracy = correct / strict.clamp_min(1)
@@ -200,7 +202,7 @@ def margin(rewards: Tensor, valid: Tensor) -> Tensor:
     return returns[..., 0] - returns[..., 1]
 
 
-def hits(probability: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def correct_predictions(probability: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Where a strict label is predicted, and where a label is strict; ties do not count."""
     strict = (label != 0.5).expand_as(probability)
     return strict & ((probability > 0.5) == (label > 0.5)), strict

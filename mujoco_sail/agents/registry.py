@@ -4,11 +4,11 @@ import importlib
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from mujoco_sail.agents.base import Agent
+from mujoco_sail.agents.base import Agent, Entry
 from mujoco_sail.recipes.load import (
     load_task,
     read_recipe,
@@ -18,25 +18,6 @@ from mujoco_sail.recipes.load import (
 )
 from mujoco_sail.recipes.settings import RecipeError, build, dump
 from mujoco_sail.recipes.task import Task
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of a benchmark: an agent class with all its hyperparameters.
-
-    Attributes:
-        name: Name in tables and result folders.
-        title: One line for `mujoco-sail list`.
-        path: `package.module:Class` of the agent.
-        agent: The class.
-        settings: Instance of the class's `Settings`.
-    """
-
-    name: str
-    title: str
-    path: str
-    agent: type[Agent]
-    settings: Any
 
 
 def load(

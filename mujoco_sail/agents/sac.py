@@ -6,24 +6,20 @@ Source: SAC (Haarnoja et al. 2018, arXiv 1812.05905).
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mujoco_sail.agents.base import Agent
+from mujoco_sail.agents.base import Agent, Runner
 from mujoco_sail.core.distributions import SquashedGaussian
-from mujoco_sail.core.graphs import Recorder
+from mujoco_sail.core.graphs import GraphRecorder
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.optimiser import MemberAdam
-from mujoco_sail.core.replay_buffer import Batch, Replay
+from mujoco_sail.core.replay_buffer import Batch, ReplayBuffer
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.policies.policy import Policy
 from mujoco_sail.recipes.settings import setting
-
-if TYPE_CHECKING:
-    from mujoco_sail.training.run import Run
 
 CRITICS = 2
 
@@ -46,18 +42,18 @@ class SAC(Agent):
     Settings = SACSettings
     settings: SACSettings
 
-    def __init__(self, run: "Run") -> None:
-        super().__init__(run)
-        task, hidden = run.task, [run.task.hidden_units] * run.task.hidden_layers
-        observation_size, self.action_size = run.sizes
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
+        task, hidden = runner.task, [runner.task.hidden_units] * runner.task.hidden_layers
+        observation_size, self.action_size = runner.sizes
         self.critic_sizes = [observation_size + self.action_size, *hidden, 1]
-        self.replay = Replay(
-            len(run.members),
+        self.replay_buffer = ReplayBuffer(
+            len(runner.members),
             min(task.replay_capacity, task.steps),
             observation_size,
             self.action_size,
             task.query_window,
-            run.device,
+            runner.device,
         )
         self.critic_streams = self.streams("critic")
         self.reset_critic()
@@ -69,8 +65,8 @@ class SAC(Agent):
             task.precision,
         )
         self.actor_adam = MemberAdam(self.actor.parameters, task.learning_rate)
-        alpha = torch.full((len(run.members),), self.settings.initial_temperature)
-        self.log_alpha = alpha.log().to(run.device)
+        alpha = torch.full((len(runner.members),), self.settings.initial_temperature)
+        self.log_alpha = alpha.log().to(runner.device)
         self.alpha_adam = MemberAdam([self.log_alpha], task.learning_rate)
         # The heuristic of appendix D: minus the number of action dimensions.
         self.target_entropy = -float(self.action_size)
@@ -79,16 +75,16 @@ class SAC(Agent):
         self.noise_streams = self.streams("update noise")
         self.updates = 0
         generators = self.batch_streams.generators + self.noise_streams.generators
-        records = run.task.cuda_graph and run.device.type == "cuda"
-        self._recorder = Recorder(generators) if records else None
+        records = runner.task.cuda_graph and runner.device.type == "cuda"
+        self._recorder = GraphRecorder(generators) if records else None
         self.logged = {
-            name: torch.full((len(run.members),), torch.nan, device=run.device)
+            name: torch.full((len(runner.members),), torch.nan, device=runner.device)
             for name in ("critic_loss", "actor_loss", "entropy")
         }
 
     def streams(self, purpose: str, index: int = 0) -> Streams:
         """Generators of the members for one purpose."""
-        return Streams([member.seed for member in self.run.members], purpose, self.device, index)
+        return Streams([member.seed for member in self.runner.members], purpose, self.device, index)
 
     # --- acting ---
 
@@ -112,14 +108,14 @@ class SAC(Agent):
         # The mean is the first half of the output.
         weights[-1], biases[-1] = (p[-1][..., : self.action_size] for p in (weights, biases))
         return [
-            self._written(
+            self._make_policy(
                 m,
                 step,
                 [(w[m, 0].T, b[m, 0, 0]) for w, b in zip(weights, biases, strict=True)],
                 "relu",
                 "tanh",
             )
-            for m in range(len(self.run.members))
+            for m in range(len(self.runner.members))
         ]
 
     @torch.no_grad()
@@ -133,28 +129,28 @@ class SAC(Agent):
     # --- learning ---
 
     def train(self) -> None:
-        """Steps the worlds and learns once per step, see `Agent.train`."""
-        worlds = self.run.worlds
-        for step in range(self.run.step + 1, self.task.steps + 1):
-            observation = self._tensor(worlds.observation)
+        """Steps the envs and learns once per step, see `Agent.train`."""
+        envs = self.runner.envs
+        for step in range(self.runner.step + 1, self.task.steps + 1):
+            observation = self._tensor(envs.observation)
             action = self.act(observation, step)
             command = action.cpu().numpy()
-            # Before the worlds move, so that a GPU learns while the CPU simulates: a step
+            # Before the envs move, so that a GPU learns while the CPU simulates: a step
             # learns from the transitions of the steps before it.
-            if step >= self.task.random_steps and len(self.replay):
+            if step >= self.task.random_steps and len(self.replay_buffer):
                 self.learn(step)
-            outcome = worlds.step(command)
-            task_reward = self._tensor(outcome.reward)
-            self.replay.add(
+            result = envs.step(command)
+            task_reward = self._tensor(result.reward)
+            self.replay_buffer.add(
                 observation,
                 action,
                 self.reward(observation, action, task_reward),
                 task_reward,
-                self._tensor(outcome.observation),
-                self._tensor(outcome.terminated),
-                outcome.terminated | outcome.truncated,
+                self._tensor(result.observation),
+                self._tensor(result.terminated),
+                result.terminated | result.truncated,
             )
-            self.run.tick(step, self)
+            self.runner.after_step(step, self)
 
     def reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
         """What the learner optimises, [M]: here the task's own reward."""
@@ -166,24 +162,24 @@ class SAC(Agent):
 
     def sample(self) -> Batch:
         """A batch of transitions with the reward to learn from."""
-        return self.replay.sample(self.batch_streams, self.task.batch_size)
+        return self.replay_buffer.sample(self.batch_streams, self.task.batch_size)
 
     def update(self) -> None:
         """One gradient step of critics, actor and temperature."""
         self.updates += 1
         moves_target = self.updates % self.settings.target_every == 0
-        course = self.course()
-        if self._recorder is None or course is None:
+        graph_key = self.graph_key()
+        if self._recorder is None or graph_key is None:
             self.logged |= self._update(moves_target)
         else:
             nets = (self.actor, self.critic, self.target)
             self.logged |= self._recorder(
                 partial(self._update, moves_target),
-                (moves_target, *course),
+                (moves_target, *graph_key),
                 [p for net in nets for p in net.parameters],
             )
 
-    def course(self) -> tuple[Hashable, ...] | None:
+    def graph_key(self) -> tuple[Hashable, ...] | None:
         """What an update's way through the program depends on; None if it never recurs."""
         return (self.critic,)
 
@@ -243,11 +239,13 @@ class SAC(Agent):
     def smallest_q(self, observation: Tensor, action: Tensor) -> Tensor:
         """min_i Q_i(s,a), [M, B], with the gradient of the action but none of the critics."""
 
-        def slope(q: Tensor, members: slice) -> Tensor:
+        def output_gradient(q: Tensor, members: slice) -> Tensor:
             return torch.zeros_like(q).scatter_(1, q.argmin(1, keepdim=True), 1)
 
         q, of_action = self.critic.input_gradient(
-            self._inputs(observation, action.detach()), slope, slice(observation.shape[-1], None)
+            self._inputs(observation, action.detach()),
+            output_gradient,
+            slice(observation.shape[-1], None),
         )
         # The second summand is 0, and its gradient is that of the minimum; at a tie the first's.
         return q.amin(1).squeeze(-1) + (of_action * (action - action.detach())).sum(-1)
@@ -276,14 +274,14 @@ class SAC(Agent):
 
     def health(self) -> dict[str, Tensor]:
         """See `Agent.health`."""
-        newest = (self.replay.written - 1) % self.replay.capacity
+        newest = (self.replay_buffer.written - 1) % self.replay_buffer.capacity
         losses = {f"the {name}": self.logged[name] for name in ("critic_loss", "actor_loss")}
         return {
             "a parameter of the critic": self.critic.largest(),
             "a parameter of the actor": self.actor.largest(),
             "the temperature": self.alpha.squeeze(1),
             **(losses if self.updates else {}),
-            "the reward": self.replay.reward[:, newest],
+            "the reward": self.replay_buffer.reward[:, newest],
         }
 
     def metrics(self) -> dict[str, Tensor]:

@@ -8,11 +8,11 @@ arXiv 2606.31524).
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings, margin
 from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.objectives import (
@@ -24,9 +24,6 @@ from mujoco_sail.core.objectives import (
 )
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.settings import setting
-
-if TYPE_CHECKING:
-    from mujoco_sail.training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +44,8 @@ class SAIL(PEBBLE):
     Settings = SAILSettings
     settings: SAILSettings
 
-    def __init__(self, run: "Run") -> None:
-        super().__init__(run)
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
         self.lambda_ = self.per_member("lambda_")
         self.reverse_kl = self.per_member("reverse_kl")
         self.projection_radius = self.per_member("projection_radius")
@@ -72,10 +69,10 @@ class SAIL(PEBBLE):
         """
         if first or not self._has_t2:
             return
-        observation = newest.inputs[..., : self.run.sizes[0]].flatten(1, 3)
+        observation = newest.inputs[..., : self.runner.sizes[0]].flatten(1, 3)
         with torch.no_grad():
             self._newest = newest, labels, self.distribution(observation)
-        self._gap_streams = self.streams("policy gap", self.run.feedback.sessions)
+        self._gap_streams = self.streams("policy gap", self.runner.feedback.sessions)
 
     def reward_objective(self, log_p: Tensor) -> Tensor:
         """T1 + lambda T2, see `core.objectives`."""
@@ -93,7 +90,7 @@ class SAIL(PEBBLE):
             pi: The current policy at the pairs' observations, [M, P * 2 * T, A].
         """
         action = pi.action(self._gap_streams.normal(*pi.mean.shape[1:]))
-        observation = pairs.inputs[..., : self.run.sizes[0]]
+        observation = pairs.inputs[..., : self.runner.sizes[0]]
         policy_inputs = torch.cat([observation, action.view(*observation.shape[:-1], -1)], -1)
         # One product for both: [M, E, 2, P, 2, T].
         rewards, policy_rewards = self.rewards(
@@ -122,9 +119,9 @@ class SAIL(PEBBLE):
             self.actor.project(self.projection_radius)
         return logged
 
-    def course(self) -> tuple[Hashable, ...] | None:
-        """See `SAC.course`; the anchor begins with the first reference policy."""
-        below = super().course()
+    def graph_key(self) -> tuple[Hashable, ...] | None:
+        """See `SAC.graph_key`; the anchor begins with the first reference policy."""
+        below = super().graph_key()
         return None if below is None else (self.anchored, *below)
 
     def actor_loss(
@@ -147,6 +144,6 @@ class SAIL(PEBBLE):
         """See `Agent.metrics`; the KL is that over the replay's newest batch."""
         kl = torch.full_like(self.reward_updates, torch.nan)
         if self.anchored:
-            observation = self.replay.newest_observations(self.task.batch_size)
+            observation = self.replay_buffer.newest_observations(self.task.batch_size)
             kl = self.kl_to_reference(observation, self.distribution(observation))
         return {**super().metrics(), "kl_to_reference": kl}

@@ -5,7 +5,7 @@ A member is one Stable-Baselines3 model; it keeps its own networks, buffers and 
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import stable_baselines3
 import torch
@@ -14,14 +14,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from torch import Tensor, nn
 
-from mujoco_sail.agents.base import Agent
+from mujoco_sail.agents.base import Agent, Runner
 from mujoco_sail.core.streams import seed_for
 from mujoco_sail.environments.factory import make_env
 from mujoco_sail.policies.policy import Activation, Policy, Squash
 from mujoco_sail.recipes.settings import setting
-
-if TYPE_CHECKING:
-    from mujoco_sail.training.run import Run
 
 
 class StableBaselines(Agent):
@@ -35,9 +32,9 @@ class StableBaselines(Agent):
     activation: ClassVar[Activation]
     squash: ClassVar[Squash]
 
-    def __init__(self, run: "Run") -> None:
-        super().__init__(run)
-        self.seed = seed_for(run.seeds[0], "stable-baselines3") % 2**31
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
+        self.seed = seed_for(runner.seeds[0], "stable-baselines3") % 2**31
         self.model = self.make_model()
         self.model.set_logger(Logger(folder=None, output_formats=[]))
 
@@ -52,7 +49,7 @@ class StableBaselines(Agent):
     def train(self) -> None:
         """Lets the library train, see `Agent.train`."""
         # Its own log is never dumped, so the logger keeps the newest value of every key.
-        self.model.learn(self.task.steps, callback=_Tick(self), log_interval=self.task.steps)
+        self.model.learn(self.task.steps, callback=_AfterStep(self), log_interval=self.task.steps)
 
     def policy(self, observation: Tensor) -> Tensor:
         """Deterministic actions, see `Agent.policy`."""
@@ -68,7 +65,7 @@ class StableBaselines(Agent):
         """See `Agent.policies`."""
         parts = nn.Sequential(*self.actor(self.model.policy))
         layers = [(p.weight, p.bias) for p in parts.modules() if isinstance(p, nn.Linear)]
-        return [self._written(0, step, layers, self.activation, self.squash)]
+        return [self._make_policy(0, step, layers, self.activation, self.squash)]
 
     def metrics(self) -> dict[str, Tensor]:
         """See `Agent.metrics`."""
@@ -78,7 +75,7 @@ class StableBaselines(Agent):
         return {name: torch.tensor([value]) for name, value in values.items()}
 
 
-class _Tick(BaseCallback):
+class _AfterStep(BaseCallback):
     """Tells the harness of every environment step, and stops at the last one."""
 
     def __init__(self, agent: StableBaselines) -> None:
@@ -86,7 +83,7 @@ class _Tick(BaseCallback):
         self.agent = agent
 
     def _on_step(self) -> bool:
-        self.agent.run.tick(self.num_timesteps, self.agent)
+        self.agent.runner.after_step(self.num_timesteps, self.agent)
         return self.num_timesteps < self.agent.task.steps
 
 
@@ -118,7 +115,7 @@ class SB3SAC(StableBaselines):
         task = self.task
         return stable_baselines3.SAC(
             "MlpPolicy",
-            make_env(task, self.run.seeds[0], "training"),
+            make_env(task, self.runner.seeds[0], "training"),
             learning_rate=task.learning_rate,
             buffer_size=min(task.replay_capacity, task.steps),
             learning_starts=task.random_steps,
@@ -168,7 +165,7 @@ class SB3PPO(StableBaselines):
         task, settings = self.task, self.settings
         return stable_baselines3.PPO(
             "MlpPolicy",
-            make_env(task, self.run.seeds[0], "training"),
+            make_env(task, self.runner.seeds[0], "training"),
             learning_rate=settings.learning_rate,
             n_steps=settings.n_steps,
             batch_size=settings.batch_size,

@@ -19,7 +19,7 @@ from mujoco_sail.analysis import stats
 from mujoco_sail.files import write_bytes
 from mujoco_sail.recipes.load import read_recipe, recipe_names
 from mujoco_sail.recipes.settings import RecipeError, build, nearest, setting
-from mujoco_sail.results.read import Record, agents_in_order, collect
+from mujoco_sail.results.read import RunRecord, agents_in_order, collect
 
 ALL = "all"
 PANEL = (2.25, 1.75)  # inches; three panels fill a page of 6.75 inches
@@ -104,7 +104,7 @@ def plot(names: Sequence[str], results: Path, out: Path) -> list[Path]:
     return files
 
 
-def draw(recipe: FigureRecipe, runs: Sequence[Record], where: str) -> Figure:
+def draw(recipe: FigureRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
     """Draws one figure.
 
     Args:
@@ -152,7 +152,7 @@ def draw(recipe: FigureRecipe, runs: Sequence[Record], where: str) -> Figure:
     return figure
 
 
-def _by_environment(runs: Sequence[Record], metric: str) -> dict[str, list[Record]]:
+def _by_environment(runs: Sequence[RunRecord], metric: str) -> dict[str, list[RunRecord]]:
     """The runs of each panel; where all of them failed, the panel says so."""
     panels = {}
     for env in sorted({run.env for run in runs}):
@@ -162,7 +162,7 @@ def _by_environment(runs: Sequence[Record], metric: str) -> dict[str, list[Recor
     return panels
 
 
-def _panel(axes: Axes, panel: Sequence[Record], agents: Sequence[str], metric: str) -> None:
+def _panel(axes: Axes, panel: Sequence[RunRecord], agents: Sequence[str], metric: str) -> None:
     """Draws the curves of one environment."""
     seeds, failures = [], []
     for index, agent in enumerate(agents):
@@ -208,7 +208,7 @@ def _style(index: int) -> dict[str, Any]:
     }
 
 
-def _has(run: Record, metric: str) -> bool:
+def _has(run: RunRecord, metric: str) -> bool:
     return run.status == "complete" and not bool(run.evaluations[metric].isna().any())
 
 

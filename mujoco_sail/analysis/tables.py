@@ -9,7 +9,7 @@ import pandas as pd
 
 from mujoco_sail.analysis import stats
 from mujoco_sail.recipes.settings import RecipeError, check_name, nearest, one_line
-from mujoco_sail.results.read import Record, agents_in_order, collect
+from mujoco_sail.results.read import RunRecord, agents_in_order, collect
 
 COLUMNS = (
     "environment",
@@ -54,7 +54,7 @@ def table(results: Path, format: str, baseline: str) -> str:
     return "\n".join([text, "", *footer(runs, baseline)]) if format == "md" else text
 
 
-def comparison(runs: Sequence[Record], baseline: str) -> pd.DataFrame:
+def comparison(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
     """Statistics of each agent on each environment.
 
     Args:
@@ -100,7 +100,7 @@ def render(frame: pd.DataFrame, format: str) -> str:
     return writers[format](frame)
 
 
-def footer(runs: Sequence[Record], baseline: str) -> list[str]:
+def footer(runs: Sequence[RunRecord], baseline: str) -> list[str]:
     """What a reader of the table must know: definitions, and runs that are not in it."""
     lines = [
         "final return: mean of the last 10 % of evaluations, then over finished seeds. "
@@ -122,12 +122,12 @@ def footer(runs: Sequence[Record], baseline: str) -> list[str]:
     return lines
 
 
-def _finals(runs: Sequence[Record]) -> stats.Array:
+def _finals(runs: Sequence[RunRecord]) -> stats.Array:
     tables = [run.evaluations for run in runs if run.status == "complete"]
     return np.array([stats.final_return(table["episode_return"]) for table in tables])
 
 
-def _row(arm: Sequence[Record], against: stats.Array) -> dict[str, object]:
+def _row(arm: Sequence[RunRecord], against: stats.Array) -> dict[str, object]:
     """Statistics of one agent on one environment.
 
     Args:

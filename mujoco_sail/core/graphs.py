@@ -16,14 +16,14 @@ WARM_UP = 3
 
 
 @dataclass(frozen=True)
-class Recording:
+class GraphRecording:
     """A graph and the tensors that every replay of it fills."""
 
     graph: torch.cuda.CUDAGraph
     outputs: dict[str, Tensor]
 
 
-class Recorder:
+class GraphRecorder:
     """Calls a function by replaying a recording of it, one recording for each way it can go.
 
     The function must read and write tensors that keep their place in memory, and nothing that
@@ -36,7 +36,7 @@ class Recorder:
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         self.generators = generators
         self.calls: dict[Hashable, int] = {}
-        self.recordings: dict[Hashable, Recording] = {}
+        self.recordings: dict[Hashable, GraphRecording] = {}
 
     def __call__(
         self,
@@ -72,11 +72,11 @@ class Recorder:
         torch.cuda.current_stream().wait_stream(stream)
         return result
 
-    def _record(self, function: Callable[[], dict[str, Tensor]]) -> Recording:
+    def _record(self, function: Callable[[], dict[str, Tensor]]) -> GraphRecording:
         """Records the function without carrying it out."""
         graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
             graph.register_generator_state(generator)
         with torch.cuda.graph(graph):
             outputs = function()
-        return Recording(graph, outputs)
+        return GraphRecording(graph, outputs)

@@ -20,11 +20,11 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 # An objective's gradient by the outputs, [m, G, B, out], from the outputs of some members and
 # which members they are.
-Slope = Callable[[Tensor, slice], Tensor]
+OutputGradient = Callable[[Tensor, slice], Tensor]
 
 # Bytes of one hidden layer's activations in a part: by trial what a core's cache serves best, see
 # docs/speed.md.
-CACHE = 2**20
+CACHE_BYTES = 2**20
 
 
 class StackedMLP:
@@ -91,7 +91,7 @@ class StackedMLP:
         Returns:
             [M, G, B, out].
         """
-        x = self._seen(x)
+        x = self._prepare(x)
         if torch.is_grad_enabled():
             out = _Apply.apply(x, self, *self.parameters)  # type: ignore[no-untyped-call]
         else:
@@ -100,54 +100,64 @@ class StackedMLP:
         return self._by_member(out)
 
     @torch.no_grad()
-    def parameter_gradients(self, x: Tensor, slope: Slope) -> tuple[Tensor, list[Tensor]]:
+    def parameter_gradients(
+        self, x: Tensor, output_gradient: OutputGradient
+    ) -> tuple[Tensor, list[Tensor]]:
         """Outputs, and the gradients of the parameters for an objective of the outputs.
 
         A part goes forward and back while its activations are in the cache.
 
         Args:
             x: See `__call__`.
-            slope: The objective's gradient by the outputs of some members, [m, G, B, out], from
-                these outputs and which of the M members they are of.
+            output_gradient: Gives the objective's gradient by the outputs of some members,
+                [m, G, B, out], from these outputs and the slice of the M members they belong to.
 
         Returns:
             [M, G, B, out], and one gradient per parameter.
         """
-        x, of = self._seen(x), self.pieces(torch.empty_like(self.flat))
+        x, of = self._prepare(x), self.pieces(torch.empty_like(self.flat))
         outs = [
-            self._there_and_back(part, x, slope, [piece[part.networks] for piece in of])[0]
+            self._forward_backward(
+                part, x, output_gradient, [piece[part.networks] for piece in of]
+            )[0]
             for part in self.parts(x.shape[1])
         ]
         return self._by_member(torch.cat(outs)), self.shaped(of)
 
     @torch.no_grad()
-    def input_gradient(self, x: Tensor, slope: Slope, columns: slice) -> tuple[Tensor, Tensor]:
+    def input_gradient(
+        self, x: Tensor, output_gradient: OutputGradient, columns: slice
+    ) -> tuple[Tensor, Tensor]:
         """Outputs, and the gradient of some columns of x for an objective of the outputs.
 
         Args:
             x: [M, 1, B, in].
-            slope: See `parameter_gradients`.
+            output_gradient: See `parameter_gradients`.
             columns: n of them.
 
         Returns:
             [M, G, B, out], and [M, B, n], summed over the networks of a member.
         """
-        x, outs, of_x = self._seen(x), [], []
+        x, outs, of_x = self._prepare(x), [], []
         for part in self.parts(x.shape[1]):
-            out, g = self._there_and_back(part, x, slope)
+            out, g = self._forward_backward(part, x, output_gradient)
             outs.append(out)
             of_x.append(of_columns(part, columns, g))
         return self._by_member(torch.cat(outs)), self._by_member(torch.cat(of_x)).sum(1).mT
 
-    def _there_and_back(
-        self, part: Part, x: Tensor, slope: Slope, of_parameters: Sequence[Tensor] = ()
+    def _forward_backward(
+        self,
+        part: Part,
+        x: Tensor,
+        output_gradient: OutputGradient,
+        of_parameters: Sequence[Tensor] = (),
     ) -> tuple[Tensor, Tensor]:
         """Outputs of a part, and what `backward` gives."""
         out, inputs = forward(self.activation, part, x[part.networks])
-        g = slope(self._by_member(out), part.members).flatten(0, 1)
+        g = output_gradient(self._by_member(out), part.members).flatten(0, 1)
         return out, backward(self.activation, part, inputs, g, of_parameters)
 
-    def _seen(self, x: Tensor) -> Tensor:
+    def _prepare(self, x: Tensor) -> Tensor:
         """What each network sees, [M * G, B, in], in the precision of the products."""
         # Rounded once after every step of an optimiser.
         if self.rounded is not None and self.rounded_at != self.flat._version:
@@ -165,7 +175,7 @@ class StackedMLP:
         return out.view(-1, self.parameters[0].shape[1], *out.shape[1:])
 
     def parts(self, rows: int) -> list[Part]:
-        """Cuts the stack so that the cache serves a part, see `CACHE`; on CUDA into one.
+        """Cuts the stack so that the cache serves a part, see `CACHE_BYTES`; on CUDA into one.
 
         Args:
             rows: B.
@@ -175,7 +185,7 @@ class StackedMLP:
         if not self.flat.is_cuda:
             widest = max(weight.shape[2] for weight in self.layers[:-2:2])
             row = groups * widest * self.layers[0].element_size()
-            size = min(members, max(1, CACHE // (rows * row)))
+            size = min(members, max(1, CACHE_BYTES // (rows * row)))
         if size not in self._parts:
             self._parts[size] = [
                 Part(

@@ -1,4 +1,4 @@
-"""Replay with the member axis first, and the segments that can be cut from it."""
+"""ReplayBuffer with the member axis first, and the segments that can be cut from it."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ class Segments:
     valid: Tensor
 
 
-class Replay:
+class ReplayBuffer:
     """The newest N transitions of each member; all members write in lockstep.
 
     Args:
@@ -61,7 +61,7 @@ class Replay:
         window: int,
         device: torch.device,
     ) -> None:
-        self.capacity, self.window, self.device = capacity, window, device
+        self.capacity, self.query_window, self.device = capacity, window, device
         # A transition is one row of memory: drawing a batch is one gather.
         self._widths = _widths(observation_size, action_size)
         self._memory = torch.zeros(members * capacity, sum(self._widths), device=device)
@@ -74,7 +74,7 @@ class Replay:
         self._held = torch.zeros((), device=device)  # len(self)
         # Per member: where each of the newest episodes starts, counted over all that was ever
         # written; the last entry is the start of the running episode.
-        self.starts: list[list[int]] = [[0] for _ in range(members)]
+        self.episode_starts: list[list[int]] = [[0] for _ in range(members)]
         self._rows = torch.arange(members, device=device).unsqueeze(1)
 
     @staticmethod
@@ -84,8 +84,8 @@ class Replay:
 
     def state(self) -> Tree:
         """See `core.state`: what has been written, and the starts, padded with -1."""
-        width = self.window + 1
-        starts = [row + [-1] * (width - len(row)) for row in self.starts]
+        width = self.query_window + 1
+        starts = [row + [-1] * (width - len(row)) for row in self.episode_starts]
         columns = {name: getattr(self, name)[:, : len(self)] for name in COLUMNS}
         return {**columns, "written": self.written, "starts": torch.tensor(starts)}
 
@@ -95,7 +95,9 @@ class Replay:
         self._held.fill_(len(self))
         for name in COLUMNS:
             getattr(self, name)[:, : len(self)] = saved[name]
-        self.starts = [[start for start in row if start >= 0] for row in saved["starts"].tolist()]
+        self.episode_starts = [
+            [start for start in row if start >= 0] for row in saved["starts"].tolist()
+        ]
 
     def __len__(self) -> int:
         """Transitions held per member."""
@@ -128,10 +130,10 @@ class Replay:
         self.written += 1
         self._held.fill_(len(self))
         for member in np.flatnonzero(ended):
-            starts = self.starts[member]
+            starts = self.episode_starts[member]
             starts.append(self.written)
             # The window's complete episodes and the running one.
-            del starts[: -self.window - 1]
+            del starts[: -self.query_window - 1]
 
     def sample(self, streams: Streams, size: int) -> Batch:
         """Draws transitions uniformly.
@@ -176,7 +178,7 @@ class Replay:
         uniform = streams.uniform(count).cpu().numpy()
         pieces = [
             _cut(*self._places(member, steps), uniform[member], steps)
-            for member in range(len(self.starts))
+            for member in range(len(self.episode_starts))
         ]
         first = torch.as_tensor(np.stack([p[0] for p in pieces]), device=self.device)
         length = torch.as_tensor(np.stack([p[1] for p in pieces]), device=self.device)
@@ -195,7 +197,7 @@ class Replay:
     def mean_task_reward(self) -> Tensor:
         """Mean task reward per step over each member's window, [M]; for the teacher only."""
         means = []
-        for member, starts in enumerate(self.starts):
+        for member, starts in enumerate(self.episode_starts):
             oldest = max(starts[0], self.written - self.capacity)
             at = torch.arange(oldest, self.written, device=self.device) % self.capacity
             means.append(self.task_reward[member, at].mean())
@@ -203,7 +205,7 @@ class Replay:
 
     def _places(self, member: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Start, length and number of segment starts of each episode in the window."""
-        starts = np.array(self.starts[member])
+        starts = np.array(self.episode_starts[member])
         ends = np.append(starts[1:], self.written)
         # Of an episode whose start was overwritten, the rest is still in one piece.
         starts = np.maximum(starts, self.written - self.capacity)

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from mujoco_sail.core.streams import seed_for
-from mujoco_sail.environments.factory import META_WORLD, Array
+from mujoco_sail.environments.factory import META_WORLD
+from mujoco_sail.environments.wrappers import Array
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 
@@ -54,8 +55,8 @@ def library(task: Task) -> Any:
         ) from error
 
 
-class EnvPoolRows:
-    """Environments of one task side by side, a row per seed; see `Rows` in `worlds`.
+class EnvPoolBackend:
+    """Environments of one task side by side, a row per seed; see `Backend` in `envs`.
 
     EnvPool takes one seed a row and draws the starts of its episodes from it, one after the
     other; nothing else draws. So an episode depends on seed, purpose and number alone here too,
@@ -96,7 +97,7 @@ class EnvPoolRows:
         self.action_size = len(actions.low)
 
     def start(self, rows: Array, episodes: Array) -> Array:
-        """See `Rows.start`."""
+        """See `Backend.start`."""
         # What a row has begun comes again from its seed only.
         if (episodes < self._episodes[rows] + (self._steps[rows] > 0)).any():
             self._open()
@@ -107,7 +108,7 @@ class EnvPoolRows:
         return self._first[rows].astype(np.float32)
 
     def step(self, rows: Array, actions: Array) -> tuple[Array, Array, Array, Array, Array]:
-        """See `Rows.step`."""
+        """See `Backend.step`."""
         scaled = self._centre + actions * self._half
         observation, reward, terminated, _, info = self._pool.step(scaled, rows)
         self._steps[rows] += 1
@@ -120,7 +121,7 @@ class EnvPoolRows:
         )
 
     def close(self) -> None:
-        """See `Rows.close`."""
+        """See `Backend.close`."""
         self._pool.close()
 
     def _open(self) -> None:

@@ -6,7 +6,7 @@ recipe's. How an episode starts depends on a seed, a purpose and the episode's n
 
 import difflib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -15,107 +15,24 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Space, flatdim, flatten
 from gymnasium.wrappers import RescaleAction, TimeLimit, TransformObservation
-from numpy.typing import NDArray
 
-from mujoco_sail.core.streams import seed_for
+from mujoco_sail.environments.wrappers import (
+    Array,
+    Env,
+    FixedHorizon,
+    SeededEpisodes,
+    SeededMetaWorld,
+)
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 
-Array = NDArray[Any]
-Env = gymnasium.Env[Array, Array]
-Wrapper = gymnasium.Wrapper[Array, Array, Array, Array]
-Info = dict[str, Any]
-
 META_WORLD = "Meta-World/"
-
-
-class Episodes(Wrapper):
-    """Seeds every episode explicitly.
-
-    Attributes:
-        episode: Number of the episode that the next `reset` starts.
-    """
-
-    def __init__(self, env: Env, seed: int, purpose: str) -> None:
-        """Wraps an environment whose `reset(seed)` determines an episode."""
-        super().__init__(env)
-        self.episode = 0
-        self._seed_of = partial(seed_for, seed, purpose)
-
-    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Array, Info]:
-        """Starts the episode that is due, from its own seed unless another is given."""
-        if seed is None:
-            # dm_control's generator takes 32 bits.
-            seed = self._seed_of(self.episode) % 2**32
-        self.episode += 1
-        return super().reset(seed=seed, options=options)
-
-
-class Guarded(Wrapper):
-    """Turns a crash into numbers that are not finite, so that the other rows can go on.
-
-    Attributes:
-        crash: What happened, one line; the environment is left alone from then on.
-    """
-
-    crash: str | None = None
-
-    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Array, Info]:
-        """Starts an episode."""
-        if self.crash is None:
-            try:
-                return super().reset(seed=seed, options=options)
-            except Exception as error:  # whatever a simulator raises
-                self._note(error)
-        return self._nothing(), {}
-
-    def step(self, action: Array) -> tuple[Array, Any, bool, bool, Info]:
-        """Steps."""
-        if self.crash is None:
-            try:
-                return super().step(action)
-            except Exception as error:
-                self._note(error)
-        return self._nothing(), np.nan, False, True, {}
-
-    def _note(self, error: Exception) -> None:
-        text = " ".join(str(error).split())
-        self.crash = f"the environment crashed: {type(error).__name__}: {text}"
-
-    def _nothing(self) -> Array:
-        return np.full(self.observation_space.shape or (), np.nan, np.float32)
-
-
-class FixedHorizon(Wrapper):
-    """Goes on after a fall, so that no episode's length tells anything about its reward."""
-
-    def step(self, action: Array) -> tuple[Array, Any, bool, bool, Info]:
-        """Steps, and withholds that the environment would have ended here."""
-        observation, reward, _, truncated, info = super().step(action)
-        return observation, reward, False, truncated, info
-
-
-class MetaWorld(Wrapper):
-    """Draws start and goal of every episode from its seed, which Meta-World itself ignores."""
-
-    def __init__(self, env: Env) -> None:
-        """Thaws the random vector and lifts Meta-World's own time limit."""
-        super().__init__(env)
-        sawyer: Any = env.unwrapped
-        sawyer.seeded_rand_vec, sawyer._freeze_rand_vec = True, False
-        sawyer.max_path_length = np.inf  # it raises past it
-
-    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Array, Info]:
-        """Starts an episode."""
-        if seed is not None:
-            self.get_wrapper_attr("seed")(seed)
-        return super().reset(options=options)
 
 
 def make(
     recipe: str, protocol: str = "quick", seed: int = 0, render_mode: str | None = None
-) -> Episodes:
+) -> SeededEpisodes:
     """Makes the environment that a recipe names, as the agents see it.
 
     Args:
@@ -130,7 +47,7 @@ def make(
     return make_env(load_task(recipe, protocol, {}), seed, "use", render_mode)
 
 
-def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None) -> Episodes:
+def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None) -> SeededEpisodes:
     """Makes one environment of a task.
 
     Args:
@@ -159,7 +76,7 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
         env = RescaleAction(env, np.int64(-1), np.int64(1))
     if task.horizon == "fixed":
         env = FixedHorizon(env)
-    return Episodes(TimeLimit(env, task.episode_steps), seed, purpose)
+    return SeededEpisodes(TimeLimit(env, task.episode_steps), seed, purpose)
 
 
 def spaces(task: Task) -> tuple[int, int]:
@@ -167,49 +84,6 @@ def spaces(task: Task) -> tuple[int, int]:
     env = make_env(task, 0, "spaces")
     env.close()
     return flatdim(env.observation_space), flatdim(env.action_space)
-
-
-class GymnasiumRows:
-    """Environments of one task side by side, a row per seed; see `Rows` in `worlds`.
-
-    Args:
-        task: The task.
-        seeds: Seeds of the M rows.
-        purpose: What the episodes are for.
-    """
-
-    def __init__(self, task: Task, seeds: Sequence[int], purpose: str) -> None:
-        self.envs = [Guarded(make_env(task, seed, purpose)) for seed in seeds]
-        self.action_size = flatdim(self.envs[0].action_space)
-
-    @property
-    def crashes(self) -> Mapping[int, str]:
-        """See `Rows.crashes`."""
-        return {row: env.crash for row, env in enumerate(self.envs) if env.crash is not None}
-
-    def start(self, rows: Array, episodes: Array) -> Array:
-        """See `Rows.start`."""
-        for row, episode in zip(rows, episodes, strict=True):
-            self.envs[row].set_wrapper_attr("episode", int(episode))
-        return np.stack([self.envs[row].reset()[0] for row in rows])
-
-    def step(self, rows: Array, actions: Array) -> tuple[Array, Array, Array, Array, Array]:
-        """See `Rows.step`."""
-        # SyncVectorEnv does the same, at a cost of 6 to 40 us a row.
-        steps = [self.envs[row].step(action) for row, action in zip(rows, actions, strict=True)]
-        observations, rewards, terminated, truncated, infos = zip(*steps, strict=True)
-        return (
-            np.stack(observations),
-            np.array(rewards, np.float64),
-            np.array(terminated, np.bool_),
-            np.array(truncated, np.bool_),
-            np.array([info.get("success", 0) > 0 for info in infos]),
-        )
-
-    def close(self) -> None:
-        """See `Rows.close`."""
-        for env in self.envs:
-            env.close()
 
 
 def _registered(task: Task, render_mode: str | None) -> Env:
@@ -221,7 +95,7 @@ def _registered(task: Task, render_mode: str | None) -> Env:
         if name not in _library("metaworld").ALL_V3_ENVIRONMENTS:
             raise gymnasium.error.NameNotFound
         goal = "goal_observable" if task.goal_visible else "goal_hidden"
-        env: Env = MetaWorld(make(META_WORLD + goal, env_name=name, seed=0))
+        env: Env = SeededMetaWorld(make(META_WORLD + goal, env_name=name, seed=0))
         env.unwrapped.render_mode = render_mode  # its registration has no such argument
         return env
     if task.id.startswith("dm_control/"):

@@ -5,49 +5,23 @@ rebuilds its environments by starting the same episodes and repeating the action
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mujoco_sail.core.state import Tree
-from mujoco_sail.environments.envpool import EnvPoolRows
-from mujoco_sail.environments.factory import META_WORLD, Array, GymnasiumRows
+from mujoco_sail.environments.backend import Backend, GymnasiumBackend
+from mujoco_sail.environments.envpool import EnvPoolBackend
+from mujoco_sail.environments.factory import META_WORLD
+from mujoco_sail.environments.wrappers import Array
 from mujoco_sail.recipes.task import Task
 
 
-class Rows(Protocol):
-    """A backend: what simulates the M rows of `Worlds`, all within [R] of them at a time."""
-
-    action_size: int  # A
-
-    @property
-    def crashes(self) -> Mapping[int, str]:
-        """Rows that crashed, and how; all that they give from then on is nan."""
-
-    def start(self, rows: Array, episodes: Array) -> Array:
-        """Starts episodes, by number [R]; some rows only go on to their next, all go anywhere.
-
-        Returns:
-            First observations, [R, O] float32, an array of the caller's own.
-        """
-
-    def step(self, rows: Array, actions: Array) -> tuple[Array, Array, Array, Array, Array]:
-        """Steps rows, actions [R, A].
-
-        Returns:
-            What `Outcome` names, in its order, arrays of the caller's own.
-        """
-
-    def close(self) -> None:
-        """Releases the simulators."""
-
-
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class StepResult:
     """What a step of every row led to.
 
     Attributes:
@@ -65,7 +39,7 @@ class Outcome:
     success: NDArray[np.bool_]
 
 
-class Worlds:
+class VectorEnv:
     """Environments of one task side by side, a row per seed; no row depends on another.
 
     A row whose episode ends starts its next episode within the same step. Arrays that were handed
@@ -74,7 +48,7 @@ class Worlds:
     Attributes:
         observation: [M, O] float32, what to act on now.
         has_success: Whether the task says when it is solved.
-        faults: Rows that crashed or gave or got a number that is not finite, and the first
+        faults: Backend that crashed or gave or got a number that is not finite, and the first
             reason. Their numbers are zeros from then on.
     """
 
@@ -87,10 +61,10 @@ class Worlds:
             purpose: What the episodes are for; different purposes see different episodes.
             threads: Threads that a backend with threads steps the rows with; see `threads_for`.
         """
-        self._rows: Rows = (
-            EnvPoolRows(task, seeds, purpose, threads)
+        self._backend: Backend = (
+            EnvPoolBackend(task, seeds, purpose, threads)
             if task.backend == "envpool"
-            else GymnasiumRows(task, seeds, purpose)
+            else GymnasiumBackend(task, seeds, purpose)
         )
         self._all = np.arange(len(seeds))
         self._episodes = np.full(len(seeds), -1)
@@ -99,7 +73,7 @@ class Worlds:
         # What each row has done since its episode began, to do it again in another process.
         self._steps = np.zeros(len(seeds), np.int64)
         self._actions = np.zeros(
-            (len(seeds), task.episode_steps, self._rows.action_size), np.float32
+            (len(seeds), task.episode_steps, self._backend.action_size), np.float32
         )
         self.reset()
 
@@ -111,11 +85,11 @@ class Worlds:
     def reset(self, episode: int | None = None) -> None:
         """Starts an episode in every row: the one of that number, or else the row's next."""
         self._episodes = self._episodes + 1 if episode is None else 0 * self._episodes + episode
-        self.observation = self._rows.start(self._all, self._episodes)
+        self.observation = self._backend.start(self._all, self._episodes)
         self._steps[:] = 0
         self._find_faults(self.observation)
 
-    def step(self, actions: Array) -> Outcome:
+    def step(self, actions: Array) -> StepResult:
         """Steps every row, actions [M, A]."""
         finite = np.isfinite(actions).all(1, keepdims=True)
         if not finite.all():
@@ -124,16 +98,16 @@ class Worlds:
             actions = np.where(finite, actions, 0)
         self._actions[self._all, self._steps] = actions
         self._steps += 1
-        outcome = Outcome(*self._rows.step(self._all, actions))
-        self.observation = outcome.observation
-        ended = np.flatnonzero(outcome.terminated | outcome.truncated)
+        result = StepResult(*self._backend.step(self._all, actions))
+        self.observation = result.observation
+        ended = np.flatnonzero(result.terminated | result.truncated)
         if len(ended):
             self._steps[ended] = 0
             self._episodes[ended] += 1
-            self.observation = outcome.observation.copy()
-            self.observation[ended] = self._rows.start(ended, self._episodes[ended])
-        self._find_faults(self.observation, outcome.observation, outcome.reward)
-        return outcome
+            self.observation = result.observation.copy()
+            self.observation[ended] = self._backend.start(ended, self._episodes[ended])
+        self._find_faults(self.observation, result.observation, result.reward)
+        return result
 
     def _find_faults(self, *numbers: Array) -> None:
         """Notes the rows of numbers that are not finite, and zeroes those of all noted rows."""
@@ -141,7 +115,7 @@ class Worlds:
             finite = np.isfinite(values.reshape(len(values), -1)).all(1)
             if not finite.all():
                 for row in np.flatnonzero(~finite):
-                    reason = self._rows.crashes.get(int(row)) or f"not finite: the {name}"
+                    reason = self._backend.crashes.get(int(row)) or f"not finite: the {name}"
                     self.faults.setdefault(int(row), reason)
         if self.faults:
             for values in numbers:
@@ -160,14 +134,14 @@ class Worlds:
         self._episodes, self._steps, self._actions = (
             saved[name].numpy().copy() for name in ("episodes", "steps", "actions")
         )
-        self.observation = self._rows.start(self._all, self._episodes)
+        self.observation = self._backend.start(self._all, self._episodes)
         for step in range(self._steps.max()):
             rows = np.flatnonzero(self._steps > step)
-            self.observation[rows], *_ = self._rows.step(rows, self._actions[rows, step])
+            self.observation[rows], *_ = self._backend.step(rows, self._actions[rows, step])
 
     def close(self) -> None:
         """Releases the simulators."""
-        self._rows.close()
+        self._backend.close()
 
 
 def threads_for(device: torch.device) -> int:

@@ -17,7 +17,8 @@ import numpy as np
 from gymnasium.spaces import flatdim
 from numpy.typing import NDArray
 
-from mujoco_sail.environments.factory import Env, make_env
+from mujoco_sail.environments.factory import make_env
+from mujoco_sail.environments.wrappers import Env
 from mujoco_sail.files import write_bytes
 from mujoco_sail.policies.policy import Policy
 from mujoco_sail.recipes.settings import RecipeError

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.replay_buffer import Replay, Segments
+from mujoco_sail.core.replay_buffer import ReplayBuffer, Segments
 from mujoco_sail.core.state import Tree
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.queries import Scheme, ranking
-from mujoco_sail.preferences.teacher import Judgement, judge
+from mujoco_sail.preferences.teacher import TeacherLabels, label_pairs
 from mujoco_sail.recipes.task import Task
 
 # Batches of candidates that a session shows a teacher who skips, before giving up.
@@ -97,27 +97,27 @@ class Feedback:
 
     def __init__(self, task: Task, seeds: list[int], device: torch.device) -> None:
         self.task, self.seeds, self.device = task, seeds, device
-        self.used = 0
+        self.labels_used = 0
         self.sessions = 0
         self.queries: list[list[Query]] = [[] for _ in seeds]
 
     def state(self) -> Tree:
         """See `core.state`; the record is kept with the files it is for."""
-        return {"used": self.used, "sessions": self.sessions}
+        return {"used": self.labels_used, "sessions": self.sessions}
 
     def load(self, saved: Tree) -> None:
         """See `core.state`."""
-        self.used, self.sessions = saved["used"], saved["sessions"]
+        self.labels_used, self.sessions = saved["used"], saved["sessions"]
 
     @property
-    def left(self) -> int:
+    def labels_left(self) -> int:
         """Labels of the budget not yet given, per member."""
-        return self.task.labels - self.used
+        return self.task.labels - self.labels_used
 
     def session(
         self,
         step: int,
-        replay: Replay,
+        replay_buffer: ReplayBuffer,
         scheme: Scheme,
         probability: Callable[[Pairs], Tensor],
     ) -> tuple[Pairs, Tensor]:
@@ -125,7 +125,7 @@ class Feedback:
 
         Args:
             step: Environment step, for the record.
-            replay: Where the segments come from.
+            replay_buffer: Where the segments come from.
             scheme: Order in which candidates are asked about.
             probability: P(first preferred) of pairs by each network, [M, E, P].
 
@@ -136,21 +136,21 @@ class Feedback:
             RuntimeError: The budget is spent, or the teacher refuses too much.
         """
         wanted = self.task.labels_per_session
-        if wanted > self.left:
+        if wanted > self.labels_left:
             raise RuntimeError(f"the budget of {self.task.labels} labels is spent")
         streams = Streams(self.seeds, "session", self.device, self.sessions)
         rounds: list[tuple[Pairs, Tensor]] = []
         chosen: list[list[int]] = [[] for _ in self.seeds]
-        recent = replay.mean_task_reward()
+        recent = replay_buffer.mean_task_reward()
         while min(len(indices) for indices in chosen) < wanted:
             if len(rounds) == MOST_ROUNDS:
                 raise RuntimeError(
                     f"teacher '{self.task.teacher}' refused nearly all of {MOST_ROUNDS} rounds "
                     f"of {wanted * self.task.candidates_per_label} pairs; lower its 'skip'"
                 )
-            pairs = self._draw(replay, streams)
+            pairs = self._draw(replay_buffer, streams)
             order = ranking(scheme, probability(pairs)).tolist()
-            judgement = judge(
+            given = label_pairs(
                 self.task.oracle,
                 self.task.reward_range,
                 pairs.side(0),
@@ -160,31 +160,31 @@ class Feedback:
             )
             offset = len(rounds) * pairs.inputs.shape[1]
             for member, indices in enumerate(chosen):
-                asked = self._ask(
-                    member, step, pairs, judgement, order[member], wanted - len(indices)
-                )
+                asked = self._ask(member, step, pairs, given, order[member], wanted - len(indices))
                 indices += [offset + index for index in asked]
-            rounds.append((pairs, judgement.label))
-        self.used += wanted
+            rounds.append((pairs, given.label))
+        self.labels_used += wanted
         self.sessions += 1
         index = torch.tensor(chosen, device=self.device)
         labels = torch.cat([label for _, label in rounds], 1).gather(1, index)
         return Pairs.joined([pairs for pairs, _ in rounds]).take(index), labels
 
-    def held_out(self, replay: Replay) -> tuple[Pairs, Tensor]:
+    def held_out(self, replay_buffer: ReplayBuffer) -> tuple[Pairs, Tensor]:
         """Fresh pairs with the true preference: for measuring, never for learning.
 
         Returns:
             Uniformly drawn pairs and their perfect labels, [M, P].
         """
-        pairs = self._draw(replay, Streams(self.seeds, "held out", self.device, self.sessions))
+        pairs = self._draw(
+            replay_buffer, Streams(self.seeds, "held out", self.device, self.sessions)
+        )
         margin = pairs.returns()[..., 0] - pairs.returns()[..., 1]
         return pairs, 0.5 * (1 + margin.sign())
 
-    def _draw(self, replay: Replay, streams: Streams) -> Pairs:
+    def _draw(self, replay_buffer: ReplayBuffer, streams: Streams) -> Pairs:
         count = self.task.labels_per_session * self.task.candidates_per_label
-        first = replay.window_segments(streams, count, self.task.segment_steps)
-        second = replay.window_segments(streams, count, self.task.segment_steps)
+        first = replay_buffer.window_segments(streams, count, self.task.segment_steps)
+        second = replay_buffer.window_segments(streams, count, self.task.segment_steps)
         return Pairs.of(first, second)
 
     def _ask(
@@ -192,13 +192,13 @@ class Feedback:
         member: int,
         step: int,
         pairs: Pairs,
-        judgement: Judgement,
+        given: TeacherLabels,
         order: list[int],
         wanted: int,
     ) -> list[int]:
         """Asks one member's pairs in order until enough are answered; returns those."""
         returns = pairs.returns()[member].tolist()
-        labels, answered = judgement.label[member].tolist(), judgement.answered[member].tolist()
+        labels, answered = given.label[member].tolist(), given.answered[member].tolist()
         chosen: list[int] = []
         for index in order:
             if len(chosen) == wanted:

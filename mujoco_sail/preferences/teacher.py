@@ -13,7 +13,7 @@ from mujoco_sail.recipes.task import Teacher
 
 
 @dataclass(frozen=True)
-class Judgement:
+class TeacherLabels:
     """What the teacher says of pairs, each [M, P].
 
     Attributes:
@@ -43,14 +43,14 @@ def normalised_return(
     return (_weights(valid, myopic) * (task_reward - low) / (high - low)).sum(-1)
 
 
-def judge(
+def label_pairs(
     teacher: Teacher,
     reward_range: tuple[float, float],
     first: tuple[Tensor, Tensor],
     second: tuple[Tensor, Tensor],
     recent_reward: Tensor,
     streams: Streams,
-) -> Judgement:
+) -> TeacherLabels:
     """Compares pairs of segments.
 
     Args:
@@ -80,7 +80,7 @@ def judge(
         label = torch.where(margin == 0, 0.5, label)
     label = torch.where(margin.abs() < teacher.equal * level, 0.5, label)
     answered = torch.maximum(return_1, return_2) >= teacher.skip * level
-    return Judgement(label, answered | (teacher.skip == 0))
+    return TeacherLabels(label, answered | (teacher.skip == 0))
 
 
 def _weights(valid: Tensor, myopic: float) -> Tensor:

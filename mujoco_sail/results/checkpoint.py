@@ -27,7 +27,7 @@ class DamagedError(Exception):
 
 
 @dataclass(frozen=True)
-class Saved:
+class MemberState:
     """One member at the end of a step.
 
     Attributes:
@@ -62,7 +62,7 @@ class Checkpoints:
         names = [path.stem.removeprefix("step_") for path in self.folder.glob("step_*.json")]
         return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
-    def write(self, saved: Saved) -> None:
+    def write(self, saved: MemberState) -> None:
         """Writes a checkpoint, reads it back, and drops the oldest.
 
         Raises:
@@ -84,7 +84,7 @@ class Checkpoints:
         for step in self.steps()[KEPT:]:
             self._remove(step)
 
-    def read(self, step: int) -> Saved:
+    def read(self, step: int) -> MemberState:
         """Reads a checkpoint.
 
         Raises:
@@ -98,7 +98,7 @@ class Checkpoints:
             parts = load(tensors)
         except SafetensorError as error:
             raise DamagedError(f"{self._tensors(step)}: {error}") from error
-        return Saved(step, parts, document["plain"], document["own"])
+        return MemberState(step, parts, document["plain"], document["own"])
 
     def _parts(self, step: int) -> tuple[dict[str, Any], bytes]:
         """The document and the bytes of the tensors, both as they were written."""

@@ -32,7 +32,7 @@ VERSIONS = ("mujoco", "gymnasium", "dm_control", "metaworld", "envpool", "mujoco
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """One run: an agent on an environment with one seed.
 
     Attributes:
@@ -59,7 +59,7 @@ class Record:
     table: Mapping[str, Any]
 
 
-def collect(results: Path) -> list[Record]:
+def collect(results: Path) -> list[RunRecord]:
     """Reads all runs of a results folder and checks that they may be compared.
 
     Args:
@@ -85,7 +85,7 @@ def collect(results: Path) -> list[Record]:
     return records
 
 
-def read(folder: Path) -> Record:
+def read(folder: Path) -> RunRecord:
     """Reads one run.
 
     Args:
@@ -112,7 +112,7 @@ def read(folder: Path) -> Record:
         check_name(name, folder)
 
     complete = status == "complete"
-    return Record(
+    return RunRecord(
         folder=folder,
         env=env,
         agent=agent,
@@ -125,7 +125,7 @@ def read(folder: Path) -> Record:
     )
 
 
-def check_poolable(records: Sequence[Record]) -> None:
+def check_poolable(records: Sequence[RunRecord]) -> None:
     """Refuses runs that do not measure the same thing.
 
     Within an environment: the whole environment recipe (protocol, teacher, label budget, ...),
@@ -137,7 +137,7 @@ def check_poolable(records: Sequence[Record]) -> None:
     """
     ended = [record for record in records if record.status != "running"]
     asking = {(record.env, record.agent) for record in ended if record.labels}
-    seen: dict[tuple[str, ...], tuple[Record, Mapping[str, Any]]] = {}
+    seen: dict[tuple[str, ...], tuple[RunRecord, Mapping[str, Any]]] = {}
     for record in ended:
         arm = (record.env, record.agent)
         shared: dict[tuple[str, ...], Mapping[str, Any]] = {
@@ -156,7 +156,7 @@ def check_poolable(records: Sequence[Record]) -> None:
             _compare(first, expected, record, values)
 
 
-def agents_in_order(records: Sequence[Record], baseline: str) -> list[str]:
+def agents_in_order(records: Sequence[RunRecord], baseline: str) -> list[str]:
     """Agents as a reader expects them: those that need no labels, the baseline, the others."""
     silent = {r.agent for r in records if r.status == "complete"}
     silent -= {r.agent for r in records if r.labels}
@@ -164,7 +164,7 @@ def agents_in_order(records: Sequence[Record], baseline: str) -> list[str]:
     return sorted(agents, key=lambda agent: (agent not in silent, agent != baseline, agent))
 
 
-def _place(record: Record) -> tuple[str, str, int]:
+def _place(record: RunRecord) -> tuple[str, str, int]:
     return record.env, record.agent, record.seed
 
 
@@ -213,7 +213,7 @@ def _labels(path: Path) -> int:
     return len(answers)
 
 
-def _versions(record: Record) -> dict[str, Any]:
+def _versions(record: RunRecord) -> dict[str, Any]:
     versions = record.table["versions"]
     return {f"versions.{name}": versions[name] for name in VERSIONS if name in versions}
 
@@ -227,7 +227,7 @@ def _flat(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _compare(
-    first: Record, expected: Mapping[str, Any], second: Record, values: Mapping[str, Any]
+    first: RunRecord, expected: Mapping[str, Any], second: RunRecord, values: Mapping[str, Any]
 ) -> None:
     for key in [*expected, *values]:
         one, other = (table.get(key, "(absent)") for table in (expected, values))

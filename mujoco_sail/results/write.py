@@ -12,7 +12,8 @@ from typing import Any
 
 import tomli_w
 
-from mujoco_sail.agents.registry import Entry, resolved
+from mujoco_sail.agents.base import Entry
+from mujoco_sail.agents.registry import resolved
 from mujoco_sail.files import remove_leftovers, write_text
 from mujoco_sail.preferences.sessions import Query
 from mujoco_sail.recipes.settings import RecipeError, read_toml
@@ -61,7 +62,7 @@ def remove_checkpoints(folder: Path) -> None:
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
-class RunFiles:
+class RunWriter:
     """Writes the files of one run; every write replaces a whole file atomically.
 
     Args:

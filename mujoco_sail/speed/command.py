@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from mujoco_sail.recipes.settings import RecipeError
 
 if TYPE_CHECKING:
-    from mujoco_sail.agents.registry import Entry
+    from mujoco_sail.agents.base import Entry
     from mujoco_sail.speed.plan import Plan
 
 PEER = "sb3_sac"
 ENDLESS = 10**9  # environment steps, far more than anything here takes
-CAPACITY = 50_000  # transitions of a replay: enough for what is timed, light for many members
+CAPACITY = (
+    50_000  # transitions of a replay_buffer: enough for what is timed, light for many members
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
     from rich.console import Console  # noqa: PLC0415
 
     from mujoco_sail.files import write_text  # noqa: PLC0415
-    from mujoco_sail.speed import machine, rounds, summary, team  # noqa: PLC0415
+    from mujoco_sail.speed import machine, pool, rounds, summary  # noqa: PLC0415
 
     plan = make_plan(args, members)
     task = plan.task
@@ -67,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
         raise RecipeError(f"--out {args.out}: cannot be written: {error.strerror}") from error
     try:
         rates = rounds.measure(plan, lambda line: print(line, flush=True))
-    except team.WorkerError as error:
+    except pool.WorkerError as error:
         print(f"mujoco-sail: failed: {error}", file=sys.stderr)
         return 1
     rows = summary.frame(plan, rates)

@@ -11,14 +11,14 @@ import torch
 from mujoco_sail.results.versions import versions
 from mujoco_sail.results.write import commit
 from mujoco_sail.speed.plan import Plan
-from mujoco_sail.training.benchmark import cores
+from mujoco_sail.training.benchmark import available_cores
 
 
 def describe(plan: Plan) -> dict[str, Any]:
     """The machine, the software and the options, for a TOML file."""
     machine = {
         "cpu": _cpu(),
-        "cores": cores(),
+        "cores": available_cores(),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "system": platform.platform(terse=True),
         # Runnable processes of the last minute, before anything of ours: best near 0.

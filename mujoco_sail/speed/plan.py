@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from mujoco_sail.agents.registry import Entry
+from mujoco_sail.agents.base import Entry
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.training.benchmark import most_workers
+from mujoco_sail.training.benchmark import max_workers
 
 
 @dataclass(frozen=True)
@@ -37,4 +37,4 @@ class Plan:
     @property
     def processes(self) -> int:
         """Most worker processes at once: one per core, or one on CUDA."""
-        return most_workers(self.device)
+        return max_workers(self.device)

@@ -12,8 +12,8 @@ from mujoco_sail.core.products import product
 from mujoco_sail.recipes.task import Task
 
 # The library's, and the core's choice among libraries.
-Way = Literal["bmm", "baddbmm", "mm", "product"]
-WAYS: tuple[Way, ...] = ("bmm", "baddbmm", "mm", "product")
+ProductCall = Literal["bmm", "baddbmm", "mm", "product"]
+PRODUCT_CALLS: tuple[ProductCall, ...] = ("bmm", "baddbmm", "mm", "product")
 
 
 def update_operations(task: Task, sizes: tuple[int, int]) -> int:
@@ -44,7 +44,7 @@ def product_operations(task: Task, members: int) -> int:
 
 
 def middle_product(
-    task: Task, members: int, device: torch.device, way: Way
+    task: Task, members: int, device: torch.device, way: ProductCall
 ) -> Callable[[], object]:
     """The critics' middle layer as one product, [M C, B, H] x [M C, H, H], and nothing else."""
     generator = torch.Generator(device).manual_seed(0)

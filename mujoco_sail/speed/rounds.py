@@ -6,16 +6,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mujoco_sail.agents.registry import Entry
+from mujoco_sail.agents.base import Entry, Member
 from mujoco_sail.speed.plan import Plan
-from mujoco_sail.speed.products import WAYS, product_operations
-from mujoco_sail.speed.team import Team
-from mujoco_sail.speed.worker import Order, SB3SACBFloat16
-from mujoco_sail.training.benchmark import cores, shards, threads
-from mujoco_sail.training.run import Member
+from mujoco_sail.speed.pool import WorkerPool
+from mujoco_sail.speed.products import PRODUCT_CALLS, product_operations
+from mujoco_sail.speed.worker import Request, SB3SACBFloat16
+from mujoco_sail.training.benchmark import available_cores, shards, threads
 
-SHARE = "x"  # unit of a ratio
-Teams = Mapping[tuple[str, int], Team]
+RATIO = "x"  # unit of a ratio
+Pools = Mapping[tuple[str, int], WorkerPool]
 
 
 @dataclass
@@ -24,13 +23,13 @@ class Rate:
 
     Attributes:
         measurement: "train", "update", "environment" (what a step takes besides its update,
-            in update times), "evaluation" (with the log), or a `Way` of a matrix product.
+            in update times), "evaluation" (with the log), or a `ProductCall` of a matrix product.
         learner: Agent's name; none for a matrix product.
         members: M.
         precision: Number format.
         unit: Of the values.
-        team: Who does it.
-        order: What they do.
+        pool: Who does it.
+        request: What they do.
         amounts: What one call of each worker is worth, in the unit's numerator.
         values: One per round.
     """
@@ -40,8 +39,8 @@ class Rate:
     members: int
     precision: str
     unit: str
-    team: Team
-    order: Order
+    pool: WorkerPool
+    request: Request
     amounts: Sequence[float]
     values: list[float] = field(default_factory=list)
 
@@ -53,11 +52,11 @@ class Rate:
     @property
     def place(self) -> tuple[str, str, int, int, str]:
         """What is measured, and how."""
-        return self.measurement, self.learner, self.members, self.order.threads, self.precision
+        return self.measurement, self.learner, self.members, self.request.threads, self.precision
 
     def take(self) -> None:
         """Measures once more: the workers' rates, added up."""
-        calls = self.team.carry_out(self.order, self.processes)
+        calls = self.pool.run(self.request, self.processes)
         self.values.append(float(calls @ self.amounts))
 
 
@@ -73,18 +72,18 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Rate]:
     """
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
 
-        def team(name: str, stacks: Sequence[Sequence[Member]]) -> Team:
+        def pool(name: str, stacks: Sequence[Sequence[Member]]) -> WorkerPool:
             folder = Path(scratch, name)
-            return stack.enter_context(Team(plan.task, stacks, plan.device, folder))
+            return stack.enter_context(WorkerPool(plan.task, stacks, plan.device, folder))
 
         ours = {
-            (entry.name, count): team(f"{entry.name}_{count}", _stacks(plan, entry, count))
+            (entry.name, count): pool(f"{entry.name}_{count}", _stacks(plan, entry, count))
             for entry in plan.entries
             for count in plan.members
         }
         most = min(max(plan.members), plan.processes)
         peers = {
-            precision: team(precision, [[Member(peer, seed)] for seed in range(most)])
+            precision: pool(precision, [[Member(peer, seed)] for seed in range(most)])
             for precision, peer in _peers(plan).items()
         }
         say("warm-up")
@@ -117,37 +116,39 @@ def _peers(plan: Plan) -> dict[str, Entry]:
     return {plan.task.precision: plan.peer}
 
 
-def _of_one_size(plan: Plan, count: int, ours: Teams, peers: Mapping[str, Team]) -> Iterator[Rate]:
+def _of_one_size(
+    plan: Plan, count: int, ours: Pools, peers: Mapping[str, WorkerPool]
+) -> Iterator[Rate]:
     """All about M members: what is compared stands next to each other."""
     own = threads(min(count, plan.processes))
     for entry in plan.entries:
-        team, order = ours[entry.name, count], Order("train", plan.seconds, own)
-        yield _rate(plan, "train", entry.name, "member-steps/s", team, order)
+        pool, request = ours[entry.name, count], Request("train", plan.seconds, own)
+        yield _rate(plan, "train", entry.name, "member-steps/s", pool, request)
     # The peer: one process per core, each with one thread; a single run may have all threads.
     at_once = min(count, plan.processes)
-    for its in sorted({1, cores()}) if at_once == 1 else [1]:
-        for precision, team in peers.items():
-            order, runs = Order("train", plan.seconds, its), team.sizes[:at_once]
-            rate = _rate(plan, "train", plan.peer.name, "member-steps/s", team, order, runs)
+    for its in sorted({1, available_cores()}) if at_once == 1 else [1]:
+        for precision, pool in peers.items():
+            request, runs = Request("train", plan.seconds, its), pool.sizes[:at_once]
+            rate = _rate(plan, "train", plan.peer.name, "member-steps/s", pool, request, runs)
             yield replace(rate, members=at_once, precision=precision)
     for entry in plan.entries:
-        team, order = ours[entry.name, count], Order("update", plan.seconds, own)
-        yield _rate(plan, "update", entry.name, "member-updates/s", team, order)
+        pool, request = ours[entry.name, count], Request("update", plan.seconds, own)
+        yield _rate(plan, "update", entry.name, "member-updates/s", pool, request)
         if count == max(plan.members):
-            order, mean = Order("overhead", plan.seconds, own), [n / count for n in team.sizes]
-            yield _rate(plan, "environment", entry.name, SHARE, team, order, mean)
-    team = ours[plan.entries[0].name, count]
-    work = [product_operations(plan.task, size) / 1e9 for size in team.sizes]
-    for way in WAYS:
-        order = Order(way, plan.seconds / len(WAYS), own)
-        yield _rate(plan, way, "", "GFLOP/s", team, order, work)
+            request, mean = Request("overhead", plan.seconds, own), [n / count for n in pool.sizes]
+            yield _rate(plan, "environment", entry.name, RATIO, pool, request, mean)
+    pool = ours[plan.entries[0].name, count]
+    work = [product_operations(plan.task, size) / 1e9 for size in pool.sizes]
+    for way in PRODUCT_CALLS:
+        request = Request(way, plan.seconds / len(PRODUCT_CALLS), own)
+        yield _rate(plan, way, "", "GFLOP/s", pool, request, work)
 
 
-def _evaluations(plan: Plan, ours: Teams) -> Iterator[Rate]:
+def _evaluations(plan: Plan, ours: Pools) -> Iterator[Rate]:
     """What is due once in a period, for the largest number of members."""
     for entry in plan.entries:
-        team, order = ours[entry.name, max(plan.members)], Order("due", 0)
-        yield _rate(plan, "evaluation", entry.name, "member-evaluations/s", team, order)
+        pool, request = ours[entry.name, max(plan.members)], Request("due", 0)
+        yield _rate(plan, "evaluation", entry.name, "member-evaluations/s", pool, request)
 
 
 def _rate(
@@ -155,10 +156,10 @@ def _rate(
     measurement: str,
     learner: str,
     unit: str,
-    team: Team,
-    order: Order,
+    pool: WorkerPool,
+    request: Request,
     amounts: Sequence[float] | None = None,
 ) -> Rate:
     precision = plan.task.precision
-    worth = team.sizes if amounts is None else amounts
-    return Rate(measurement, learner, sum(team.sizes), precision, unit, team, order, worth)
+    worth = pool.sizes if amounts is None else amounts
+    return Rate(measurement, learner, sum(pool.sizes), precision, unit, pool, request, worth)

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from mujoco_sail.environments.factory import spaces
 from mujoco_sail.speed.plan import Plan
-from mujoco_sail.speed.products import WAYS, update_operations
-from mujoco_sail.speed.rounds import SHARE, Rate
+from mujoco_sail.speed.products import PRODUCT_CALLS, update_operations
+from mujoco_sail.speed.rounds import RATIO, Rate
 
 COLUMNS = (
     "measurement",
@@ -46,7 +46,7 @@ def frame(plan: Plan, rates: Sequence[Rate]) -> pd.DataFrame:
     rows = [
         _row(plan, rate, rate.measurement, rate.values, rate.unit)
         for rate in rates
-        if rate.unit != SHARE
+        if rate.unit != RATIO
     ]
     for count in plan.members:
         for entry in plan.entries:
@@ -107,13 +107,13 @@ def _ratios(plan: Plan, rates: Sequence[Rate], name: str, count: int) -> list[di
     # In each precision, the faster number of threads.
     for precision in dict.fromkeys(r.precision for r in peers):
         peer = max((r for r in peers if r.precision == precision), key=_median)
-        other = f"{peer.learner} {peer.processes}x{peer.order.threads} {peer.precision}"
-        add(train, "train", steps / peer.values, SHARE, other)
+        other = f"{peer.learner} {peer.processes}x{peer.request.threads} {peer.precision}"
+        add(train, "train", steps / peer.values, RATIO, other)
 
-    best = np.max([of(way, "").values for way in WAYS], axis=0)
+    best = np.max([of(way, "").values for way in PRODUCT_CALLS], axis=0)
     done = updates * update_operations(plan.task, spaces(plan.task)) / 1e9
     add(update, "update", done, "GFLOP/s", "")
-    add(update, "update", done / best, SHARE, CEILING)
+    add(update, "update", done / best, RATIO, CEILING)
 
     if count == max(plan.members):
         environment = np.array(of("environment").values)
@@ -125,7 +125,7 @@ def _ratios(plan: Plan, rates: Sequence[Rate], name: str, count: int) -> list[di
             ("evaluation", evaluation),
             ("harness", environment + evaluation),
         ):
-            add(train, what, values, SHARE, "update")
+            add(train, what, values, RATIO, "update")
     return rows
 
 
@@ -146,7 +146,7 @@ def _row(
         "learner": rate.learner,
         "members": rate.members,
         "processes": rate.processes,
-        "threads": rate.order.threads,
+        "threads": rate.request.threads,
         "precision": rate.precision,
         "against": "",
         "width": task.hidden_units,

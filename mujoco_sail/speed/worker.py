@@ -13,18 +13,18 @@ from typing import Literal
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from mujoco_sail.agents.base import Agent
+from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.sac import SAC
 from mujoco_sail.agents.sb3 import SB3SAC
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.speed.products import Way, middle_product
-from mujoco_sail.training.run import Member, Run
+from mujoco_sail.speed.products import ProductCall, middle_product
+from mujoco_sail.training.run import Run
 
 WARM_UP = 10  # updates before anything is timed: allocators, first-use initialisation
 
 
 @dataclass(frozen=True)
-class Order:
+class Request:
     """What a worker does next.
 
     Attributes:
@@ -35,21 +35,21 @@ class Order:
         threads: PyTorch's.
     """
 
-    action: Literal["train", "overhead", "update", "due"] | Way
+    action: Literal["train", "overhead", "update", "due"] | ProductCall
     seconds: float
     threads: int = 1
 
 
-class Paced(Run):
-    """A run that stops after its warm-up, carries out orders and sleeps between them.
+class TimedRun(Run):
+    """A run that stops after its warm-up, carries out requests and sleeps between them.
 
     Args:
         task: Environment and protocol.
         members: One stack.
         device: Where the updates run.
         results: Folder that the run folders lie in.
-        orders: Where orders come from. The first answer, None, says that it is warm; then each
-            order is answered by calls per second, "overhead" by the seconds outside of updates
+        requests: Where requests come from. The first answer, None, says that it is warm; then each
+            request is answered by calls per second, "overhead" by the seconds outside of updates
             per second inside.
     """
 
@@ -59,30 +59,30 @@ class Paced(Run):
         members: Sequence[Member],
         device: torch.device,
         results: Path,
-        orders: Connection,
+        requests: Connection,
     ) -> None:
         super().__init__(task, members, device, results, lambda _: None)
-        self.orders = orders
+        self.requests = requests
         self.pace: Iterator[None] | None = None
 
-    def tick(self, step: int, agent: Agent) -> None:
-        """See `Run.tick`; returns when the next step is wanted."""
-        super().tick(step, agent)
+    def after_step(self, step: int, agent: Agent) -> None:
+        """See `Run.after_step`; returns when the next step is wanted."""
+        super().after_step(step, agent)
         if step >= self.task.random_steps + WARM_UP:
             self.pace = self.pace or self._obey(agent)
             next(self.pace)
 
     def _obey(self, agent: Agent) -> Iterator[None]:
-        """Carries out orders for ever; yields whenever an environment step is to happen."""
-        self.orders.send(None)
+        """Carries out requests for ever; yields whenever an environment step is to happen."""
+        self.requests.send(None)
         while True:
-            order: Order = self.orders.recv()
-            torch.set_num_threads(order.threads)
-            call = self._call(order, agent)
-            updates = Stopwatch(agent, self.device) if order.action == "overhead" else None
+            request: Request = self.requests.recv()
+            torch.set_num_threads(request.threads)
+            call = self._call(request, agent)
+            updates = Stopwatch(agent, self.device) if request.action == "overhead" else None
             synchronise(self.device)
             started, calls, elapsed = time.perf_counter(), 0, -1.0
-            while elapsed < order.seconds:
+            while elapsed < request.seconds:
                 if call is None:
                     yield
                 else:
@@ -91,19 +91,19 @@ class Paced(Run):
                 elapsed = time.perf_counter() - started
             synchronise(self.device)
             elapsed = time.perf_counter() - started
-            self.orders.send(calls / elapsed if updates is None else updates.overhead(elapsed))
+            self.requests.send(calls / elapsed if updates is None else updates.overhead(elapsed))
 
-    def _call(self, order: Order, agent: Agent) -> Callable[[], object] | None:
+    def _call(self, request: Request, agent: Agent) -> Callable[[], object] | None:
         """What is done again and again; None for environment steps."""
-        match order.action:
+        match request.action:
             case "train" | "overhead":
                 return None
             case "update":
                 assert isinstance(agent, SAC)
                 return agent.update
             case "due":
-                _ = self.evaluation.worlds  # made once in a run
-                return partial(super().tick, self.task.steps, agent)
+                _ = self.evaluation.envs  # made once in a run
+                return partial(super().after_step, self.task.steps, agent)
             case way:
                 return middle_product(self.task, len(self.members), self.device, way)
 
@@ -154,16 +154,16 @@ def synchronise(device: torch.device) -> None:
 
 
 def work(
-    task: Task, members: Sequence[Member], device: torch.device, results: Path, orders: Connection
+    task: Task, members: Sequence[Member], device: torch.device, results: Path, requests: Connection
 ) -> None:
     """A worker process: it ends with its parent, or after it has sent why it failed."""
     # An interrupt is for the parent, which ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     try:
-        Paced(task, members, device, results, orders).execute()
+        TimedRun(task, members, device, results, requests).execute()
     except (EOFError, BrokenPipeError):
         pass  # the parent is gone
     except Exception as error:
         with contextlib.suppress(BrokenPipeError):
-            orders.send(f"{type(error).__name__}: {error}")
+            requests.send(f"{type(error).__name__}: {error}")

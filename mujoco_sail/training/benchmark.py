@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 
-from mujoco_sail.agents.registry import Entry
+from mujoco_sail.agents.base import Entry, Member
 from mujoco_sail.environments.envpool import library
 from mujoco_sail.environments.factory import spaces
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import remove_checkpoints, run_folder, status_of
 from mujoco_sail.training.lock import Lock
-from mujoco_sail.training.run import Member, Progress
-from mujoco_sail.training.worker import Failure, Note, work
+from mujoco_sail.training.run import Progress
+from mujoco_sail.training.worker import Failure, UserMessage, work
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -57,7 +57,7 @@ def check_precision(task: Task, device: torch.device) -> None:
         )
 
 
-def unfinished(
+def unfinished_members(
     task: Task, entries: Sequence[Entry], seeds: Sequence[int], results: Path
 ) -> list[Member]:
     """The members whose runs are still to be made, arm by arm.
@@ -133,19 +133,19 @@ def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
     ]
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
-def most_workers(device: torch.device) -> int:
+def max_workers(device: torch.device) -> int:
     """Processes at once: one per core, or one on CUDA."""
-    return cores() if device.type == "cpu" else 1
+    return available_cores() if device.type == "cpu" else 1
 
 
 def threads(workers: int) -> int:
     """Threads of each worker: the cores shared out; no result depends on their number."""
-    return max(1, cores() // workers)
+    return max(1, available_cores() // workers)
 
 
 def execute(
@@ -198,9 +198,9 @@ def _execute(
     locks: Sequence[Lock],
 ) -> list[Failure]:
     context = multiprocessing.get_context("spawn")
-    messages: multiprocessing.Queue[Progress | Failure | Note] = context.Queue()
+    messages: multiprocessing.Queue[Progress | Failure | UserMessage] = context.Queue()
     stop = context.Event()
-    parts = shards(members, most_workers(device))
+    parts = shards(members, max_workers(device))
     # Every worker holds every lock: none is free before the last of them has ended.
     shared = device, results, messages, stop, locks, threads(len(parts))
     workers = [context.Process(target=work, args=(task, stacks, *shared)) for stacks in parts]
@@ -214,7 +214,7 @@ def _execute(
                 continue
             if isinstance(message, Failure):
                 failures.append(message)
-            elif isinstance(message, Note):
+            elif isinstance(message, UserMessage):
                 say(message.text)
             else:
                 report(message)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.core.streams import seed_for
-from mujoco_sail.environments.vector import Worlds, threads_for
+from mujoco_sail.environments.vector import VectorEnv, threads_for
 from mujoco_sail.recipes.task import Task
 
 
 @dataclass(frozen=True)
-class Scores:
+class EvaluationResult:
     """What one evaluation measured.
 
     Attributes:
@@ -44,16 +44,16 @@ class Evaluation:
         self.task, self.seeds, self.device = task, seeds, device
 
     @cached_property
-    def worlds(self) -> Worlds:
+    def envs(self) -> VectorEnv:
         """One environment per member and episode, made at first use."""
         rows = [
             seed_for(seed, "evaluation", episode)
             for seed in self.seeds
             for episode in range(self.task.evaluation_episodes)
         ]
-        return Worlds(self.task, rows, "evaluation", threads_for(self.device))
+        return VectorEnv(self.task, rows, "evaluation", threads_for(self.device))
 
-    def __call__(self, policy: Callable[[Tensor], Tensor], number: int) -> Scores:
+    def __call__(self, policy: Callable[[Tensor], Tensor], number: int) -> EvaluationResult:
         """Plays the episodes to their ends.
 
         Args:
@@ -61,21 +61,21 @@ class Evaluation:
             number: Number of this evaluation.
         """
         shape = (len(self.seeds), self.task.evaluation_episodes)
-        worlds = self.worlds
-        worlds.reset(number)
+        envs = self.envs
+        envs.reset(number)
         returns, success = np.zeros(shape).reshape(-1), np.zeros(shape, bool).reshape(-1)
         running = np.ones(len(returns), bool)
         while running.any():
             observation = torch.as_tensor(
-                worlds.observation, dtype=torch.get_default_dtype(), device=self.device
+                envs.observation, dtype=torch.get_default_dtype(), device=self.device
             )
             action = policy(observation.view(*shape, -1)).flatten(0, 1)
-            outcome = worlds.step(action.cpu().numpy())
-            returns += np.where(running, outcome.reward, 0)
-            success |= running & outcome.success
-            running &= ~(outcome.terminated | outcome.truncated)
-        return Scores(
+            result = envs.step(action.cpu().numpy())
+            returns += np.where(running, result.reward, 0)
+            success |= running & result.success
+            running &= ~(result.terminated | result.truncated)
+        return EvaluationResult(
             returns.reshape(shape),
-            success.reshape(shape) if worlds.has_success else None,
-            {row // shape[1]: reason for row, reason in worlds.faults.items()},
+            success.reshape(shape) if envs.has_success else None,
+            {row // shape[1]: reason for row, reason in envs.faults.items()},
         )

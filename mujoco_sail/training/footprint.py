@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from mujoco_sail.core.replay_buffer import Replay
+from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 
@@ -40,7 +40,7 @@ def estimate(
     activations = ACTIVATIONS * 2 * task.batch_size * width * layers
     capacity = min(task.replay_capacity, task.steps)
     learner = members * (
-        capacity * Replay.row_bytes(*sizes) + 4 * (NETWORKS * parameters + activations)
+        capacity * ReplayBuffer.row_bytes(*sizes) + 4 * (NETWORKS * parameters + activations)
     )
     library = task.id.partition("/")[0]
     environments = members * (1 + task.evaluation_episodes)

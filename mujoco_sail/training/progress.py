@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.training.run import Member, Progress
+from mujoco_sail.training.run import Progress
 
 
-class Board:
+class ProgressDisplay:
     """Collects the progress of all stacks of one environment.
 
     Args:
@@ -48,7 +49,7 @@ class Board:
             for name in dict.fromkeys(arm for arm, _ in self.steps)
         }
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "ProgressDisplay":
         """Starts drawing."""
         self.bars.start()
         return self

@@ -9,36 +9,22 @@ from typing import Any
 
 import torch
 
-from mujoco_sail.agents.base import Agent
-from mujoco_sail.agents.registry import Entry
+from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.core.products import set_precision
 from mujoco_sail.core.state import flatten, unflatten
 from mujoco_sail.environments.factory import spaces
-from mujoco_sail.environments.vector import Worlds, threads_for
+from mujoco_sail.environments.vector import VectorEnv, threads_for
 from mujoco_sail.files import WriteError
 from mujoco_sail.preferences.sessions import Feedback
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.results.checkpoint import Saved
-from mujoco_sail.results.write import RunFiles, remove_checkpoints, run_folder
+from mujoco_sail.results.checkpoint import MemberState
+from mujoco_sail.results.write import RunWriter, remove_checkpoints, run_folder
 from mujoco_sail.training.evaluation import Evaluation
 
 # Environment steps between two reports that carry no evaluation, and between two looks at
 # whether all numbers are finite.
 REPORT_EVERY = 100
-
-
-@dataclass(frozen=True)
-class Member:
-    """One agent entry with one seed."""
-
-    entry: Entry
-    seed: int
-
-    @property
-    def settings(self) -> Any:
-        """The entry's hyperparameters."""
-        return self.entry.settings
 
 
 @dataclass(frozen=True)
@@ -69,11 +55,11 @@ class MembersFailed(Exception):  # noqa: N818
     """
 
     reasons: dict[tuple[str, int], str]
-    survivors: list[tuple[Member, Saved]]
+    survivors: list[tuple[Member, MemberState]]
 
 
 class Run:
-    """Everything around a stack's agent: worlds, teacher, evaluation, files.
+    """Everything around a stack's agent: envs, teacher, evaluation, files.
 
     Args:
         task: Environment and protocol.
@@ -95,7 +81,7 @@ class Run:
         device: torch.device,
         results: Path,
         report: Callable[[Progress], None],
-        saved: Sequence[Saved] | None = None,
+        saved: Sequence[MemberState] | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         set_precision(task.precision, device)
@@ -107,7 +93,7 @@ class Run:
         self.report, self.stopping = report, stopping
         self.names = tuple((member.entry.name, member.seed) for member in members)
         self.files = [
-            RunFiles(
+            RunWriter(
                 run_folder(results, task, m.entry.name, m.seed), task, m.entry, m.seed, str(device)
             )
             for m in members
@@ -123,9 +109,9 @@ class Run:
         self.last_checkpoint = self.started
 
     @cached_property
-    def worlds(self) -> Worlds:
+    def envs(self) -> VectorEnv:
         """The training environments, one per member."""
-        return Worlds(self.task, self.seeds, "training", threads_for(self.device))
+        return VectorEnv(self.task, self.seeds, "training", threads_for(self.device))
 
     def execute(self) -> None:
         """Trains the stack to its end.
@@ -156,7 +142,7 @@ class Run:
             files.status("complete", self._seconds())
             remove_checkpoints(files.folder)
 
-    def tick(self, step: int, agent: Agent) -> None:
+    def after_step(self, step: int, agent: Agent) -> None:
         """After every environment step: checks, evaluates, logs, saves and reports where due."""
         evaluating = step % self.task.evaluation_every == 0
         if evaluating or step % REPORT_EVERY == 0 or self._faults():
@@ -184,24 +170,24 @@ class Run:
         if stopping:
             raise Stopped
 
-    def _states(self, step: int, agent: Agent) -> list[Saved]:
+    def _states(self, step: int, agent: Agent) -> list[MemberState]:
         """Every member at the end of a step."""
         tensors, plain = flatten(self._tree(agent))
         states = []
         for m, files in enumerate(self.files):
             self._write_feedback(m)
             slices = {name: t[m].cpu() for name, t in tensors.items()}
-            states.append(Saved(step, slices, plain, files.state(self._seconds())))
+            states.append(MemberState(step, slices, plain, files.state(self._seconds())))
         return states
 
     def _tree(self, agent: Agent) -> dict[str, Any]:
         return {
             "agent": agent.state(),
-            "worlds": self.worlds.state(),
+            "envs": self.envs.state(),
             "feedback": self.feedback.state(),
         }
 
-    def _load(self, agent: Agent, saved: Sequence[Saved]) -> None:
+    def _load(self, agent: Agent, saved: Sequence[MemberState]) -> None:
         tensors, plain = flatten(self._tree(agent))
         expected = (tensors.keys(), plain.keys())
         for one in saved:
@@ -214,14 +200,14 @@ class Run:
         stacked = {name: torch.stack([one.tensors[name] for one in saved]) for name in tensors}
         tree = unflatten({**saved[0].plain, **stacked})
         agent.load(tree["agent"])
-        self.worlds.load(tree["worlds"])
+        self.envs.load(tree["envs"])
         self.feedback.load(tree["feedback"])
 
     # --- failures ---
 
     def _faults(self) -> dict[int, str]:
         # An agent of another library has environments of its own.
-        return self.worlds.faults if "worlds" in vars(self) else {}
+        return self.envs.faults if "envs" in vars(self) else {}
 
     def _check(self, step: int, agent: Agent) -> None:
         """Finds members with numbers that are not finite."""
@@ -266,7 +252,7 @@ class Run:
                 float(returns.std()),
                 len(returns),
                 success,
-                self.feedback.used,
+                self.feedback.labels_used,
             )
         return tuple(scores.returns.mean(1))
 
@@ -275,7 +261,7 @@ class Run:
         steps, since = self.last_log
         self.last_log = step, now
         columns = {name: values.tolist() for name, values in agent.metrics().items()}
-        columns["labels"] = [self.feedback.used] * len(self.files)
+        columns["labels"] = [self.feedback.labels_used] * len(self.files)
         for m, files in enumerate(self.files):
             if m not in self.failed:
                 row = {"step": step} | {name: v[m] for name, v in columns.items()}

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import torch
 
+from mujoco_sail.agents.base import Member
 from mujoco_sail.files import WriteError
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.results.checkpoint import Checkpoints, DamagedError, Saved
-from mujoco_sail.results.write import RunFiles, run_folder
+from mujoco_sail.results.checkpoint import Checkpoints, DamagedError, MemberState
+from mujoco_sail.results.write import RunWriter, run_folder
 from mujoco_sail.training.lock import Lock
-from mujoco_sail.training.run import Member, MembersFailed, Progress, Run, Stopped
+from mujoco_sail.training.run import MembersFailed, Progress, Run, Stopped
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,13 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Note:
+class UserMessage:
     """Something that a user should know at once."""
 
     text: str
 
 
-Tell = Callable[[Progress | Failure | Note], None]
+Send = Callable[[Progress | Failure | UserMessage], None]
 
 
 def work(
@@ -55,7 +56,7 @@ def work(
     stacks: Sequence[Sequence[Member]],
     device: torch.device,
     results: Path,
-    messages: "Queue[Progress | Failure | Note]",
+    messages: "Queue[Progress | Failure | UserMessage]",
     stop: Event,
     locks: Sequence[Lock],
     threads: int,
@@ -84,7 +85,7 @@ def work(
     for stack in stacks:
         names = _names(stack)
         try:
-            for members, saved in starts(task, stack, device, results, messages.put):
+            for members, saved in resume_points(task, stack, device, results, messages.put):
                 names = _names(members)
                 _train(task, members, saved, device, results, messages.put, stopping)
         except Stopped:
@@ -103,29 +104,29 @@ def work(
 def _train(
     task: Task,
     members: list[Member],
-    saved: list[Saved] | None,
+    saved: list[MemberState] | None,
     device: torch.device,
     results: Path,
-    tell: Tell,
+    send: Send,
     stopping: Callable[[], bool],
 ) -> None:
     """Trains one stack, smaller by those that fail, to its end."""
     while members:
-        run = Run(task, members, device, results, tell, saved, stopping)
+        run = Run(task, members, device, results, send, saved, stopping)
         try:
             run.execute()
         except MembersFailed as failed:
             for name, reason in failed.reasons.items():
-                tell(Failure((name,), reason))
+                send(Failure((name,), reason))
             members = [member for member, _ in failed.survivors]
             saved = [state for _, state in failed.survivors]
         else:
             return
 
 
-def starts(
-    task: Task, stack: Sequence[Member], device: torch.device, results: Path, tell: Tell
-) -> Iterator[tuple[list[Member], list[Saved] | None]]:
+def resume_points(
+    task: Task, stack: Sequence[Member], device: torch.device, results: Path, send: Send
+) -> Iterator[tuple[list[Member], list[MemberState] | None]]:
     """From where the members of a stack go on: together, if there is a step that all have.
 
     Yields:
@@ -138,9 +139,9 @@ def starts(
     steps: dict[tuple[str, int], set[int]] = {}
     for member, name in zip(stack, _names(stack), strict=True):
         folder = run_folder(results, task, *name)
-        files = RunFiles(folder, task, member.entry, member.seed, str(device))
+        files = RunWriter(folder, task, member.entry, member.seed, str(device))
         shelves[name] = files.checkpoints
-        steps[name] = set(_whole(files.checkpoints, tell))
+        steps[name] = set(_whole(files.checkpoints, send))
     common = set.intersection(*steps.values())
 
     def start(member: Member) -> int:
@@ -152,17 +153,17 @@ def starts(
         if step:
             saved = [shelves[name].read(step) for name in _names(members)]
             names = ", ".join(f"{agent} seed {seed}" for agent, seed in _names(members))
-            tell(Note(f"{task.name}: from step {step} on: {names}"))
+            send(UserMessage(f"{task.name}: from step {step} on: {names}"))
         yield members, saved
 
 
-def _whole(checkpoints: Checkpoints, tell: Tell) -> Iterator[int]:
+def _whole(checkpoints: Checkpoints, send: Send) -> Iterator[int]:
     """Steps of the checkpoints that are whole; the others are named."""
     for step in checkpoints.steps():
         try:
             checkpoints.read(step)
         except DamagedError as error:
-            tell(Note(f"damaged, and not used: {error}"))
+            send(UserMessage(f"damaged, and not used: {error}"))
         else:
             yield step
 

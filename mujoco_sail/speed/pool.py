@@ -1,4 +1,4 @@
-"""Worker processes that train at once, and carry out orders at once."""
+"""Worker processes that train at once, and carry out requests at once."""
 
 import multiprocessing
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from types import TracebackType
 import numpy as np
 import torch
 
+from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.speed.worker import Order, work
-from mujoco_sail.training.run import Member
+from mujoco_sail.speed.worker import Request, work
 
 
 class WorkerError(RuntimeError):
     """A worker failed; the text says why."""
 
 
-class Team:
-    """One process per stack; they warm up at once and sleep between orders.
+class WorkerPool:
+    """One process per stack; they warm up at once and sleep between requests.
 
     Args:
         task: Environment and protocol.
@@ -48,7 +48,7 @@ class Team:
             self.pipes.append(ours)
             self.workers.append(worker)
 
-    def __enter__(self) -> "Team":
+    def __enter__(self) -> "WorkerPool":
         """Nothing more: the workers are at their warm-up."""
         return self
 
@@ -65,15 +65,15 @@ class Team:
             worker.join()
 
     def warm(self) -> None:
-        """Waits until every worker sleeps before its first order.
+        """Waits until every worker sleeps before its first request.
 
         Raises:
             WorkerError: One of them failed.
         """
         self._answers(len(self.pipes))
 
-    def carry_out(self, order: Order, workers: int) -> np.ndarray:
-        """Has the first workers carry out an order at once.
+    def run(self, request: Request, workers: int) -> np.ndarray:
+        """Has the first workers carry out a request at once.
 
         Returns:
             Calls per second of each.
@@ -82,7 +82,7 @@ class Team:
             WorkerError: One of them failed.
         """
         for pipe in self.pipes[:workers]:
-            pipe.send(order)
+            pipe.send(request)
         return np.array(self._answers(workers))
 
     def _answers(self, workers: int) -> list[float]:
