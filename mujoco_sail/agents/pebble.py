@@ -14,6 +14,7 @@ from torch import Tensor
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.sac import SAC, SACSettings
 from mujoco_sail.core.entropy import state_entropy_reward
+from mujoco_sail.core.memberwise import memberwise
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.optimiser import MemberAdam
@@ -82,10 +83,13 @@ class PEBBLE(SAC):
         return self.rewards(torch.cat([observation, action], -1).unsqueeze(1)).mean(1)
 
     @torch.no_grad()
+    def predicted_margin(self, pairs: Pairs) -> Tensor:
+        """R_nu(sigma_1) - R_nu(sigma_2) by every network, [M, E, P]."""
+        return margin(self.rewards(pairs.inputs.unsqueeze(1)), pairs.valid.unsqueeze(1))
+
     def probability(self, pairs: Pairs) -> Tensor:
         """P_nu(sigma_1 > sigma_2) by every network, [M, E, P]."""
-        rewards = self.rewards(pairs.inputs.unsqueeze(1))
-        return torch.sigmoid(margin(rewards, pairs.valid.unsqueeze(1)))
+        return memberwise(torch.sigmoid, self.predicted_margin(pairs))
 
     def reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
         """The learned reward in place of the task's."""
@@ -139,7 +143,7 @@ class PEBBLE(SAC):
         self.fit(self.pairs)
         self.relabel()
         held_out, truth = self.runner.feedback.held_out(self.replay_buffer)
-        correct, strict = correct_predictions(self.probability(held_out), truth.unsqueeze(1))
+        correct, strict = correct_predictions(self.predicted_margin(held_out), truth.unsqueeze(1))
         self.logged["held_out_accuracy"] = correct.sum((1, 2)) / strict.sum((1, 2)).clamp_min(1)
 
     def begin_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
@@ -165,7 +169,7 @@ class PEBBLE(SAC):
                     torch.autograd.grad(-objective, self.reward_net.parameters), moving
                 )
                 loss -= log_p.detach().sum((1, 2)) / order[0].numel()
-                right, counted = correct_predictions(torch.sigmoid(difference.detach()), label)
+                right, counted = correct_predictions(difference.detach(), label)
                 correct += right.sum((1, 2))
                 strict += counted.sum((1, 2))
             accuracy = correct / strict.clamp_min(1)
@@ -202,7 +206,15 @@ def margin(rewards: Tensor, valid: Tensor) -> Tensor:
     return returns[..., 0] - returns[..., 1]
 
 
-def correct_predictions(probability: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Where a strict label is predicted, and where a label is strict; ties do not count."""
-    strict = (label != 0.5).expand_as(probability)
-    return strict & ((probability > 0.5) == (label > 0.5)), strict
+def correct_predictions(margin: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Which labels the sign of a predicted margin agrees with; ties do not count.
+
+    Args:
+        margin: R(sigma_1) - R(sigma_2), [..., P].
+        label: In {0, 0.5, 1}, broadcast to [..., P].
+
+    Returns:
+        Which labels are predicted, and which are no ties, both [..., P] of bool.
+    """
+    strict = (label != 0.5).expand_as(margin)
+    return strict & ((margin > 0) == (label > 0.5)), strict

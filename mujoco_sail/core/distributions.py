@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from mujoco_sail.core.memberwise import memberwise
+
 
 @dataclass(frozen=True)
 class SquashedGaussian:
@@ -41,6 +43,6 @@ class SquashedGaussian:
         u = self.mean + torch.exp(self.log_std) * noise
         # log N(u) = -noise^2 / 2 - log_std - log(2 pi) / 2, less log(1 - tanh(u)^2) =
         # 2 (log 2 - u - softplus(-2 u)), which does not cancel; constants apart.
-        log_prob = 2 * (u + softplus(-2 * u)) - self.log_std - 0.5 * noise**2
+        log_prob = 2 * (u + memberwise(softplus, -2 * u)) - self.log_std - 0.5 * noise**2
         constant = noise.shape[-1] * (0.5 * math.log(2 * math.pi) + 2 * math.log(2))
         return torch.tanh(u), log_prob.sum(-1) - constant
