@@ -1,0 +1,293 @@
+"""The README and the pages in docs/ say what is so: their links, paths, commands and tables.
+
+Every fenced block has a kind: `sh` is run or, where that takes too long, parsed; `python` and
+`toml` are files, or lines of a file that exists; `text` is an equation or the list of commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pkgutil
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+from mujoco_sail import cli
+from mujoco_sail.agents import registry
+from mujoco_sail.speed.command import check as check_speed
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HOMES = (ROOT, ROOT / "mujoco_sail", ROOT / "mujoco_sail/agents")
+PAPER = ("walker_walk", "walker_stand", "cheetah_run", "door_open")
+KINDS = ("sh", "python", "toml", "text")
+FENCE = re.compile(r"^```(.*?)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+CODE = re.compile(r"`([^`\n]+)`")
+SMALL = TINY | {"steps": 100, "evaluation_every": 50}
+TASK = [part for key, value in SMALL.items() for part in ("--set", f"env.{key}={value}")]
+TINY_RUN = [*TASK, "--device", "cpu", "--seeds", "1"]
+# Files of the example on adding an agent, and of folders of runs.
+ELSEWHERE = {"calm.py", "calm.toml", "finger_spin.toml", "run.toml", "policy.toml", "walker.toml"}
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    kind: str
+    text: str
+    file: str  # that the paragraph before it ends with; empty if none
+
+    @property
+    def commands(self) -> list[str]:
+        """Of a shell block, comments left out and continued lines joined."""
+        lines = re.sub(r"\\\n\s*", " ", self.text).splitlines()
+        return [line for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines) if line]
+
+
+def _blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text()
+        for found in FENCE.finditer(text):
+            before = text[: found.start()].rstrip().rsplit("\n\n", 1)[-1]
+            named = re.search(r"`([\w/]+\.(?:py|toml))`:$", before)
+            yield Block(page.name, found[1], found[2], named[1] if named else "")
+
+
+def _prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+BLOCKS = list(_blocks())
+COMMANDS = [(block.page, line) for block in BLOCKS if block.kind == "sh" for line in block.commands]
+INLINE = [
+    (page.name, code)
+    for page in PAGES
+    for code in CODE.findall(_prose(page))
+    if re.match(r"mujoco-sail \w", code)
+]
+SUITE = [line for _, line in [*COMMANDS, *INLINE] if line.startswith("mujoco-sail ")]
+
+
+# --- what is written ---
+
+
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    text = PAGES[0].read_text()
+    assert len(text.splitlines()) <= 200
+    for page in PAGES[1:]:
+        assert f"](docs/{page.name})" in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_begins_with_the_question_that_it_answers(page: Path) -> None:
+    paragraph = page.read_text().split("\n\n")[1]
+    assert re.match(r"[A-Z][^.?]*\?", paragraph)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_lead_to_something(page: Path) -> None:
+    text = _prose(page)
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    missing = [link for link in links if not (page.parent / link.partition("#")[0]).exists()]
+    for code in CODE.findall(text):
+        if re.fullmatch(r"(?:[\w.]+/)+[\w.-]*", code):  # wings are named without `mujoco_sail/`
+            missing += [] if any((home / code).exists() for home in HOMES) else [code]
+        elif re.fullmatch(r"\w+\.(?:py|toml|md|cff)", code) and code not in ELSEWHERE:
+            missing += [] if any(any(home.glob(f"*/{code}")) for home in HOMES) else [code]
+        elif re.fullmatch(r"mujoco_sail(?:\.\w+)+(?::\w+)?", code):
+            assert pkgutil.resolve_name(code)
+    assert missing == []
+
+
+def test_the_wings_of_the_house_are_those_that_there_are_in_their_order() -> None:
+    section = PAGES[0].read_text().split("## The house")[1].split("\n## ")[0]
+    rows = [CODE.findall(line.split("|")[1]) for line in section.splitlines() if "| `" in line]
+    wings = [" | ".join(name.strip("/") for name in row) for row in rows]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert ["__main__", "cli", *wings, "files"] == layers
+
+
+def test_every_fenced_block_is_of_a_known_kind_and_every_file_has_a_name() -> None:
+    assert {(block.page, block.kind) for block in BLOCKS if block.kind not in KINDS} == set()
+    assert [block for block in BLOCKS if block.kind == "toml" and not block.file] == []
+    texts = {block.page: block.text for block in BLOCKS if block.kind == "text"}
+    assert set(texts) == {"README.md", "theory.md"}  # the commands, the equations
+    files = [block for block in BLOCKS if "/" in block.file]
+    for block in files:
+        real = (ROOT / block.file).read_text().splitlines()
+        assert [line for line in block.text.splitlines() if line not in real] == []
+    assert len(files) == 1
+
+
+def test_the_list_of_commands_has_every_command_and_only_their_options() -> None:
+    (text,) = (block.text for block in BLOCKS if (block.page, block.kind) == ("README.md", "text"))
+    listed = dict(
+        re.match(r"mujoco-sail (\w+)(.*)", line, re.DOTALL).groups()  # type: ignore[union-attr]
+        for line in re.split(r"\n(?=mujoco-sail)", text)
+    )
+    actions = cli._parser()._actions
+    (commands,) = (a.choices for a in actions if isinstance(a, argparse._SubParsersAction))
+    assert set(listed) == set(commands)
+    for name, options in listed.items():
+        known = {flag for action in commands[name]._actions for flag in action.option_strings}
+        assert set(re.findall(r"--\w+", options)) <= known
+        if name not in ("theory", "speed"):  # of these two the README names some options only
+            assert known - set(re.findall(r"--\w+", options)) <= {"-h", "--help"}
+
+
+@pytest.mark.parametrize("line", sorted(set(SUITE)))
+def test_a_command_of_the_suite_is_understood(line: str) -> None:
+    args = cli._parser().parse_args(shlex.split(line)[1:])
+    if args.command.__module__ == "mujoco_sail.speed.command":
+        check_speed(args)
+
+
+def test_every_setting_is_one_that_recipes_have() -> None:
+    found = {
+        word
+        for page in PAGES
+        for word in re.findall(r"--set ((?:env|agent)\.[^\s`]+)", _prose(page))
+    }
+    assert len(found) > 6
+    for word in found:
+        registry.load("walker_walk", "sail,sail_revkl", "quick", [word], "noisy+skip")
+
+
+def test_the_papers_environments_are_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """They take days; that they stop at one wrong key alone says that all others are right."""
+    lines = [shlex.split(line) for _, line in COMMANDS if line.startswith("./envs/")]
+    assert [script for script, *_ in lines] == [f"./envs/{name}.toml" for name in PAPER]
+    for script, *options in lines:
+        assert os.access(ROOT / script, os.X_OK)
+        with (ROOT / script).open() as file:
+            assert file.readline() == "#!/usr/bin/env -S mujoco-sail run --env\n"
+        words = ["run", "--env", str(ROOT / script), *options, "--set", "env.none_such=1"]
+        assert cli.main(words) == 2
+        assert "unknown key 'none_such'" in capsys.readouterr().err
+
+
+def test_every_other_command_is_one_that_is_known() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    others = {line for _, line in COMMANDS if not re.match(r"mujoco-sail |\./envs/", line)}
+    assert others == {
+        "make demo",
+        "make test",
+        "pytest -m survive",
+        "pip install --constraint constraints.txt --editable '.[fast]'",
+    }
+    assert "fast" in project["project"]["optional-dependencies"]
+    assert project["tool"]["pytest"]["ini_options"]["markers"][0].startswith("survive:")
+    for target in ("demo", "test", "check"):
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_tables_of_published_runs_are_what_their_commands_print(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    lines = {line for line in SUITE if "--results results" in line}
+    assert len(lines) == 3
+    shown = []
+    for line in lines:
+        assert cli.main(shlex.split(line)[1:]) == 0
+        rows = capsys.readouterr().out.splitlines()
+        shown += [[cell.strip() for cell in row.split("|")] for row in rows]
+    for page in ("README.md", "docs/agents.md"):
+        rows = re.findall(r"^\| .* \[.*\] \|.*\|$", (ROOT / page).read_text(), re.MULTILINE)
+        rows = [row for row in rows if "interval" not in row]
+        assert len(rows) == 4
+        for row in rows:
+            assert any({cell.strip() for cell in row.split("|")} <= set(cells) for cells in shown)
+
+
+# --- what runs, where only the wheel is installed ---
+
+
+@dataclass(frozen=True)
+class Installed:
+    folder: Path  # empty at first
+    environment: dict[str, str]
+
+    def does(self, line: str, *more: str) -> str:
+        words, place = [*shlex.split(line), *more], {"cwd": self.folder, "env": self.environment}
+        done = subprocess.run(words, **place, capture_output=True, text=True, check=False)  # type: ignore[call-overload]
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        return str(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    home = tmp_path_factory.mktemp("wheel")
+    python = [sys.executable, "-m"]
+    build = [*python, "hatchling", "build", "-t", "wheel", "-d", str(home)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = home.glob("*.whl")
+    pip = [*python, "pip", "install", "--no-deps", "--no-index", "--target", home / "site", wheel]
+    subprocess.run(pip, check=True, capture_output=True)
+    path = f"{home / 'site/bin'}{os.pathsep}{os.environ['PATH']}"
+    empty = home / "empty"
+    empty.mkdir()
+    suite = Installed(empty, {**os.environ, "PYTHONPATH": str(home / "site"), "PATH": path})
+    where = suite.does(sys.executable, "-c", "import mujoco_sail; print(mujoco_sail.__file__)")
+    assert Path(where.strip()).is_relative_to(home / "site")
+    return suite
+
+
+def commands_of(page: str, pattern: str) -> list[str]:
+    return [line for where, line in COMMANDS if where == page and re.search(pattern, line)]
+
+
+def write_files(folder: Path, *names: str) -> None:
+    for name in names:
+        (text,) = (block.text for block in BLOCKS if block.file == name)
+        (folder / name).write_text(text)
+
+
+def test_the_demo_then_export_then_the_lines_of_python(installed: Installed) -> None:
+    """What `make demo` calls, cut down, and what the README does with its runs."""
+    make = subprocess.check_output(["make", "-n", "demo"], cwd=ROOT, text=True)
+    printed = re.sub(r"\\\n\s*", " ", make)
+    demo, table, plot = re.findall(r"^\.venv/bin/(mujoco-sail .*)$", printed, re.MULTILINE)
+    installed.does(demo, *TINY_RUN)
+    assert "| sail_revkl |" in installed.does(table)
+    installed.does(plot)
+    assert (installed.folder / "demo/learning_curves.png").is_file()
+    for page in ("README.md", "policies.md"):
+        (export,) = commands_of(page, " export ")
+        installed.does(export)
+        assert len(commands_of(page, " watch ")) == 1  # slow; it is parsed above
+    (code,) = (block.text for block in BLOCKS if block.kind == "python" and not block.file)
+    check = "assert env.observation_space.contains(observation)"
+    installed.does(sys.executable, "-c", f"{code}\n{check}")
+
+
+def test_the_agent_of_the_readme_trains(installed: Installed) -> None:
+    write_files(installed.folder, "calm.py", "calm.toml")
+    (line,) = commands_of("README.md", "calm.toml")
+    installed.does(line, *TINY_RUN)
+    for agent in ("pebble", "calm"):
+        run = installed.folder / f"results/walker_stand/{agent}/seed_0/run.toml"
+        assert tomllib.loads(run.read_text())["status"] == "complete"
+
+
+def test_the_environment_of_the_readme_trains(installed: Installed) -> None:
+    write_files(installed.folder, "finger_spin.toml")
+    (line,) = commands_of("README.md", "finger_spin.toml")
+    installed.does(line, *TINY_RUN, "--agents", "pebble")
+    assert (installed.folder / "results/finger_spin/pebble/seed_0/evaluations.csv").is_file()
+
+
+def test_the_theory_page_has_a_command_that_works(installed: Installed) -> None:
+    (line,) = commands_of("theory.md", "")
+    installed.does(line, "--seeds", "2", "--samples", "1000", "--gammas", "0,0.3")
+    assert (installed.folder / "theory/theory.png").is_file()
