@@ -16,7 +16,7 @@ def activate_(name: Activation, z: Tensor) -> Tensor:
     if name == "leaky_relu":
         functional.leaky_relu_(z, SLOPE)
     elif z.dtype == torch.bfloat16:
-        # A negative number is a negative integer too, and integers are six times as fast.
+        # The sign bit is that of a 16-bit integer, and clamping integers is six times as fast.
         z.view(torch.int16).clamp_min_(0)
     else:
         z.relu_()
@@ -29,7 +29,7 @@ def backpropagate_(name: Activation, gradient: Tensor, h: Tensor) -> Tensor:
     if name == "leaky_relu":
         aten.leaky_relu_backward.grad_input(gradient, h, SLOPE, True, grad_input=gradient)
     elif h.dtype == torch.bfloat16:
-        # The sign is 0 or 1, and an integer times it is the number or 0.
+        # h >= 0, so the sign of its bits is 0 or 1; multiplying by it keeps or clears the bits.
         gradient.view(torch.int16).mul_(h.view(torch.int16).sign())
     else:
         aten.threshold_backward.grad_input(gradient, h, 0, grad_input=gradient)

@@ -1,7 +1,7 @@
-"""CUDA graphs: the kernels of a whole update recorded once, then launched as one.
+"""CUDA graphs: the kernels of a whole update are recorded once and then launched together.
 
-On the CPU, and wherever recording is not wanted, the function is called as it is: that is the
-eager twin, and a test compares both over whole updates.
+On the CPU, and wherever recording is not wanted, the function is called as it is; a test compares
+the two over whole updates.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -24,10 +24,10 @@ class GraphRecording:
 
 
 class GraphRecorder:
-    """Calls a function by replaying a recording of it, one recording for each way it can go.
+    """Calls a function by replaying a recording of it; there is one recording per key.
 
-    The function must read and write tensors that keep their place in memory, and nothing that
-    it does in Python may change from call to call unless the key changes with it.
+    The function must read and write tensors that keep their place in memory, and what it does in
+    Python must be the same in every call with the same key.
 
     Args:
         generators: All that the function draws from, on the device.
@@ -47,15 +47,16 @@ class GraphRecorder:
         """The function's result.
 
         Args:
-            function: What to do; its result is a dictionary of tensors.
-            key: Which way the function goes.
-            written: Tensors that it writes and whose copies in other formats must notice.
+            function: Called without arguments; returns a dictionary of tensors.
+            key: Equal keys stand for the same sequence of kernels.
+            written: Tensors that the function writes and of which rounded copies are kept; their
+                version counters are raised, so that the copies are made anew.
         """
         if key not in self.recordings:
             self.calls[key] = self.calls.get(key, 0) + 1
             if self.calls[key] <= WARM_UP:
                 return self._aside(function)
-            # A recording must not rely on a copy that happens to be fresh now.
+            # A recording must contain the making of rounded copies, even if they are fresh now.
             increment_version(written)
             self.recordings[key] = self._record(function)
         recording = self.recordings[key]
@@ -64,7 +65,7 @@ class GraphRecorder:
         return recording.outputs
 
     def _aside(self, function: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Calls the function on a stream of its own, as recordings need it beforehand."""
+        """Calls the function on a side stream, which CUDA asks for before a recording."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

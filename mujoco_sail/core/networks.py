@@ -18,12 +18,12 @@ from mujoco_sail.core.streams import Streams
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
-# An objective's gradient by the outputs, [m, G, B, out], from the outputs of some members and
-# which members they are.
+# A function that gives the gradient of an objective by the outputs of some members, [m, G, B, out],
+# from these outputs and the slice of the M members that they belong to.
 OutputGradient = Callable[[Tensor, slice], Tensor]
 
-# Bytes of one hidden layer's activations in a part: by trial what a core's cache serves best, see
-# docs/speed.md.
+# Bytes of one hidden layer's activations that members are grouped into, see `StackedMLP.parts`;
+# found by trial to suit the cache of a core, see docs/speed.md.
 CACHE_BYTES = 2**20
 
 
@@ -37,13 +37,13 @@ class StackedMLP:
         groups: G, networks of a member (critics, ensemble).
         streams: Source of the initial values, one generator per member.
         activation: Non-linearity after every layer but the last.
-        precision: bfloat16: hidden layers multiply and hand on bfloat16; parameters, their
-            gradients and the last layer are float32. tf32 rounds every product, see
-            `products.set_precision`.
+        precision: With "bfloat16" the hidden layers multiply in bfloat16 and pass bfloat16 on;
+            parameters, their gradients and the last layer stay float32. "tf32" rounds every
+            product, see `products.set_precision`.
 
     Attributes:
         parameters: Weights [M, G, in, out] and biases [M, G, 1, out], layer by layer.
-        flat: The memory that all parameters lie in.
+        flat: The one tensor that all parameters are views of.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class StackedMLP:
         self._lengths = [shape.numel() for shape in shapes]
         self._shapes = [(shape[0] * shape[1], *shape[2:]) for shape in shapes]
         self.parameters = [p.view(s) for p, s in zip(self.pieces(flat), shapes, strict=True)]
-        # What the products read, [M * G, ...].
+        # The same memory as the products read it, [M * G, ...].
         self.layers = self.pieces(flat)
         self.rounded, self.rounded_at = None, -1
         if self.precision == "bfloat16":
@@ -78,7 +78,7 @@ class StackedMLP:
         self._parts: dict[int, list[Part]] = {}  # by the number of members in a part
 
     def pieces(self, memory: Tensor) -> list[Tensor]:
-        """The weights [M * G, in, out] and biases [M * G, 1, out] in memory laid out as `flat`."""
+        """Views of a tensor laid out like `flat`: [M * G, in, out] and [M * G, 1, out]."""
         parts = torch.split(memory, self._lengths)
         return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
@@ -103,9 +103,10 @@ class StackedMLP:
     def parameter_gradients(
         self, x: Tensor, output_gradient: OutputGradient
     ) -> tuple[Tensor, list[Tensor]]:
-        """Outputs, and the gradients of the parameters for an objective of the outputs.
+        """Outputs, and the gradients of an objective of the outputs by the parameters.
 
-        A part goes forward and back while its activations are in the cache.
+        Each part of the stack goes forward and backward before the next one begins, while its
+        activations are still in the cache.
 
         Args:
             x: See `__call__`.
@@ -128,12 +129,12 @@ class StackedMLP:
     def input_gradient(
         self, x: Tensor, output_gradient: OutputGradient, columns: slice
     ) -> tuple[Tensor, Tensor]:
-        """Outputs, and the gradient of some columns of x for an objective of the outputs.
+        """Outputs, and the gradient of an objective of the outputs by some columns of x.
 
         Args:
             x: [M, 1, B, in].
             output_gradient: See `parameter_gradients`.
-            columns: n of them.
+            columns: The n columns whose gradient is wanted.
 
         Returns:
             [M, G, B, out], and [M, B, n], summed over the networks of a member.
@@ -152,14 +153,14 @@ class StackedMLP:
         output_gradient: OutputGradient,
         of_parameters: Sequence[Tensor] = (),
     ) -> tuple[Tensor, Tensor]:
-        """Outputs of a part, and what `backward` gives."""
+        """Outputs of a part, and the gradient that `passes.backward` returns."""
         out, inputs = forward(self.activation, part, x[part.networks])
         g = output_gradient(self._by_member(out), part.members).flatten(0, 1)
         return out, backward(self.activation, part, inputs, g, of_parameters)
 
     def _prepare(self, x: Tensor) -> Tensor:
-        """What each network sees, [M * G, B, in], in the precision of the products."""
-        # Rounded once after every step of an optimiser.
+        """The input of each network, [M * G, B, in], in the precision of the products."""
+        # The parameters have changed since they were last rounded.
         if self.rounded is not None and self.rounded_at != self.flat._version:
             self.rounded.copy_(self.flat)
             self.rounded_at = self.flat._version
@@ -167,7 +168,7 @@ class StackedMLP:
         return x.expand(*shape, *x.shape[2:]).flatten(0, 1).to(self.layers[0].dtype)
 
     def shaped(self, pieces: Sequence[Tensor]) -> list[Tensor]:
-        """Pieces of memory in the shapes of the parameters."""
+        """Views from `pieces`, reshaped like the parameters, [M, G, ...]."""
         return [piece.view(p.shape) for piece, p in zip(pieces, self.parameters, strict=True)]
 
     def _by_member(self, out: Tensor) -> Tensor:
@@ -175,10 +176,10 @@ class StackedMLP:
         return out.view(-1, self.parameters[0].shape[1], *out.shape[1:])
 
     def parts(self, rows: int) -> list[Part]:
-        """Cuts the stack so that the cache serves a part, see `CACHE_BYTES`; on CUDA into one.
+        """Groups of members whose activations fit the cache together; on CUDA one group of all.
 
         Args:
-            rows: B.
+            rows: B, the number of inputs of each network.
         """
         members, groups = self.parameters[0].shape[:2]
         size = members
@@ -213,14 +214,14 @@ class StackedMLP:
         return torch.stack([p.detach().abs().flatten(1).amax(1) for p in self.parameters]).amax(0)
 
     def frozen_copy(self) -> "StackedMLP":
-        """A copy with equal values and no gradients."""
+        """A copy with equal values that takes no gradients."""
         twin = copy.copy(self)
         twin._lay_out(self.flat.clone(), [p.shape for p in self.parameters])
         return twin
 
     @torch.no_grad()
     def copy_from(self, other: "StackedMLP") -> None:
-        """Takes over another stack's values."""
+        """Copies another stack's values."""
         self.flat.copy_(other.flat)
 
     @torch.no_grad()
@@ -242,25 +243,25 @@ class StackedMLP:
 
 
 class _Apply(Function):
-    """`forward` of all parts, then `backward` of all parts."""
+    """`StackedMLP` for autograd: all parts forward, and later all parts backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, net: StackedMLP, *parameters: Tensor) -> Tensor:
-        """Outputs, [M * G, B, out], for x as the networks see it."""
+        """Outputs, [M * G, B, out], for inputs prepared by `StackedMLP._prepare`."""
         outs, kept = [], []
         for part in net.parts(x.shape[1]):
             out, inputs = forward(net.activation, part, x[part.networks])
             outs.append(out)
             kept += inputs
         ctx.net = net
-        # The layers' memory: saved, a change of it before the way back is an error.
+        # Saved so that autograd refuses to go backward after the parameters have changed.
         ctx.save_for_backward(net.flat, *kept)
         return torch.cat(outs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x, if it asks for one, and of the parameters."""
+        """Gradients by x, where it requires one, and by the parameters."""
         net: StackedMLP = ctx.net
         flat, *kept = ctx.saved_tensors
         of, of_x = net.pieces(torch.empty_like(flat)), []
@@ -268,7 +269,7 @@ class _Apply(Function):
         for number, part in enumerate(net.parts(gradient.shape[1])):
             inputs = kept[number * depth :][:depth]
             of_part = [piece[part.networks] for piece in of]
-            # Contiguous, for strides choose the library's product, hence the last bits.
+            # Contiguous, because the library chooses its product, and the last bits, by strides.
             g = gradient[part.networks].contiguous()
             g = backward(net.activation, part, inputs, g, of_part)
             if ctx.needs_input_grad[0]:

@@ -1,4 +1,4 @@
-"""Adam over a stack: each member keeps its own step count and can rest."""
+"""Adam for a stack: each member has its own step count, and some can pause."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 class MemberAdam:
     """Adam (Kingma and Ba 2015) on tensors with a leading member axis.
 
-    The library's fused kernel sees every member's slice as a parameter of its own.
+    PyTorch's fused kernel gets every member's slice as a parameter of its own.
 
     Args:
         parameters: Each [M, ...].
         learning_rate: Step size.
 
     Attributes:
-        steps: How often each member moved, [M].
+        steps: Steps that each member has taken, [M].
         means: Running mean of every parameter's gradient.
         squares: Running mean of its square.
     """
@@ -53,11 +53,11 @@ class MemberAdam:
                 tensor.copy_(values[str(i)])
 
     def step(self, gradients: Sequence[Tensor], active: Sequence[bool] | None = None) -> None:
-        """Descends.
+        """Takes a step of gradient descent.
 
         Args:
-            gradients: One per parameter, same shapes.
-            active: Which of the M members move; all by default.
+            gradients: One per parameter, of the same shapes.
+            active: Which of the M members take the step; all by default.
         """
         lists = [_slices([g.contiguous() for g in gradients]), *self._slices]
         if active is None:
@@ -82,7 +82,7 @@ class MemberAdam:
             amsgrad=False,
             maximize=False,
         )
-        # The kernel does not tell that it wrote.
+        # The kernel does not raise the version counters itself.
         increment_version(self._parameters)
 
 

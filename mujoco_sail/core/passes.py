@@ -1,4 +1,4 @@
-"""Stacked layers forward and back, with the gradients written out."""
+"""The forward and backward pass of stacked layers, with the gradients written out."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,13 +11,13 @@ from mujoco_sail.core.products import product
 
 
 class Part(NamedTuple):
-    """Members whose networks pass through all layers before others begin.
+    """Some members of a stack, whose P networks pass through all layers together.
 
     Attributes:
-        members: Which of the M.
-        networks: Which of the M * G.
-        weights: What the products read, layer by layer, [P, in, out].
-        biases: Likewise, [P, 1, out].
+        members: Which of the M members.
+        networks: Which of the M * G networks.
+        weights: Of these networks, layer by layer, [P, in, out].
+        biases: Of these networks, layer by layer, [P, 1, out].
     """
 
     members: slice
@@ -27,15 +27,15 @@ class Part(NamedTuple):
 
 
 def forward(activation: Activation, part: Part, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Carries out h <- f(h W + b), layer by layer.
+    """Computes h <- f(h W + b), layer by layer.
 
     Args:
         activation: f, of every layer but the last.
         part: The networks.
-        x: [P, B, in], of the precision of the first layer.
+        x: [P, B, in], in the precision of the first layer.
 
     Returns:
-        The outputs, [P, B, out], and the input of every layer.
+        The outputs, [P, B, out], and the input of every layer, which `backward` needs.
     """
     inputs = [x]
     for weight, bias in zip(part.weights[:-1], part.biases[:-1], strict=True):
@@ -43,10 +43,10 @@ def forward(activation: Activation, part: Part, x: Tensor) -> tuple[Tensor, list
     weight, bias = part.weights[-1], part.biases[-1]
     h = inputs[-1] = inputs[-1].to(weight.dtype)
     if h.shape[1] == 1:
-        # A product of one column takes another path, and other bits, when P is 1.
+        # For a single row the library takes another path, with other last bits, when P is 1.
         return torch.baddbmm(bias, h, weight), inputs
-    # Of few columns: the transposed product has few rows instead, which is faster.
-    # Contiguous, for strides that depend on P would choose other products, too.
+    # The output has few columns; the transposed product has few rows instead, which is faster.
+    # Contiguous, because strides that depend on P would make the library choose other products.
     return torch.baddbmm(bias.mT, weight.mT, h.mT).mT.contiguous(), inputs
 
 
@@ -57,20 +57,20 @@ def backward(
     gradient: Tensor,
     of_parameters: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Gradients of what `forward` did.
+    """Gradients of an objective of the outputs of `forward`.
 
     Args:
         activation: f.
         part: The networks.
-        inputs: Of every layer.
-        gradient: Of the outputs, [P, B, out].
-        of_parameters: Where to write those of weights and biases, layer by layer; none if nobody
-            asks.
+        inputs: Of every layer, as `forward` returned them.
+        gradient: By the outputs, [P, B, out].
+        of_parameters: Tensors that the gradients by weights and biases are written to, layer by
+            layer; none where they are not wanted.
 
     Returns:
-        The gradient of the first layer's h W + b, see `of_columns`.
+        The gradient by the first layer's h W + b, from which `of_columns` gets that by x.
     """
-    g = gradient  # of h W + b
+    g = gradient  # by h W + b of the layer
     for layer in reversed(range(len(inputs))):
         h, weight = inputs[layer], part.weights[layer]
         if of_parameters:
@@ -81,13 +81,13 @@ def backward(
                 product(h.mT, g, out=of_weight)
             torch.sum(g, 1, keepdim=True, dtype=of_bias.dtype, out=of_bias)
         if layer > 0:
-            # One column times one row is no product for a library.
+            # An outer product is faster as a broadcast multiplication.
             g = g * weight.mT if g.shape[-1] == 1 else product(g, weight.mT)
             g = backpropagate_(activation, g, h).to(part.weights[layer - 1].dtype)
     return g
 
 
 def of_columns(part: Part, columns: slice, gradient: Tensor) -> Tensor:
-    """The gradient of some columns of x, [P, n, B], from what `backward` returns."""
-    # Transposed, since they are few.
+    """The gradient by some columns of x, [P, n, B], from what `backward` returns."""
+    # Transposed, since there are few columns.
     return product(part.weights[0][:, columns], gradient.mT).to(part.weights[-1].dtype)

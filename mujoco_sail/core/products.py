@@ -1,4 +1,4 @@
-"""Products of stacks of matrices, by the library that is faster at them."""
+"""Products of stacks of matrices, by whichever library is faster."""
 
 from functools import cache
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Shortest side of matrices from which on oneDNN beats MKL in float32; PyTorch hands it every
-# product of that size.
+# Matrices whose shortest side is at least this long are multiplied faster by oneDNN than by MKL in
+# float32 (measured).
 LARGE = 256
 
 _MKLDNN: Any = torch.backends.mkldnn  # typed without its `matmul`
@@ -21,16 +21,16 @@ def set_precision(precision: str, device: torch.device) -> None:
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    """Multiplies: a b, or a b + bias.
+    """The product a b, or a b + bias.
 
-    PyTorch asks oneDNN for a float32 product only where it may round to bfloat16. It does not
-    round on processors without AMX, and there it is asked for large products.
+    PyTorch passes a float32 product to oneDNN only where oneDNN is allowed to round to bfloat16.
+    On processors without AMX it does not round although it may; there large products use it.
 
     Args:
         a: [P, m, k].
         b: [P, k, n].
         bias: [P, 1, n].
-        out: Where to write the product, [P, m, n]; of any precision. Not together with a bias.
+        out: Where to write the product, [P, m, n], of any precision; not together with a bias.
     """
     large = min(*a.shape[1:], b.shape[2]) >= LARGE
     if large and a.dtype == torch.float32 and a.device.type == "cpu" and onednn_is_exact():

@@ -1,4 +1,4 @@
-"""ReplayBuffer with the member axis first, and the segments that can be cut from it."""
+"""The replay buffer, member axis first, and the segments that can be cut from it."""
 
 from dataclasses import dataclass
 
@@ -62,7 +62,7 @@ class ReplayBuffer:
         device: torch.device,
     ) -> None:
         self.capacity, self.query_window, self.device = capacity, window, device
-        # A transition is one row of memory: drawing a batch is one gather.
+        # A transition is one row of one tensor, so drawing a batch is a single gather.
         self._widths = _widths(observation_size, action_size)
         self._memory = torch.zeros(members * capacity, sum(self._widths), device=device)
         self.observation, self.action, self.next_observation, *scalars = (
@@ -71,9 +71,9 @@ class ReplayBuffer:
         # `reward` is what the learner optimises, `task_reward` what the environment paid.
         self.terminated, self.reward, self.task_reward = (column.squeeze(-1) for column in scalars)
         self.written = 0
-        self._held = torch.zeros((), device=device)  # len(self)
-        # Per member: where each of the newest episodes starts, counted over all that was ever
-        # written; the last entry is the start of the running episode.
+        self._held = torch.zeros((), device=device)  # len(self), on the device
+        # Per member: where each of the newest episodes starts, as the number of transitions
+        # written before it; the last entry is the start of the running episode.
         self.episode_starts: list[list[int]] = [[0] for _ in range(members)]
         self._rows = torch.arange(members, device=device).unsqueeze(1)
 
@@ -83,7 +83,7 @@ class ReplayBuffer:
         return 4 * sum(_widths(observation_size, action_size))
 
     def state(self) -> Tree:
-        """See `core.state`: what has been written, and the starts, padded with -1."""
+        """See `core.state`: what was written, and where episodes start, padded with -1."""
         width = self.query_window + 1
         starts = [row + [-1] * (width - len(row)) for row in self.episode_starts]
         columns = {name: getattr(self, name)[:, : len(self)] for name in COLUMNS}
@@ -132,7 +132,7 @@ class ReplayBuffer:
         for member in np.flatnonzero(ended):
             starts = self.episode_starts[member]
             starts.append(self.written)
-            # The window's complete episodes and the running one.
+            # Keep the complete episodes of the query window and the running one.
             del starts[: -self.query_window - 1]
 
     def sample(self, streams: Streams, size: int) -> Batch:
@@ -142,7 +142,7 @@ class ReplayBuffer:
             streams: Source of the indices.
             size: B.
         """
-        # From a number on the device: a recorded update draws from what is there by then.
+        # The size is read on the device, so that a recorded update sees it grow.
         at = (streams.uniform(size) * self._held).long().clamp_max_(self._held.long() - 1)
         drawn = self._memory.index_select(0, (self._rows * self.capacity + at).flatten())
         observation, action, next_observation, terminated, reward, _ = (
@@ -153,7 +153,7 @@ class ReplayBuffer:
         )
 
     def _columns(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Rows of memory cut as `COLUMNS` names them."""
+        """Splits rows into the fields that `COLUMNS` names."""
         return torch.split(rows, self._widths, -1)
 
     def newest_observations(self, size: int) -> Tensor:
@@ -222,7 +222,7 @@ class ReplayBuffer:
 
 
 def _widths(observation_size: int, action_size: int) -> list[int]:
-    """Numbers that each of `COLUMNS` takes."""
+    """Width of each of `COLUMNS`."""
     return [observation_size, action_size, observation_size, 1, 1, 1]
 
 

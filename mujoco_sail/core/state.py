@@ -1,6 +1,7 @@
 """What a checkpoint holds of a stack: a tree of plain values and of tensors, member axis first.
 
-An object takes part by `state()`, which gives its tree, and `load(tree)`, which takes one over.
+An object that belongs in a checkpoint has `state()`, which returns its tree, and `load(tree)`,
+which restores it.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ class Stateful(Protocol):
         """Everything that the future depends on; tensors may be views."""
 
     def load(self, saved: Tree) -> None:
-        """Takes over what `state` gave, of equal members and shapes."""
+        """Restores what `state` returned, for as many members and equal shapes."""
 
 
 def capture(value: Any, where: str) -> Any:
@@ -51,11 +52,11 @@ def capture(value: Any, where: str) -> Any:
 
 
 def restore(current: Any, saved: Any) -> Any:
-    """The value that `capture` saw, on the device of the current one and in its place if it fits.
+    """The value that `capture` recorded, on the device of the current value.
 
     Args:
-        current: The value of a fresh object.
-        saved: What `capture` gave.
+        current: The value of a fresh object; a tensor of equal shape is written in place.
+        saved: What `capture` returned.
     """
     if isinstance(current, Tensor):
         if current.shape != saved.shape:

@@ -1,4 +1,4 @@
-"""Random numbers: explicit generators only, one per member and purpose."""
+"""Random streams: explicit generators only, one per member and purpose."""
 
 import zlib
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Streams:
     def load(self, saved: Tree) -> None:
         """See `core.state`."""
         for generator, state in zip(self.generators, saved["generators"], strict=True):
-            generator.set_state(state.clone())  # it takes whole storages only
+            generator.set_state(state.clone())  # a view of a larger tensor is refused
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal draws, [M, *shape]."""

@@ -34,13 +34,13 @@ class MemberState:
         step: Environment steps done.
         tensors: The member's slices of the stack's tensors, by name.
         plain: Plain values that all members of the stack share.
-        own: Plain values of this member: the rows of its files.
+        files: Plain values of this member: the rows of its files.
     """
 
     step: int
     tensors: Mapping[str, Tensor]
     plain: Mapping[str, Any]
-    own: Mapping[str, Any]
+    files: Mapping[str, Any]
 
 
 class Checkpoints:
@@ -74,7 +74,7 @@ class Checkpoints:
             "step": saved.step,
             "about": self.about,
             "plain": saved.plain,
-            "own": saved.own,
+            "files": saved.files,
             "tensors": _digest(tensors),
         }
         document["document"] = _digest(_text(document).encode())
@@ -98,7 +98,7 @@ class Checkpoints:
             parts = load(tensors)
         except SafetensorError as error:
             raise DamagedError(f"{self._tensors(step)}: {error}") from error
-        return MemberState(step, parts, document["plain"], document["own"])
+        return MemberState(step, parts, document["plain"], document["files"])
 
     def _parts(self, step: int) -> tuple[dict[str, Any], bytes]:
         """The document and the bytes of the tensors, both as they were written."""
@@ -112,7 +112,7 @@ class Checkpoints:
             raise DamagedError(f"{path}: not the JSON that was written") from error
         if found != _digest(_text(document).encode()) or document.get("step") != step:
             raise DamagedError(f"{path}: its checksum differs")
-        if document.keys() != {"step", "about", "plain", "own", "tensors"}:
+        if document.keys() != {"step", "about", "plain", "files", "tensors"}:
             raise DamagedError(f"{path}: not a checkpoint of this version")
         path = self._tensors(step)
         try:

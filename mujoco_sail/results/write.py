@@ -94,12 +94,12 @@ class RunWriter:
         self.rows = {name: [list(columns)] for name, columns in CSV_FILES.items()}
         self.wall_seconds = 0.0
 
-    def begin(self, own: Mapping[str, Any] | None) -> None:
-        """Writes all files as they are at the start, or as a checkpoint of `state` has them."""
+    def begin(self, saved: Mapping[str, Any] | None = None) -> None:
+        """Writes all files as they are at the start, or as they were when `state` was saved."""
         remove_leftovers(self.folder)
-        if own is not None:
-            self.rows = {name: [list(row) for row in own["rows"][name]] for name in CSV_FILES}
-            self.wall_seconds = own["wall_seconds"]
+        if saved is not None:
+            self.rows = {name: [list(row) for row in saved["rows"][name]] for name in CSV_FILES}
+            self.wall_seconds = saved["wall_seconds"]
         for name in CSV_FILES:
             self._write(name)
         self.status("running", 0.0)

@@ -1,13 +1,14 @@
 """One stack in training: what an agent may use, and what happens after each step."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.core.products import set_precision
@@ -51,11 +52,13 @@ class MembersFailed(Exception):  # noqa: N818
 
     Attributes:
         reasons: Per member that failed, why.
-        survivors: The others and their state.
+        survivors: The others; each has a checkpoint of `step`.
+        step: Environment steps done.
     """
 
     reasons: dict[tuple[str, int], str]
-    survivors: list[tuple[Member, MemberState]]
+    survivors: list[Member]
+    step: int
 
 
 class Run:
@@ -67,7 +70,7 @@ class Run:
         device: Where the updates run.
         results: Folder that the run folders lie in.
         report: Called with the progress.
-        saved: The members' states to go on from, all of one step.
+        start: Step of the members' checkpoints to go on from; 0 begins anew.
         stopping: Whether the stack shall stop.
 
     Attributes:
@@ -81,7 +84,7 @@ class Run:
         device: torch.device,
         results: Path,
         report: Callable[[Progress], None],
-        saved: Sequence[MemberState] | None = None,
+        start: int = 0,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         set_precision(task.precision, device)
@@ -98,10 +101,10 @@ class Run:
             )
             for m in members
         ]
-        self.saved = saved
-        self.step = saved[0].step if saved else 0
-        for m, files in enumerate(self.files):
-            files.begin(saved[m].own if saved else None)
+        self.step = start
+        if not start:
+            for files in self.files:
+                files.begin()
         self.failed: dict[int, str] = {}
         self.asked = [0] * len(members)  # questions that lie in feedback.csv
         self.started = time.perf_counter()
@@ -124,9 +127,8 @@ class Run:
         """
         try:
             agent = self.members[0].entry.agent(self)
-            if self.saved:
-                self._load(agent, self.saved)
-                self.saved = None
+            if self.step:
+                self._load(agent)
                 self.report(Progress(self.names, self.step, None))
             agent.train()
             for files, policy in zip(self.files, agent.policies(self.task.steps), strict=False):
@@ -164,21 +166,19 @@ class Run:
         stopping = self.stopping()
         age = time.perf_counter() - self.last_checkpoint
         if agent.resumable and (stopping or age > 60 * self.task.checkpoint_minutes):
-            for files, saved in zip(self.files, self._states(step, agent), strict=True):
-                files.checkpoints.write(saved)
+            self._write_checkpoints(step, agent, range(len(self.members)))
             self.last_checkpoint = time.perf_counter()
         if stopping:
             raise Stopped
 
-    def _states(self, step: int, agent: Agent) -> list[MemberState]:
-        """Every member at the end of a step."""
+    def _write_checkpoints(self, step: int, agent: Agent, members: Iterable[int]) -> None:
+        """Writes members down as they are at the end of a step, one after the other."""
         tensors, plain = flatten(self._tree(agent))
-        states = []
-        for m, files in enumerate(self.files):
+        for m in members:
             self._write_feedback(m)
             slices = {name: t[m].cpu() for name, t in tensors.items()}
-            states.append(MemberState(step, slices, plain, files.state(self._seconds())))
-        return states
+            files = self.files[m]
+            files.checkpoints.write(MemberState(step, slices, plain, files.state(self._seconds())))
 
     def _tree(self, agent: Agent) -> dict[str, Any]:
         return {
@@ -187,18 +187,26 @@ class Run:
             "feedback": self.feedback.state(),
         }
 
-    def _load(self, agent: Agent, saved: Sequence[MemberState]) -> None:
+    def _load(self, agent: Agent) -> None:
+        """Takes over the members' checkpoints, of which the host holds one at a time."""
         tensors, plain = flatten(self._tree(agent))
-        expected = (tensors.keys(), plain.keys())
-        for one in saved:
-            if (one.tensors.keys(), one.plain.keys()) != expected:
-                odd = sorted({*one.tensors, *one.plain} ^ {*tensors, *plain})
+        names = {*tensors, *plain}
+        stacked: dict[str, Tensor] = {}
+        for m, files in enumerate(self.files):
+            saved = files.checkpoints.read(self.step)
+            if odd := sorted(names ^ {*saved.tensors, *saved.plain}):
                 raise RecipeError(
-                    f"{self.files[0].folder}: the checkpoint of step {one.step} is of another "
+                    f"{files.folder}: the checkpoint of step {self.step} is of another "
                     f"version of the agent: {odd[0]} is not in both"
                 )
-        stacked = {name: torch.stack([one.tensors[name] for one in saved]) for name in tensors}
-        tree = unflatten({**saved[0].plain, **stacked})
+            files.begin(saved.files)
+            plain = dict(saved.plain)
+            for name, values in saved.tensors.items():
+                if not m:
+                    shape = (len(self.files), *values.shape)
+                    stacked[name] = values.new_empty(shape, device=tensors[name].device)
+                stacked[name][m] = values
+        tree = unflatten({**plain, **stacked})
         agent.load(tree["agent"])
         self.envs.load(tree["envs"])
         self.feedback.load(tree["feedback"])
@@ -227,13 +235,12 @@ class Run:
             self.files[m].status("failed", self._seconds(), reason)
 
     def _go_on_without(self, step: int, agent: Agent) -> None:
-        """Ends this stack; what is left of it is the state of the members that are well."""
+        """Ends this stack; the members that are well leave checkpoints to go on from."""
         left = [m for m in range(len(self.members)) if m not in self.failed]
-        states = self._states(step, agent) if left else []
-        raise MembersFailed(
-            {self.names[m]: reason for m, reason in self.failed.items()},
-            [(self.members[m], states[m]) for m in left],
-        )
+        if left:
+            self._write_checkpoints(step, agent, left)
+        reasons = {self.names[m]: reason for m, reason in self.failed.items()}
+        raise MembersFailed(reasons, [self.members[m] for m in left], step)
 
     # --- files ---
 

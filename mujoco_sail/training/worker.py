@@ -20,7 +20,7 @@ from mujoco_sail.agents.base import Member
 from mujoco_sail.files import WriteError
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.results.checkpoint import Checkpoints, DamagedError, MemberState
+from mujoco_sail.results.checkpoint import Checkpoints, DamagedError
 from mujoco_sail.results.write import RunWriter, run_folder
 from mujoco_sail.training.lock import Lock
 from mujoco_sail.training.run import MembersFailed, Progress, Run, Stopped
@@ -85,9 +85,9 @@ def work(
     for stack in stacks:
         names = _names(stack)
         try:
-            for members, saved in resume_points(task, stack, device, results, messages.put):
+            for members, step in resume_points(task, stack, device, results, messages.put):
                 names = _names(members)
-                _train(task, members, saved, device, results, messages.put, stopping)
+                _train(task, members, step, device, results, messages.put, stopping)
         except Stopped:
             sys.exit(128 + signal.SIGTERM)
         except RecipeError as error:
@@ -104,7 +104,7 @@ def work(
 def _train(
     task: Task,
     members: list[Member],
-    saved: list[MemberState] | None,
+    step: int,
     device: torch.device,
     results: Path,
     send: Send,
@@ -112,35 +112,32 @@ def _train(
 ) -> None:
     """Trains one stack, smaller by those that fail, to its end."""
     while members:
-        run = Run(task, members, device, results, send, saved, stopping)
+        run = Run(task, members, device, results, send, step, stopping)
         try:
             run.execute()
         except MembersFailed as failed:
             for name, reason in failed.reasons.items():
                 send(Failure((name,), reason))
-            members = [member for member, _ in failed.survivors]
-            saved = [state for _, state in failed.survivors]
+            members, step = failed.survivors, failed.step
         else:
             return
 
 
 def resume_points(
     task: Task, stack: Sequence[Member], device: torch.device, results: Path, send: Send
-) -> Iterator[tuple[list[Member], list[MemberState] | None]]:
+) -> Iterator[tuple[list[Member], int]]:
     """From where the members of a stack go on: together, if there is a step that all have.
 
     Yields:
-        Members and their states, None at the very start.
+        Members and the step of their checkpoints, 0 at the very start.
 
     Raises:
         RecipeError: A checkpoint is of another run.
     """
-    shelves: dict[tuple[str, int], Checkpoints] = {}
     steps: dict[tuple[str, int], set[int]] = {}
     for member, name in zip(stack, _names(stack), strict=True):
         folder = run_folder(results, task, *name)
         files = RunWriter(folder, task, member.entry, member.seed, str(device))
-        shelves[name] = files.checkpoints
         steps[name] = set(_whole(files.checkpoints, send))
     common = set.intersection(*steps.values())
 
@@ -149,12 +146,10 @@ def resume_points(
 
     for step, group in itertools.groupby(sorted(stack, key=start), start):
         members = list(group)
-        saved = None
         if step:
-            saved = [shelves[name].read(step) for name in _names(members)]
             names = ", ".join(f"{agent} seed {seed}" for agent, seed in _names(members))
             send(UserMessage(f"{task.name}: from step {step} on: {names}"))
-        yield members, saved
+        yield members, step
 
 
 def _whole(checkpoints: Checkpoints, send: Send) -> Iterator[int]:
