@@ -96,7 +96,7 @@ class Runner(Protocol):
         """
 
 
-# Attributes that every run makes afresh from its recipes.
+# Attributes that are made anew from the recipes, hence in no checkpoint.
 NOT_SAVED = ("runner", "task", "device", "settings")
 
 
@@ -131,10 +131,10 @@ class Agent(ABC):
         return torch.tensor(values, device=self.device)
 
     def state(self) -> Tree:
-        """What a checkpoint holds: every attribute but the harness and names that begin with _.
+        """What a checkpoint holds: all attributes but `NOT_SAVED` and those that begin with _.
 
         Raises:
-            TypeError: An attribute that it cannot hold.
+            TypeError: A checkpoint cannot hold one of the attributes.
         """
         return {
             name: capture(value, f"{type(self).__name__}.{name}")
@@ -143,12 +143,12 @@ class Agent(ABC):
         }
 
     def load(self, saved: Tree) -> None:
-        """Takes over the state of an agent of the same class and shapes."""
+        """Restores the state of an agent of the same class and shapes."""
         for name, value in saved.items():
             setattr(self, name, restore(getattr(self, name), value))
 
     def health(self) -> dict[str, Tensor]:
-        """Quantities that must be finite, each [M]; a member with one that is not has failed."""
+        """Quantities, each [M], that must be finite; a member fails when one of its own is not."""
         return {}
 
     @abstractmethod
@@ -171,16 +171,16 @@ class Agent(ABC):
         """Quantities for `training.csv`, each [M]; the keys never change."""
 
     def policies(self, step: int) -> list[Policy]:
-        """Each member's deterministic policy as it can be written down.
+        """Each member's deterministic policy, to be written to a file.
 
-        An agent that acts in its own way says so here too; without this method its runs have no
-        policy to export.
+        An agent whose `policy` is its own overrides this too; the runs of an agent that does not
+        provide policies have none to export.
 
         Args:
             step: Environment steps done.
 
         Returns:
-            M policies whose `act` is `policy`, or none.
+            M policies that act as `policy` does, or an empty list.
         """
         return []
 

@@ -72,7 +72,7 @@ class PEBBLE(SAC):
         """r_nu of every network, [M, E, ...], for observations and actions.
 
         Args:
-            inputs: [M, E, ..., O + A], or [M, 1, ..., O + A] to show all networks the same.
+            inputs: [M, E, ..., O + A], or [M, 1, ..., O + A] where all networks get the same.
         """
         flat = torch.tanh(self.reward_net(inputs.flatten(2, -2))).squeeze(-1)
         return flat.view(*flat.shape[:2], *inputs.shape[2:-1])
@@ -97,7 +97,7 @@ class PEBBLE(SAC):
 
     @torch.no_grad()
     def relabel(self) -> None:
-        """Writes the newest reward over all that the replay holds."""
+        """Replaces the reward of every stored transition by that of the newest networks."""
         for at in range(0, len(self.replay_buffer), CHUNK):
             part = slice(at, min(at + CHUNK, len(self.replay_buffer)))
             self.replay_buffer.reward[:, part] = self.mean_reward(
@@ -107,7 +107,7 @@ class PEBBLE(SAC):
     # --- schedule ---
 
     def learn(self, step: int) -> None:
-        """Sessions where they are due, and one update."""
+        """A label session where one is due, then one update."""
         since = step - self.task.first_session
         if since >= 0 and since % self.task.session_every == 0 and self.runner.feedback.labels_left:
             self.session(step)
@@ -118,7 +118,7 @@ class PEBBLE(SAC):
         self.update()
 
     def sample(self) -> Batch:
-        """A batch with the learned reward; before any label, with the state entropy."""
+        """A batch with the learned reward; before the first label, with the state entropy."""
         batch = super().sample()
         if self.labels.shape[1]:
             return batch
@@ -127,11 +127,11 @@ class PEBBLE(SAC):
         return dataclasses.replace(batch, reward=reward)
 
     def graph_key(self) -> tuple[Hashable, ...] | None:
-        """See `SAC.graph_key`; the state entropy looks at ever more states."""
+        """See `SAC.graph_key`; the state entropy is over a growing set of states."""
         return super().graph_key() if self.labels.shape[1] else None
 
     def session(self, step: int) -> None:
-        """Asks, learns the reward, relabels the whole replay_buffer."""
+        """Asks for labels, fits the reward, relabels the whole replay buffer."""
         first = not self.labels.shape[1]
         scheme = "uniform" if first else self.settings.queries
         newest, labels = self.runner.feedback.session(
@@ -147,10 +147,10 @@ class PEBBLE(SAC):
         self.logged["held_out_accuracy"] = correct.sum((1, 2)) / strict.sum((1, 2)).clamp_min(1)
 
     def begin_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
-        """Told of a session's own labels before the reward is fitted to all of them."""
+        """Called with the labels of a new session, before the reward is fitted to all labels."""
 
     def fit(self, pairs: Pairs) -> None:
-        """Epochs over all labels until the accuracy is reached, member by member."""
+        """Epochs over all labels; a member stops when it reaches the accuracy target."""
         members, count = self.labels.shape
         streams = self.streams("reward batches", self.runner.feedback.sessions)
         rows = torch.arange(members, device=self.device).view(-1, 1, 1)

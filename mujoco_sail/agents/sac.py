@@ -129,14 +129,14 @@ class SAC(Agent):
     # --- learning ---
 
     def train(self) -> None:
-        """Steps the envs and learns once per step, see `Agent.train`."""
+        """One environment step and one update at a time, see `Agent.train`."""
         envs = self.runner.envs
         for step in range(self.runner.step + 1, self.task.steps + 1):
             observation = self._tensor(envs.observation)
             action = self.act(observation, step)
             command = action.cpu().numpy()
-            # Before the envs move, so that a GPU learns while the CPU simulates: a step
-            # learns from the transitions of the steps before it.
+            # The update is launched before the environments step, so that a GPU learns while the
+            # CPU simulates; it draws from the transitions of the steps before this one.
             if step >= self.task.random_steps and len(self.replay_buffer):
                 self.learn(step)
             result = envs.step(command)
@@ -153,15 +153,15 @@ class SAC(Agent):
             self.runner.after_step(step, self)
 
     def reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
-        """What the learner optimises, [M]: here the task's own reward."""
+        """The reward that the learner maximises, [M]: here the task's own."""
         return task_reward
 
     def learn(self, step: int) -> None:
-        """What is learned at an environment step: here one update."""
+        """What is due at an environment step: here one update."""
         self.update()
 
     def sample(self) -> Batch:
-        """A batch of transitions with the reward to learn from."""
+        """A batch of transitions with the reward that the learner maximises."""
         return self.replay_buffer.sample(self.batch_streams, self.task.batch_size)
 
     def update(self) -> None:
@@ -180,11 +180,14 @@ class SAC(Agent):
             )
 
     def graph_key(self) -> tuple[Hashable, ...] | None:
-        """What an update's way through the program depends on; None if it never recurs."""
+        """Key of this update's CUDA graph: updates of equal keys launch the same kernels.
+
+        None where every update is different, so that a recording could not be used again.
+        """
         return (self.critic,)
 
     def _update(self, moves_target: bool) -> dict[str, Tensor]:
-        """An update, and what is logged of it, each [M]."""
+        """Does an update; returns what is logged of it, each [M]."""
         batch = self.sample()
         logged = self.update_critic(batch) | self.update_actor(batch.observation)
         if moves_target:
@@ -247,7 +250,8 @@ class SAC(Agent):
             output_gradient,
             slice(observation.shape[-1], None),
         )
-        # The second summand is 0, and its gradient is that of the minimum; at a tie the first's.
+        # The second summand is 0; its gradient by the action is that of the minimum (at a tie,
+        # that of the first critic).
         return q.amin(1).squeeze(-1) + (of_action * (action - action.detach())).sum(-1)
 
     @property
@@ -261,11 +265,11 @@ class SAC(Agent):
 
     @staticmethod
     def _inputs(observation: Tensor, action: Tensor) -> Tensor:
-        """What all critics of a member see, [M, 1, B, O + A]."""
+        """Input of all critics of a member, [M, 1, B, O + A]."""
         return torch.cat([observation, action], -1).unsqueeze(1)
 
     def reset_critic(self) -> None:
-        """Starts critics, targets and their optimiser afresh."""
+        """Draws new critics, copies them to the targets and resets their optimiser."""
         self.critic = StackedMLP(
             self.critic_sizes, CRITICS, self.critic_streams, "relu", self.task.precision
         )

@@ -1,4 +1,4 @@
-"""SAIL and SAIL-RevKL: PEBBLE's program with two more coefficients per member.
+"""SAIL and SAIL-RevKL: PEBBLE with two more coefficients per member.
 
 `lambda = 0` and `reverse_kl = 0` is PEBBLE, `reverse_kl = 0` is SAIL.
 
@@ -49,20 +49,20 @@ class SAIL(PEBBLE):
         self.lambda_ = self.per_member("lambda_")
         self.reverse_kl = self.per_member("reverse_kl")
         self.projection_radius = self.per_member("projection_radius")
-        # A term that no member of this stack weighs is not computed.
+        # A term whose weight is 0 for all members of this stack is not computed.
         self._has_t2 = bool(self.lambda_.any())
         self._has_anchor = bool(self.reverse_kl.any())
         self._has_projection = bool(self.projection_radius.isfinite().any())
-        # pi_ref, once it has been taken.
+        # pi_ref; not in use before the first refresh.
         self.reference = self.actor.frozen_copy()
         self.anchored = False
-        # Of the session that is being fitted, hence in no checkpoint.
+        # The session that is being fitted; None outside of a fit, so no checkpoint needs it.
         self._newest: tuple[Pairs, Tensor, SquashedGaussian] | None = None
 
     # --- T2: the gradient through the sampling distribution ---
 
     def begin_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
-        """Keeps the newest session: T2 is an expectation under the current policy.
+        """Remembers the newest session: T2 is an expectation under the current policy.
 
         The first session's segments come from random and exploring behaviour, not from
         pi_nu: it has no T2.
@@ -85,19 +85,19 @@ class SAIL(PEBBLE):
         """Surrogate of T2 on the newest pairs, [M, E, P], truncated at one step.
 
         Args:
-            pairs: The newest session's.
+            pairs: Those of the newest session.
             labels: [M, P].
             pi: The current policy at the pairs' observations, [M, P * 2 * T, A].
         """
         action = pi.action(self._gap_streams.normal(*pi.mean.shape[1:]))
         observation = pairs.inputs[..., : self.runner.sizes[0]]
         policy_inputs = torch.cat([observation, action.view(*observation.shape[:-1], -1)], -1)
-        # One product for both: [M, E, 2, P, 2, T].
+        # Both kinds of actions in one call: [M, E, 2, P, 2, T].
         rewards, policy_rewards = self.rewards(
             torch.stack([pairs.inputs, policy_inputs], 1).unsqueeze(1)
         ).unbind(2)
         valid = pairs.valid.unsqueeze(1)
-        score = policy_gap(rewards, policy_rewards, valid).sum(-1)  # both segments
+        score = policy_gap(rewards, policy_rewards, valid).sum(-1)  # over both segments
         difference, label = margin(rewards, valid), labels.unsqueeze(1)
         baseline = leave_one_out(log_likelihood(difference, label))
         return sail_terms(difference, label, score, baseline)[1]
@@ -120,7 +120,7 @@ class SAIL(PEBBLE):
         return logged
 
     def graph_key(self) -> tuple[Hashable, ...] | None:
-        """See `SAC.graph_key`; the anchor begins with the first reference policy."""
+        """See `SAC.graph_key`; the anchor is added from the first reference policy on."""
         below = super().graph_key()
         return None if below is None else (self.anchored, *below)
 

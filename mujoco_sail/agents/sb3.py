@@ -1,6 +1,6 @@
-"""Stable-Baselines3's SAC and PPO on the task reward, in the suite's harness.
+"""Stable-Baselines3's SAC and PPO on the task reward, evaluated and recorded as our own agents.
 
-A member is one Stable-Baselines3 model; it keeps its own networks, buffers and random numbers.
+A member is one Stable-Baselines3 model with its own networks, buffer and random numbers.
 """
 
 from abc import abstractmethod
@@ -44,11 +44,11 @@ class StableBaselines(Agent):
 
     @abstractmethod
     def actor(self, policy: Any) -> list[nn.Module]:
-        """The parts of the model's policy that make an action, in order."""
+        """The modules of the model's policy that turn an observation into an action, in order."""
 
     def train(self) -> None:
         """Lets the library train, see `Agent.train`."""
-        # Its own log is never dumped, so the logger keeps the newest value of every key.
+        # The library never flushes its logger here, so that it keeps each key's newest value.
         self.model.learn(self.task.steps, callback=_AfterStep(self), log_interval=self.task.steps)
 
     def policy(self, observation: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class StableBaselines(Agent):
 
 
 class _AfterStep(BaseCallback):
-    """Tells the harness of every environment step, and stops at the last one."""
+    """Calls `Runner.after_step` after every environment step, and stops at the last one."""
 
     def __init__(self, agent: StableBaselines) -> None:
         super().__init__()

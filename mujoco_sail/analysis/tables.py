@@ -58,7 +58,7 @@ def comparison(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
     """Statistics of each agent on each environment.
 
     Args:
-        runs: Poolable runs (see `collection.collect`); running ones have no part.
+        runs: Poolable runs (see `results.read.collect`); running ones have no part.
         baseline: Agent that effects are measured against.
 
     Returns:

@@ -39,7 +39,7 @@ class Backend(Protocol):
 
 
 class GymnasiumBackend:
-    """Environments of one task side by side, a row per seed; see `Backend` in `envs`.
+    """Environments of one task side by side, a row per seed; see `Backend`.
 
     Args:
         task: The task.

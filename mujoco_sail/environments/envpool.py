@@ -56,7 +56,7 @@ def library(task: Task) -> Any:
 
 
 class EnvPoolBackend:
-    """Environments of one task side by side, a row per seed; see `Backend` in `envs`.
+    """Environments of one task side by side, a row per seed; see `Backend`.
 
     EnvPool takes one seed a row and draws the starts of its episodes from it, one after the
     other; nothing else draws. So an episode depends on seed, purpose and number alone here too,

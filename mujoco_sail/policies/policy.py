@@ -1,8 +1,8 @@
 """Policies of trained members as a pair of files that can hold no code.
 
 `<name>.safetensors` has the layers, under the names of
-`torch.nn.Sequential(Linear, activation, Linear, ...)`; `<name>.toml` says what they are, and its
-first line seals both files, so that a damaged or mixed pair is refused.
+`torch.nn.Sequential(Linear, activation, Linear, ...)`; `<name>.toml` describes them. The first line
+of the TOML file is a digest of both files, so that a damaged or mixed pair is refused.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ Array = NDArray[np.float32]
 Activation = Literal["relu", "tanh"]
 Squash = Literal["tanh", "clip"]
 
-# Bytes that are read at most: some twenty times the largest policy of any recipe.
+# Largest file that is read, in bytes: some twenty times the largest policy of any recipe.
 LARGEST = {".toml": 2**16, ".safetensors": 2**27}
 
 _FUNCTIONS: dict[str, Callable[[Array], Array]] = {
@@ -50,7 +50,7 @@ class About:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What the TOML file says below its seal."""
+    """The content of the TOML file below its first line."""
 
     format: Literal["mujoco_sail policy 1"] = setting()
     observation_size: int = setting(low=1, high=2**31)

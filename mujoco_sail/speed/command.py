@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 PEER = "sb3_sac"
 ENDLESS = 10**9  # environment steps, far more than anything here takes
-CAPACITY = (
-    50_000  # transitions of a replay_buffer: enough for what is timed, light for many members
-)
+CAPACITY = 50_000  # transitions of a replay buffer: enough for what is timed, for many members
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Worker processes that train at once, and carry out requests at once."""
+"""Worker processes that carry out requests at the same time."""
 
 import multiprocessing
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class WorkerError(RuntimeError):
 
 
 class WorkerPool:
-    """One process per stack; they warm up at once and sleep between requests.
+    """One process per stack; all warm up at the same time and sleep between requests.
 
     Args:
         task: Environment and protocol.
@@ -73,7 +73,7 @@ class WorkerPool:
         self._answers(len(self.pipes))
 
     def run(self, request: Request, workers: int) -> np.ndarray:
-        """Has the first workers carry out a request at once.
+        """Has the first workers carry out a request, all at the same time.
 
         Returns:
             Calls per second of each.

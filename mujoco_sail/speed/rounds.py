@@ -1,4 +1,4 @@
-"""What is timed, in turns and round by round, on workers that live throughout."""
+"""The measurements: every round takes each of them once, on workers that live throughout."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,18 +19,18 @@ Pools = Mapping[tuple[str, int], WorkerPool]
 
 @dataclass
 class Rate:
-    """One quantity, timed in every round.
+    """One quantity that is measured in every round.
 
     Attributes:
-        measurement: "train", "update", "environment" (what a step takes besides its update,
-            in update times), "evaluation" (with the log), or a `ProductCall` of a matrix product.
-        learner: Agent's name; none for a matrix product.
+        measurement: "train", "update", "environment" (the time of a step besides its update,
+            divided by the time of an update), "evaluation" (with the log), or a `ProductCall`.
+        learner: Name of the agent; empty for a matrix product.
         members: M.
         precision: Number format.
         unit: Of the values.
-        pool: Who does it.
+        pool: The workers that are measured.
         request: What they do.
-        amounts: What one call of each worker is worth, in the unit's numerator.
+        amounts: What one call counts for, per worker, in the numerator of the unit.
         values: One per round.
     """
 
@@ -51,11 +51,11 @@ class Rate:
 
     @property
     def place(self) -> tuple[str, str, int, int, str]:
-        """What is measured, and how."""
+        """Equal for two measurements of the same thing."""
         return self.measurement, self.learner, self.members, self.request.threads, self.precision
 
     def take(self) -> None:
-        """Measures once more: the workers' rates, added up."""
+        """Adds a value: the sum of the workers' rates."""
         calls = self.pool.run(self.request, self.processes)
         self.values.append(float(calls @ self.amounts))
 
@@ -110,7 +110,7 @@ def _stacks(plan: Plan, entry: Entry, count: int) -> list[list[Member]]:
 
 
 def _peers(plan: Plan) -> dict[str, Entry]:
-    """The peer as it is, and in bfloat16 where that is asked for."""
+    """The peer by number format: as it is, and in bfloat16 where that is asked for."""
     if plan.task.precision == "bfloat16":
         return {"float32": plan.peer, "bfloat16": replace(plan.peer, agent=SB3SACBFloat16)}
     return {plan.task.precision: plan.peer}
@@ -119,7 +119,7 @@ def _peers(plan: Plan) -> dict[str, Entry]:
 def _of_one_size(
     plan: Plan, count: int, ours: Pools, peers: Mapping[str, WorkerPool]
 ) -> Iterator[Rate]:
-    """All about M members: what is compared stands next to each other."""
+    """The measurements of M members; what is compared is measured one right after the other."""
     own = threads(min(count, plan.processes))
     for entry in plan.entries:
         pool, request = ours[entry.name, count], Request("train", plan.seconds, own)
@@ -145,7 +145,7 @@ def _of_one_size(
 
 
 def _evaluations(plan: Plan, ours: Pools) -> Iterator[Rate]:
-    """What is due once in a period, for the largest number of members."""
+    """An evaluation with its log, for the largest number of members."""
     for entry in plan.entries:
         pool, request = ours[entry.name, max(plan.members)], Request("due", 0)
         yield _rate(plan, "evaluation", entry.name, "member-evaluations/s", pool, request)

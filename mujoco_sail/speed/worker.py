@@ -1,4 +1,4 @@
-"""A worker process of `mujoco-sail speed`: real training that goes on only while told to."""
+"""A worker process of `mujoco-sail speed`: real training that advances only on request."""
 
 import contextlib
 import signal
@@ -25,14 +25,14 @@ WARM_UP = 10  # updates before anything is timed: allocators, first-use initiali
 
 @dataclass(frozen=True)
 class Request:
-    """What a worker does next.
+    """What a worker shall do next.
 
     Attributes:
-        action: "train": environment steps with their updates; "overhead": the same, with a look
-            at what the updates leave; "update": updates alone; "due": what is due at a period's
-            end (evaluation, log); else a matrix product alone.
-        seconds: For how long; 0 is once.
-        threads: PyTorch's.
+        action: "train": environment steps with their updates; "overhead": the same, where the
+            time outside of updates is measured; "update": updates alone; "due": an evaluation
+            with its log; else a matrix product alone.
+        seconds: For how long; with 0, once.
+        threads: Threads that PyTorch may use.
     """
 
     action: Literal["train", "overhead", "update", "due"] | ProductCall
@@ -41,7 +41,7 @@ class Request:
 
 
 class TimedRun(Run):
-    """A run that stops after its warm-up, carries out requests and sleeps between them.
+    """A run that pauses after its warm-up, carries out requests and sleeps between them.
 
     Args:
         task: Environment and protocol.
@@ -73,7 +73,7 @@ class TimedRun(Run):
             next(self.pace)
 
     def _obey(self, agent: Agent) -> Iterator[None]:
-        """Carries out requests for ever; yields whenever an environment step is to happen."""
+        """Carries out requests until the process ends; yields to have an environment step done."""
         self.requests.send(None)
         while True:
             request: Request = self.requests.recv()
@@ -94,7 +94,7 @@ class TimedRun(Run):
             self.requests.send(calls / elapsed if updates is None else updates.overhead(elapsed))
 
     def _call(self, request: Request, agent: Agent) -> Callable[[], object] | None:
-        """What is done again and again; None for environment steps."""
+        """The function to call repeatedly; None stands for environment steps."""
         match request.action:
             case "train" | "overhead":
                 return None
@@ -109,7 +109,7 @@ class TimedRun(Run):
 
 
 class Stopwatch:
-    """Stands in for an agent's `update` and adds up the time spent there.
+    """Replaces an agent's `update` and adds up the time spent in it.
 
     Args:
         agent: Whose updates.
@@ -131,7 +131,7 @@ class Stopwatch:
         self.seconds += time.perf_counter() - started
 
     def overhead(self, elapsed: float) -> float:
-        """Steps aside; seconds outside of updates per second inside."""
+        """Puts `update` back; returns seconds outside of updates per second inside."""
         vars(self.agent)["update"] = self.update
         return elapsed / self.seconds - 1
 
@@ -148,7 +148,7 @@ class SB3SACBFloat16(SB3SAC):
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits for what was launched."""
+    """Waits until all launched kernels have ended."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
