@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mujoco_sail.files import folder
+from mujoco_sail.output import lasting_output
 from mujoco_sail.recipes.settings import RecipeError, one_line
 from mujoco_sail.speed import command as speed
 from mujoco_sail.theory import command as theory
@@ -23,11 +24,21 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command.
+    """Runs a command; that nobody reads its output any more changes nothing.
 
     Returns:
-        0 done, 1 a run failed, 2 wrong usage, 130 or 143 stopped by SIGINT or SIGTERM.
+        0 done, 1 a run failed or the output could not be written, 2 wrong usage, 128 + n stopped
+        by signal n.
     """
+    with lasting_output() as failed:
+        code = _main(arguments)
+    if failed:
+        reason = failed[0].strerror
+        print(f"mujoco-sail: standard output: cannot be written: {reason}", file=sys.stderr)
+    return code or int(bool(failed))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     args = _parser().parse_args(arguments)
     try:
         return int(args.command(args))
@@ -134,10 +145,11 @@ def _list(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from mujoco_sail.agents import registry  # noqa: PLC0415
-    from mujoco_sail.environments.factory import spaces  # noqa: PLC0415
+    from mujoco_sail.environments.factory import draw_nothing, spaces  # noqa: PLC0415
     from mujoco_sail.recipes.load import parse_seeds  # noqa: PLC0415
     from mujoco_sail.training import benchmark, footprint, progress  # noqa: PLC0415
 
+    draw_nothing()
     device = benchmark.choose_device(args.device)
     seeds = parse_seeds(args.seeds)
     tasks, entries = registry.load(

@@ -5,6 +5,7 @@ recipe's. How an episode starts depends on a seed, a purpose and the episode's n
 """
 
 import difflib
+import os
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +29,14 @@ from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 
 META_WORLD = "Meta-World/"
+
+
+def draw_nothing() -> None:
+    """Spares this process and those it starts the search for a display, which may fail.
+
+    To be called before MuJoCo is imported; nothing can be drawn afterwards.
+    """
+    os.environ["MUJOCO_GL"] = "disable"
 
 
 def make(
@@ -61,6 +70,7 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
     """
     where = f"{task.name}: key 'id' is '{task.id}'"
     try:
+        _library("mujoco")
         env = _registered(task, render_mode)
     except gymnasium.error.UnregisteredEnv:
         nearest = difflib.get_close_matches(task.id, _known_ids(), n=1, cutoff=0)[0]
@@ -131,8 +141,17 @@ def _known_ids() -> list[str]:
 
 
 def _library(name: str) -> Any:
-    """Imports a library, a matter of a second, only once one of its environments is asked for."""
+    """Imports a library, a matter of a second, only once one of its environments is asked for.
+
+    Raises:
+        ImportError: It cannot be imported.
+    """
     with warnings.catch_warnings():
-        # dm_control looks for a display; nothing is drawn here.
+        # dm_control looks for a display, whether anything will be drawn or not.
         warnings.filterwarnings("ignore", message=r".*X11")
-        return import_module(name)
+        try:
+            return import_module(name)
+        except Exception as error:  # of any kind, where MUJOCO_GL names what is not there
+            wanted = os.environ.get("MUJOCO_GL")
+            setting = f" with MUJOCO_GL={wanted}" if wanted else ""
+            raise ImportError(f"{name} does not load{setting}: {error}") from error

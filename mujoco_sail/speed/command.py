@@ -113,10 +113,11 @@ def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
     """
     from mujoco_sail.agents import registry  # noqa: PLC0415
     from mujoco_sail.agents.sac import SAC  # noqa: PLC0415
-    from mujoco_sail.environments.factory import spaces  # noqa: PLC0415
+    from mujoco_sail.environments.factory import draw_nothing, spaces  # noqa: PLC0415
     from mujoco_sail.speed.plan import Plan  # noqa: PLC0415
     from mujoco_sail.training import benchmark  # noqa: PLC0415
 
+    draw_nothing()
     device = benchmark.choose_device(args.device)
     asked = {
         "hidden_units": args.width,

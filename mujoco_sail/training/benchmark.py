@@ -23,7 +23,7 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import remove_checkpoints, run_folder, status_of
 from mujoco_sail.training.lock import Lock
 from mujoco_sail.training.run import Progress
-from mujoco_sail.training.worker import Failure, UserMessage, work
+from mujoco_sail.training.worker import TERMINAL_SIGNALS, Failure, UserMessage, work
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -153,7 +153,7 @@ def execute(
     members: Sequence[Member],
     device: torch.device,
     results: Path,
-    report: Callable[[Progress], None],
+    report: Callable[[Progress | Failure], None],
     say: Callable[[str], None] = print,
     resume_failed: bool = False,
 ) -> list[Failure]:
@@ -164,7 +164,7 @@ def execute(
         members: Who trains; runs that were cut off go on from their checkpoints.
         device: Where the updates run.
         results: Folder that the run folders lie in.
-        report: Called with the progress of every stack.
+        report: Called with the progress of every stack, and with who fails.
         say: Called with what a user should know at once.
         resume_failed: Whether runs that failed go on as well; otherwise they start over.
 
@@ -193,13 +193,14 @@ def _execute(
     members: Sequence[Member],
     device: torch.device,
     results: Path,
-    report: Callable[[Progress], None],
+    report: Callable[[Progress | Failure], None],
     say: Callable[[str], None],
     locks: Sequence[Lock],
 ) -> list[Failure]:
     context = multiprocessing.get_context("spawn")
-    messages: multiprocessing.Queue[Progress | Failure | UserMessage] = context.Queue()
-    stop = context.Event()
+    with _terminal_signals_blocked():  # multiprocessing starts a process of its own here
+        messages: multiprocessing.Queue[Progress | Failure | UserMessage] = context.Queue()
+        stop = context.Event()
     parts = shards(members, max_workers(device))
     # Every worker holds every lock: none is free before the last of them has ended.
     shared = device, results, messages, stop, locks, threads(len(parts))
@@ -212,12 +213,12 @@ def _execute(
                 message = messages.get(timeout=0.2)
             except queue.Empty:
                 continue
+            if isinstance(message, UserMessage):
+                say(message.text)
+                continue
             if isinstance(message, Failure):
                 failures.append(message)
-            elif isinstance(message, UserMessage):
-                say(message.text)
-            else:
-                report(message)
+            report(message)
     if signals:
         raise Interrupted(signals[0])
     return failures + [
@@ -229,7 +230,7 @@ def _execute(
 
 @contextmanager
 def _started(workers: Sequence[Any], stop: Event) -> Iterator[list[int]]:
-    """Starts the workers; the first SIGINT or SIGTERM asks them to stop, the second kills them.
+    """Starts the workers; the first signal asks them to stop, a second one kills them.
 
     Yields:
         The signals that came.
@@ -240,18 +241,30 @@ def _started(workers: Sequence[Any], stop: Event) -> Iterator[list[int]]:
         came.append(number)
         if len(came) == 1:
             stop.set()
-        else:
+        elif number != signal.SIGHUP:  # a shell and the kernel send it both
             for worker in workers:
                 worker.kill()
 
-    # A terminal sends SIGINT to the workers too; they inherit that it is ignored.
-    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    before = {}
     try:
-        for worker in workers:
-            worker.start()
-        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, on_signal)
-        signal.signal(signal.SIGINT, on_signal)
+        with _terminal_signals_blocked():
+            for worker in workers:
+                worker.start()
+            for number in (*TERMINAL_SIGNALS, signal.SIGTERM):
+                # nohup ignores SIGHUP.
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    before[number] = signal.signal(number, on_signal)
         yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _terminal_signals_blocked() -> Iterator[None]:
+    """Puts off what a terminal sends to everyone; processes started here never get it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

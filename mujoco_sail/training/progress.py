@@ -11,6 +11,7 @@ from rich.progress import Progress as Bars
 from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.training.run import Progress
+from mujoco_sail.training.worker import Failure
 
 
 class ProgressDisplay:
@@ -25,18 +26,18 @@ class ProgressDisplay:
         self.steps = {(m.entry.name, m.seed): 0 for m in members}
         # Where each member was when it was first heard of: not done by this process.
         self.first: dict[tuple[str, int], int] = {}
-        self.returns: dict[tuple[str, int], float] = {}
-        self.printed: dict[str, int] = {}
+        # Arm -> step -> member -> return of its evaluation then.
+        self.returns: dict[str, dict[int, dict[tuple[str, int], float]]] = {}
         self.started = time.perf_counter()
         self.console = Console()
         self.bars = Bars(
             TextColumn(f"{task.name}  {{task.description:<12}}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("return {task.fields[latest]:>7}  {task.fields[speed]:>6} steps/s"),
+            TextColumn("return {task.fields[latest]}  {task.fields[speed]:>6} steps/s"),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not self.console.is_interactive,
         )
         self.task = task
         self.arms = {
@@ -63,37 +64,60 @@ class ProgressDisplay:
         """Stops drawing."""
         self.bars.stop()
 
-    def update(self, progress: Progress) -> None:
-        """Takes in the progress of one stack."""
-        for index, member in enumerate(progress.members):
-            self.first.setdefault(member, progress.step)
-            self.steps[member] = progress.step
-            if progress.returns is not None:
-                self.returns[member] = progress.returns[index]
-        for name in dict.fromkeys(arm for arm, _ in progress.members):
+    def update(self, news: Progress | Failure) -> None:
+        """Takes in the progress of one stack, or who has failed."""
+        if isinstance(news, Failure):
+            for member in news.members:
+                self.steps.pop(member, None)
+                self.first.pop(member, None)
+        else:
+            for index, member in enumerate(news.members):
+                self.first.setdefault(member, news.step)
+                self.steps[member] = news.step
+                if news.returns is not None:
+                    steps = self.returns.setdefault(member[0], {})
+                    steps.setdefault(news.step, {})[member] = news.returns[index]
+        for name in dict.fromkeys(arm for arm, _ in news.members):
+            if isinstance(news, Progress) and news.returns is not None:
+                self._take_mean(name, news.step)
             self._show(name)
 
-    def _show(self, name: str) -> None:
-        done = sum(steps for (arm, _), steps in self.steps.items() if arm == name)
-        new = done - sum(step for (arm, _), step in self.first.items() if arm == name)
-        values = [value for (arm, _), value in self.returns.items() if arm == name]
-        latest = f"{sum(values) / len(values):.1f}" if values else "-"
-        elapsed = time.perf_counter() - self.started
-        self.bars.update(
-            self.arms[name], completed=done, latest=latest, speed=f"{new / elapsed:.0f}"
-        )
-        # Without a terminal: a line whenever every member of the arm has a new evaluation.
-        slowest = min(steps for (arm, _), steps in self.steps.items() if arm == name)
-        evaluations = slowest // self.task.evaluation_every
-        if not self.console.is_terminal and evaluations > self.printed.get(name, 0):
-            self.printed[name] = evaluations
+    def _take_mean(self, name: str, step: int) -> None:
+        """An arm's mean return at a step, once all its members that train towards it have one.
+
+        Who has not begun yet, or went on from this step or a later one, is not waited for.
+        """
+        returns = self.returns[name][step]
+        begun = [(member, first) for member, first in self.first.items() if member[0] == name]
+        if any(member not in returns and first < step for member, first in begun):
+            return
+        latest = f"{sum(returns.values()) / len(returns):.1f}"
+        size = sum(arm == name for arm, _ in self.steps)
+        if len(returns) < size:
+            latest += f" ({len(returns)} of {size} members)"
+        self.bars.update(self.arms[name], latest=f"{latest} at step {step}")
+        # Without a terminal: a line.
+        if not self.console.is_interactive:
+            elapsed = time.perf_counter() - self.started
             total = sum(self.steps.values())
             rate = max(total - sum(self.first.values()), 1) / elapsed
             left = (self.task.steps * len(self.steps) - total) / rate
             self.say(
-                f"{self.task.name} {name}: step {slowest}/{self.task.steps}, return {latest}, "
+                f"{self.task.name} {name}: step {step}/{self.task.steps}, return {latest}, "
                 f"{rate:.0f} steps/s over all arms, {left:.0f} s left"
             )
+
+    def _show(self, name: str) -> None:
+        """Draws an arm's bar anew."""
+        steps = [step for (arm, _), step in self.steps.items() if arm == name]
+        new = sum(steps) - sum(step for (arm, _), step in self.first.items() if arm == name)
+        elapsed = time.perf_counter() - self.started
+        self.bars.update(
+            self.arms[name],
+            total=self.task.steps * len(steps),
+            completed=sum(steps),
+            speed=f"{new / elapsed:.0f}",
+        )
 
     def say(self, text: str) -> None:
         """Prints a line above the bars."""

@@ -18,6 +18,7 @@ import torch
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.files import WriteError
+from mujoco_sail.output import lasting_output
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.checkpoint import Checkpoints, DamagedError
@@ -48,9 +49,13 @@ class UserMessage:
     text: str
 
 
+# A terminal sends these to every process that it has started: on Ctrl-C, and when it closes.
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
+
 Send = Callable[[Progress | Failure | UserMessage], None]
 
 
+@lasting_output()
 def work(
     task: Task,
     stacks: Sequence[Sequence[Member]],
@@ -73,7 +78,8 @@ def work(
         locks: Held by this process as well as by the main one, until both have ended.
         threads: PyTorch's.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everyone
+    for number in TERMINAL_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # the main process decides
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
     threading.Thread(target=_end_with_the_main_process, daemon=True).start()

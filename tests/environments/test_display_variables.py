@@ -1,0 +1,55 @@
+"""Where nothing is drawn, no variable that says how to draw is of concern."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+# None of these leads to a display on any machine.
+DEAD = [
+    {"MUJOCO_GL": "wgl"},
+    {"MUJOCO_GL": "nonsense"},
+    {"MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "egl"},  # refused even where OSMesa is installed
+    {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "nonsense"},
+    {"DISPLAY": ":4711", "WAYLAND_DISPLAY": "nothing"},
+]
+
+
+@pytest.mark.parametrize("variables", DEAD, ids=lambda variables: "_".join(variables.values()))
+@pytest.mark.parametrize("env", ["walker_walk", "door_open"])
+def test_training_does_not_mind_how_one_would_draw(
+    variables: dict[str, str], env: str, tmp_path: Path
+) -> None:
+    options = ["--env", env, "--agents", "sac", "--seeds", "1", "--protocol", "quick"]
+    for key, value in (TINY | {"steps": 75}).items():
+        options += ["--set", f"env.{key}={value}"]
+    process = subprocess.run(
+        [sys.executable, "-m", "mujoco_sail", "run", *options, "--results", tmp_path],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("env", ["walker_walk", "door_open", "half_cheetah"])
+def test_an_environment_made_by_hand_names_the_variable_that_is_wrong(env: str) -> None:
+    code = "import sys; from mujoco_sail import environments as e\n"
+    code += "from mujoco_sail.recipes.settings import RecipeError\n"
+    code += "try: e.make(sys.argv[1])\nexcept RecipeError as error: print(error)"
+    process = subprocess.run(
+        [sys.executable, "-c", code, env],
+        env={**os.environ, "MUJOCO_GL": "nonsense"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "it cannot be made" in process.stdout
+    assert "with MUJOCO_GL=nonsense" in process.stdout

@@ -1,0 +1,207 @@
+"""A reader that leaves, a terminal that closes or a stream that never was costs no training."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY
+
+PROGRAM = [sys.executable, "-m", "mujoco_sail"]
+# The shell closes the streams: Python's subprocess opens others in their place.
+IN_A_SHELL = 'exec "$@" '
+
+
+def run_command(results: Path, **changes: Any) -> list[str]:
+    options = ["--env", "half_cheetah", "--agents", "sac,sb3_ppo", "--seeds", "1"]
+    options += ["--protocol", "quick", "--results", str(results), "--device", "cpu"]
+    for key, value in (TINY | changes).items():
+        options += ["--set", f"env.{key}={value}"]
+    return [*PROGRAM, "run", *options]
+
+
+def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, start_new_session=True, **options)
+
+
+def status(results: Path) -> set[str]:
+    return {tomllib.loads(path.read_text())["status"] for path in results.rglob("run.toml")}
+
+
+def read_a_line_and_leave(command: list[str], **options: Any) -> tuple[bytes, int, bytes]:
+    """What `COMMAND | head -1` shows, the command's exit code and its standard error."""
+    process = start(command, stdout=subprocess.PIPE, bufsize=0, **options)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    process.stdout.close()
+    error = process.stderr.read() if process.stderr else b""
+    return line, process.wait(), error
+
+
+@pytest.mark.parametrize("words", [["list"], ["--help"], ["run", "--help"]])
+def test_a_reader_that_left_is_not_an_error(words: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run([*PROGRAM, *words], stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (process.returncode, process.stderr) == (0, b"")
+
+
+def test_a_command_that_writes_files_finishes_them_when_its_reader_leaves(tmp_path: Path) -> None:
+    small = ["--seeds", "2", "--samples", "1000", "--gammas", "0,1", "--out", str(tmp_path)]
+    line, code, error = read_a_line_and_leave([*PROGRAM, "theory", *small], stderr=subprocess.PIPE)
+    assert line
+    assert (code, error) == (0, b"")
+    assert len(list(tmp_path.iterdir())) >= 6
+
+
+def test_training_goes_on_to_its_end_when_its_reader_leaves(tmp_path: Path) -> None:
+    line, code, _ = read_a_line_and_leave(run_command(tmp_path), stderr=subprocess.STDOUT)
+    assert b"half_cheetah: 2 members" in line
+    assert code == 0
+    assert status(tmp_path) == {"complete"}
+
+
+def test_a_library_that_prints_in_a_worker_does_not_end_it(tmp_path: Path) -> None:
+    """A print in a worker whose pipe is broken, by a module that every worker loads."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import gymnasium\n"
+        "make = gymnasium.make\n"
+        "def chatty(*args, **named):\n"
+        "    for _ in range(3):\n"
+        "        print('a library says' * 1000, flush=True)\n"
+        "    return make(*args, **named)\n"
+        "gymnasium.make = chatty\n"
+    )
+    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    read, write = os.pipe()
+    os.close(read)
+    process = start(
+        run_command(tmp_path / "results"),
+        stdout=write,
+        stderr=write,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    os.close(write)
+    assert process.wait() == 0
+    assert status(tmp_path / "results") == {"complete"}
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_from_the_start_change_no_file(closed: str, tmp_path: Path) -> None:
+    command = ["sh", "-c", IN_A_SHELL + closed, "sh", *run_command(tmp_path)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert status(tmp_path) == {"complete"}
+    assert not [path for path in tmp_path.rglob("*") if b"members" in contents(path)]
+
+
+def contents(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def test_output_that_a_full_disk_refuses_is_named_and_the_files_are_whole(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.run(
+            run_command(tmp_path), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert process.returncode == 1
+    assert process.stderr == (
+        "mujoco-sail: standard output: cannot be written: No space left on device\n"
+    )
+    assert status(tmp_path) == {"complete"}
+
+
+def test_paths_that_the_encoding_does_not_have_are_printed_all_the_same(tmp_path: Path) -> None:
+    results = os.fsencode(tmp_path / "größe und é") + b"\xff"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for words in ([*PROGRAM, "table", "--results"], [*PROGRAM, "plot", "--results"]):
+        process = subprocess.run(
+            [*words, results], capture_output=True, env=environment, check=False
+        )
+        assert process.returncode == 2
+        assert b"Traceback" not in process.stderr
+        assert rb"gr\xf6\xdfe" in process.stderr
+
+
+# --- signals ---
+
+
+def endless(results: Path) -> list[str]:
+    return run_command(results, steps=10**6, evaluation_every=10**6, log_every=50)
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    while not done():
+        time.sleep(0.05)
+
+
+def trains(results: Path) -> bool:
+    tables = list(results.glob("*/sac/*/training.csv"))
+    return bool(tables) and tables[0].read_text().count("\n") > 2
+
+
+def checkpoints(results: Path) -> list[Path]:
+    return list(results.glob("*/sac/*/checkpoints/step_*.json"))
+
+
+def test_a_terminal_that_closes_lets_the_run_save_and_end(tmp_path: Path) -> None:
+    main, terminal = pty.openpty()
+    # As a shell does it: a session of its own, whose terminal this is.
+    code = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    code += "os.execv(sys.argv[1], sys.argv[1:])"
+    command = [sys.executable, "-c", code, *endless(tmp_path)]
+    process = start(command, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    os.set_blocking(main, False)
+
+    def drained() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            os.read(main, 2**16)
+        return trains(tmp_path)
+
+    wait_until(drained)
+    os.close(main)  # the kernel sends SIGHUP to everyone
+    assert process.wait() == 128 + signal.SIGHUP
+    assert checkpoints(tmp_path)
+
+
+def test_hangups_that_come_twice_do_not_kill_what_saves(tmp_path: Path) -> None:
+    process = start(endless(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    wait_until(lambda: trains(tmp_path))
+    os.killpg(process.pid, signal.SIGHUP)
+    time.sleep(0.01)  # equal signals that wait are one
+    os.killpg(process.pid, signal.SIGHUP)
+    output, _ = process.communicate()
+    assert process.returncode == 128 + signal.SIGHUP
+    assert b"the same command goes on from here" in output
+    assert b"Traceback" not in output
+    assert b"resource_tracker" not in output
+    assert checkpoints(tmp_path)
+
+
+def test_under_nohup_a_hangup_is_ignored(tmp_path: Path) -> None:
+    process = start(["nohup", *endless(tmp_path)], stdout=subprocess.DEVNULL)
+    wait_until(lambda: trains(tmp_path))
+    os.killpg(process.pid, signal.SIGHUP)
+    lines = [path.read_text().count("\n") for path in tmp_path.glob("*/sac/*/training.csv")]
+    wait_until(
+        lambda: (
+            process.poll() is not None
+            or [p.read_text().count("\n") for p in tmp_path.glob("*/sac/*/training.csv")] > lines
+        )
+    )
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 128 + signal.SIGTERM

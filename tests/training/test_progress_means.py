@@ -1,0 +1,96 @@
+"""A return that is shown is a mean over members at the step that is shown with it."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from conftest import tiny_task
+from rich.console import Console
+
+from mujoco_sail.agents import registry
+from mujoco_sail.agents.base import Member
+from mujoco_sail.training import progress
+from mujoco_sail.training.progress import ProgressDisplay
+from mujoco_sail.training.run import Progress
+from mujoco_sail.training.worker import Failure
+
+A, B, C = (("sac", seed) for seed in range(3))
+
+
+class Display:
+    """A display without a terminal, and what it has said."""
+
+    def __init__(self, seeds: int = 2) -> None:
+        entry = registry.load_entry("sac", {})
+        task = tiny_task(steps=3000, evaluation_every=1000)
+        self.display = ProgressDisplay(task, [Member(entry, seed) for seed in range(seeds)])
+        self.file = io.StringIO()
+        self.display.console.file = self.file
+
+    def tell(self, step: int, *members: tuple[str, int], returns: list[float] | None = None) -> str:
+        """What a report leads to: step and return as they are printed."""
+        found = None if returns is None else tuple(returns)
+        return self.after(Progress(members, step, found))
+
+    def after(self, news: Progress | Failure) -> str:
+        self.file.truncate(0)
+        self.display.update(news)
+        said = self.file.getvalue().strip("\0")
+        return "" if not said else said.split("sac: ")[1].split(", ")[0] + said.split(",")[1]
+
+
+def test_members_one_after_the_other_are_averaged_at_one_step() -> None:
+    display = Display()
+    assert display.tell(1000, A, returns=[10]) == "step 1000/3000 return 10.0 (1 of 2 members)"
+    assert display.tell(2000, A, returns=[20]) == "step 2000/3000 return 20.0 (1 of 2 members)"
+    assert display.tell(3000, A, returns=[30]) == "step 3000/3000 return 30.0 (1 of 2 members)"
+    assert display.tell(100, B) == ""
+    assert display.tell(1000, B, returns=[0]) == "step 1000/3000 return 5.0"
+    assert display.tell(2000, B, returns=[0]) == "step 2000/3000 return 10.0"
+
+
+def test_stacks_side_by_side_give_one_line_when_the_last_has_evaluated() -> None:
+    display = Display(3)
+    assert display.tell(100, A, B) == ""
+    assert display.tell(100, C) == ""
+    assert display.tell(1000, A, B, returns=[1, 2]) == ""
+    assert display.tell(1100, A, B) == ""
+    assert display.tell(1000, C, returns=[6]) == "step 1000/3000 return 3.0"
+
+
+def test_who_went_on_from_a_later_step_is_not_waited_for_before_it() -> None:
+    display = Display()
+    assert display.tell(2000, A) == ""
+    assert display.tell(100, B) == ""
+    assert display.tell(1000, B, returns=[4]) == "step 1000/3000 return 4.0 (1 of 2 members)"
+    assert display.tell(2000, B, returns=[4]) == "step 2000/3000 return 4.0 (1 of 2 members)"
+    assert display.tell(3000, A, returns=[8]) == ""
+    assert display.tell(3000, B, returns=[4]) == "step 3000/3000 return 6.0"
+
+
+def test_who_has_failed_is_not_waited_for() -> None:
+    display = Display()
+    display.tell(100, A, B)
+    assert display.after(Failure((B,), "broken")) == ""
+    assert display.tell(1000, A, returns=[7]) == "step 1000/3000 return 7.0"
+    (bar,) = display.display.bars.tasks
+    assert (bar.completed, bar.total) == (1000, 3000)
+
+
+def test_a_bar_names_the_step_of_its_return() -> None:
+    display = Display()
+    display.tell(1000, A, B, returns=[1, 2])
+    display.tell(1500, A, B)
+    (bar,) = display.display.bars.tasks
+    assert bar.fields["latest"] == "1.5 at step 1000"
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    term: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {"TERM": term}
+    made = lambda: Console(force_terminal=True, width=20, _environ=environment)  # noqa: E731
+    monkeypatch.setattr(progress, "Console", made)
+    assert Display().tell(1000, A, B, returns=[1, 2]) == "step 1000/3000 return 1.5"
