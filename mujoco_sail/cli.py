@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from mujoco_sail.files import folder
-from mujoco_sail.output import lasting_output
 from mujoco_sail.recipes.settings import RecipeError, one_line
 from mujoco_sail.speed import command as speed
 from mujoco_sail.theory import command as theory
+from mujoco_sail.training.output import lasting_output
 
 BASELINE = "pebble"
 

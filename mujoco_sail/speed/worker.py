@@ -16,9 +16,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.sac import SAC
 from mujoco_sail.agents.sb3 import SB3SAC
-from mujoco_sail.output import lasting_output
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.speed.products import ProductCall, middle_product
+from mujoco_sail.training.output import lasting_output
 from mujoco_sail.training.run import Run
 
 WARM_UP = 10  # updates before anything is timed: allocators, first-use initialisation

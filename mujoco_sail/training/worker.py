@@ -18,12 +18,12 @@ import torch
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.files import WriteError
-from mujoco_sail.output import lasting_output
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.checkpoint import Checkpoints, DamagedError
 from mujoco_sail.results.write import RunWriter, run_folder
 from mujoco_sail.training.lock import Lock
+from mujoco_sail.training.output import lasting_output
 from mujoco_sail.training.run import MembersFailed, Progress, Run, Stopped
 
 

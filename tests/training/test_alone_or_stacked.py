@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import CPU, tiny_task
 from torch.nn import functional
 
-from conftest import CPU, tiny_task
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
 from mujoco_sail.core.memberwise import memberwise

@@ -5,9 +5,9 @@ import weakref
 from pathlib import Path
 
 import pytest
+from conftest import CPU, tiny_task
 from torch import Tensor
 
-from conftest import CPU, tiny_task
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.results.checkpoint import Checkpoints, MemberState
