@@ -1,6 +1,7 @@
 """The command line, `mujoco-sail`."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 a run failed, 2 wrong usage, 130 or 143 stopped by SIGINT or SIGTERM.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a letter of a title or path gets its number, as stderr does.
+        sys.stdout.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(arguments)
     try:
         return int(args.command(args))
