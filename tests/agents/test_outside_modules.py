@@ -119,6 +119,18 @@ def test_what_lies_beside_a_recipe_shadows_no_library(tmp_path: Path) -> None:
     assert not [*tmp_path.rglob("__pycache__")]
 
 
+def test_the_suite_is_never_taken_from_beside_a_recipe(tmp_path: Path) -> None:
+    """As where a recipe lies in another checkout."""
+    copy = tmp_path / "mujoco_sail" / "agents"
+    copy.mkdir(parents=True)
+    (copy / "sail.py").write_text("raise ImportError('another checkout')")
+    (tmp_path / "mine.toml").write_text('title = "x"\nbase = "sail"')
+    assert load(str(tmp_path / "mine.toml")).agent is load("sail").agent
+    text = 'title = "x"\nbase = "sail"\nclass = "mujoco_sail.agents.sail:SAIL"'
+    (tmp_path / "mine.toml").write_text(text)
+    assert load(str(tmp_path / "mine.toml")).agent is load("sail").agent
+
+
 def test_what_lies_beside_a_recipe_goes_before_what_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
