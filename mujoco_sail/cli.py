@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     args = _parser().parse_args(arguments)
     try:
+        _check_working_folder()
         return int(args.command(args))
     except RecipeError as error:
         print(f"mujoco-sail: {error}", file=sys.stderr)
@@ -48,6 +49,19 @@ def _main(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print("mujoco-sail: interrupted", file=sys.stderr)
         return 130
+
+
+def _check_working_folder() -> None:
+    """Refuses a working folder that is gone, in which libraries end the process as they load.
+
+    Raises:
+        RecipeError: It has been removed.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        message = f"the working folder cannot be used: {error.strerror}; go to another one"
+        raise RecipeError(message) from error
 
 
 def _parser() -> Parser:

@@ -23,6 +23,16 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def holds_nothing(path: Path) -> bool:
+    """Whether a file is absent, or lost its content with the power: no bytes, or only zeros."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        return not path.read_bytes().strip(b"\0")
+    except OSError:
+        return False
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a file by a text, as UTF-8 and in one step."""
     write_bytes(path, text.encode("utf-8"))

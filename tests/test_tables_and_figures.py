@@ -314,7 +314,6 @@ def test_empty_or_missing_folder_says_what_to_run(results: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("run.toml", None),
         ("run.toml", "status = "),
         ("run.toml", "x = " + "[" * 5000),
         ("run.toml", "\xff\xfe"),

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from mujoco_sail.agents.programs import Program
 from mujoco_sail.core.state import Tree, capture, restore
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.policies.policy import About, Activation, Policy, Squash
@@ -25,6 +26,7 @@ class Entry:
         name: Name in tables and result folders.
         title: One line for `mujoco-sail list`.
         path: `package.module:Class` of the agent.
+        program: What lies beside the recipe and was loaded for the class; None if it is installed.
         agent: The class.
         settings: Instance of the class's `Settings`.
     """
@@ -32,6 +34,8 @@ class Entry:
     name: str
     title: str
     path: str
+    # Before the class: fields are pickled in order, and a worker needs the one to find the other.
+    program: Program | None
     agent: type[Agent]
     settings: Any
 

@@ -2,22 +2,26 @@
 
 import importlib
 import inspect
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from mujoco_sail.agents import programs
 from mujoco_sail.agents.base import Agent, Entry
 from mujoco_sail.recipes.load import (
+    chain,
     load_task,
+    merged,
     read_recipe,
     recipe_stem,
     split_overrides,
-    with_bases,
 )
-from mujoco_sail.recipes.settings import RecipeError, build, dump
+from mujoco_sail.recipes.settings import RecipeError, build, dump, key_of
 from mujoco_sail.recipes.task import Task
+
+# Keys of a recipe or of the agent's table in `run.toml` that are no hyperparameters.
+RESERVED = frozenset({"base", "class", "name", "source", "title"})
 
 
 def load(
@@ -56,32 +60,36 @@ def load_entry(name: str, overrides: Mapping[str, Any]) -> Entry:
     Raises:
         RecipeError: Whatever is wrong with the recipe, its class or the arguments.
     """
-    path, table = with_bases("agents", *read_recipe("agents", name))
+    layers = chain("agents", *read_recipe("agents", name))
+    path, table = layers[0][0], merged(layers)
     for key in ("class", "title"):
         if not isinstance(table.get(key), str):
             raise RecipeError(f"{path}: missing key '{key}', a text")
     class_path, title = table.pop("class"), table.pop("title")
-    agent = _import_agent(class_path, path)
+    # Beside the recipe that names it, be it this one or a base.
+    home = next(file for file, own in layers if "class" in own)
+    agent, program = _import_agent(class_path, home)
     settings: Any = build(agent.Settings, {**table, **overrides}, str(path))
-    return Entry(path.stem, title, class_path, agent, settings)
+    return Entry(path.stem, title, class_path, program, agent, settings)
 
 
 def resolved(task: Task, entry: Entry) -> dict[str, Any]:
     """Both recipes as the table that `run.toml` records."""
-    return {
-        "env": dump(task),
-        "agent": {"name": entry.name, "class": entry.path, **dump(entry.settings)},
-    }
+    agent = {"name": entry.name, "class": entry.path, **dump(entry.settings)}
+    source = programs.digest(entry.agent, type(entry.settings), entry.program)
+    if source is not None:
+        agent["source"] = source
+    return {"env": dump(task), "agent": agent}
 
 
-def _import_agent(class_path: str, recipe: Path) -> type[Agent]:
+def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], programs.Program | None]:
+    """The class that a recipe names; what lies beside the recipe goes before what is installed."""
     module_name, _, class_name = class_path.partition(":")
-    # A class may lie beside its recipe; appended, the folder shadows nothing.
-    if str(recipe.parent) not in sys.path:
-        sys.path.append(str(recipe.parent))
     where = f"{recipe}: key 'class' is '{class_path}'"
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        program = programs.beside(recipe.parent, module_name)
+        load = importlib.import_module if program is None else program.load
+        found = getattr(load(module_name), class_name)
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises
         raise RecipeError(f"{where}; it cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Agent)):
@@ -90,4 +98,6 @@ def _import_agent(class_path: str, recipe: Path) -> type[Agent]:
         raise RecipeError(
             f"{where}; the class is abstract or its Settings are no dataclass: not an agent yet"
         )
-    return found
+    if taken := RESERVED.intersection(key_of(f.name) for f in fields(found.Settings)):
+        raise RecipeError(f"{where}; its Settings have '{min(taken)}', which means something else")
+    return found, program

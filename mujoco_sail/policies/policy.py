@@ -19,7 +19,7 @@ import tomli_w
 from numpy.typing import ArrayLike, NDArray
 from safetensors import numpy as tensors
 
-from mujoco_sail.files import write_bytes
+from mujoco_sail.files import holds_nothing, write_bytes
 from mujoco_sail.recipes.settings import RecipeError, build, dump, setting
 
 Array = NDArray[np.float32]
@@ -218,7 +218,7 @@ def export(folder: Path, out: Path | None) -> list[Path]:
         RecipeError: There is no complete run with a sound policy, or `out` cannot be written.
     """
     recorded = folder / "run.toml"
-    if not recorded.is_file():
+    if holds_nothing(recorded):
         raise RecipeError(f"{folder}: no run there; expected <results>/<env>/<agent>/seed_<n>")
     try:
         run: Any = tomllib.loads(recorded.read_text(encoding="utf-8"))

@@ -53,28 +53,36 @@ def read_recipe(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path
     """Reads a recipe by name or by path.
 
     Args:
-        kind: Folder that names are looked up in.
+        kind: Folder of the suite that is searched.
         name: Name, or path of a TOML file.
-        beside: Recipe whose folder is searched first (for `base`).
+        beside: The recipe whose `base` this is; its folder is searched before the suite's.
 
     Raises:
         RecipeError: There is no such recipe, it is not TOML, or its name would be no name for a
             folder of results.
     """
-    own = Path.cwd() if beside is None else beside.parent
+    shipped = recipe_folder(kind)
     if name.endswith(".toml"):
-        candidates = [own / name]
-        missing = f"no file '{name}'"
+        homes = [_working_folder()] if beside is None else [beside.parent, shipped]
+        file, missing = name, f"no file '{name}'"
     else:
-        homes = [recipe_folder(kind)] if beside is None else [own, recipe_folder(kind)]
-        candidates = [home / f"{name}.toml" for home in homes]
-        missing = f"no recipe '{name}' in {kind}/; {nearest(name, recipe_names(kind))}"
+        homes = [shipped] if beside is None else [beside.parent, shipped]
+        file, missing = f"{name}.toml", f"no recipe '{name}'"
+        missing += f" in {kind}/; {nearest(name, recipe_names(kind))}"
     # Path.is_file would raise where a name is too long.
-    path = next((path for path in candidates if os.path.isfile(path)), None)
+    path = next((home / file for home in homes if os.path.isfile(home / file)), None)
     if path is None:
-        raise RecipeError(missing)
+        raise RecipeError(missing if beside is None else f"{beside}: key 'base': {missing}")
     check_name(path.stem, path)
     return path, read_toml(path)
+
+
+def _working_folder() -> Path:
+    """The working folder; as nothing but a dot if it has been removed."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path()
 
 
 def recipe_title(kind: Kind, name: str) -> str:
@@ -184,17 +192,35 @@ def _value(text: str) -> Any:
 
 def with_bases(kind: Kind, path: Path, table: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """Lays a recipe over the chain of recipes named by `base`."""
-    seen, current = {path}, path
-    while "base" in table:
-        base = table.pop("base")
+    return path, merged(chain(kind, path, table))
+
+
+def chain(kind: Kind, path: Path, table: dict[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
+    """A recipe and those below it, each named by the `base` of the one before.
+
+    Raises:
+        RecipeError: A base is missing or no TOML, or the chain is a ring.
+    """
+    layers, seen = [(path, table)], {os.path.realpath(path)}
+    while (base := layers[-1][1].get("base")) is not None:
+        current = layers[-1][0]
         if not isinstance(base, str):
             raise RecipeError(f"{current}: key 'base' is {base!r}; expected a text")
-        current, below = read_recipe(kind, base, beside=current)
-        if current in seen:
-            raise RecipeError(f"{path}: key 'base': {current.name} is its own base")
-        seen.add(current)
+        layers.append(read_recipe(kind, base, beside=current))
+        real = os.path.realpath(layers[-1][0])
+        if real in seen:
+            raise RecipeError(f"{path}: key 'base': {layers[-1][0].name} is its own base")
+        seen.add(real)
+    return layers
+
+
+def merged(layers: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
+    """The table of a chain of recipes: what one says goes before what is below it."""
+    table: dict[str, Any] = {}
+    for _, below in layers:
         table = _merge(below, table)
-    return path, table
+    table.pop("base", None)
+    return table
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

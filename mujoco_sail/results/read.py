@@ -6,7 +6,7 @@ of one or two lines.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from pandas.errors import ParserWarning
 
+from mujoco_sail.files import holds_nothing
 from mujoco_sail.recipes.settings import RecipeError, check_name, one_line, read_toml
 
 EVALUATIONS = (
@@ -40,12 +41,13 @@ class RunRecord:
         env: Name of the environment.
         agent: Name of the agent.
         seed: Seed.
-        status: "complete", "running" or "failed".
+        status: "complete", "running" or "failed"; one that was cut off is "running" too, even if
+            that was before its `run.toml` was written.
         failure: Why it failed, one line; empty if it did not.
         evaluations: Table with the columns `EVALUATIONS`; `success_rate` is nan where the task
             has none. Empty unless complete: the files of other runs may end in mid-row.
         labels: Labels used, that is queries answered; 0 unless complete.
-        table: All of `run.toml`.
+        table: All of `run.toml`; empty if it was not written.
     """
 
     folder: Path
@@ -95,6 +97,8 @@ def read(folder: Path) -> RunRecord:
         RecipeError: A file is missing, damaged or of another run; it is named.
     """
     path = folder / "run.toml"
+    if holds_nothing(path):
+        return _not_begun(folder)
     table = read_toml(path)
     for key in ("env", "agent", "versions"):
         if not isinstance(table.get(key), dict):
@@ -105,24 +109,36 @@ def read(folder: Path) -> RunRecord:
 
     # A copied folder would count one seed twice.
     seed, env, agent = table.get("seed"), table["env"].get("name"), table["agent"].get("name")
-    place = (folder.parent.parent.name, folder.parent.name, folder.name)
+    place = (*_arm(folder), folder.name)
     if type(seed) is not int or (env, agent, f"seed_{seed}") != place:
         raise RecipeError(f"{path}: is of {env}/{agent}/seed_{seed}, and lies in {'/'.join(place)}")
+    record = _unread(folder, seed, status, table)
+    if status == "complete":
+        evaluations = _evaluations(folder / "evaluations.csv")
+        return replace(record, evaluations=evaluations, labels=_labels(folder / "feedback.csv"))
+    if status == "failed":
+        return replace(record, failure=one_line(table.get("failure", "")))
+    return record
+
+
+def _not_begun(folder: Path) -> RunRecord:
+    """The record of a run that was cut off before its `run.toml` was written."""
+    number = folder.name.removeprefix("seed_")
+    if not number.isdecimal() or f"{int(number)}" != number:
+        raise RecipeError(f"{folder}: no run.toml there, and no seed_<n>; expected a run's folder")
+    return _unread(folder, int(number), "running", {})
+
+
+def _unread(folder: Path, seed: int, status: str, table: Mapping[str, Any]) -> RunRecord:
+    """A record without what the CSV files say."""
+    env, agent = _arm(folder)
     for name in (env, agent):
         check_name(name, folder)
+    return RunRecord(folder, env, agent, seed, status, "", _empty(EVALUATIONS), 0, table)
 
-    complete = status == "complete"
-    return RunRecord(
-        folder=folder,
-        env=env,
-        agent=agent,
-        seed=seed,
-        status=status,
-        failure=one_line(table.get("failure", "")) if status == "failed" else "",
-        evaluations=(_evaluations(folder / "evaluations.csv") if complete else _empty(EVALUATIONS)),
-        labels=_labels(folder / "feedback.csv") if complete else 0,
-        table=table,
-    )
+
+def _arm(folder: Path) -> tuple[str, str]:
+    return folder.parent.parent.name, folder.parent.name
 
 
 def check_poolable(records: Sequence[RunRecord]) -> None:

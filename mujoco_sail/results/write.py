@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import tomli_w
 
 from mujoco_sail.agents.base import Entry
 from mujoco_sail.agents.registry import resolved
-from mujoco_sail.files import remove_leftovers, write_text
+from mujoco_sail.files import holds_nothing, remove_leftovers, write_text
 from mujoco_sail.preferences.sessions import Query
 from mujoco_sail.recipes.settings import RecipeError, read_toml
 from mujoco_sail.recipes.task import Task
@@ -39,12 +38,12 @@ def run_folder(results: Path, task: Task, agent: str, seed: int) -> Path:
 
 
 def status_of(folder: Path, task: Task, entry: Entry) -> str | None:
-    """The status of the run that a folder holds, None if it holds none.
+    """The status of the run that a folder holds, None if none has begun there.
 
     Raises:
         RecipeError: It holds a run of another recipe, of other versions, or a damaged one.
     """
-    if not os.path.lexists(folder / "run.toml"):
+    if holds_nothing(folder / "run.toml"):
         return None
     found = read_toml(folder / "run.toml")
     wanted = {**resolved(task, entry), "versions": versions(task.backend)}
@@ -95,14 +94,17 @@ class RunWriter:
         self.wall_seconds = 0.0
 
     def begin(self, saved: Mapping[str, Any] | None = None) -> None:
-        """Writes all files as they are at the start, or as they were when `state` was saved."""
+        """Writes all files as they are at the start, or as they were when `state` was saved.
+
+        The first is `run.toml`: a reader never takes the others for those of an ended run.
+        """
         remove_leftovers(self.folder)
         if saved is not None:
             self.rows = {name: [list(row) for row in saved["rows"][name]] for name in CSV_FILES}
             self.wall_seconds = saved["wall_seconds"]
+        self.status("running", 0.0)
         for name in CSV_FILES:
             self._write(name)
-        self.status("running", 0.0)
 
     def state(self, seconds: float) -> dict[str, Any]:
         """What has been written so far, plain values, `seconds` after `begin`."""

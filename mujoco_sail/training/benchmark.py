@@ -113,7 +113,7 @@ def stack_key(member: Member) -> tuple[Any, ...]:
         for f in fields(entry.settings)
         if not f.metadata["per_member"]
     ]
-    return (entry.path, *shared)
+    return (entry.agent, *shared)  # the class: two programs may give theirs equal names
 
 
 def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:

@@ -1,0 +1,117 @@
+"""Where recipes and their bases are looked for, and from where the program can be called."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from mujoco_sail.cli import main
+from mujoco_sail.recipes import load
+from mujoco_sail.recipes.load import load_task, read_recipe
+from mujoco_sail.recipes.settings import RecipeError
+
+ROOT = Path(load.__file__).resolve().parents[2]
+SPIN = 'base = "base/protocols.toml"\nid = "dm_control/finger-spin-v0"\nepisode_steps = 1000\n'
+SPIN += 'title = "{}"\nhorizon = "fixed"\ngoal_visible = true\nreward_range = [0.0, 1.0]\n'
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder that has been removed."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+
+def test_the_readmes_environment_is_found_from_an_empty_folder(here: Path) -> None:
+    section = (ROOT / "README.md").read_text("utf-8").split("## Add an environment")[1]
+    text = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)[0]
+    assert 'base = "base/protocols.toml"' in text
+    (here / "spin.toml").write_text(text, "utf-8")
+    task = load_task("spin.toml", "quick", {})
+    assert (task.name, task.id) == ("spin", "dm_control/finger-spin-v0")
+    assert task.steps == load_task("walker_walk", "quick", {}).steps
+
+
+def test_a_base_beside_the_recipe_goes_before_the_suites(here: Path) -> None:
+    (here / "base").mkdir()
+    own = 'base = "walker_walk"\n[protocols.quick]\nbatch_size = 3\n'
+    (here / "base" / "protocols.toml").write_text(own)
+    (here / "spin.toml").write_text(SPIN.format("finger"))
+    assert load_task("spin.toml", "quick", {}).batch_size == 3
+
+
+@pytest.mark.parametrize("base", ["nowhere.toml", "nowhere"])
+def test_a_base_that_is_missing_is_named_with_the_recipe_that_wants_it(
+    here: Path, base: str
+) -> None:
+    (here / "mine.toml").write_text(f'base = "{base}"')
+    with pytest.raises(RecipeError, match=rf"mine\.toml: key 'base': no \w+ '{base}'"):
+        load_task("mine.toml", "quick", {})
+
+
+def test_a_path_on_the_command_line_is_not_looked_for_in_the_suites_folder(here: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no file 'walker_walk\.toml'"):
+        read_recipe("envs", "walker_walk.toml")
+
+
+def test_a_ring_of_bases_is_found_however_its_paths_are_written(here: Path) -> None:
+    (here / "a").mkdir()
+    (here / "a" / "mine.toml").write_text('base = "../a/mine.toml"')
+    with pytest.raises(RecipeError, match="its own base"):
+        load_task("a/mine.toml", "quick", {})
+
+
+def test_a_path_may_have_spaces_and_letters_of_any_language(here: Path) -> None:
+    folder = here / "mes tâches 課題"
+    folder.mkdir()
+    (folder / "größe.toml").write_text(SPIN.format("doigt à tourner"), "utf-8")
+    task = load_task("mes tâches 課題/größe.toml", "quick", {})
+    assert (task.name, task.title) == ("größe", "doigt à tourner")
+
+
+def ascii_output(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii", write_through=True))
+    return written
+
+
+def test_a_terminal_without_the_letters_of_a_title_gets_their_numbers(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "recipe_folder", lambda kind: here)
+    (here / "spin.toml").write_text('title = "größer"', "utf-8")
+    written = ascii_output(monkeypatch)
+    assert main(["list"]) == 0
+    assert rb"gr\xf6\xdfer" in written.getvalue()
+
+
+@pytest.mark.usefixtures("gone")
+def test_a_working_folder_that_was_removed_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "--env", "reacher", "--agents", "sac"]) == 2
+    said = capsys.readouterr().err
+    assert "the working folder cannot be used: No such file" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("gone")
+def test_recipes_load_where_the_working_folder_was_removed(tmp_path: Path) -> None:
+    (tmp_path / "spin.toml").write_text(SPIN.format("finger"))
+    assert load_task("reacher", "quick", {}).name == "reacher"
+    assert load_task(str(tmp_path / "spin.toml"), "quick", {}).name == "spin"
+    with pytest.raises(RecipeError, match="no file 'spin"):
+        load_task("spin.toml", "quick", {})

@@ -1,0 +1,174 @@
+"""Runs that were cut off as they began harm neither their neighbours nor the next command."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import TINY, tiny_task
+
+from mujoco_sail.agents import registry
+from mujoco_sail.analysis import tables
+from mujoco_sail.cli import main
+from mujoco_sail.policies import export
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.results import write
+from mujoco_sail.results.read import collect
+from mujoco_sail.results.write import RunWriter, run_folder, status_of
+from mujoco_sail.training.benchmark import unfinished_members
+
+ROWS = ((75, 1.0), (150, 2.0))
+
+
+def writer(results: Path, seed: int) -> RunWriter:
+    task, entry = tiny_task(), registry.load_entry("sac", {})
+    return RunWriter(run_folder(results, task, "sac", seed), task, entry, seed, "cpu")
+
+
+def whole(results: Path, seed: int) -> Path:
+    files = writer(results, seed)
+    files.begin(None)
+    for step, value in ROWS:
+        files.evaluation(step, value + seed, 0.0, 1, "", 0)
+    files.status("complete", 1.0)
+    return files.folder
+
+
+def keep(*names: str) -> Callable[[Path], None]:
+    def cut(folder: Path) -> None:
+        for path in folder.iterdir():
+            if path.name not in names:
+                path.unlink()
+
+    return cut
+
+
+def only(name: str, data: bytes = b"x") -> Callable[[Path], None]:
+    def cut(folder: Path) -> None:
+        keep()(folder)
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+
+    return cut
+
+
+CUTS = {
+    "csv files": keep("evaluations.csv", "training.csv", "timing.csv", "feedback.csv"),
+    "one csv file": keep("evaluations.csv"),
+    "nothing": keep(),
+    "checkpoints": only("checkpoints/step_5.safetensors"),
+    "a temporary file": only(".run.toml.4711"),
+    "an empty run.toml": lambda folder: (folder / "run.toml").write_bytes(b""),
+    "a run.toml of zeros": lambda folder: (folder / "run.toml").write_bytes(bytes(512)),
+}
+
+
+@pytest.fixture(params=CUTS.values(), ids=CUTS.keys())
+def results(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Two good runs and one, seed 3, that was cut off as it began."""
+    for seed in (0, 1):
+        whole(tmp_path / "out", seed)
+    request.param(whole(tmp_path / "out", 3))
+    return tmp_path / "out"
+
+
+def test_the_table_names_it_as_incomplete_and_counts_the_others(results: Path) -> None:
+    shown = tables.table(results, "md", "sac")
+    assert "incomplete, not counted: half_cheetah/sac/seed_3" in shown
+    rows = tables.table(results, "csv", "sac")
+    shutil.rmtree(results / "half_cheetah" / "sac" / "seed_3")
+    assert tables.table(results, "csv", "sac") == rows
+    assert len(rows.splitlines()) == 2
+
+
+def test_the_same_command_makes_it_anew(results: Path) -> None:
+    task, entry = tiny_task(), registry.load_entry("sac", {})
+    folder = run_folder(results, task, "sac", 3)
+    assert status_of(folder, task, entry) is None
+    assert [m.seed for m in unfinished_members(task, [entry], [0, 1, 3], results)] == [3]
+    writer(results, 3).begin(None)
+    assert status_of(folder, task, entry) == "running"
+    assert not [*folder.glob(".*")]
+
+
+def test_its_policy_is_refused_in_one_line(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="seed_3: no run there") as error:
+        export(results / "half_cheetah" / "sac" / "seed_3", tmp_path / "policy")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_figures_are_drawn_of_the_others(tmp_path: Path) -> None:
+    whole(tmp_path / "out", 0)
+    CUTS["csv files"](whole(tmp_path / "out", 3))
+    options = ["--results", str(tmp_path / "out"), "--out", str(tmp_path / "plots")]
+    assert main(["plot", "learning_curves", *options]) == 0
+    assert len([*(tmp_path / "plots").iterdir()]) == 2
+
+
+def test_a_folder_of_nothing_but_such_runs_has_an_empty_table(tmp_path: Path) -> None:
+    CUTS["nothing"](whole(tmp_path, 3))
+    shown = tables.table(tmp_path, "md", "sac")
+    assert "incomplete, not counted: half_cheetah/sac/seed_3" in shown
+
+
+@pytest.mark.parametrize("data", [b"\n", b"status = ", b"\0x", b"\xff\xfe"])
+def test_a_run_toml_of_garbage_is_an_error_that_names_it(tmp_path: Path, data: bytes) -> None:
+    folder = whole(tmp_path, 0)
+    (folder / "run.toml").write_bytes(data)
+    with pytest.raises(RecipeError, match=r"seed_0/run\.toml"):
+        collect(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["seed_", "seed_x", "seed_03", "seed_3 copy"])
+def test_a_folder_without_run_toml_that_is_no_seeds_is_an_error_that_names_it(
+    tmp_path: Path, name: str
+) -> None:
+    whole(tmp_path, 0).with_name(name).mkdir()
+    with pytest.raises(RecipeError, match=f"{name}: no run.toml"):
+        collect(tmp_path)
+
+
+@pytest.mark.parametrize("writes", range(5))
+@pytest.mark.parametrize("again", [False, True], ids=["begun", "begun again"])
+def test_wherever_a_beginning_is_cut_off_the_table_calls_it_incomplete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int, again: bool
+) -> None:
+    whole(tmp_path, 0)
+    files = writer(tmp_path, 3)
+    saved = None
+    if again:
+        files.begin(None)
+        saved = files.state(1.0)
+        files.status("failed", 1.0, "the disk was full")
+    done: list[Path] = []
+    write_text = write.write_text
+
+    def dying_write_text(path: Path, text: str) -> None:
+        if len(done) == writes:
+            raise KeyboardInterrupt
+        write_text(path, text)
+        done.append(path)
+
+    monkeypatch.setattr(write, "write_text", dying_write_text)
+    with pytest.raises(KeyboardInterrupt):
+        writer(tmp_path, 3).begin(saved)
+    assert [path.name for path in done[:1]] == ["run.toml"][:writes]
+    shown = tables.table(tmp_path, "md", "sac")
+    # Without its first write there is nothing of it, or all that was there before.
+    assert ("incomplete, not counted: half_cheetah/sac/seed_3" in shown) == bool(writes)
+
+
+def test_a_run_made_anew_ends_as_one_that_was_never_cut_off(tmp_path: Path) -> None:
+    small = [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
+    options = ["--env=half_cheetah", "--agents=sac", "--seeds=1", "--protocol=quick", *small]
+    texts = []
+    for name, cut in (("whole", None), ("cut", CUTS["csv files"])):
+        if cut:
+            cut(whole(tmp_path / name, 0))
+        assert main(["run", *options, "--device=cpu", "--results", str(tmp_path / name)]) == 0
+        folder = tmp_path / name / "half_cheetah" / "sac" / "seed_0"
+        texts.append([(folder / f"{one}.csv").read_text() for one in ("evaluations", "training")])
+        assert status_of(folder, tiny_task(), registry.load_entry("sac", {})) == "complete"
+    assert texts[0] == texts[1]
