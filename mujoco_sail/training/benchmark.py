@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from mujoco_sail.agents.base import Entry, Member
+from mujoco_sail.core.machine import available_cores
 from mujoco_sail.environments.envpool import library
 from mujoco_sail.environments.factory import spaces
 from mujoco_sail.recipes.settings import RecipeError
@@ -133,11 +134,6 @@ def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
     ]
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def max_workers(device: torch.device) -> int:
     """Processes at once: one per core, or one on CUDA."""
     return available_cores() if device.type == "cpu" else 1
@@ -182,6 +178,11 @@ def execute(
             locks.append(Lock(folder.with_name(f".{folder.name}.lock")))
             if not resume_failed and status_of(folder, task, member.entry) == "failed":
                 remove_checkpoints(folder)
+        if not all(lock.binding for lock in locks):
+            say(
+                f"{task.name}: the file system of {results} has no locks: a second command on "
+                "these runs would not be stopped, and would mix its files with these"
+            )
         return _execute(task, members, device, results, report, say, locks)
     finally:
         for lock in locks:

@@ -76,7 +76,7 @@ def work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everyone
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
-    threading.Thread(target=_end_with_the_main_process, daemon=True).start()
+    threading.Thread(target=end_with_the_main_process, daemon=True).start()
     torch.set_num_threads(threads)
 
     def stopping() -> bool:
@@ -172,7 +172,8 @@ def _names(members: Sequence[Member]) -> tuple[tuple[str, int], ...]:
     return tuple((member.entry.name, member.seed) for member in members)
 
 
-def _end_with_the_main_process() -> None:
+def end_with_the_main_process() -> None:
+    """Ends this process, a worker, as soon as the main process has ended; for a thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
