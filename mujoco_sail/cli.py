@@ -159,9 +159,9 @@ def _list(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from mujoco_sail.agents import registry  # noqa: PLC0415
-    from mujoco_sail.environments.factory import draw_nothing, spaces  # noqa: PLC0415
+    from mujoco_sail.environments.factory import draw_nothing  # noqa: PLC0415
     from mujoco_sail.recipes.load import parse_seeds  # noqa: PLC0415
-    from mujoco_sail.training import benchmark, footprint, progress  # noqa: PLC0415
+    from mujoco_sail.training import benchmark, jobs, progress  # noqa: PLC0415
 
     draw_nothing()
     device = benchmark.choose_device(args.device)
@@ -169,36 +169,17 @@ def _run(args: argparse.Namespace) -> int:
     tasks, entries = registry.load(
         args.env, args.agents, args.protocol, args.overrides, args.teacher
     )
-    for task in tasks:
-        benchmark.check_precision(task, device)
-    plans = [
-        (task, benchmark.unfinished_members(task, entries, seeds, args.results)) for task in tasks
-    ]
-    benchmark.check_writable(args.results)
-    memory = {
-        task.name: footprint.check(
-            task, len(members), spaces(task), device, benchmark.max_workers(device)
-        )
-        for task, members in plans
-        if members
-    }
+    prepared = jobs.prepare(tasks, entries, seeds, device, args.results)
+    for job, recipe in zip(prepared, args.env.split(","), strict=True):
+        for line in jobs.announce(job, recipe, device, args.results):
+            print(line, flush=True)
     failures = []
-    for task, members in plans:
-        done = len(entries) * len(seeds) - len(members)
-        if done:
-            print(f"{task.name}: {done} of {len(entries) * len(seeds)} runs are complete already")
-        if members:
-            print(memory[task.name])
-            if task.labels_in_reach < task.labels:
-                print(
-                    f"{task.name}: {task.steps} steps leave room for {task.labels_in_reach} of "
-                    f"{task.labels} labels"
-                )
-            with progress.ProgressDisplay(task, members) as board:
+    for job in prepared:
+        if job.members:
+            with progress.ProgressDisplay(job.task, job.members) as board:
+                todo = job.task, job.members, device, args.results
                 try:
-                    failures += benchmark.execute(
-                        task, members, device, args.results, board.update, board.say, args.resume
-                    )
+                    failures += benchmark.execute(*todo, board.update, board.say, args.resume)
                 except benchmark.Interrupted as stop:
                     board.say("stopped; the same command goes on from here")
                     return 128 + int(stop.args[0])

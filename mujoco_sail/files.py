@@ -1,7 +1,11 @@
 """Files that are either complete or absent, whatever interrupts the writer."""
 
+import errno
 import os
 from pathlib import Path
+
+# How file systems that cannot sync a folder say so: SMB, shared folders of virtual machines.
+CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class WriteError(OSError):
@@ -74,9 +78,15 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Makes a rename last through a loss of power, where the file system can do that."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return  # some let nobody open a folder
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
     finally:
         os.close(handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from importlib import metadata
@@ -377,7 +376,7 @@ def test_versions_name_envpool_only_where_it_simulates(monkeypatch: pytest.Monke
 def test_a_gpu_lends_environments_all_cores_and_the_cpu_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    monkeypatch.setattr("mujoco_sail.environments.vector.available_cores", lambda: 16)
     assert threads_for(torch.device("cuda")) == 16
     assert threads_for(CPU) == 1
 

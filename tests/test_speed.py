@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
+from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.agents.sac import CRITICS
 from mujoco_sail.cli import main
 from mujoco_sail.speed import products, summary
@@ -65,7 +66,7 @@ def test_the_count_is_that_of_every_matrix_product_of_an_update(
     agent.train()
     with FlopCounterMode(display=False) as counter:
         agent.update()
-    assert counter.get_total_flops() == 3 * products.update_operations(run.task, run.sizes)
+    assert counter.get_total_flops() == 3 * update_operations(run.task, run.sizes)
 
 
 def test_the_middle_layers_are_sixteen_products(make_run: MakeRun) -> None:
@@ -73,7 +74,7 @@ def test_the_middle_layers_are_sixteen_products(make_run: MakeRun) -> None:
     counts = []
     for layers in (2, 3):
         task = tiny_task(hidden_layers=layers)
-        counts.append(products.update_operations(task, (17, 6)))
+        counts.append(update_operations(task, (17, 6)))
     assert counts[1] - counts[0] == 16 * 2 * task.batch_size * task.hidden_units**2
 
 
@@ -203,7 +204,7 @@ def test_the_ratios_are_those_of_the_rounds() -> None:
     ratios = rows[rows.against != ""].set_index("measurement")
     assert ratios.loc["train", "against"] == "sb3_sac 1x2 float32"
     assert ratios.loc["train", ["low", "median", "high"]].tolist() == [2.0, 3.0, 4.0]
-    giga = products.update_operations(task, (17, 6)) / 1e9
+    giga = update_operations(task, (17, 6)) / 1e9
     # The best way of each round: 4, 5 and 6.
     shares = sorted([1e3 * giga / 4, 2e3 * giga / 5, 3e3 * giga / 6])
     assert ratios.loc["update", ["low", "median", "high"]].tolist() == pytest.approx(shares)

@@ -4,7 +4,6 @@ How an episode starts depends on a seed, a purpose and the episode's number alon
 rebuilds its environments by starting the same episodes and repeating the actions.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mujoco_sail.core.machine import available_cores
 from mujoco_sail.core.state import Tree
 from mujoco_sail.environments.backend import Backend, GymnasiumBackend
 from mujoco_sail.environments.envpool import EnvPoolBackend
@@ -146,4 +146,4 @@ class VectorEnv:
 
 def threads_for(device: torch.device) -> int:
     """Threads for environments: on the CPU every core has a worker, a GPU's worker has them all."""
-    return 1 if device.type == "cpu" else len(os.sched_getaffinity(0))
+    return 1 if device.type == "cpu" else available_cores()

@@ -8,6 +8,7 @@ that is read here runs. (Whoever makes the environment lets Gymnasium import the
 such as `module:Name-v0`.)
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -142,6 +143,17 @@ def load_task(
     for key, value in overrides.items():
         _replace(values, key, value, str(path))
     return build(Task, {**values, "name": path.stem, "protocol": protocol}, str(path))
+
+
+def shorter_protocols(name: str, steps: int) -> list[str]:
+    """Protocols of an environment recipe, named or given by path, that have fewer steps."""
+    _, table = with_bases("envs", *read_recipe("envs", name))
+    shorter = []
+    for protocol in table["protocols"]:
+        with contextlib.suppress(RecipeError):  # one that is not asked for may be wrong
+            if load_task(name, protocol, {}).steps < steps:
+                shorter.append(protocol)
+    return shorter
 
 
 def split_overrides(

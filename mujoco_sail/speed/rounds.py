@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mujoco_sail.agents.base import Entry, Member
+from mujoco_sail.core.machine import available_cores
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.pool import WorkerPool
 from mujoco_sail.speed.products import PRODUCT_CALLS, product_operations
 from mujoco_sail.speed.worker import Request, SB3SACBFloat16
-from mujoco_sail.training.benchmark import available_cores, shards, threads
+from mujoco_sail.training.benchmark import shards, threads
 
 RATIO = "x"  # unit of a ratio
 Pools = Mapping[tuple[str, int], WorkerPool]

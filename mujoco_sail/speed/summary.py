@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
+from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.environments.factory import spaces
 from mujoco_sail.speed.plan import Plan
-from mujoco_sail.speed.products import PRODUCT_CALLS, update_operations
+from mujoco_sail.speed.products import PRODUCT_CALLS
 from mujoco_sail.speed.rounds import RATIO, Rate
 
 COLUMNS = (

@@ -16,6 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.sac import SAC
 from mujoco_sail.agents.sb3 import SB3SAC
+from mujoco_sail.core.machine import synchronise
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.speed.products import ProductCall, middle_product
 from mujoco_sail.training.output import lasting_output
@@ -146,12 +147,6 @@ class SB3SACBFloat16(SB3SAC):
         cast = torch.autocast(self.device.type, torch.bfloat16)
         model.train = cast(model.train)  # type: ignore[attr-defined]
         return model
-
-
-def synchronise(device: torch.device) -> None:
-    """Waits until all launched kernels have ended."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 @lasting_output()

@@ -1,7 +1,6 @@
 """All measurements of `mujoco-sail theory`, as tidy tables; a seed is a problem and its runs."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mujoco_sail.core.machine import available_cores
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.theory.ascent import Ascents, maximise
 from mujoco_sail.theory.direct import DRAWS, DirectSail
@@ -80,7 +80,7 @@ def run(experiment: Experiment, report: Callable[[str], None]) -> Tables:
     """
     seeds = range(experiment.seeds)
     parts = [seeds[i : i + SEEDS_AT_ONCE] for i in seeds[::SEEDS_AT_ONCE]]
-    workers = min(len(os.sched_getaffinity(0)), len(parts))
+    workers = min(available_cores(), len(parts))
     context = multiprocessing.get_context("spawn")
     tables = []
     with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from mujoco_sail.agents.base import Entry, Member
+from mujoco_sail.core.machine import available_cores
 from mujoco_sail.environments.envpool import library
 from mujoco_sail.environments.factory import spaces
 from mujoco_sail.recipes.settings import RecipeError
@@ -23,7 +24,13 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import remove_checkpoints, run_folder, status_of
 from mujoco_sail.training.lock import Lock
 from mujoco_sail.training.run import Progress
-from mujoco_sail.training.worker import TERMINAL_SIGNALS, Failure, UserMessage, work
+from mujoco_sail.training.worker import (
+    TERMINAL_SIGNALS,
+    Failure,
+    UserMessage,
+    terminal_signals_blocked,
+    work,
+)
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -133,11 +140,6 @@ def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
     ]
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def max_workers(device: torch.device) -> int:
     """Processes at once: one per core, or one on CUDA."""
     return available_cores() if device.type == "cpu" else 1
@@ -182,6 +184,11 @@ def execute(
             locks.append(Lock(folder.with_name(f".{folder.name}.lock")))
             if not resume_failed and status_of(folder, task, member.entry) == "failed":
                 remove_checkpoints(folder)
+        if not all(lock.binding for lock in locks):
+            say(
+                f"{task.name}: the file system of {results} has no locks: a second command on "
+                "these runs would not be stopped, and would mix its files with these"
+            )
         return _execute(task, members, device, results, report, say, locks)
     finally:
         for lock in locks:
@@ -198,7 +205,7 @@ def _execute(
     locks: Sequence[Lock],
 ) -> list[Failure]:
     context = multiprocessing.get_context("spawn")
-    with _terminal_signals_blocked():  # multiprocessing starts a process of its own here
+    with terminal_signals_blocked():  # multiprocessing starts a process of its own here
         messages: multiprocessing.Queue[Progress | Failure | UserMessage] = context.Queue()
         stop = context.Event()
     parts = shards(members, max_workers(device))
@@ -247,7 +254,7 @@ def _started(workers: Sequence[Any], stop: Event) -> Iterator[list[int]]:
 
     before = {}
     try:
-        with _terminal_signals_blocked():
+        with terminal_signals_blocked():
             for worker in workers:
                 worker.start()
             for number in (*TERMINAL_SIGNALS, signal.SIGTERM):
@@ -258,13 +265,3 @@ def _started(workers: Sequence[Any], stop: Event) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _terminal_signals_blocked() -> Iterator[None]:
-    """Puts off what a terminal sends to everyone; processes started here never get it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,9 +1,8 @@
 """How much memory a benchmark will need, before it starts."""
 
-from pathlib import Path
-
 import torch
 
+from mujoco_sail.core.machine import free_memory
 from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
@@ -33,7 +32,7 @@ def estimate(
         members: All that train at once.
         sizes: O and A.
         device: Where the updates run.
-        workers: Processes.
+        workers: Processes that will be started.
     """
     width, layers = task.hidden_units, task.hidden_layers
     parameters = (sum(sizes) + 1) * width + (layers - 1) * width * (width + 1)
@@ -71,12 +70,3 @@ def check(
             )
         texts.append(f"{needed / GIB:.1f} GiB of {name} ({free / GIB:.1f} free)")
     return f"{task.name}: {members} members, about {', '.join(texts)}"
-
-
-def free_memory() -> int:
-    """Bytes of main memory that a new process can have without swapping."""
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    raise RuntimeError("/proc/meminfo has no MemAvailable")

@@ -1,17 +1,34 @@
 """One writer per run folder: a lock that the kernel takes back from the dead."""
 
-import fcntl
+import errno
 import os
 import platform
 import time
-from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from mujoco_sail.recipes.settings import RecipeError
+
+try:
+    import fcntl
+    import resource
+    from multiprocessing.reduction import DupFd
+except ImportError as missing:
+    raise RecipeError(
+        f"this needs Linux, macOS or WSL: this Python has no module '{missing.name}', without "
+        "which no run can be kept to one process"
+    ) from missing
 
 # Workers of a main process that was killed need a moment to notice it.
 PATIENCE = 3.0  # seconds
+# How file systems without locks say so: Lustre, some NFS.
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+# Files that a process has open besides what it started with and its locks: its pipes, and what
+# libraries read.
+SPARE = 32
+PER_WORKER = 4  # pipes to a worker, and the ends that it is handed while it starts
 
 
 class Lock:
@@ -20,25 +37,34 @@ class Lock:
     Args:
         path: The file; it tells who holds it.
 
+    Attributes:
+        binding: Whether others are kept out; some file systems have no locks.
+
     Raises:
-        RecipeError: Another process holds it; it is named.
+        RecipeError: Another process holds it; it is named. Or the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path, self.binding = path, True
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._wait()
+            os.truncate(self.handle, 0)
+            os.pwrite(self.handle, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+        except OSError as error:
+            raise RecipeError(f"{path}: cannot be locked: {error.strerror}") from error
+
+    def _wait(self) -> None:
         deadline = time.monotonic() + PATIENCE
         while not self._take():
             if time.monotonic() > deadline:
-                holder = path.read_text(encoding="utf-8", errors="replace").strip()
-                name = path.name.strip(".").removesuffix(".lock")
+                holder = self.path.read_text(encoding="utf-8", errors="replace").strip()
+                name = self.path.name.strip(".").removesuffix(".lock")
                 raise RecipeError(
-                    f"{path.parent / name} is in use by {holder or 'another process'}; "
+                    f"{self.path.parent / name} is in use by {holder or 'another process'}; "
                     "wait for it, stop it, or choose another --results folder"
                 )
             time.sleep(0.05)
-        os.truncate(self.handle, 0)
-        os.pwrite(self.handle, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
 
     def _take(self) -> bool:
         self.handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -47,8 +73,14 @@ class Lock:
             # The last holder may have removed the file since it was opened.
             if os.path.samestat(os.fstat(self.handle), os.stat(self.path)):
                 return True
-        except OSError:
+        except (BlockingIOError, FileNotFoundError):
             pass
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                self.binding = False
+                return True
+            os.close(self.handle)
+            raise
         os.close(self.handle)
         return False
 
@@ -59,8 +91,31 @@ class Lock:
 
     def __getstate__(self) -> dict[str, Any]:
         """Hands the open file to a worker: the lock lasts until both have closed it."""
-        return {"path": self.path, "handle": DupFd(self.handle)}
+        return {**vars(self), "handle": DupFd(self.handle)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Takes the open file over."""
-        self.path, self.handle = state["path"], state["handle"].detach()
+        vars(self).update(state, handle=state["handle"].detach())
+
+
+def allow_open_files(locks: int, workers: int) -> None:
+    """Raises the number of files that this process and its workers may have open, where needed.
+
+    Args:
+        locks: That all of them hold.
+        workers: Processes that will be started.
+
+    Raises:
+        RecipeError: The system allows fewer.
+    """
+    needed = psutil.Process().num_fds() + locks + PER_WORKER * workers + SPARE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or needed <= soft:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"{locks} members need about {needed} open files, {hard} are allowed (ulimit -n); "
+            "allow more, or take fewer seeds or agents at once"
+        ) from error

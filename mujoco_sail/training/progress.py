@@ -5,13 +5,27 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn
 from rich.progress import Progress as Bars
+from rich.progress import Task as Bar
+from rich.text import Text
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.training.duration import duration
 from mujoco_sail.training.run import Progress
 from mujoco_sail.training.worker import Failure
+
+
+class TimeLeftColumn(ProgressColumn):
+    """How long an arm will take from now on."""
+
+    max_refresh = 0.5  # seconds; without it the text flickers
+
+    def render(self, task: Bar) -> Text:
+        """See `ProgressColumn.render`."""
+        left = task.time_remaining
+        return Text("" if left is None else f"{duration(left)} left", "progress.remaining")
 
 
 class ProgressDisplay:
@@ -35,7 +49,7 @@ class ProgressDisplay:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("return {task.fields[latest]}  {task.fields[speed]:>6} steps/s"),
-            TimeRemainingColumn(),
+            TimeLeftColumn(),
             console=self.console,
             disable=not self.console.is_interactive,
         )
@@ -104,7 +118,7 @@ class ProgressDisplay:
             left = (self.task.steps * len(self.steps) - total) / rate
             self.say(
                 f"{self.task.name} {name}: step {step}/{self.task.steps}, return {latest}, "
-                f"{rate:.0f} steps/s over all arms, {left:.0f} s left"
+                f"{rate:.0f} steps/s over all arms, {duration(left)} left"
             )
 
     def _show(self, name: str) -> None:

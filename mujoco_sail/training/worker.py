@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
@@ -82,7 +83,7 @@ def work(
         signal.signal(number, signal.SIG_IGN)  # the main process decides
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
-    threading.Thread(target=_end_with_the_main_process, daemon=True).start()
+    threading.Thread(target=end_with_the_main_process, daemon=True).start()
     torch.set_num_threads(threads)
 
     def stopping() -> bool:
@@ -173,8 +174,19 @@ def _names(members: Sequence[Member]) -> tuple[tuple[str, int], ...]:
     return tuple((member.entry.name, member.seed) for member in members)
 
 
-def _end_with_the_main_process() -> None:
+def end_with_the_main_process() -> None:
+    """Ends this process, a worker, as soon as the main process has ended; for a thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+@contextmanager
+def terminal_signals_blocked() -> Iterator[None]:
+    """Puts off what a terminal sends to everyone; processes started here never get it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

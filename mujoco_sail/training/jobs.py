@@ -1,0 +1,129 @@
+"""What a benchmark has to do, and what is said of it, before anything begins."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mujoco_sail.agents.base import Entry, Member
+from mujoco_sail.core.products import bfloat16_slowdown
+from mujoco_sail.environments.factory import spaces
+from mujoco_sail.recipes.load import shorter_protocols
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.results.write import RunWriter, run_folder
+from mujoco_sail.training import benchmark, estimate, footprint
+from mujoco_sail.training.duration import duration
+from mujoco_sail.training.lock import allow_open_files
+
+LONG = 12 * 60 * 60  # seconds from which on shorter protocols are named
+NOTICEABLE = 1.05  # times as long
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is left to train on one environment.
+
+    Attributes:
+        task: Environment and protocol.
+        members: Whose runs are to be made.
+        complete: Runs that are complete already.
+        memory: One line, how much the members need.
+    """
+
+    task: Task
+    members: Sequence[Member]
+    complete: int
+    memory: str
+
+
+def prepare(
+    tasks: Sequence[Task],
+    entries: Sequence[Entry],
+    seeds: Sequence[int],
+    device: torch.device,
+    results: Path,
+) -> list[Job]:
+    """Finds what is to be done and makes the results folder.
+
+    Raises:
+        RecipeError: Something of it cannot be done; nothing has begun.
+    """
+    for task in tasks:
+        benchmark.check_precision(task, device)
+    unfinished = [benchmark.unfinished_members(task, entries, seeds, results) for task in tasks]
+    benchmark.check_writable(results)
+    jobs = []
+    for task, members in zip(tasks, unfinished, strict=True):
+        memory = ""
+        if members:
+            workers = len(benchmark.shards(members, benchmark.max_workers(device)))
+            memory = footprint.check(task, len(members), spaces(task), device, workers)
+            allow_open_files(len(members), workers)
+        jobs.append(Job(task, members, len(entries) * len(seeds) - len(members), memory))
+    return jobs
+
+
+def announce(job: Job, recipe: str, device: torch.device, results: Path) -> Iterator[str]:
+    """Lines about a job, its time measured if that is long.
+
+    Args:
+        job: What is to be done.
+        recipe: Name or path of the environment's recipe.
+        device: Where the updates run.
+        results: Folder that the run folders lie in.
+    """
+    task, members = job.task, job.members
+    if job.complete:
+        total = job.complete + len(members)
+        yield f"{task.name}: {job.complete} of {total} runs are complete already"
+    if not members:
+        return
+    yield job.memory
+    if task.labels_in_reach < task.labels:
+        yield (
+            f"{task.name}: {task.steps} steps leave room for {task.labels_in_reach} of "
+            f"{task.labels} labels"
+        )
+    if task.precision == "bfloat16" and device.type == "cpu":
+        slowdown = bfloat16_slowdown()
+        if slowdown > NOTICEABLE:
+            yield (
+                f"{task.name}: bfloat16 products are {slowdown:.1f} times slower than float32 "
+                "here, as on processors without instructions for them; use float32"
+            )
+    yield from _time(job, recipe, device, results)
+
+
+def _time(job: Job, recipe: str, device: torch.device, results: Path) -> Iterator[str]:
+    """One line about the time, none if it is short."""
+    task = job.task
+    shares = benchmark.shards(job.members, benchmark.max_workers(device))
+    if not estimate.is_long(task, shares):
+        return
+    timed = [[stack for stack in stacks if estimate.measurable(stack)] for stacks in shares]
+    others = {m.entry.name for m in job.members if not estimate.measurable([m])}
+    if not any(timed):
+        yield (
+            f"{task.name}: how long {', '.join(sorted(others))} will take cannot be told in advance"
+        )
+        return
+    left = task.steps - min(_steps_done(task, member, device, results) for member in job.members)
+    seconds = estimate.seconds_needed(
+        task, [stacks for stacks in timed if stacks], left, device, benchmark.threads(len(shares))
+    )
+    if seconds is None:
+        return
+    line = f"{task.name}: this will take about {duration(seconds)}"
+    if others:
+        line += f", without {', '.join(sorted(others))}"
+    if seconds > LONG and (shorter := shorter_protocols(recipe, task.steps)):
+        line += f"; shorter: --protocol {' or '.join(shorter)}"
+    yield line
+
+
+def _steps_done(task: Task, member: Member, device: torch.device, results: Path) -> int:
+    """The step that a member goes on from."""
+    folder = run_folder(results, task, member.entry.name, member.seed)
+    files = RunWriter(folder, task, member.entry, member.seed, str(device))
+    return max(files.checkpoints.steps(), default=0)

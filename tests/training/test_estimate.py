@@ -1,0 +1,213 @@
+"""Before a long run it is said how long it will take; a short run begins at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CPU, TINY, tiny_task
+from rich.console import Console
+
+from mujoco_sail.agents import registry
+from mujoco_sail.agents.base import Member
+from mujoco_sail.cli import main
+from mujoco_sail.recipes.load import load_task, shorter_protocols
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.training import benchmark, estimate, jobs
+from mujoco_sail.training.duration import duration
+from mujoco_sail.training.progress import ProgressDisplay
+from mujoco_sail.training.run import Progress
+
+DAY = 24 * 60 * 60
+
+
+def members(*names: str, seeds: int = 1) -> list[Member]:
+    return [Member(registry.load_entry(name, {}), s) for name in names for s in range(seeds)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (40.2, "40 s"),
+        (59.6, "1 min"),
+        (250, "4 min"),
+        (3569, "59 min"),
+        (3599, "1 h 0 min"),
+        (3 * 3600 + 12 * 60, "3 h 12 min"),
+        (DAY - 20, "1 d 0 h"),
+        (2 * DAY + 3 * 3600, "2 d 3 h"),
+        (400 * DAY, "400 d 0 h"),
+    ],
+)
+def test_a_duration_is_told_in_the_units_that_people_use(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_progress_tells_days_and_hours_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 1800.0, 1800.0])
+    task = tiny_task(steps=7500)
+    monkeypatch.setattr("mujoco_sail.training.progress.time.perf_counter", lambda: next(clock))
+    board = ProgressDisplay(task, members("sac"))
+    # One hundredth in half an hour.
+    board.first["sac", 0] = 0
+    board.update(Progress((("sac", 0),), 75, (1.0,)))
+    assert "2 d 2 h left" in capsys.readouterr().out
+
+
+def test_bars_tell_days_and_hours_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = ProgressDisplay(tiny_task(), members("sac"))
+    bar = board.bars.tasks[0]
+    monkeypatch.setattr(type(bar), "time_remaining", property(lambda self: 51 * 3600.0))
+    console = Console(width=200, record=True)
+    console.print(board.bars.make_tasks_table([bar]))
+    assert "2 d 3 h left" in console.export_text()
+
+
+# --- what is said ---
+
+
+def job(protocol: str, members: Sequence[Member]) -> jobs.Job:
+    return jobs.Job(load_task("walker_walk", protocol, {}), members, 0, "memory")
+
+
+def said(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, job: jobs.Job, seconds: float | None
+) -> list[str]:
+    """The lines about a job whose time is measured to be `seconds`."""
+    monkeypatch.setattr(estimate, "seconds_needed", lambda *_: seconds)
+    first, *lines = jobs.announce(job, "walker_walk", CPU, folder)
+    assert first == "memory"
+    return lines
+
+
+def test_a_long_run_is_announced_with_the_shorter_protocols(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    paper = job("paper", members("pebble", "sac"))
+    line = "walker_walk: this will take about 4 d 3 h; shorter: --protocol quick"
+    assert said(monkeypatch, tmp_path, paper, 99 * 3600) == [line]
+    line = "walker_walk: this will take about 3 h 0 min"
+    assert said(monkeypatch, tmp_path, paper, 3 * 3600) == [line]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_quick_run_is_not_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(benchmark, "max_workers", lambda device: 2)
+    assert said(monkeypatch, tmp_path, job("quick", members("pebble", "sac", seeds=3)), 1.0) == []
+
+
+def test_a_measurement_that_fails_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert said(monkeypatch, tmp_path, job("paper", members("pebble")), None) == []
+
+
+def test_agents_of_another_library_are_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (line,) = said(monkeypatch, tmp_path, job("paper", members("pebble", "sb3_ppo")), 3600)
+    assert line == "walker_walk: this will take about 1 h 0 min, without sb3_ppo"
+    (line,) = said(monkeypatch, tmp_path, job("paper", members("sb3_ppo", "sb3_sac")), 3600)
+    assert line == "walker_walk: how long sb3_ppo, sb3_sac will take cannot be told in advance"
+
+
+def test_what_a_checkpoint_holds_is_not_counted_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    paper = job("paper", members("pebble"))
+    monkeypatch.setattr(estimate, "seconds_needed", lambda task, shares, steps, *_: float(steps))
+    assert list(jobs.announce(paper, "walker_walk", CPU, tmp_path))[1:] == [
+        f"walker_walk: this will take about {duration(400_000)}; shorter: --protocol quick"
+    ]
+    folder = tmp_path / "walker_walk" / "pebble" / "seed_0" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "step_399960.json").touch()
+    lines = list(jobs.announce(paper, "walker_walk", CPU, tmp_path))
+    assert lines[1:] == ["walker_walk: this will take about 40 s"]
+
+
+def test_shorter_protocols_are_those_with_fewer_steps_that_are_whole(tmp_path: Path) -> None:
+    assert shorter_protocols("walker_walk", 400_000) == ["quick"]
+    assert shorter_protocols("walker_walk", 25_000) == []
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'base = "walker_walk"\n[protocols.broken]\nsteps = 1\n[protocols.quick]\nsteps = 20_000\n'
+    )
+    assert shorter_protocols(str(recipe), 25_000) == ["quick"]
+
+
+# --- what is measured ---
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "SECONDS", 0.02)
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("name", ["sac", "pebble", "sail_revkl"])
+def test_a_moment_is_made_of_updates_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    stack = members(name, seeds=2)
+    counted = []
+    update = stack[0].entry.agent.update  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        stack[0].entry.agent, "update", lambda self: (counted.append(1), update(self))
+    )
+    assert estimate._seconds_per_step(tiny_task(), stack, CPU, tmp_path) > 0
+    assert len(counted) > estimate.WARM_UP
+
+
+@pytest.mark.usefixtures("brief")
+def test_evaluations_count_as_the_steps_that_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate.Moment, "seconds", 1.0, raising=False)
+    monkeypatch.setattr(estimate.Moment, "after_step", lambda *_: raise_over())
+    monkeypatch.setattr(estimate, "_seconds_per_environment_step", lambda run: 0.5)
+
+    def seconds(**changes: Any) -> float:
+        task: Task = tiny_task(**changes)
+        return estimate._seconds_per_step(task, members("sac"), CPU, tmp_path)
+
+    # Episodes of 40 steps, every 75 steps.
+    assert seconds(evaluation_episodes=1) == pytest.approx(1 + 0.5 * 40 / 75)
+    assert seconds(evaluation_episodes=3) == pytest.approx(1 + 0.5 * 3 * 40 / 75)
+
+
+def raise_over() -> None:
+    raise estimate.MomentOver
+
+
+def test_a_moment_that_fails_gives_no_estimate() -> None:
+    # No process can make this environment.
+    task = tiny_task(id="nowhere/Nothing-v0")
+    assert estimate.seconds_needed(task, [[members("sac")]], 100, CPU, 1) is None
+
+
+FILES = ("evaluations.csv", "training.csv", "feedback.csv")
+
+
+def test_a_look_ahead_changes_nothing_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--env", "half_cheetah", "--agents", "sac,sail", "--seeds", "1"]
+    options += ["--protocol", "quick", "--device", "cpu"]
+    options += [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
+    runs = {}
+    for limit in (float("inf"), 0):
+        monkeypatch.setattr(estimate, "WORTH_MEASURING", limit)
+        folder = tmp_path / str(limit)
+        assert main(["run", *options, "--results", str(folder)]) == 0
+        assert ("this will take about" in capsys.readouterr().out) == (limit == 0)
+        runs[limit] = {
+            path.relative_to(folder): path.read_bytes() if path.name in FILES else None
+            for path in folder.rglob("*")
+        }
+    assert runs[0] == runs[float("inf")]
