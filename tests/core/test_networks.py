@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import CPU
+from helpers.tiny import CPU, draw
 from torch import Tensor
 
-from mujoco_sail.core import networks, products
+from mujoco_sail.core import networks
 from mujoco_sail.core.activations import SLOPE, Activation
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.streams import Streams
@@ -19,10 +19,6 @@ SMALL, LARGE = 1, 2**40  # bytes of cache: a part for each member, one part for 
 def make_stack(activation: Activation = "relu", sizes: list[int] = SIZES) -> StackedMLP:
     streams = Streams(list(range(MEMBERS)), "net", CPU)
     return StackedMLP(sizes, GROUPS, streams, activation)
-
-
-def draw(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
 def plain(net: StackedMLP, x: Tensor) -> Tensor:
@@ -107,42 +103,6 @@ def test_parameters_that_moved_before_the_way_back_are_noticed() -> None:
         out.sum().backward()
 
 
-# --- which library multiplies ---
-
-
-@pytest.mark.parametrize("exact", [True, False])
-def test_large_float32_products_are_exact_whoever_carries_them_out(
-    monkeypatch: pytest.MonkeyPatch, exact: bool
-) -> None:
-    if not exact:  # as on a processor whose oneDNN rounds
-        monkeypatch.setattr(products, "onednn_is_exact", lambda: False)
-    for m, k, n in ((256, 300, 257), (512, 1024, 1024)):
-        assert min(m, k, n) >= products.LARGE
-        a, b, bias, out = draw(2, m, k), draw(2, k, n), draw(2, 1, n), torch.empty(2, m, n)
-        wanted = a.double() @ b.double()
-        transposed = a.mT.contiguous().mT, b.mT.contiguous().mT
-        for result in (
-            products.product(a, b),
-            products.product(transposed[0], b),
-            products.product(a, transposed[1]),
-            products.product(a, b, out=out),
-            products.product(a, b, bias) - bias,
-        ):
-            # 2e-3 if rounded to bfloat16.
-            assert (result - wanted).norm() < 1e-6 * wanted.norm()
-
-
-def test_asking_onednn_leaves_no_trace() -> None:
-    mode = torch.backends.mkldnn.matmul
-    products.onednn_is_exact.cache_clear()
-    products.onednn_is_exact()
-    products.product(draw(1, 256, 256), draw(1, 256, 256))
-    assert mode.fp32_precision == "none"
-    with pytest.raises(RuntimeError):
-        products.product(draw(1, 256, 256), draw(1, 257, 256))
-    assert mode.fp32_precision == "none"
-
-
 def test_bfloat16_gives_the_gradients_of_float32_but_for_rounding() -> None:
     x, output_gradient, results = draw(MEMBERS, 1, 64, 30), draw(MEMBERS, GROUPS, 64, 1), []
     precisions: tuple[networks.Precision, ...] = ("float32", "bfloat16")
@@ -163,16 +123,17 @@ def test_bfloat16_gives_the_gradients_of_float32_but_for_rounding() -> None:
         assert abs((rounded * exact).sum() / exact.square().sum() - 1) < 8e-3
 
 
-def test_tf32_is_for_cuda_and_for_the_runs_that_ask_for_it() -> None:
-    mode = torch.backends.cuda.matmul
-    before = mode.fp32_precision
-    cuda = torch.device("cuda")
-    try:
-        products.set_precision("tf32", cuda)
-        assert mode.fp32_precision == "tf32"
-        products.set_precision("float32", CPU)
-        assert mode.fp32_precision == "tf32"
-        products.set_precision("bfloat16", cuda)
-        assert mode.fp32_precision == "ieee"
-    finally:
-        mode.fp32_precision = before
+def test_a_stack_of_networks_is_each_network_by_itself() -> None:
+    device = torch.device("cpu")
+    stack = StackedMLP([4, 8, 8, 2], 3, Streams([0, 1], "net", device), "relu")
+    x = Streams([0, 1], "x", device).normal(1, 5, 4)
+    out = stack(x)
+    assert out.shape == (2, 3, 5, 2)
+    for m in range(2):
+        for g in range(3):
+            h = x[m, 0]
+            for layer in range(3):
+                weight, bias = stack.parameters[2 * layer][m, g], stack.parameters[2 * layer + 1]
+                h = h @ weight + bias[m, g]
+                h = torch.relu(h) if layer < 2 else h
+            torch.testing.assert_close(out[m, g], h)

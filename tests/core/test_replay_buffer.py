@@ -1,21 +1,15 @@
-"""ReplayBuffer, segments, label sessions and relabelling."""
+"""The replay buffer: batches, segments, and the memory that they take."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import MakeRun, tiny_task
+from helpers.tiny import CPU
 from torch import Tensor
 
-from mujoco_sail.core.entropy import state_entropy_reward
-from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.core.streams import Streams
-
-CPU = torch.device("cpu")
 
 
 def filled(capacity: int, episodes: list[int], running: int, window: int = 100) -> ReplayBuffer:
@@ -114,73 +108,12 @@ def test_the_recent_mean_reward_is_that_of_the_window() -> None:
     assert replay_buffer.mean_task_reward().item() == pytest.approx((0 + 1 + 2 + 0 + 1) / 5)
 
 
-def test_the_state_entropy_reward_is_the_log_distance_to_the_kth_neighbour() -> None:
-    visited = torch.tensor([[[0.0], [1.0], [3.0], [7.0]]])
-    reward = state_entropy_reward(visited[:, :1], visited, 2)
-    assert reward.exp().item() == pytest.approx(3.0)
-
-
-def pebble(make_run: MakeRun, agents: str = "pebble", **changes: Any) -> Any:
-    task = tiny_task(**changes)
-    run = make_run([(name, 0) for name in agents.split(",")], task)
-    agent = run.members[0].entry.agent(run)
-    agent.train()
-    return agent
-
-
-def test_relabelling_reaches_the_whole_replay_also_after_it_wrapped(make_run: MakeRun) -> None:
-    agent = pebble(make_run, replay_capacity=70)
-    assert agent.replay_buffer.written > agent.replay_buffer.capacity
-    agent.replay_buffer.reward.fill_(99.0)
-    agent.relabel()
-    expected = agent.mean_reward(agent.replay_buffer.observation, agent.replay_buffer.action)
-    assert torch.equal(agent.replay_buffer.reward, expected)
-    assert agent.replay_buffer.reward.abs().max() <= 1
-
-
-def test_every_arm_uses_the_whole_budget_and_no_more(make_run: MakeRun) -> None:
-    agent = pebble(make_run, agents="pebble,sail,sail_revkl")
-    for files in agent.runner.files:
-        lines = (files.folder / "feedback.csv").read_text().splitlines()[1:]
-        assert len(lines) == 8
-    with pytest.raises(RuntimeError, match="budget of 8 labels is spent"):
-        agent.session(150)
-
-
-def test_a_skipped_query_costs_no_label_and_is_counted_apart(make_run: MakeRun) -> None:
-    agent = pebble(make_run, agents="pebble,sail", teacher="skip", reward_range=[-1.0, 0.2])
-    skipping = agent.runner.feedback
-    assert skipping.used == 8
-    for queries in skipping.queries:
-        assert sum(query.label is not None for query in queries) == 8
-    strict = pebble(
-        make_run, teacher="skip", reward_range=[-1.0, 0.2], **{"oracle.skip": 1.01}
-    ).run.feedback.queries[0]
-    assert sum(query.label is None for query in strict) > 0
-    assert sum(query.label is not None for query in strict) == 8
-
-
-def test_a_teacher_who_refuses_everything_fails_the_run_with_a_reason(make_run: MakeRun) -> None:
-    with pytest.raises(RuntimeError, match="teacher 'skip' refused"):
-        pebble(make_run, teacher="skip", reward_range=[-100.0, 1.0], **{"oracle.skip": 50.0})
-
-
-def test_ties_train_towards_equal_returns(make_run: MakeRun) -> None:
-    """A teacher for whom all is equal labels 0.5, and the fit closes the margin."""
-    agent = pebble(
-        make_run,
-        teacher="equal",
-        reward_range=[-100.0, 1.0],
-        reward_epochs=200,
-        **{"oracle.equal": 50.0},
-    )
-    assert (agent.labels == 0.5).all()
-    probability = agent.probability(agent.pairs)
-    loss = -log_likelihood(torch.logit(probability), agent.labels[:, None]).mean()
-    assert loss.item() == pytest.approx(np.log(2), abs=2e-3)
-
-
-def test_labels_follow_the_task_reward_that_the_record_states(make_run: MakeRun) -> None:
-    agent = pebble(make_run)
-    for query in agent.runner.feedback.queries[0]:
-        assert query.label == float(query.return_1 > query.return_2)
+def test_the_replay_takes_what_is_said() -> None:
+    replay_buffer = ReplayBuffer(3, 50, 17, 6, 10, CPU)
+    tensors = [
+        t for t in vars(replay_buffer).values() if torch.is_tensor(t) and t.dtype == torch.float32
+    ]
+    # Columns share memory.
+    storages = [t.untyped_storage() for t in tensors if t.dim()]
+    held = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    assert sum(held.values()) == 3 * 50 * ReplayBuffer.row_bytes(17, 6)
