@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
-from conftest import tiny_task
 from torch import Tensor
 
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.queries import ranking
 from mujoco_sail.preferences.teacher import TeacherLabels, label_pairs, normalised_return
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Teacher
 
 MANY = 20_000
@@ -110,18 +106,3 @@ def test_the_myopic_discount_counts_back_from_the_last_valid_step() -> None:
 def test_padding_adds_nothing_where_the_reward_range_starts_below_zero() -> None:
     reward, valid = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[1.0, 0.0]]])
     assert normalised_return(reward, valid, (-1.0, 1.0), 1.0).item() == 1.0
-
-
-def test_teachers_compose_by_name() -> None:
-    oracle = tiny_task(teacher="noisy+skip").oracle
-    assert (oracle.beta, oracle.skip, oracle.mistake) == (1.0, 0.1, 0.0)
-    with pytest.raises(RecipeError, match=r"unknown teacher 'nosy'; did you mean 'noisy'"):
-        tiny_task(teacher="nosy")
-
-
-def test_each_query_scheme_ranks_as_its_formula_says() -> None:
-    """Ensembles of two: pair 0 agrees at one half, pair 1 quarrels, pair 2 is sure."""
-    probability = torch.tensor([[[0.5, 0.9, 0.99], [0.5, 0.2, 0.98]]])
-    assert ranking("disagreement", probability).tolist() == [[1, 2, 0]]
-    assert ranking("entropy", probability).tolist() == [[0, 1, 2]]
-    assert ranking("uniform", probability).tolist() == [[0, 1, 2]]
