@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import resource
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,17 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CPU, TINY, MakeRun, tiny_task
+from helpers.command_line import overrides, program
+from helpers.runs import FILES, MakeRun, members_of
+from helpers.tiny import CPU, TINY, tiny_task
 
-from mujoco_sail.agents import registry
-from mujoco_sail.agents.base import Member
 from mujoco_sail.analysis.tables import table
 from mujoco_sail.cli import main
 from mujoco_sail.training import worker
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.worker import Failure
 
-FILES = ("evaluations.csv", "training.csv", "feedback.csv")
 NAMES = [("pebble", 0), ("sail_revkl", 1), ("sail", 2)]
 FAILING = 1  # index among them
 
@@ -43,10 +40,8 @@ def about(results: Path, name: tuple[str, int]) -> dict[str, Any]:
 def unharmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same members, each trained alone and without a fault."""
     results = tmp_path_factory.mktemp("unharmed")
-    for name, seed in NAMES:
-        Run(
-            tiny_task(), [Member(registry.load_entry(name, {}), seed)], CPU, results, lambda _: None
-        ).execute()
+    for member in members_of(NAMES):
+        Run(tiny_task(), [member], CPU, results, lambda _: None).execute()
     return results
 
 
@@ -109,7 +104,7 @@ def test_a_member_that_fails_is_named_and_the_others_end_as_if_alone(
         after_step(run, step, agent)
 
     monkeypatch.setattr(Run, "after_step", planting_after_step)
-    members = [Member(registry.load_entry(name, {}), seed) for name, seed in NAMES]
+    members = members_of(NAMES)
     told: list[Any] = []
     worker._train(tiny_task(), members, None, CPU, tmp_path, told.append, lambda: False)
 
@@ -142,7 +137,7 @@ def test_when_all_members_fail_the_stack_ends(
         after_step(run, step, agent)
 
     monkeypatch.setattr(Run, "after_step", planting_after_step)
-    members = [Member(registry.load_entry(name, {}), seed) for name, seed in NAMES]
+    members = members_of(NAMES)
     told: list[Any] = []
     worker._train(tiny_task(), members, None, CPU, tmp_path, told.append, lambda: False)
     assert [one.members[0] for one in told if isinstance(one, Failure)] == NAMES
@@ -171,13 +166,11 @@ def test_a_disk_that_is_full_stops_the_run_with_a_line_and_the_same_command_goes
     options = ["--env", "half_cheetah", "--agents", "pebble", "--seeds", "1"]
     changes = TINY | {"steps": 400, "checkpoint_minutes": 1e-4}
     options += ["--protocol", "quick", "--results", str(tmp_path)]
-    options += [part for key, value in changes.items() for part in ("--set", f"env.{key}={value}")]
+    options += overrides(changes)
     limit = 130_000  # bytes: the first checkpoints fit, the later do not
-    process = subprocess.run(
-        [sys.executable, "-m", "mujoco_sail", "run", *options],
-        capture_output=True,
-        text=True,
-        check=False,
+    process = program(
+        "run",
+        *options,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert process.returncode == 1

@@ -6,23 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CPU, TINY
+from helpers.command_line import SMALL
+from helpers.tiny import CPU
 
 from mujoco_sail.cli import main
 from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.training import footprint
-
-
-def test_the_replay_takes_what_is_said() -> None:
-    replay_buffer = ReplayBuffer(3, 50, 17, 6, 10, CPU)
-    tensors = [
-        t for t in vars(replay_buffer).values() if torch.is_tensor(t) and t.dtype == torch.float32
-    ]
-    # Columns share memory.
-    storages = [t.untyped_storage() for t in tensors if t.dim()]
-    held = {storage.data_ptr(): storage.nbytes() for storage in storages}
-    assert sum(held.values()) == 3 * 50 * ReplayBuffer.row_bytes(17, 6)
 
 
 def test_the_estimate_of_the_papers_grid_is_dominated_by_replay_and_environments() -> None:
@@ -52,6 +42,5 @@ def test_the_estimate_is_printed_before_the_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--env", "half_cheetah", "--agents", "sac", "--seeds", "1", "--protocol", "quick"]
-    options += [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
-    assert main(["run", *options, "--device", "cpu", "--results", str(tmp_path)]) == 0
+    assert main(["run", *options, *SMALL, "--device", "cpu", "--results", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("half_cheetah: 1 members, about 0.")

@@ -6,16 +6,16 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import TINY
+from helpers.command_line import PROGRAM, overrides
+from helpers.runs import FILES, contents
+from helpers.tiny import TINY
 
 KILLS = 20
-FILES = ("evaluations.csv", "training.csv", "feedback.csv")
 # Sessions, a wrapped query window, reference refreshes and the ends of many episodes fall into
 # the run; checkpoints are written nearly all the time.
 CHANGES = TINY | {
@@ -37,20 +37,14 @@ def start(results: Path) -> subprocess.Popen[str]:
     """The command of a benchmark of two arms with two seeds."""
     options = ["--env", "walker_walk", "--agents", "pebble,sail_revkl", "--seeds", "2"]
     options += ["--protocol", "quick", "--results", str(results), "--device", "cpu"]
-    options += [part for key, value in CHANGES.items() for part in ("--set", f"env.{key}={value}")]
+    options += overrides(CHANGES)
     return subprocess.Popen(
-        [sys.executable, "-m", "mujoco_sail", "run", *options],
+        [*PROGRAM, "run", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
-
-
-def contents(results: Path) -> dict[str, bytes]:
-    """The result files by their place."""
-    paths = [path for name in FILES for path in results.glob(f"*/*/*/{name}")]
-    return {str(path.relative_to(results)): path.read_bytes() for path in paths}
 
 
 def begun(results: Path, since: int) -> bool:
