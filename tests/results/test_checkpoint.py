@@ -6,29 +6,18 @@ import hashlib
 import json
 import os
 import pickle
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import CPU, TINY, MakeRun, tiny_task
+from helpers.runs import flip
 
 from mujoco_sail import files
-from mujoco_sail.agents import registry
-from mujoco_sail.agents.base import Member
-from mujoco_sail.cli import main
-from mujoco_sail.core.state import capture, flatten, restore, unflatten
-from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.checkpoint import Checkpoints, DamagedError, MemberState
-from mujoco_sail.training import benchmark
-from mujoco_sail.training.lock import Lock
-from mujoco_sail.training.run import Run, Stopped
-from mujoco_sail.training.worker import resume_points
 
-FILES = ("evaluations.csv", "training.csv", "feedback.csv")
 ABOUT = {"seed": 0, "env": {"steps": 10, "reward_range": (0.0, 1.0)}, "versions": {"torch": "2"}}
 
 
@@ -53,12 +42,6 @@ def test_a_checkpoint_is_read_as_it_was_written_and_the_newest_two_are_kept(tmp_
     found = checkpoints.read(9)
     assert torch.equal(found.tensors["a"], torch.arange(6.0))
     assert (found.step, found.plain, found.own) == (9, {"updates": 3}, {"rows": []})
-
-
-def flip(data: bytes, bit: int) -> bytes:
-    changed = bytearray(data)
-    changed[bit // 8] ^= 1 << bit % 8
-    return bytes(changed)
 
 
 @pytest.mark.parametrize("part", ["step_8.json", "step_8.safetensors"])
@@ -193,193 +176,3 @@ def test_a_disk_that_refuses_keeps_the_last_good_state(
         checkpoints.write(saved(12))
     assert checkpoints.steps() == [8, 5]
     assert not list(checkpoints.folder.glob(".*"))
-
-
-# --- the state of a stack ---
-
-
-def test_a_tree_survives_being_flattened() -> None:
-    tree = {"a": {"b": torch.ones(2), "c": 3}, "d": None}
-    tensors, plain = flatten(tree)
-    assert list(tensors) == ["a.b"]
-    assert plain == {"a.c": 3, "d": None}
-    again = unflatten({**tensors, **plain})
-    assert again["a"]["c"] == 3
-    assert torch.equal(again["a"]["b"], torch.ones(2))
-
-
-def test_what_cannot_be_held_is_named() -> None:
-    with pytest.raises(TypeError, match=r"Calm\.noise is a Generator"):
-        capture(torch.Generator(), "Calm.noise")
-
-
-def test_a_tensor_is_restored_in_its_place_so_that_views_of_it_follow() -> None:
-    parameter = torch.zeros(2, 3, requires_grad=True)
-    view = parameter.detach()[0]
-    assert restore(parameter, torch.ones(2, 3)) is parameter
-    assert view.tolist() == [1, 1, 1]
-
-
-MEMBERS = [("pebble", 0), ("sail_revkl", 1)]
-
-
-def stop_after(run: Run, step: int) -> None:
-    """Lets a run save itself after a step, and end."""
-    after_step = run.after_step
-
-    def stopping_tick(now: int, agent: Any) -> None:
-        run.stopping = lambda: now == step
-        after_step(now, agent)
-
-    run.after_step = stopping_tick  # type: ignore[method-assign]
-
-
-def results_of(run: Run) -> list[bytes]:
-    return [(one.folder / name).read_bytes() for one in run.files for name in FILES]
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    run = Run(tiny_task(), members(), CPU, tmp_path_factory.mktemp("whole"), lambda _: None)
-    run.execute()
-    return results_of(run)
-
-
-def members() -> list[Member]:
-    return [Member(registry.load_entry(name, {}), seed) for name, seed in MEMBERS]
-
-
-@pytest.mark.parametrize("step", [1, 59, 60, 79, 80, 81, 89, 90, 95, 110, 119, 120, 149])
-def test_stopped_after_any_step_it_goes_on_to_the_identical_files(
-    tmp_path: Path, reference: list[bytes], step: int
-) -> None:
-    """Before, at and after the first update, a session, a reference refresh, the last step."""
-    run = Run(tiny_task(), members(), CPU, tmp_path, lambda _: None)
-    stop_after(run, step)
-    with pytest.raises(Stopped):
-        run.execute()
-    ((stack, states),) = resume_points(tiny_task(), members(), CPU, tmp_path, lambda _: None)
-    assert states is not None
-    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
-    assert again.step == step
-    again.execute()
-    assert results_of(again) == reference
-
-
-def test_members_go_on_alone_to_the_files_they_would_have_written_in_the_stack(
-    tmp_path: Path, reference: list[bytes]
-) -> None:
-    run = Run(tiny_task(), members(), CPU, tmp_path, lambda _: None)
-    stop_after(run, 100)
-    with pytest.raises(Stopped):
-        run.execute()
-    found = []
-    for member in members():
-        ((stack, states),) = resume_points(tiny_task(), [member], CPU, tmp_path, lambda _: None)
-        alone = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
-        alone.execute()
-        found += results_of(alone)
-    assert found == reference
-
-
-def test_the_newest_step_that_all_have_is_used_and_damage_is_named(
-    tmp_path: Path, reference: list[bytes]
-) -> None:
-    for step in (70, 100, 130):
-        ((stack, states),) = resume_points(tiny_task(), members(), CPU, tmp_path, lambda _: None)
-        run = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
-        stop_after(run, step)
-        with pytest.raises(Stopped):
-            run.execute()
-    newest = run.files[1].folder / "checkpoints" / "step_130.safetensors"
-    data = newest.read_bytes()
-    newest.write_bytes(flip(data, random.Random(0).randrange(8 * len(data))))
-    notes: list[Any] = []
-    ((stack, states),) = resume_points(tiny_task(), members(), CPU, tmp_path, notes.append)
-    assert str(newest) in notes[0].text
-    assert [state.step for state in states or ()] == [100, 100]
-    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
-    again.execute()
-    assert results_of(again) == reference
-
-
-def test_a_library_agent_starts_over_when_it_was_stopped(tmp_path: Path, make_run: MakeRun) -> None:
-    whole = make_run([("sb3_sac", 0)])
-    whole.execute()
-    one = [Member(registry.load_entry("sb3_sac", {}), 0)]
-    run = Run(tiny_task(), one, CPU, tmp_path, lambda _: None)
-    stop_after(run, 100)
-    with pytest.raises(Stopped):
-        run.execute()
-    ((stack, states),) = resume_points(tiny_task(), one, CPU, tmp_path, lambda _: None)
-    assert states is None
-    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
-    again.execute()
-    assert results_of(again) == results_of(whole)
-
-
-# --- from the command line ---
-
-OPTIONS = ["--env", "half_cheetah", "--agents", "pebble", "--seeds", "1", "--protocol", "quick"]
-OPTIONS += [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
-
-
-def run(results: Path, *more: str) -> int:
-    return main(["run", *OPTIONS, "--results", str(results), *more])
-
-
-def test_a_second_process_says_who_trains_and_leaves(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mujoco_sail.training.lock.PATIENCE", 0)
-    lock = Lock(tmp_path / "half_cheetah" / "pebble" / ".seed_0.lock")
-    assert run(tmp_path) == 2
-    assert f"seed_0 is in use by process {os.getpid()}" in capsys.readouterr().err
-    assert not (tmp_path / "half_cheetah" / "pebble" / "seed_0").exists()
-    lock.release()
-
-
-def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
-    path = tmp_path / "half_cheetah" / "pebble" / ".seed_0.lock"
-    path.parent.mkdir(parents=True)
-    path.write_text("process 999999 on a machine that is no more\n")
-    assert run(tmp_path) == 0
-    assert not path.exists()
-
-
-def test_a_copied_checkpoint_is_refused_before_anything_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    task = load_task("half_cheetah", "quick", TINY)
-    member = Member(registry.load_entry("pebble", {}), 0)
-    stopped = Run(task, [member], CPU, tmp_path / "there", lambda _: None)
-    stop_after(stopped, 100)
-    with pytest.raises(Stopped):
-        stopped.execute()
-    here = tmp_path / "here" / "half_cheetah" / "pebble" / "seed_0"
-    here.mkdir(parents=True)
-    (stopped.files[0].folder / "checkpoints").rename(here / "checkpoints")
-    assert run(tmp_path / "here", "--set", "env.batch_size=17") == 2
-    error = capsys.readouterr().err
-    assert "env.batch_size is 16 there and 17 here" in error
-    assert [path.name for path in here.iterdir()] == ["checkpoints"]
-
-
-def test_a_run_that_failed_starts_over_unless_it_shall_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task = load_task("half_cheetah", "quick", TINY)
-    member = Member(registry.load_entry("pebble", {}), 0)
-    for resume, expected in ((True, "from step 100 on: pebble seed 0"), (False, None)):
-        results = tmp_path / str(resume)
-        stopped = Run(task, [member], CPU, results, lambda _: None)
-        stop_after(stopped, 100)
-        with pytest.raises(Stopped):
-            stopped.execute()
-        stopped.files[0].status("failed", 1.0, "for the test")
-        notes: list[str] = []
-        failures = benchmark.execute(
-            task, [member], CPU, results, lambda _: None, notes.append, resume
-        )
-        assert failures == []
-        assert any(expected in note for note in notes) if expected else notes == []
