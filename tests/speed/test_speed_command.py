@@ -1,26 +1,21 @@
-"""`mujoco-sail speed` counts what it says, times what it says and writes it down."""
+"""`mujoco-sail speed` writes down what it measured, and refuses what it cannot measure."""
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import torch
-from conftest import CPU, MakeRun, tiny_task
-from torch.utils.flop_counter import FlopCounterMode
+from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.agents import registry
-from mujoco_sail.agents.base import Member
-from mujoco_sail.agents.sac import CRITICS
 from mujoco_sail.cli import main
 from mujoco_sail.speed import products, summary
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.rounds import Rate
-from mujoco_sail.speed.worker import Request, SB3SACBFloat16, Stopwatch, TimedRun
+from mujoco_sail.speed.worker import Request
 from mujoco_sail.training.benchmark import available_cores
 
 RECIPE = """
@@ -50,128 +45,6 @@ def speed(folder: Path, **changes: str) -> list[str]:
         **changes,
     }
     return ["speed", *(f"--{key}={value}" for key, value in options.items())]
-
-
-# --- what is counted ---
-
-
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_the_count_is_that_of_every_matrix_product_of_an_update(
-    make_run: MakeRun, layers: int
-) -> None:
-    """No tolerance: the counter sees every product that PyTorch carries out."""
-    run = make_run([("sac", 0), ("sac", 1), ("sac", 2)], tiny_task(hidden_layers=layers))
-    agent: Any = run.members[0].entry.agent(run)
-    agent.train()
-    with FlopCounterMode(display=False) as counter:
-        agent.update()
-    assert counter.get_total_flops() == 3 * products.update_operations(run.task, run.sizes)
-
-
-def test_the_middle_layers_are_sixteen_products(make_run: MakeRun) -> None:
-    """A layer more is sixteen products more: first and last layers stay what they are."""
-    counts = []
-    for layers in (2, 3):
-        task = tiny_task(hidden_layers=layers)
-        counts.append(products.update_operations(task, (17, 6)))
-    assert counts[1] - counts[0] == 16 * 2 * task.batch_size * task.hidden_units**2
-
-
-@pytest.mark.parametrize("way", products.PRODUCT_CALLS)
-def test_every_way_of_the_ceiling_does_the_operations_it_is_credited_with(
-    way: products.ProductCall,
-) -> None:
-    task = tiny_task()
-    call = products.middle_product(task, 3, CPU, way)
-    with FlopCounterMode(display=False) as counter:
-        call()
-    assert counter.get_total_flops() == products.product_operations(task, 3)
-    assert counter.get_total_flops() == 3 * CRITICS * 2 * task.batch_size * task.hidden_units**2
-
-
-# --- what is timed ---
-
-
-class Script:
-    """Orders written down beforehand, in place of a pipe."""
-
-    def __init__(self, *requests: Request) -> None:
-        self.requests, self.answers = list(requests), []
-
-    def recv(self) -> Request:
-        if not self.requests:
-            raise EOFError
-        return self.requests.pop(0)
-
-    def send(self, answer: Any) -> None:
-        self.answers.append(answer)
-
-
-def paced(folder: Path, *actions: Any) -> tuple[TimedRun, Script]:
-    """A run that has carried out requests, each once."""
-    script = Script(*(Request(action, 0) for action in actions))
-    task = tiny_task(steps=10**6, evaluation_every=10**6, log_every=10**6)
-    entry = registry.load_entry("sac", {})
-    run = TimedRun(task, [Member(entry, 0), Member(entry, 1)], CPU, folder, script)  # type: ignore[arg-type]
-    with pytest.raises(EOFError):
-        run.execute()
-    return run, script
-
-
-@pytest.mark.parametrize(
-    ("actions", "steps", "updates"),
-    [
-        ([], 0, 0),
-        (["train", "train"], 2, 2),
-        (["update", "update", "update"], 0, 3),
-        (["overhead"], 1, 1),
-        (["overhead", "train"], 2, 2),
-        (list(products.PRODUCT_CALLS), 0, 0),
-        (["due"], 0, 0),
-    ],
-)
-def test_an_order_is_real_training_or_a_part_of_it_and_nothing_else(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    actions: list[str],
-    steps: int,
-    updates: int,
-) -> None:
-    agents = []
-    start = TimedRun._obey
-    monkeypatch.setattr(
-        TimedRun, "_obey", lambda self, agent: (agents.append(agent), start(self, agent))[1]
-    )
-    run, script = paced(tmp_path, *actions)
-    (agent,) = agents
-    warm = run.task.random_steps + 10
-    assert agent.replay_buffer.written == warm + steps
-    assert agent.updates == 11 + updates
-    assert not isinstance(agent.update, Stopwatch)
-    assert script.answers[0] is None
-    assert len(script.answers) == 1 + len(actions)
-    assert all(answer > 0 for answer in script.answers[1:])
-    rows = pd.read_csv(run.files[1].folder / "evaluations.csv")
-    assert len(rows) == actions.count("due")
-
-
-def test_the_peer_in_bfloat16_is_in_bfloat16_where_it_updates_and_only_there(
-    make_run: MakeRun,
-) -> None:
-    run = make_run([("sb3_sac", 0)])
-    entry = dataclasses.replace(run.members[0].entry, agent=SB3SACBFloat16)
-    run.members[0] = Member(entry, 0)
-    agent: Any = entry.agent(run)
-    seen = {True: set(), False: set()}
-    agent.model.actor.latent_pi.register_forward_hook(
-        lambda module, inputs, output: seen[inputs[0].shape[0] > 1].add(output.dtype)
-    )
-    agent.train()
-    assert seen == {True: {torch.bfloat16}, False: {torch.float32}}
-    assert all(value.isfinite().all() for value in agent.metrics().values())
-
-
-# --- what comes out ---
 
 
 def rate(measurement: str, learner: str, *values: float, threads: int = 1) -> Rate:
