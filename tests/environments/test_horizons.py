@@ -49,14 +49,14 @@ def test_no_transition_crosses_a_reset(name):
 @pytest.mark.parametrize("name", ["hopper", "inverted_pendulum"])
 def test_a_variable_horizon_ends_where_the_environment_does(name):
     task = task_of(name, horizon="variable")
-    envs = VectorEnv(task, range(3), "train")
+    vector = VectorEnv(task, range(3), "train")
     envs = [make_env(task, seed, "train") for seed in range(3)]
     starts = np.stack([env.reset()[0] for env in envs])
-    np.testing.assert_array_equal(envs.observation, starts)
+    np.testing.assert_array_equal(vector.observation, starts)
     lengths = np.zeros(3, int)
     seen = set()
     for action in random_actions(task, 200, 3):
-        result = envs.step(action)
+        result = vector.step(action)
         lengths += 1
         for row, env in enumerate(envs):
             observation, reward, terminated, truncated, _ = env.step(action[row])
@@ -69,7 +69,7 @@ def test_a_variable_horizon_ends_where_the_environment_does(name):
                 seen.add(int(lengths[row]))
                 lengths[row] = 0
                 observation, _ = env.reset()
-            np.testing.assert_array_equal(envs.observation[row], observation)
+            np.testing.assert_array_equal(vector.observation[row], observation)
     assert len(seen) > 1
     assert max(seen) < task.episode_steps
 

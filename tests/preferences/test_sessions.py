@@ -18,12 +18,12 @@ def test_every_arm_uses_the_whole_budget_and_no_more(make_run: MakeRun) -> None:
 def test_a_skipped_query_costs_no_label_and_is_counted_apart(make_run: MakeRun) -> None:
     agent = pebble(make_run, agents="pebble,sail", teacher="skip", reward_range=[-1.0, 0.2])
     skipping = agent.runner.feedback
-    assert skipping.used == 8
+    assert skipping.labels_used == 8
     for queries in skipping.queries:
         assert sum(query.label is not None for query in queries) == 8
     strict = pebble(
         make_run, teacher="skip", reward_range=[-1.0, 0.2], **{"oracle.skip": 1.01}
-    ).run.feedback.queries[0]
+    ).runner.feedback.queries[0]
     assert sum(query.label is None for query in strict) > 0
     assert sum(query.label is not None for query in strict) == 8
 
