@@ -65,7 +65,7 @@ def play_both(name: str, task: Task, seeds: list[int], actions: np.ndarray) -> t
     """Observations, rewards and successes of both backends, from equal states, [T, M, ...]."""
     pool = VectorEnv(task, seeds, "train")
     envs = [make_env(task, seed, "train") for seed in seeds]
-    for env, seen in zip(envs, pool._rows._first, strict=True):
+    for env, seen in zip(envs, pool._backend._first, strict=True):
         env.reset()
         put(name, env, seen)
     ours, theirs = [], []
@@ -111,7 +111,7 @@ def test_a_door_is_opened_with_success_in_the_same_steps() -> None:
     seeds = [0, 1, 2, 3]
     envs = [make_env(task_of("door_open", "gymnasium"), seed, "train") for seed in seeds]
     pool = VectorEnv(task_of("door_open"), seeds, "train")
-    for env, seen in zip(envs, pool._rows._first, strict=True):
+    for env, seen in zip(envs, pool._backend._first, strict=True):
         env.reset()
         put("door_open", env, seen)
     # The policies of both see what they do, as a learner would.
@@ -173,7 +173,7 @@ def test_a_variable_horizon_ends_where_the_walker_falls() -> None:
     task = task_of("walker2d", horizon="variable")
     pool, seeds = VectorEnv(task, range(4), "train"), range(4)
     envs = [make_env(task, seed, "train") for seed in seeds]
-    for env, seen in zip(envs, pool._rows._first, strict=True):
+    for env, seen in zip(envs, pool._backend._first, strict=True):
         env.reset()
         put("walker2d", env, seen)
     fallen: dict[int, int] = {}

@@ -54,13 +54,13 @@ def parameters_of(part: str) -> Callable[[Run, Any], None]:
 
 
 def observation(run: Run, agent: Any) -> None:
-    env = run.envs._rows.envs[FAILING].env
+    env = run.envs._backend.envs[FAILING].env
     step = env.step
     env.step = lambda action: (np.full(17, np.inf, np.float32), *step(action)[1:])
 
 
 def reward(run: Run, agent: Any) -> None:
-    env = run.envs._rows.envs[FAILING].env
+    env = run.envs._backend.envs[FAILING].env
     step = env.step
     env.step = lambda action: (step(action)[0], np.nan, False, False, {})
 
@@ -69,7 +69,7 @@ def crash(run: Run, agent: Any) -> None:
     def step(action: Any) -> None:
         raise ArithmeticError("mjWARN_BADQACC\nthe simulation is unstable")
 
-    run.envs._rows.envs[FAILING].env.step = step
+    run.envs._backend.envs[FAILING].env.step = step
 
 
 def evaluation_crash(run: Run, agent: Any) -> None:
