@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.planted import Planted
 from helpers.policies import forge, policy_of
 from helpers.runs import MakeRun
 from safetensors.numpy import save as tensors
@@ -171,16 +172,6 @@ def test_a_description_that_is_no_policys_is_refused(
 ) -> None:
     forge(pair, None, old, new)
     assert said in refused(pair)
-
-
-class Planted:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.trace,)
 
 
 def test_a_planted_pickle_is_refused_and_nothing_of_it_runs(pair: Path, tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.planted import Planted
 from helpers.runs import flip
 
 from mujoco_sail import files
@@ -87,19 +87,9 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(
         Checkpoints(tmp_path / "checkpoints", changed).read(8)
 
 
-class Bomb:
-    """Tells, by a file, that a pickle was executed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return Path.touch, (self.path,)
-
-
 def test_a_planted_pickle_is_refused_and_executes_nothing(tmp_path: Path) -> None:
     checkpoints = two_checkpoints(tmp_path)
-    bomb = pickle.dumps(Bomb(tmp_path / "boom"))
+    bomb = pickle.dumps(Planted(tmp_path / "boom"))
     for part in ("step_8.safetensors", "step_8.json"):
         (checkpoints.folder / part).write_bytes(bomb)
         with pytest.raises(DamagedError):

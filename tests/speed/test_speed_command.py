@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from helpers.command_line import fails
 from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.agents import registry
@@ -164,14 +165,8 @@ def test_a_worker_that_fails_is_said_in_one_line(
 def test_a_wrong_option_is_refused_before_anything_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], parts: list[str]
 ) -> None:
-    try:
-        code = main(speed(tmp_path, **changes))
-    except SystemExit as stop:
-        code = stop.code
-    said = capsys.readouterr()
-    assert code == 2
-    assert said.out == ""
-    assert len(said.err.splitlines()) == 1
+    said = fails(capsys, *speed(tmp_path, **changes))
+    assert len(said.splitlines()) == 1
     for part in parts:
-        assert part in said.err
+        assert part in said
     assert not (tmp_path / "results").exists()

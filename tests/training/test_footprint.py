@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.command_line import SMALL
+from helpers.command_line import run
 from helpers.tiny import CPU
 
 from mujoco_sail.cli import main
@@ -41,6 +41,5 @@ def test_what_cannot_fit_is_refused_with_the_number(
 def test_the_estimate_is_printed_before_the_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--env", "half_cheetah", "--agents", "sac", "--seeds", "1", "--protocol", "quick"]
-    assert main(["run", *options, *SMALL, "--device", "cpu", "--results", str(tmp_path)]) == 0
+    assert run(tmp_path, "half_cheetah", "sac", "1", "--device", "cpu") == 0
     assert capsys.readouterr().out.startswith("half_cheetah: 1 members, about 0.")
