@@ -1,41 +1,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.results import MakeFolder, write_run
+from helpers.runs import MakeRun, members_of
+from helpers.tiny import CPU, tiny_task
 from hypothesis import settings
 
-from mujoco_sail.agents import registry
-from mujoco_sail.agents.base import Member
-from mujoco_sail.recipes.load import load_task
+from mujoco_sail.analysis import figures, stats
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.training.run import Run
-
-# Small enough for a test, large enough that sessions, relabelling and a reference refresh happen.
-TINY = {
-    "steps": 150,
-    "random_steps": 60,
-    "exploration_steps": 20,
-    "evaluation_every": 75,
-    "evaluation_episodes": 1,
-    "log_every": 75,
-    "batch_size": 16,
-    "hidden_units": 16,
-    "labels": 8,
-    "labels_per_session": 4,
-    "session_every": 30,
-    "segment_steps": 10,
-    "reward_units": 8,
-    "reward_epochs": 3,
-    "reward_batch_size": 4,
-    "reference_after": 90,
-    "reference_every": 30,
-    "episode_steps": 40,
-}
 
 torch.set_num_threads(1)
 # Tests run side by side: a worker that waits for its threads must not take their core.
@@ -45,19 +25,12 @@ settings.register_profile("default", database=None, derandomize=True, max_exampl
 settings.register_profile("hunt", database=None, print_blob=True, max_examples=1000)
 settings.load_profile("default")
 
-MakeRun = Callable[..., Run]
-CPU = torch.device("cpu")
-
 
 @pytest.fixture
 def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def tiny_task(env: str = "half_cheetah", teacher: str | None = None, **changes: Any) -> Task:
-    return load_task(env, "quick", {**TINY, **changes}, teacher)
 
 
 @pytest.fixture
@@ -71,11 +44,40 @@ def make_run(tmp_path: Path) -> MakeRun:
         settings: dict[str, dict[str, Any]] | None = None,
         device: torch.device = CPU,
     ) -> Run:
-        changed = settings or {}
-        made = [
-            Member(registry.load_entry(name, changed.get(name, {})), seed) for name, seed in members
-        ]
+        made = members_of(members, settings)
         folder = tmp_path / f"results_{next(count)}"
         return Run(task or tiny_task(), made, device, folder, lambda _: None)
 
     return make
+
+
+# --- results that nobody trained ---------------------------------------------------------------
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def make(results: Path) -> MakeFolder:
+    """Writes a run: `make("walker", "sail", 0, [1, 2, 3], **{"env.protocol": "paper"})`."""
+    return partial(write_run, results)
+
+
+@pytest.fixture
+def three_arms(make: MakeFolder) -> None:
+    """PEBBLE ends at 1, 2, 3, SAIL at 2, 3, 4, SAC, which asks nothing, at 5, 6, 7."""
+    for seed in range(3):
+        make("walker_walk", "sail", seed, (0, 0, 2 + seed))
+        make("walker_walk", "pebble", seed, (0, 0, 1 + seed))
+        make("walker_walk", "sac", seed, (0, 0, 5 + seed), answers=())
+
+
+@pytest.fixture(scope="module")
+def coarse() -> Iterator[None]:
+    """Fewer resamples and pixels, where many tables and figures are made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stats, "RESAMPLES", 100)
+        patch.setattr(figures, "DOTS_PER_INCH", 20)
+        yield

@@ -7,28 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
+from helpers.command_line import SMALL, fails
 
 from mujoco_sail.cli import main
-from mujoco_sail.recipes.load import split_overrides
 
 AGENT = """
 title = "mine"
 base = "pebble"
 """
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Runs a command that must be refused, returns what it says."""
-    try:
-        code = main(arguments)
-    except SystemExit as stop:
-        code = stop.code
-    said = capsys.readouterr()
-    assert code == 2
-    assert said.out == ""
-    assert 1 <= len(said.err.strip().splitlines()) <= 2, said.err
-    return said.err
 
 
 def run_arguments(folder: Path, **changes: str) -> list[str]:
@@ -181,8 +167,7 @@ def test_an_unwritable_results_folder_is_refused(
 def test_a_folder_with_a_run_of_another_recipe_is_refused_and_left_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
-    arguments = [*run_arguments(tmp_path, env="inverted_pendulum", agents="sac"), *small]
+    arguments = [*run_arguments(tmp_path, env="inverted_pendulum", agents="sac"), *SMALL]
     assert main(arguments) == 0
     folder = tmp_path / "out" / "inverted_pendulum" / "sac" / "seed_0"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -211,11 +196,6 @@ def test_a_recipe_whose_name_is_no_folder_or_markup_is_refused(
     recipe.write_text(AGENT)
     assert "is no name" in fails(capsys, *run_arguments(tmp_path, agents=str(recipe)))
     assert list(tmp_path.iterdir()) == [recipe]
-
-
-def test_a_name_with_dots_is_one_name() -> None:
-    task, agents = split_overrides(["agent.v0.1.lambda=2"], ["v0.1"])
-    assert (task, agents) == ({}, {"v0.1": {"lambda": 2}})
 
 
 @pytest.mark.parametrize("path", ["", "a\0b", "x" * 5000])

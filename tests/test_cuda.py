@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MakeRun, tiny_task
+from helpers.runs import MakeRun, members_of, stop_after, trained_agent
+from helpers.tiny import tiny_task
 
-from mujoco_sail.agents import registry
-from mujoco_sail.agents.base import Member
 from mujoco_sail.training.run import Run, Stopped
 from mujoco_sail.training.worker import resume_points
 
@@ -20,14 +19,9 @@ CUDA = torch.device("cuda")
 NAMES = [("pebble", 0), ("sail", 1), ("sail_revkl", 2)]
 
 
-def trained(make_run: MakeRun, device: torch.device = CUDA, **changes: Any) -> Any:
+def trained(make_run: MakeRun, **changes: Any) -> Any:
     """The agent after its training."""
-    run = make_run(NAMES, tiny_task(**changes), device=device)
-    agent: Any = run.members[0].entry.agent(run)
-    agent.train()
-    assert agent.updates >= 50
-    assert agent.reward_updates.min() >= 4
-    return agent
+    return trained_agent(make_run(NAMES, tiny_task(**changes), device=CUDA))
 
 
 def parameters(agent: Any) -> list[torch.Tensor]:
@@ -70,15 +64,9 @@ def test_updates_on_the_gpu_are_those_on_the_cpu(make_run: MakeRun) -> None:
 
 
 def test_a_run_on_the_gpu_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    members = [Member(registry.load_entry(name, {}), seed) for name, seed in NAMES]
+    members = members_of(NAMES)
     run = Run(tiny_task(), members, CUDA, tmp_path, lambda _: None)
-    after_step = run.after_step
-
-    def stopping_tick(step: int, agent: Any) -> None:
-        run.stopping = lambda: step == 100
-        after_step(step, agent)
-
-    run.after_step = stopping_tick  # type: ignore[method-assign]
+    stop_after(run, 100)
     with pytest.raises(Stopped):
         run.execute()
     ((stack, states),) = resume_points(tiny_task(), members, CUDA, tmp_path, lambda _: None)

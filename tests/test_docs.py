@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from helpers.tiny import TINY
 
 from mujoco_sail import cli
 from mujoco_sail.agents import registry

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY
+from helpers.tiny import TINY
 
 PROGRAM = [sys.executable, "-m", "mujoco_sail"]
 # The shell closes the streams: Python's subprocess opens others in their place.

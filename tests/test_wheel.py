@@ -8,9 +8,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-from conftest import TINY
-
-ROOT = Path(__file__).resolve().parent.parent
+from helpers.checkout import ROOT
+from helpers.command_line import SMALL, program
 
 
 def test_a_wheel_runs_a_benchmark_from_an_empty_folder(tmp_path: Path) -> None:
@@ -24,16 +23,13 @@ def test_a_wheel_runs_a_benchmark_from_an_empty_folder(tmp_path: Path) -> None:
 
     empty = tmp_path / "empty"
     empty.mkdir()
-    small = [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
     options = ["--env", "reacher", "--agents", "pebble", "--seeds", "1", "--protocol", "quick"]
-    small += ["--set", "env.query_window=10"]
-    done = subprocess.run(
-        [sys.executable, "-m", "mujoco_sail", "run", *options, *small],
+    options += [*SMALL, "--set", "env.query_window=10"]
+    done = program(
+        "run",
+        *options,
         cwd=empty,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert (empty / "results/reacher/pebble/seed_0/evaluations.csv").is_file()

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, tiny_task
+from helpers.tiny import TINY, tiny_task
 
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Entry, Member

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from conftest import CPU
+from helpers.tiny import CPU
 
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member

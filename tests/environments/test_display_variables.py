@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from helpers.tiny import TINY
 
 # None of these leads to a display on any machine.
 DEAD = [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TINY, tiny_task
+from helpers.tiny import TINY, tiny_task
 
 from mujoco_sail.agents import registry
 from mujoco_sail.analysis import tables

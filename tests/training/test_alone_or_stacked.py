@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CPU, tiny_task
+from helpers.tiny import CPU, tiny_task
 from torch.nn import functional
 
 from mujoco_sail.agents import registry

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CPU, TINY, tiny_task
+from helpers.tiny import CPU, TINY, tiny_task
 from rich.console import Console
 
 from mujoco_sail.agents import registry

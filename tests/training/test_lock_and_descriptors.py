@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY
+from helpers.tiny import TINY
 
 from mujoco_sail.cli import main
 from mujoco_sail.recipes.settings import RecipeError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from conftest import tiny_task
+from helpers.tiny import tiny_task
 from rich.console import Console
 
 from mujoco_sail.agents import registry

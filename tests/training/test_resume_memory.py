@@ -5,7 +5,7 @@ import weakref
 from pathlib import Path
 
 import pytest
-from conftest import CPU, tiny_task
+from helpers.tiny import CPU, tiny_task
 from torch import Tensor
 
 from mujoco_sail.agents import registry

@@ -1,0 +1,35 @@
+"""PEBBLE relabels and fits as it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers.runs import MakeRun, pebble
+
+from mujoco_sail.core.objectives import log_likelihood
+
+
+def test_relabelling_reaches_the_whole_replay_also_after_it_wrapped(make_run: MakeRun) -> None:
+    agent = pebble(make_run, replay_capacity=70)
+    assert agent.replay_buffer.written > agent.replay_buffer.capacity
+    agent.replay_buffer.reward.fill_(99.0)
+    agent.relabel()
+    expected = agent.mean_reward(agent.replay_buffer.observation, agent.replay_buffer.action)
+    assert torch.equal(agent.replay_buffer.reward, expected)
+    assert agent.replay_buffer.reward.abs().max() <= 1
+
+
+def test_ties_train_towards_equal_returns(make_run: MakeRun) -> None:
+    """A teacher for whom all is equal labels 0.5, and the fit closes the margin."""
+    agent = pebble(
+        make_run,
+        teacher="equal",
+        reward_range=[-100.0, 1.0],
+        reward_epochs=200,
+        **{"oracle.equal": 50.0},
+    )
+    assert (agent.labels == 0.5).all()
+    probability = agent.probability(agent.pairs)
+    loss = -log_likelihood(torch.logit(probability), agent.labels[:, None]).mean()
+    assert loss.item() == pytest.approx(np.log(2), abs=2e-3)

@@ -1,0 +1,141 @@
+"""Figures show what was measured, and look the same every time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from helpers.results import MakeFolder
+
+from mujoco_sail.analysis import figures
+from mujoco_sail.recipes.settings import RecipeError, build
+from mujoco_sail.results.read import collect
+
+RECIPE = build(
+    figures.FigureRecipe,
+    {
+        "title": "A figure",
+        "metric": "episode_return",
+        "environments": "all",
+        "agents": "all",
+        "x_label": "steps",
+        "y_label": "return",
+        "columns": 2,
+    },
+    "RECIPE",
+)
+
+
+def draw(results: Path, **changes: Any) -> mpl.figure.Figure:
+    return figures.draw(replace(RECIPE, **changes), collect(results), "figure.toml")
+
+
+def curves(axes: mpl.axes.Axes) -> dict[str, np.ndarray]:
+    return {line.get_color(): np.array(line.get_xydata()) for line in axes.lines}
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_curve_is_the_mean_over_seeds_and_its_band_their_interval(results: Path) -> None:
+    (axes,) = draw(results, agents="sail").axes
+    (curve,) = curves(axes).values()
+    np.testing.assert_allclose(curve, [[100, 0], [200, 0], [300, 3]])
+    (band,) = axes.collections
+    ends = [y for x, y in band.get_paths()[0].vertices if x == 300]
+    assert (min(ends), max(ends)) == (2, 4)
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_panel_says_how_many_seeds_and_which_failed(results: Path, make: MakeFolder) -> None:
+    make("walker_walk", "sail", 3, status="failed")
+    make("walker_walk", "pebble", 3)
+    (axes,) = draw(results).axes
+    assert axes.get_title("right") == "n = 3 to 4"
+    assert [text.get_text() for text in axes.texts] == ["sail: 1 of 4 seeds failed"]
+
+
+def test_environment_where_everything_failed_keeps_its_panel(
+    results: Path, make: MakeFolder
+) -> None:
+    make("ant", "sail", 0, status="failed")
+    make("hopper", "sail", 0)
+    ant, hopper = draw(results).axes
+    assert (ant.get_title("left"), ant.get_title("right")) == ("ant", "n = 0")
+    assert (len(ant.lines), len(hopper.lines)) == (0, 1)
+
+
+def test_success_rate_is_drawn_where_the_task_has_one(results: Path, make: MakeFolder) -> None:
+    make("door_open", "sail", 0, success=0.5)
+    make("walker_walk", "sail", 0)
+    make("walker_walk", "sail", 1, status="failed")
+    (axes,) = draw(results, metric="success_rate").axes
+    assert axes.get_title("left") == "door-open"
+    with pytest.raises(RecipeError, match="nothing to draw of 'walker_walk'"):
+        draw(results, metric="success_rate", environments="walker_walk")
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_agent_looks_the_same_in_the_legend_and_in_every_panel(
+    results: Path, make: MakeFolder
+) -> None:
+    make("ant", "sail", 0, (7, 7, 7))
+    figure = draw(results)
+    colour = {line.get_label(): line.get_color() for line in figure.legends[0].get_lines()}
+    assert list(colour) == ["sac", "pebble", "sail"]
+    ant, walker = figure.axes
+    assert list(curves(ant)) == [colour["sail"]]
+    assert curves(walker)[colour["sail"]][-1, 1] == 3
+
+
+def test_looks_of_many_agents_differ_and_colours_stay_apart_in_grey() -> None:
+    looks = [tuple(figures._style(index).values()) for index in range(30)]
+    assert len(set(looks)) == 30
+    rgb = np.array([mpl.colors.to_rgb(colour) for colour in figures.COLOURS])
+    lightness = 116 * np.cbrt(np.maximum(rgb**2.2 @ [0.2126, 0.7152, 0.0722], 1e-3)) - 16
+    assert (np.diff(lightness) > 7).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "nearest"),
+    [({"agents": "sial"}, "did you mean 'sail'"), ({"environments": "walker_wlk"}, "walker_walk")],
+)
+@pytest.mark.usefixtures("three_arms")
+def test_recipe_that_names_what_is_not_there_is_an_error(
+    results: Path, changes: dict[str, str], nearest: str
+) -> None:
+    with pytest.raises(RecipeError, match=nearest):
+        draw(results, **changes)
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_plots_are_the_same_bytes_every_time_and_leave_nothing_else(
+    results: Path, tmp_path: Path
+) -> None:
+    parameters = dict(mpl.rcParams)
+    once = figures.plot([], results, tmp_path / "once")
+    again = figures.plot(["learning_curves"], results, tmp_path / "again")
+    assert [file.name for file in once] == ["learning_curves.png", "learning_curves.svg"]
+    assert sorted((tmp_path / "once").iterdir()) == once
+    assert [file.read_bytes() for file in once] == [file.read_bytes() for file in again]
+    assert dict(mpl.rcParams) == parameters
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_unknown_figure_names_the_nearest(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="did you mean 'learning_curves'"):
+        figures.plot(["learning_curve"], results, tmp_path)
+
+
+def test_plot_without_results_says_what_to_run(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="mujoco-sail run"):
+        figures.plot([], results, tmp_path)
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_folder_that_cannot_be_written_is_named(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RecipeError, match=r"learning_curves\.png: cannot be written"):
+        figures.plot([], results, tmp_path / "file")

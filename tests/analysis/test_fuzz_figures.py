@@ -1,0 +1,53 @@
+"""Whatever lies in a results folder or a figure recipe, it is drawn, or refused in a line or two.
+
+How many cases there are, and how to hunt with more: see `helpers.fuzzing`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from helpers.damage import damages, spoil, whole, write
+from helpers.fuzz_values import HUGE, documents, mostly, words
+from helpers.fuzzing import ask, cases, workplace
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mujoco_sail.recipes.load import read_recipe
+
+pytestmark = pytest.mark.usefixtures("coarse")
+
+
+@cases("figures")
+@given(files=damages)
+def test_damaged_results_are_drawn_or_refused(files: dict[str, bytes | None]) -> None:
+    with workplace() as here:
+        spoil(here / "results", files)
+        code, out, _ = ask("plot", "--out=drawn", allowed=[here / "drawn"])
+        assert len(out.splitlines()) == (0 if code else 2)
+
+
+FIGURE = read_recipe("plots", "learning_curves")[1]
+FIGURES = [
+    FIGURE,
+    *(FIGURE | {"title": text} for text in (r"$\alpha$", r"$\frac$", "$", "漢字", "", "x" * 3000)),
+    *(FIGURE | {"agents": names} for names in ("sac", "sac,sac", "pebble, sac", "none", ",")),
+    *(FIGURE | {"environments": names} for names in ("hopper", "hopper," * 99 + "hopper", "")),
+    *(FIGURE | {"columns": number} for number in HUGE),
+    FIGURE | {"metric": "success_rate"},
+]
+
+
+@cases("figure recipes")
+@given(
+    data=documents(FIGURES),
+    name=mostly(st.sampled_from(["mine", "nested/mine"]), words),
+)
+def test_a_figure_recipe_is_drawn_or_refused(data: bytes, name: str) -> None:
+    with workplace() as here:
+        write(here / "results", whole())
+        (here / "nested").mkdir()
+        with contextlib.suppress(OSError, ValueError):  # no file can be called this
+            (here / f"{name}.toml").write_bytes(data)
+        ask("plot", f"--out={here / 'drawn'}", "--", f"{name}.toml", allowed=[here / "drawn"])

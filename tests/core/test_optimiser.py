@@ -1,0 +1,24 @@
+"""Adam, member by member."""
+
+from __future__ import annotations
+
+import torch
+
+from mujoco_sail.core.optimiser import MemberAdam
+from mujoco_sail.core.streams import Streams
+
+
+def test_a_resting_member_keeps_parameters_moments_and_step_count() -> None:
+    device = torch.device("cpu")
+    ours = torch.zeros(2, 3, requires_grad=True)
+    adam = MemberAdam([ours], 0.1)
+    reference = torch.nn.Parameter(torch.zeros(3))
+    library = torch.optim.Adam([reference], 0.1)
+    draws = Streams([0], "gradients", device).normal(4, 3)[0]
+    for step, gradient in enumerate(draws):
+        adam.step([torch.stack([gradient, gradient])], active=[True, step in (1, 3)])
+        if step in (1, 3):
+            reference.grad = gradient
+            library.step()
+    torch.testing.assert_close(ours[1].detach(), reference.detach())
+    assert not torch.equal(ours[0], ours[1])

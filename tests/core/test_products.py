@@ -1,0 +1,57 @@
+"""Matrix products are exact, or as rounded as was asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.tiny import CPU, draw
+
+from mujoco_sail.core import products
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_large_float32_products_are_exact_whoever_carries_them_out(
+    monkeypatch: pytest.MonkeyPatch, exact: bool
+) -> None:
+    if not exact:  # as on a processor whose oneDNN rounds
+        monkeypatch.setattr(products, "onednn_is_exact", lambda: False)
+    for m, k, n in ((256, 300, 257), (512, 1024, 1024)):
+        assert min(m, k, n) >= products.LARGE
+        a, b, bias, out = draw(2, m, k), draw(2, k, n), draw(2, 1, n), torch.empty(2, m, n)
+        wanted = a.double() @ b.double()
+        transposed = a.mT.contiguous().mT, b.mT.contiguous().mT
+        for result in (
+            products.product(a, b),
+            products.product(transposed[0], b),
+            products.product(a, transposed[1]),
+            products.product(a, b, out=out),
+            products.product(a, b, bias) - bias,
+        ):
+            # 2e-3 if rounded to bfloat16.
+            assert (result - wanted).norm() < 1e-6 * wanted.norm()
+
+
+def test_asking_onednn_leaves_no_trace() -> None:
+    mode = torch.backends.mkldnn.matmul
+    products.onednn_is_exact.cache_clear()
+    products.onednn_is_exact()
+    products.product(draw(1, 256, 256), draw(1, 256, 256))
+    assert mode.fp32_precision == "none"
+    with pytest.raises(RuntimeError):
+        products.product(draw(1, 256, 256), draw(1, 257, 256))
+    assert mode.fp32_precision == "none"
+
+
+def test_tf32_is_for_cuda_and_for_the_runs_that_ask_for_it() -> None:
+    mode = torch.backends.cuda.matmul
+    before = mode.fp32_precision
+    cuda = torch.device("cuda")
+    try:
+        products.set_precision("tf32", cuda)
+        assert mode.fp32_precision == "tf32"
+        products.set_precision("float32", CPU)
+        assert mode.fp32_precision == "tf32"
+        products.set_precision("bfloat16", cuda)
+        assert mode.fp32_precision == "ieee"
+    finally:
+        mode.fp32_precision = before

@@ -1,0 +1,119 @@
+"""The replay buffer: batches, segments, and the memory that they take."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny import CPU
+from torch import Tensor
+
+from mujoco_sail.core.replay_buffer import ReplayBuffer
+from mujoco_sail.core.streams import Streams
+
+
+def filled(capacity: int, episodes: list[int], running: int, window: int = 100) -> ReplayBuffer:
+    """A replay of one member whose observation is (episode, step of it, place overall)."""
+    replay_buffer = ReplayBuffer(1, capacity, 3, 1, window, CPU)
+    place = 0
+    for episode, length in enumerate([*episodes, running]):
+        for step in range(length):
+            observation = torch.tensor([[float(episode), float(step), float(place)]])
+            ended = np.array([episode < len(episodes) and step == length - 1])
+            one = torch.ones(1)
+            replay_buffer.add(
+                observation, torch.zeros(1, 1), one, one * step, observation + 1, one, ended
+            )
+            place += 1
+    return replay_buffer
+
+
+def segments(replay_buffer: ReplayBuffer, count: int, steps: int) -> tuple[Tensor, Tensor]:
+    cut = replay_buffer.window_segments(Streams([0], "cut", CPU), count, steps)
+    return cut.observation[0], cut.valid[0]
+
+
+def test_a_batch_is_drawn_uniformly_from_a_members_own_transitions() -> None:
+    """Of member m at step t every column tells (m, t); the oldest 3 of 8 were overwritten."""
+    members, capacity = 3, 5
+    replay_buffer = ReplayBuffer(members, capacity, 2, 1, 100, CPU)
+    who = torch.arange(float(members))
+    for step in range(8):
+        seen = torch.stack([who, torch.full((members,), float(step))], -1)
+        tag = 100 * who + step
+        ended = np.zeros(members, bool)
+        replay_buffer.add(seen, tag[:, None], tag + 0.1, tag + 0.2, seen + 0.5, tag + 0.3, ended)
+    batch = replay_buffer.sample(Streams([0, 1, 2], "batch", CPU), 3000)
+    assert (batch.observation[..., 0] == who[:, None]).all()
+    step = batch.observation[..., 1]
+    tag = 100 * who[:, None] + step
+    assert torch.equal(batch.action[..., 0], tag)
+    assert torch.equal(batch.next_observation, batch.observation + 0.5)
+    torch.testing.assert_close(batch.reward, tag + 0.1)
+    torch.testing.assert_close(batch.terminated, tag + 0.3)
+    for row in step:
+        counts = torch.bincount(row.long(), minlength=8)
+        assert counts[:3].tolist() == [0, 0, 0]
+        assert (counts[3:] - 600).abs().max() < 100  # 4.5 standard deviations
+    assert not torch.equal(step[0], step[1])
+
+
+def test_no_segment_crosses_the_end_of_an_episode() -> None:
+    observation, valid = segments(filled(100, [20, 7, 30], 15), 500, 5)
+    assert valid.all()
+    assert (observation[..., 0] == observation[:, :1, 0]).all()
+    assert (observation[:, 1:, 2] - observation[:, :-1, 2] == 1).all()
+
+
+def test_every_place_where_a_segment_fits_is_drawn_equally_often() -> None:
+    """Episodes of 7 and 5 with 5 steps: places 0, 1, 2 and 7; 7 is the whole episode."""
+    observation, _ = segments(filled(100, [7, 5], 3), 4000, 5)
+    place, count = observation[:, 0, 2].unique(return_counts=True)
+    assert place.tolist() == [0, 1, 2, 7]
+    assert (count > 850).all()
+
+
+def test_the_running_episode_counts_where_a_segment_fits() -> None:
+    observation, _ = segments(filled(100, [], 6), 100, 5)
+    assert set(observation[:, 0, 2].tolist()) == {0.0, 1.0}
+
+
+def test_an_episode_shorter_than_a_segment_is_padded_at_its_end() -> None:
+    observation, valid = segments(filled(100, [3], 1), 10, 5)
+    assert valid.tolist() == [[1, 1, 1, 0, 0]] * 10
+    assert observation[:, :3, 2].tolist() == [[0, 1, 2]] * 10
+
+
+def test_only_the_newest_episodes_of_the_window_are_cut() -> None:
+    observation, _ = segments(filled(100, [10, 10, 10, 10], 10, window=2), 300, 5)
+    assert set(observation[:, 0, 0].tolist()) == {2.0, 3.0, 4.0}
+
+
+def test_after_the_replay_wraps_segments_hold_what_was_not_overwritten() -> None:
+    observation, valid = segments(filled(25, [20, 20], 10), 500, 5)
+    assert valid.all()
+    assert observation[:, 0, 2].min() == 25  # 50 written, 25 held
+    assert (observation[:, 1:, 2] - observation[:, :-1, 2] == 1).all()
+    assert (observation[..., 0] == observation[:, :1, 0]).all()
+
+
+def test_a_segment_that_fits_nowhere_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="segment_steps"):
+        segments(filled(100, [], 4), 1, 5)
+
+
+def test_the_recent_mean_reward_is_that_of_the_window() -> None:
+    """Two episodes in the window, rewards 0, 1, 2 and 0, 1."""
+    replay_buffer = filled(100, [9, 3], 2, window=1)
+    assert replay_buffer.mean_task_reward().item() == pytest.approx((0 + 1 + 2 + 0 + 1) / 5)
+
+
+def test_the_replay_takes_what_is_said() -> None:
+    replay_buffer = ReplayBuffer(3, 50, 17, 6, 10, CPU)
+    tensors = [
+        t for t in vars(replay_buffer).values() if torch.is_tensor(t) and t.dtype == torch.float32
+    ]
+    # Columns share memory.
+    storages = [t.untyped_storage() for t in tensors if t.dim()]
+    held = {storage.data_ptr(): storage.nbytes() for storage in storages}
+    assert sum(held.values()) == 3 * 50 * ReplayBuffer.row_bytes(17, 6)

@@ -1,0 +1,50 @@
+"""The command line, in this process and in one of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.tiny import TINY
+from mujoco_sail.cli import main
+
+PROGRAM = [sys.executable, "-m", "mujoco_sail"]
+
+
+def overrides(changes: Mapping[str, Any]) -> list[str]:
+    """Changes to a task as options."""
+    return [part for key, value in changes.items() for part in ("--set", f"env.{key}={value}")]
+
+
+SMALL = overrides(TINY)
+
+
+def run(folder: Path, env: str, agents: str, seeds: str = "1", *more: str) -> int:
+    """The exit code of a benchmark of tiny size."""
+    options = ("--env", env, "--agents", agents, "--seeds", seeds, "--protocol", "quick")
+    return main(["run", *options, "--results", str(folder), *SMALL, *more])
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Runs a command that must be refused, returns what it says."""
+    try:
+        code = main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.out == ""
+    assert 1 <= len(said.err.strip().splitlines()) <= 2, said.err
+    return said.err
+
+
+def program(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a process of its own."""
+    return subprocess.run(
+        [*PROGRAM, *arguments], capture_output=True, text=True, check=False, **options
+    )

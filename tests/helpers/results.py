@@ -1,0 +1,67 @@
+"""Folders of results that nobody trained."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from mujoco_sail.results.read import EVALUATIONS, FEEDBACK
+
+RUN: dict[str, Any] = {
+    "status": "complete",
+    "device": "cpu",
+    "versions": {
+        "mujoco": "3.3.0",
+        "gymnasium": "1.4.0",
+        "dm_control": "1.0.28",
+        "metaworld": "3.1.1",
+        "mujoco_sail": "0.1.0",
+        "torch": "2.13.0",
+    },
+    "env": {
+        "protocol": "quick",
+        "backend": "gymnasium",
+        "teacher": "oracle",
+        "labels": 4,
+        "oracle": {"beta": math.inf, "mistake": 0.0},
+    },
+    "agent": {"class": "some.package:Agent", "lambda": 1.0},
+}
+STEPS = (100, 200, 300)
+MakeFolder = Callable[..., Path]
+
+
+def write_run(
+    results: Path,
+    env: str,
+    agent: str,
+    seed: int,
+    returns: tuple[float, ...] = (1, 2, 3),
+    success: float | None = None,
+    answers: tuple[str, ...] = ("1", "0.5", "skip", "0"),
+    steps: tuple[int, ...] = STEPS,
+    **changes: Any,
+) -> Path:
+    """Writes a run with changes to its `run.toml`, named by their scopes, returns its folder."""
+    table = copy.deepcopy(RUN) | {"seed": seed}
+    table["env"]["name"], table["agent"]["name"] = env, agent
+    for key, value in changes.items():
+        *scopes, last = key.split(".")
+        inner = table
+        for scope in scopes:
+            inner = inner[scope]
+        inner[last] = value
+    folder = results / env / agent / f"seed_{seed}"
+    folder.mkdir(parents=True)
+    rate = "" if success is None else success
+    rows = [f"{x},{y},0.5,10,{rate},4" for x, y in zip(steps, returns, strict=True)]
+    asked = [f"{i},0,{i},1.0,2.0,{label}" for i, label in enumerate(answers)]
+    (folder / "run.toml").write_text(tomli_w.dumps(table))
+    for name, head, body in (("evaluations", EVALUATIONS, rows), ("feedback", FEEDBACK, asked)):
+        (folder / f"{name}.csv").write_text("\n".join([",".join(head), *body, ""]))
+    return folder

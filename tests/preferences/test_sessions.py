@@ -1,0 +1,39 @@
+"""Sessions spend the budget of labels, and say what they could not ask."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.runs import MakeRun, pebble
+
+
+def test_every_arm_uses_the_whole_budget_and_no_more(make_run: MakeRun) -> None:
+    agent = pebble(make_run, agents="pebble,sail,sail_revkl")
+    for files in agent.runner.files:
+        lines = (files.folder / "feedback.csv").read_text().splitlines()[1:]
+        assert len(lines) == 8
+    with pytest.raises(RuntimeError, match="budget of 8 labels is spent"):
+        agent.session(150)
+
+
+def test_a_skipped_query_costs_no_label_and_is_counted_apart(make_run: MakeRun) -> None:
+    agent = pebble(make_run, agents="pebble,sail", teacher="skip", reward_range=[-1.0, 0.2])
+    skipping = agent.runner.feedback
+    assert skipping.labels_used == 8
+    for queries in skipping.queries:
+        assert sum(query.label is not None for query in queries) == 8
+    strict = pebble(
+        make_run, teacher="skip", reward_range=[-1.0, 0.2], **{"oracle.skip": 1.01}
+    ).runner.feedback.queries[0]
+    assert sum(query.label is None for query in strict) > 0
+    assert sum(query.label is not None for query in strict) == 8
+
+
+def test_a_teacher_who_refuses_everything_fails_the_run_with_a_reason(make_run: MakeRun) -> None:
+    with pytest.raises(RuntimeError, match="teacher 'skip' refused"):
+        pebble(make_run, teacher="skip", reward_range=[-100.0, 1.0], **{"oracle.skip": 50.0})
+
+
+def test_labels_follow_the_task_reward_that_the_record_states(make_run: MakeRun) -> None:
+    agent = pebble(make_run)
+    for query in agent.runner.feedback.queries[0]:
+        assert query.label == float(query.return_1 > query.return_2)

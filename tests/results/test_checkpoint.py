@@ -1,0 +1,168 @@
+"""A checkpoint is whole and of this very run, or it is named and not used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.planted import Planted
+from helpers.runs import flip
+
+from mujoco_sail import files
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.results.checkpoint import Checkpoints, DamagedError, MemberState
+
+ABOUT = {"seed": 0, "env": {"steps": 10, "reward_range": (0.0, 1.0)}, "versions": {"torch": "2"}}
+
+
+def saved(step: int) -> MemberState:
+    return MemberState(
+        step, {"a": torch.arange(6.0), "b": torch.ones(2)}, {"updates": 3}, {"rows": []}
+    )
+
+
+def two_checkpoints(tmp_path: Path) -> Checkpoints:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", ABOUT)
+    checkpoints.write(saved(5))
+    checkpoints.write(saved(8))
+    return checkpoints
+
+
+def test_a_checkpoint_is_read_as_it_was_written_and_the_newest_two_are_kept(tmp_path: Path) -> None:
+    checkpoints = two_checkpoints(tmp_path)
+    checkpoints.write(saved(9))
+    assert checkpoints.steps() == [9, 8]
+    assert len(list(checkpoints.folder.iterdir())) == 4
+    found = checkpoints.read(9)
+    assert torch.equal(found.tensors["a"], torch.arange(6.0))
+    assert (found.step, found.plain, found.own) == (9, {"updates": 3}, {"rows": []})
+
+
+@pytest.mark.parametrize("part", ["step_8.json", "step_8.safetensors"])
+def test_any_bit_that_flips_is_noticed(tmp_path: Path, part: str) -> None:
+    checkpoints = two_checkpoints(tmp_path)
+    path = checkpoints.folder / part
+    data = path.read_bytes()
+    for bit in range(8 * len(data)):
+        path.write_bytes(flip(data, bit))
+        with pytest.raises(DamagedError, match=part):
+            checkpoints.read(8)
+    path.write_bytes(data)
+    assert checkpoints.read(8).step == 8
+    assert checkpoints.read(5).step == 5
+
+
+@pytest.mark.parametrize("part", ["step_8.json", "step_8.safetensors"])
+@pytest.mark.parametrize("cut", [0, 1, 7, 100, -1])
+def test_a_part_that_was_cut_or_emptied_is_noticed(tmp_path: Path, part: str, cut: int) -> None:
+    checkpoints = two_checkpoints(tmp_path)
+    path = checkpoints.folder / part
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(DamagedError, match=part):
+        checkpoints.read(8)
+    path.unlink()
+    with pytest.raises(DamagedError, match=part):
+        checkpoints.read(8)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (ABOUT | {"env": ABOUT["env"] | {"steps": 11}}, "env.steps is 10 there and 11 here"),
+        (ABOUT | {"versions": {"torch": "3"}}, "versions.torch is '2' there and '3' here"),
+        (ABOUT | {"seed": 1}, "seed is 0 there and 1 here"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_with_the_difference(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    two_checkpoints(tmp_path)
+    with pytest.raises(RecipeError, match=said):
+        Checkpoints(tmp_path / "checkpoints", changed).read(8)
+
+
+def test_a_planted_pickle_is_refused_and_executes_nothing(tmp_path: Path) -> None:
+    checkpoints = two_checkpoints(tmp_path)
+    bomb = pickle.dumps(Planted(tmp_path / "boom"))
+    for part in ("step_8.safetensors", "step_8.json"):
+        (checkpoints.folder / part).write_bytes(bomb)
+        with pytest.raises(DamagedError):
+            checkpoints.read(8)
+    # Even with a document that vouches for it.
+    checkpoints.write(saved(8))
+    path = checkpoints.folder / "step_8.json"
+    document = json.loads(path.read_text())
+    (checkpoints.folder / "step_8.safetensors").write_bytes(bomb)
+    document["tensors"] = f"sha256:{hashlib.sha256(bomb).hexdigest()}"
+    del document["document"]
+    text = json.dumps(document, separators=(",", ":"))
+    document["document"] = f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    path.write_text(json.dumps(document, separators=(",", ":")))
+    with pytest.raises(DamagedError, match=r"step_8\.safetensors"):
+        checkpoints.read(8)
+    assert not (tmp_path / "boom").exists()
+
+
+def test_a_writer_that_dies_at_any_moment_leaves_a_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends at the n-th call that touches the disk, for every n."""
+
+    class Death(BaseException):
+        pass
+
+    real_fsync, real_replace, real_unlink = os.fsync, Path.replace, Path.unlink
+    left = 0
+
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Death
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if left >= 0:  # the dead clean up nothing
+            count()
+            real_unlink(path, missing_ok)
+
+    monkeypatch.setattr(os, "fsync", lambda handle: (count(), real_fsync(handle)))
+    monkeypatch.setattr(Path, "replace", lambda path, to: (count(), real_replace(path, to)))
+    monkeypatch.setattr(Path, "unlink", unlink)
+    deaths = 0
+    while True:
+        left = 1000
+        checkpoints = two_checkpoints(tmp_path / str(deaths))
+        left = deaths
+        try:
+            checkpoints.write(saved(12))
+        except Death:
+            deaths += 1
+        else:
+            break
+        whole = []
+        for step in checkpoints.steps():
+            with_faults = checkpoints.read(step)  # none is damaged
+            whole.append(with_faults.step)
+        assert whole[-2:] in ([8, 5], [12, 8])
+    assert deaths >= 8
+
+
+def test_a_disk_that_refuses_keeps_the_last_good_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = two_checkpoints(tmp_path)
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(files.WriteError, match=r"step_12.*No space left on device"):
+        checkpoints.write(saved(12))
+    assert checkpoints.steps() == [8, 5]
+    assert not list(checkpoints.folder.glob(".*"))

@@ -1,0 +1,151 @@
+"""Results are read and pooled, or refused with the place and the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.results import RUN, MakeFolder
+
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.results.read import EVALUATIONS, FEEDBACK, collect
+
+
+def refusal(results: Path) -> str:
+    """The message of the error that reading the folder raises."""
+    with pytest.raises(RecipeError) as error:
+        collect(results)
+    message = str(error.value)
+    assert message.count("\n") <= 1
+    return message
+
+
+# --- what may be pooled ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("env.protocol", "paper"),
+        ("env.backend", "envpool"),
+        ("env.teacher", "noisy"),
+        ("env.oracle.beta", 1.0),
+        ("env.labels", 5),
+        ("env.extra", "key"),
+        ("versions.mujoco", "3.3.1"),
+        ("versions.gymnasium", "1.5.0"),
+        ("versions.dm_control", "1.0.29"),
+        ("versions.metaworld", "3.2.0"),
+        ("versions.envpool", "1.2.5"),
+        ("versions.mujoco_sail", "0.2.0"),
+    ],
+)
+@pytest.mark.usefixtures("three_arms")
+def test_environment_is_never_pooled_over(
+    results: Path, make: MakeFolder, key: str, value: object
+) -> None:
+    folder = make("walker_walk", "zeta", 0, **{key: value})
+    message = refusal(results)
+    scope, _, rest = key.partition(".")
+    common = "(absent)" if rest in ("extra", "envpool") else None
+    if common is None:
+        common = RUN[scope]["oracle"]["beta"] if "oracle" in key else RUN[scope][rest]
+    for part in (folder, results / "walker_walk" / "pebble" / "seed_0", f"{key}:"):
+        assert str(part) in message
+    assert {repr(value), repr(common)} <= set(message.split("\n")[1].replace(";", "").split())
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_other_environments_and_devices_are_no_obstacle(results: Path, make: MakeFolder) -> None:
+    make("ant", "sail", 0, **{"env.protocol": "paper", "agent.lambda": 2.0})
+    make("walker_walk", "sail", 3, device="cuda", **{"versions.torch": "2.14.0"})
+    assert len(collect(results)) == 11
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_seeds_of_an_agent_share_every_hyperparameter(results: Path, make: MakeFolder) -> None:
+    make("walker_walk", "sail", 3, **{"agent.lambda": 2.0})
+    message = refusal(results)
+    assert "sail/seed_0" in message
+    assert "sail/seed_3 differ in agent.lambda:\n1.0 and 2.0" in message
+
+
+@pytest.mark.parametrize("agent", ["sail", "another"])
+@pytest.mark.usefixtures("three_arms")
+def test_arms_that_ask_have_used_equally_many_labels(
+    results: Path, make: MakeFolder, agent: str
+) -> None:
+    make("walker_walk", agent, 3, answers=("1", "skip", "0"))
+    assert "differ in labels used:\n3 and 2;" in refusal(results).replace("2 and 3", "3 and 2")
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_seed_without_any_label_is_no_seed_of_an_arm_that_asks(
+    results: Path, make: MakeFolder
+) -> None:
+    make("walker_walk", "sail", 3, answers=("skip",))
+    assert "labels used" in refusal(results)
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_evaluations_at_other_steps_are_refused(results: Path, make: MakeFolder) -> None:
+    make("walker_walk", "sail", 3, steps=(100, 201, 300))
+    assert "step of evaluation 2" in refusal(results)
+
+
+# --- damaged and strange folders ---------------------------------------------------------------
+
+
+def test_empty_or_missing_folder_says_what_to_run(results: Path) -> None:
+    assert f"{results}: no results here; first run" in refusal(results)
+    results.mkdir()
+    assert "mujoco-sail run --env" in refusal(results)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.toml", "status = "),
+        ("run.toml", "x = " + "[" * 5000),
+        ("run.toml", "\xff\xfe"),
+        ("run.toml", "status = 'complete'"),
+        ("run.toml", "status = 'done'\n[env]\n[agent]\n[versions]"),
+        ("run.toml", "status = 'complete'\nseed = '0'\n[env]\n[agent]\n[versions]"),
+        ("evaluations.csv", None),
+        ("evaluations.csv", ""),
+        ("evaluations.csv", "step,episode_return\n1,2\n"),
+        ("evaluations.csv", ",".join(EVALUATIONS)),
+        ("evaluations.csv", ",".join(EVALUATIONS) + "\n1,many,0,1,,0"),
+        ("evaluations.csv", ",".join(EVALUATIONS) + "\n1,inf,0,1,,0"),
+        ("evaluations.csv", ",".join(EVALUATIONS) + "\n1,2,0,1,most,0"),
+        ("evaluations.csv", ",".join(EVALUATIONS) + "\n1,2,0,1,,0,9,9"),
+        ("evaluations.csv", ",".join(EVALUATIONS) + "\n1,2,0"),
+        ("evaluations.csv", ",".join(EVALUATIONS) + "\n2,1,0,1,,0\n1,1,0,1,,0"),
+        ("feedback.csv", None),
+        ("feedback.csv", "step,label\n1,1\n"),
+        ("feedback.csv", ",".join(FEEDBACK) + "\n1,0,0,1,2,0.7"),
+        ("feedback.csv", ",".join(FEEDBACK) + "\n1,0,0,1,2,"),
+        ("feedback.csv", ",".join(FEEDBACK) + "\n1,0,0,1,2,__import__('os')"),
+    ],
+)
+def test_damaged_file_is_an_error_that_names_it(
+    results: Path, make: MakeFolder, name: str, content: str | None
+) -> None:
+    file = make("ant", "sail", 0) / name
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content.encode("latin-1"))
+    assert refusal(results).startswith(f"{file}: ")
+
+
+def test_copied_run_does_not_count_as_another_seed(results: Path, make: MakeFolder) -> None:
+    folder = make("ant", "sail", 0)
+    folder.rename(folder.with_name("seed_1"))
+    assert "is of ant/sail/seed_0, and lies in ant/sail/seed_1" in refusal(results)
+
+
+def test_seed_is_a_whole_number(results: Path, make: MakeFolder) -> None:
+    folder = make("ant", "sail", 0)
+    text = (folder / "run.toml").read_text()
+    (folder / "run.toml").write_text(text.replace("seed = 0", 'seed = "0"'))
+    assert "run.toml" in refusal(results)

@@ -1,0 +1,50 @@
+"""A result says which versions and which backend it depends on."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.command_line import run
+from helpers.envpool import needs_envpool
+
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.results.read import check_poolable, read
+from mujoco_sail.results.versions import versions
+
+
+@pytest.mark.filterwarnings("error")
+def test_versions_name_everything_that_a_result_depends_on():
+    found = versions()
+    assert set(found) == {
+        *("mujoco", "gymnasium", "dm_control", "metaworld", "shimmy"),
+        *("stable_baselines3", "torch", "python", "mujoco_sail"),
+    }
+    assert found["torch"] == torch.__version__
+    assert found["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}")
+
+
+@needs_envpool
+def test_the_backend_is_recorded_and_never_pooled_with_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fast = ("--set", "env.backend=envpool")
+    assert run(tmp_path, "half_cheetah", "sac", "0,") == 0
+    assert run(tmp_path, "half_cheetah", "sac", "1,", *fast) == 0
+    records = [read(tmp_path / "half_cheetah" / "sac" / f"seed_{seed}") for seed in (0, 1)]
+    assert [record.table["env"]["backend"] for record in records] == ["gymnasium", "envpool"]
+    assert ["envpool" in record.table["versions"] for record in records] == [False, True]
+    with pytest.raises(RecipeError, match=r"differ in env\.backend"):
+        check_poolable(records)
+    capsys.readouterr()
+    assert run(tmp_path, "half_cheetah", "sac", "0,", *fast) == 2
+    assert "env.backend is 'gymnasium' there and 'envpool' here" in capsys.readouterr().err
+
+
+def test_versions_name_envpool_only_where_it_simulates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "version", lambda name: f"{name} 1")
+    assert "envpool" not in versions()
+    assert versions("envpool") == versions() | {"envpool": "envpool 1"}

@@ -1,0 +1,97 @@
+"""What `mujoco-sail speed` times is real training or a part of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from helpers.runs import MakeRun
+from helpers.tiny import CPU, tiny_task
+
+from mujoco_sail.agents import registry
+from mujoco_sail.agents.base import Member
+from mujoco_sail.speed import products
+from mujoco_sail.speed.worker import Request, SB3SACBFloat16, Stopwatch, TimedRun
+
+
+class Script:
+    """Orders written down beforehand, in place of a pipe."""
+
+    def __init__(self, *requests: Request) -> None:
+        self.requests, self.answers = list(requests), []
+
+    def recv(self) -> Request:
+        if not self.requests:
+            raise EOFError
+        return self.requests.pop(0)
+
+    def send(self, answer: Any) -> None:
+        self.answers.append(answer)
+
+
+def paced(folder: Path, *actions: Any) -> tuple[TimedRun, Script]:
+    """A run that has carried out requests, each once."""
+    script = Script(*(Request(action, 0) for action in actions))
+    task = tiny_task(steps=10**6, evaluation_every=10**6, log_every=10**6)
+    entry = registry.load_entry("sac", {})
+    run = TimedRun(task, [Member(entry, 0), Member(entry, 1)], CPU, folder, script)  # type: ignore[arg-type]
+    with pytest.raises(EOFError):
+        run.execute()
+    return run, script
+
+
+@pytest.mark.parametrize(
+    ("actions", "steps", "updates"),
+    [
+        ([], 0, 0),
+        (["train", "train"], 2, 2),
+        (["update", "update", "update"], 0, 3),
+        (["overhead"], 1, 1),
+        (["overhead", "train"], 2, 2),
+        (list(products.PRODUCT_CALLS), 0, 0),
+        (["due"], 0, 0),
+    ],
+)
+def test_an_order_is_real_training_or_a_part_of_it_and_nothing_else(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    actions: list[str],
+    steps: int,
+    updates: int,
+) -> None:
+    agents = []
+    start = TimedRun._obey
+    monkeypatch.setattr(
+        TimedRun, "_obey", lambda self, agent: (agents.append(agent), start(self, agent))[1]
+    )
+    run, script = paced(tmp_path, *actions)
+    (agent,) = agents
+    warm = run.task.random_steps + 10
+    assert agent.replay_buffer.written == warm + steps
+    assert agent.updates == 11 + updates
+    assert not isinstance(agent.update, Stopwatch)
+    assert script.answers[0] is None
+    assert len(script.answers) == 1 + len(actions)
+    assert all(answer > 0 for answer in script.answers[1:])
+    rows = pd.read_csv(run.files[1].folder / "evaluations.csv")
+    assert len(rows) == actions.count("due")
+
+
+def test_the_peer_in_bfloat16_is_in_bfloat16_where_it_updates_and_only_there(
+    make_run: MakeRun,
+) -> None:
+    run = make_run([("sb3_sac", 0)])
+    entry = dataclasses.replace(run.members[0].entry, agent=SB3SACBFloat16)
+    run.members[0] = Member(entry, 0)
+    agent: Any = entry.agent(run)
+    seen = {True: set(), False: set()}
+    agent.model.actor.latent_pi.register_forward_hook(
+        lambda module, inputs, output: seen[inputs[0].shape[0] > 1].add(output.dtype)
+    )
+    agent.train()
+    assert seen == {True: {torch.bfloat16}, False: {torch.float32}}
+    assert all(value.isfinite().all() for value in agent.metrics().values())

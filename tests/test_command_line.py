@@ -1,0 +1,106 @@
+"""Whole benchmarks, from the command line to files, table and figure."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.checkout import readme
+from helpers.command_line import run
+from helpers.tiny import TINY
+
+from mujoco_sail.cli import main
+from mujoco_sail.recipes.load import recipe_names
+
+
+def test_a_benchmark_writes_its_files_its_table_and_its_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(out, "half_cheetah", "sac,pebble,sail_revkl", "2") == 0
+    folders = sorted(out.glob("*/*/*"))
+    assert len(folders) == 6
+    for folder in folders:
+        about = tomllib.loads((folder / "run.toml").read_text())
+        assert about["status"] == "complete"
+        assert about["env"]["steps"] == TINY["steps"]
+        assert about["versions"]["mujoco"] == "3.3.0"
+        evaluations = pd.read_csv(folder / "evaluations.csv")
+        assert evaluations["step"].tolist() == [75, 150]
+        assert evaluations["episode_return"].notna().all()
+        assert evaluations["success_rate"].isna().all()
+        training = pd.read_csv(folder / "training.csv")
+        # One update a step from step 60 on; preference learners do 100 more at once.
+        asks = about["agent"]["name"] != "sac"
+        assert training["updates"].tolist() == [16 + 0, 91 + 100 * asks]
+        labels = pd.read_csv(folder / "feedback.csv")
+        assert len(labels) == (8 if asks else 0)
+        if asks:
+            assert training["reward_updates"].iloc[-1] > 0
+            assert training["held_out_accuracy"].between(0, 1).tolist() == [False, True]
+    capsys.readouterr()
+    assert main(["table", "--results", str(out)]) == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in ("sac", "pebble", "sail_revkl", "half_cheetah"))
+    assert main(["plot", "--results", str(out), "--out", str(tmp_path / "figures")]) == 0
+    assert {p.suffix for p in (tmp_path / "figures").iterdir()} == {".png", ".svg"}
+
+
+def test_a_complete_run_is_not_run_again_and_a_missing_seed_is_added(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "half_cheetah", "sac") == 0
+    first = tmp_path / "half_cheetah" / "sac" / "seed_0" / "run.toml"
+    before = first.stat().st_mtime_ns
+    assert run(tmp_path, "half_cheetah", "sac", "2") == 0
+    assert "1 of 2 runs are complete already" in capsys.readouterr().out
+    assert first.stat().st_mtime_ns == before
+    assert (tmp_path / "half_cheetah" / "sac" / "seed_1" / "run.toml").is_file()
+
+
+def test_a_failed_run_is_named_recorded_and_fails_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusing = ("--teacher", "skip", "--set", "env.oracle.skip=50.0")
+    refusing += ("--set", "env.reward_range=[-100.0, 1.0]")
+    code = run(tmp_path, "half_cheetah", "pebble,sac", "1", *refusing)
+    assert code == 1
+    assert "pebble seed 0: RuntimeError: teacher 'skip' refused" in capsys.readouterr().err
+    about = tomllib.loads((tmp_path / "half_cheetah/pebble/seed_0/run.toml").read_text())
+    assert about["status"] == "failed"
+    assert "refused" in about["failure"]
+    about = tomllib.loads((tmp_path / "half_cheetah/sac/seed_0/run.toml").read_text())
+    assert about["status"] == "complete"
+
+
+def test_an_agent_from_outside_the_repository_trains_and_stands_in_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README's own example, word for word."""
+    section = readme("Add an agent")
+    files = re.findall(r"`(\w+\.\w+)`:?\n\n```\w+\n(.*?)```", section, re.DOTALL)
+    assert [name for name, _ in files] == ["calm.py", "calm.toml"]
+    assert sum(text.count("\n") for _, text in files) < 40
+    for name, text in files:
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert run(Path("out"), "half_cheetah", "pebble,calm.toml") == 0
+    capsys.readouterr()
+    assert main(["table", "--results", "out"]) == 0
+    assert "calm" in capsys.readouterr().out
+    training = [
+        (tmp_path / f"out/half_cheetah/{name}/seed_0/training.csv").read_text()
+        for name in ("pebble", "calm")
+    ]
+    assert training[0] != training[1]
+
+
+def test_the_list_names_every_environment_and_agent(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert len(recipe_names("envs")) == 13
+    assert len(lines) == 13 + len(recipe_names("agents"))
+    assert all(len(line.split()) > 3 for line in lines)

@@ -1,0 +1,25 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mujoco_sail import files
+
+
+def test_interrupted_write_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "new" / "file.txt"
+    files.write_text(file, "old ä\n")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_text(file, "new\n")
+    assert list(file.parent.iterdir()) == [file]
+    assert file.read_bytes() == "old ä\n".encode()

@@ -1,0 +1,43 @@
+"""Evaluations play the policy that they are given, from starts of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from helpers.tiny import tiny_task
+
+from mujoco_sail.training.evaluation import Evaluation
+
+
+def test_the_evaluation_plays_the_policy_it_is_given_member_by_member() -> None:
+    """Two members with opposite constant actions against environments stepped by hand."""
+    task = tiny_task("reacher", episode_steps=20, evaluation_episodes=2, segment_steps=5)
+    evaluation = Evaluation(task, [0, 0], torch.device("cpu"))
+
+    def constant(observation: torch.Tensor) -> torch.Tensor:
+        action = torch.ones(*observation.shape[:2], 2)
+        action[1] = -1
+        return action
+
+    scores = evaluation(constant, 3)
+    assert scores.returns.shape == (2, 2)
+    envs = evaluation.envs
+    envs.reset(3)
+    by_hand = np.zeros(4)
+    for _ in range(20):
+        result = envs.step(np.repeat([[1.0, 1.0], [-1.0, -1.0]], 2, axis=0))
+        by_hand += result.reward
+    np.testing.assert_allclose(scores.returns.ravel(), by_hand)
+    assert not np.allclose(scores.returns[0], scores.returns[1])
+
+
+def test_evaluations_start_differently_but_equally_for_equal_seeds() -> None:
+    task = tiny_task("reacher", episode_steps=20, evaluation_episodes=2, segment_steps=5)
+    evaluation = Evaluation(task, [0, 0, 1], torch.device("cpu"))
+    evaluation.envs.reset(1)
+    first = evaluation.envs.observation.copy().reshape(3, 2, -1)
+    evaluation.envs.reset(2)
+    second = evaluation.envs.observation.reshape(3, 2, -1)
+    assert np.array_equal(first[0], first[1])
+    for other in (first[2], first[0, ::-1], second[0]):
+        assert not np.allclose(first[0], other)

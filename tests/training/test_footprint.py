@@ -1,0 +1,45 @@
+"""A benchmark says what it will need, and does not begin what cannot fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.command_line import run
+from helpers.tiny import CPU
+
+from mujoco_sail.cli import main
+from mujoco_sail.core.replay_buffer import ReplayBuffer
+from mujoco_sail.recipes.load import load_task
+from mujoco_sail.training import footprint
+
+
+def test_the_estimate_of_the_papers_grid_is_dominated_by_replay_and_environments() -> None:
+    task = load_task("walker_walk", "paper", {})
+    host, device = footprint.estimate(task, 12, (24, 6), CPU, 2)
+    replay_buffer = 12 * 400_000 * ReplayBuffer.row_bytes(24, 6)
+    assert replay_buffer < host < replay_buffer + 4 * footprint.GIB
+    assert device == 0
+    on_host, on_device = footprint.estimate(task, 12, (24, 6), torch.device("cuda"), 1)
+    assert on_device > replay_buffer
+    assert on_host < 3 * footprint.GIB
+
+
+def test_what_cannot_fit_is_refused_with_the_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--env", "walker_walk", "--agents", "pebble,sail", "--seeds", "500"]
+    assert main(["run", *options, "--device", "cpu", "--results", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "1000 members need about" in error
+    assert "GiB are free" in error
+    assert len(error.splitlines()) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_estimate_is_printed_before_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "half_cheetah", "sac", "1", "--device", "cpu") == 0
+    assert capsys.readouterr().out.startswith("half_cheetah: 1 members, about 0.")

@@ -1,0 +1,30 @@
+"""One process trains a run at a time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from helpers.command_line import run
+
+from mujoco_sail.training.lock import Lock
+
+
+def test_a_second_process_says_who_trains_and_leaves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mujoco_sail.training.lock.PATIENCE", 0)
+    lock = Lock(tmp_path / "half_cheetah" / "pebble" / ".seed_0.lock")
+    assert run(tmp_path, "half_cheetah", "pebble") == 2
+    assert f"seed_0 is in use by process {os.getpid()}" in capsys.readouterr().err
+    assert not (tmp_path / "half_cheetah" / "pebble" / "seed_0").exists()
+    lock.release()
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "half_cheetah" / "pebble" / ".seed_0.lock"
+    path.parent.mkdir(parents=True)
+    path.write_text("process 999999 on a machine that is no more\n")
+    assert run(tmp_path, "half_cheetah", "pebble") == 0
+    assert not path.exists()

@@ -1,0 +1,155 @@
+"""A run that was stopped goes on to the files that it would have written."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command_line import run
+from helpers.envpool import needs_envpool
+from helpers.runs import MakeRun, flip, members_of, results_of, stop_after
+from helpers.tiny import CPU, TINY, tiny_task
+
+from mujoco_sail.agents.base import Member
+from mujoco_sail.training import benchmark
+from mujoco_sail.training.run import Run, Stopped
+from mujoco_sail.training.worker import resume_points
+
+MEMBERS = [("pebble", 0), ("sail_revkl", 1)]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    run = Run(tiny_task(), members(), CPU, tmp_path_factory.mktemp("whole"), lambda _: None)
+    run.execute()
+    return results_of(run)
+
+
+def members() -> list[Member]:
+    return members_of(MEMBERS)
+
+
+@pytest.mark.parametrize("step", [1, 59, 60, 79, 80, 81, 89, 90, 95, 110, 119, 120, 149])
+def test_stopped_after_any_step_it_goes_on_to_the_identical_files(
+    tmp_path: Path, reference: list[bytes], step: int
+) -> None:
+    """Before, at and after the first update, a session, a reference refresh, the last step."""
+    run = Run(tiny_task(), members(), CPU, tmp_path, lambda _: None)
+    stop_after(run, step)
+    with pytest.raises(Stopped):
+        run.execute()
+    ((stack, states),) = resume_points(tiny_task(), members(), CPU, tmp_path, lambda _: None)
+    assert states is not None
+    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
+    assert again.step == step
+    again.execute()
+    assert results_of(again) == reference
+
+
+def test_members_go_on_alone_to_the_files_they_would_have_written_in_the_stack(
+    tmp_path: Path, reference: list[bytes]
+) -> None:
+    run = Run(tiny_task(), members(), CPU, tmp_path, lambda _: None)
+    stop_after(run, 100)
+    with pytest.raises(Stopped):
+        run.execute()
+    found = []
+    for member in members():
+        ((stack, states),) = resume_points(tiny_task(), [member], CPU, tmp_path, lambda _: None)
+        alone = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
+        alone.execute()
+        found += results_of(alone)
+    assert found == reference
+
+
+def test_the_newest_step_that_all_have_is_used_and_damage_is_named(
+    tmp_path: Path, reference: list[bytes]
+) -> None:
+    for step in (70, 100, 130):
+        ((stack, states),) = resume_points(tiny_task(), members(), CPU, tmp_path, lambda _: None)
+        run = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
+        stop_after(run, step)
+        with pytest.raises(Stopped):
+            run.execute()
+    newest = run.files[1].folder / "checkpoints" / "step_130.safetensors"
+    data = newest.read_bytes()
+    newest.write_bytes(flip(data, random.Random(0).randrange(8 * len(data))))
+    notes: list[Any] = []
+    ((stack, states),) = resume_points(tiny_task(), members(), CPU, tmp_path, notes.append)
+    assert str(newest) in notes[0].text
+    assert [state.step for state in states or ()] == [100, 100]
+    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
+    again.execute()
+    assert results_of(again) == reference
+
+
+def test_a_library_agent_starts_over_when_it_was_stopped(tmp_path: Path, make_run: MakeRun) -> None:
+    whole = make_run([("sb3_sac", 0)])
+    whole.execute()
+    one = members_of([("sb3_sac", 0)])
+    run = Run(tiny_task(), one, CPU, tmp_path, lambda _: None)
+    stop_after(run, 100)
+    with pytest.raises(Stopped):
+        run.execute()
+    ((stack, states),) = resume_points(tiny_task(), one, CPU, tmp_path, lambda _: None)
+    assert states is None
+    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, states)
+    again.execute()
+    assert results_of(again) == results_of(whole)
+
+
+@needs_envpool
+def test_a_run_goes_on_from_its_checkpoint_to_the_same_files(tmp_path: Path) -> None:
+    task = tiny_task(backend="envpool")
+    members = members_of([("pebble", 3), ("sail", 3)])
+    whole = Run(task, members, CPU, tmp_path / "whole", lambda _: None)
+    whole.execute()
+    stopped = Run(task, members, CPU, tmp_path, lambda _: None)
+    stopped.stopping = lambda: "envs" in vars(stopped) and stopped.envs.episodes[0] == 2
+    with pytest.raises(Stopped):
+        stopped.execute()
+    ((stack, states),) = resume_points(task, members, CPU, tmp_path, lambda _: None)
+    again = Run(task, stack, CPU, tmp_path, lambda _: None, states)
+    assert again.step == 2 * TINY["episode_steps"]
+    again.execute()
+    assert results_of(again) == results_of(whole)
+
+
+def test_a_copied_checkpoint_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = tiny_task()
+    (member,) = members_of([("pebble", 0)])
+    stopped = Run(task, [member], CPU, tmp_path / "there", lambda _: None)
+    stop_after(stopped, 100)
+    with pytest.raises(Stopped):
+        stopped.execute()
+    here = tmp_path / "here" / "half_cheetah" / "pebble" / "seed_0"
+    here.mkdir(parents=True)
+    (stopped.files[0].folder / "checkpoints").rename(here / "checkpoints")
+    assert run(tmp_path / "here", "half_cheetah", "pebble", "1", "--set", "env.batch_size=17") == 2
+    error = capsys.readouterr().err
+    assert "env.batch_size is 16 there and 17 here" in error
+    assert [path.name for path in here.iterdir()] == ["checkpoints"]
+
+
+def test_a_run_that_failed_starts_over_unless_it_shall_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = tiny_task()
+    (member,) = members_of([("pebble", 0)])
+    for resume, expected in ((True, "from step 100 on: pebble seed 0"), (False, None)):
+        results = tmp_path / str(resume)
+        stopped = Run(task, [member], CPU, results, lambda _: None)
+        stop_after(stopped, 100)
+        with pytest.raises(Stopped):
+            stopped.execute()
+        stopped.files[0].status("failed", 1.0, "for the test")
+        notes: list[str] = []
+        failures = benchmark.execute(
+            task, [member], CPU, results, lambda _: None, notes.append, resume
+        )
+        assert failures == []
+        assert any(expected in note for note in notes) if expected else notes == []

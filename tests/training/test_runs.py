@@ -1,0 +1,43 @@
+"""Runs train in every environment, in the stated order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from helpers.runs import MakeRun
+from helpers.tiny import TINY, tiny_task
+
+from mujoco_sail.agents.sail import SAIL
+from mujoco_sail.recipes.load import load_task, recipe_names
+
+
+@pytest.mark.parametrize("env", recipe_names("envs"))
+def test_every_environment_trains_preference_learners(env: str, make_run: MakeRun) -> None:
+    own = load_task(env, "quick", {})
+    episode = min(own.episode_steps, TINY["episode_steps"])
+    members = make_run([("pebble", 0), ("sail_revkl", 0)], tiny_task(env, episode_steps=episode))
+    agent: Any = members.members[0].entry.agent(members)
+    before = [p.detach().clone() for p in agent.actor.parameters]
+    agent.train()
+    for old, new in zip(before, agent.actor.parameters, strict=True):
+        assert not torch.equal(old, new)
+    assert agent.reward_updates.min() > 0
+    assert all(value.isfinite().all() for value in agent.metrics().values())
+
+
+def test_a_step_learns_from_the_transitions_of_the_steps_before_it(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a GPU can learn while the CPU simulates; the order is the same on the CPU."""
+    learn, seen = SAIL.learn, []
+
+    def watching_learn(agent: SAIL, step: int) -> None:
+        seen.append((step, len(agent.replay_buffer)))
+        learn(agent, step)
+
+    monkeypatch.setattr(SAIL, "learn", watching_learn)
+    make_run([("pebble", 0)]).execute()
+    first, last = TINY["random_steps"], TINY["steps"]
+    assert seen == [(step, step - 1) for step in range(first, last + 1)]

@@ -1,0 +1,96 @@
+"""Members train as one stack and never notice each other."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from helpers.runs import FILES, MakeRun, members_of, rows, trained
+from helpers.tiny import tiny_task
+
+from mujoco_sail.agents.base import Member
+from mujoco_sail.training.benchmark import shards, stack_key
+
+
+def members(names: str, seeds: int) -> list[Member]:
+    return members_of([(name, seed) for name in names.split(",") for seed in range(seeds)])
+
+
+def test_pebble_sail_and_sail_revkl_with_three_seeds_are_one_stack_of_nine() -> None:
+    nine = members("pebble,sail,sail_revkl", 3)
+    assert len({stack_key(member) for member in nine}) == 1
+    assert [len(stack) for stack in shards(nine, 1)[0]] == [9]
+
+
+def test_shards_keep_every_member_once_and_are_of_equal_size() -> None:
+    twelve = members("sac,pebble,sail,sail_revkl", 3)
+    parts = shards(twelve, 2)
+    assert [sum(len(stack) for stack in part) for part in parts] == [6, 6]
+    assert [member for part in parts for stack in part for member in stack] == twelve
+
+
+NINE = [(name, seed) for name in ("pebble", "sail", "sail_revkl") for seed in range(3)]
+
+
+@pytest.mark.parametrize("alone", [("pebble", 0), ("sail", 1), ("sail_revkl", 2)])
+def test_a_member_alone_and_in_a_stack_of_nine_agree(
+    make_run: MakeRun, alone: tuple[str, int]
+) -> None:
+    """50 environment steps with updates, one session among them."""
+    task = tiny_task(
+        steps=90, random_steps=30, exploration_steps=10, evaluation_every=90, reference_after=60
+    )
+    together, single = trained(make_run(NINE, task)), trained(make_run([alone], task))
+    for a, b in zip(together[alone], single[alone], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_another_seed_of_one_member_leaves_the_others_unchanged(make_run: MakeRun) -> None:
+    before = trained(make_run([("sail", 0), ("sail", 1), ("sail_revkl", 2)]))
+    after = trained(make_run([("sail", 0), ("sail", 7), ("sail_revkl", 2)]))
+    for name in (("sail", 0), ("sail_revkl", 2)):
+        for a, b in zip(before[name], after[name], strict=True):
+            assert torch.equal(a, b)
+    assert not torch.equal(before["sail", 1][0], after["sail", 7][0])
+
+
+def test_the_same_seed_gives_the_same_files_whatever_the_global_generators_hold(
+    make_run: MakeRun,
+) -> None:
+    written = []
+    for poison in (0, 1):
+        random.seed(poison)
+        np.random.seed(poison)
+        torch.manual_seed(poison)
+        run = make_run([("sail_revkl", 0), ("pebble", 5)])
+        trained(run)
+        written.append([rows(run, m, name) for m in range(2) for name in FILES])
+    assert written[0] == written[1]
+    assert len(written[0][0].splitlines()) == 3  # the header and two evaluations
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_stack_trains_on_cuda(make_run: MakeRun) -> None:
+    run = make_run([("pebble", 0), ("sail_revkl", 1)], device=torch.device("cuda"))
+    for parameters in trained(run).values():
+        assert all(p.is_cuda and p.isfinite().all() for p in parameters)
+
+
+@pytest.mark.parametrize("size", [64, 256])  # of width and batch: other libraries, other cuts
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_neither_threads_nor_the_size_of_the_stack_change_a_bit(
+    make_run: MakeRun, precision: str, size: int
+) -> None:
+    """So that files do not depend on how members are spread over workers."""
+    task = tiny_task(precision=precision, hidden_units=size, batch_size=size)
+    names = [("sail", 0), ("pebble", 1), ("sail_revkl", 2)]
+    alone = trained(make_run([names[2]], task))
+    torch.set_num_threads(2)
+    try:
+        together = trained(make_run(names, task))
+    finally:
+        torch.set_num_threads(1)
+    for a, b in zip(alone[names[2]], together[names[2]], strict=True):
+        assert torch.equal(a, b)

@@ -1,0 +1,125 @@
+"""A benchmark that is killed again and again ends with the files of one that never was."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.command_line import PROGRAM, overrides
+from helpers.runs import FILES, contents
+from helpers.tiny import TINY
+
+KILLS = 20
+# Sessions, a wrapped query window, reference refreshes and the ends of many episodes fall into
+# the run; checkpoints are written nearly all the time.
+CHANGES = TINY | {
+    "steps": 900,
+    "evaluation_every": 150,
+    "log_every": 50,
+    "labels": 40,
+    "session_every": 60,
+    "query_window": 3,
+    "reference_every": 100,
+    "replay_capacity": 700,
+    "checkpoint_minutes": 0.002,
+}
+
+pytestmark = pytest.mark.survive
+
+
+def start(results: Path) -> subprocess.Popen[str]:
+    """The command of a benchmark of two arms with two seeds."""
+    options = ["--env", "walker_walk", "--agents", "pebble,sail_revkl", "--seeds", "2"]
+    options += ["--protocol", "quick", "--results", str(results), "--device", "cpu"]
+    options += overrides(CHANGES)
+    return subprocess.Popen(
+        [*PROGRAM, "run", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def begun(results: Path, since: int) -> bool:
+    """Whether a run has been begun since a time in ns."""
+    return any(path.stat().st_mtime_ns > since for path in results.glob("*/*/*/run.toml"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    results = tmp_path_factory.mktemp("uninterrupted")
+    process = start(results)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    files = contents(results)
+    assert len(files) == 4 * len(FILES)
+    for agent in ("pebble", "sail_revkl"):
+        training = pd.read_csv(results / f"walker_walk/{agent}/seed_1/training.csv")
+        assert training["updates"].iloc[-1] > CHANGES["steps"] - CHANGES["random_steps"]
+        assert training["labels"].iloc[-1] == 40
+    assert training["kl_to_reference"].iloc[-1] > 0
+    assert training["kl_to_reference"].is_unique
+    return files
+
+
+def test_killed_at_random_moments_it_ends_with_identical_files(
+    uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
+    moment = random.Random(0)
+    kills = resumed = finished = 0
+    results = tmp_path / "0"
+    while kills < KILLS or not finished:
+        since = time.time_ns()
+        process = start(results)
+        if kills < KILLS:
+            # One in four falls anywhere, while libraries are loaded most likely; the others
+            # while the stacks train or write.
+            if kills % 4:
+                while process.poll() is None and not begun(results, since):
+                    time.sleep(0.01)
+            time.sleep(moment.uniform(0, 2))
+            # It may have come to its end by then. Every other time the workers are left to notice
+            # it by themselves.
+            if process.poll() is None:
+                (os.kill if kills % 2 else os.killpg)(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        resumed += "from step" in output
+        kills += process.returncode == -signal.SIGKILL
+        if process.returncode == 0:
+            assert contents(results) == uninterrupted
+            finished += 1
+            results = tmp_path / str(finished)
+        else:
+            assert process.returncode == -signal.SIGKILL, output
+    assert resumed >= 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_stacks_and_the_same_command_goes_on(
+    number: signal.Signals, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
+    since = time.time_ns()
+    process = start(tmp_path)
+    while not begun(tmp_path, since):
+        time.sleep(0.01)
+    time.sleep(1)
+    process.send_signal(number)
+    output, _ = process.communicate()
+    assert process.returncode == 128 + number
+    assert "the same command goes on from here" in output
+    assert "Traceback" not in output
+    assert len(list(tmp_path.glob("*/*/*/checkpoints/step_*.json"))) >= 4
+    again = start(tmp_path)
+    output, _ = again.communicate()
+    assert again.returncode == 0, output
+    assert "from step" in output
+    assert contents(tmp_path) == uninterrupted
+    assert not list(tmp_path.glob("*/*/*/checkpoints"))
+    assert not list(tmp_path.glob("*/*/.seed_*.lock"))
