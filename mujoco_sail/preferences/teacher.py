@@ -4,8 +4,9 @@ Source: B-Pref (Lee et al. 2021, arXiv 2111.03026), Algorithm 1. Thresholds appl
 are ours, so that a number means the same on every task and at every stage of learning:
 
 - beta is per root mean square difference of the returns of the pairs that a member's teacher is
-  shown at once, drawn uniformly from the query window. B-Pref's is per unit of return: almost the
-  oracle where segments differ by tens, almost a coin where they differ by hundredths.
+  shown at once, drawn uniformly from the query window; exact ties are left out, or a sparse
+  reward would have no noise. B-Pref's is per unit of return: almost the oracle where segments
+  differ by tens, almost a coin where they differ by hundredths.
 - The thresholds of `skip` and `equal` are shares of what a segment of the recent mean reward earns
   above a floor, the smaller of `reward_range`'s low end and the lowest reward in the window. Above
   it no return and no mean is negative. Where no reward is below a low end of 0, as on DeepMind
@@ -117,7 +118,8 @@ def label_pairs(
 def _strict_labels(teacher: Teacher, margin: Tensor, streams: Streams) -> Tensor:
     """Labels before any threshold: noise, then mistakes; 0.5 at an exact tie for a sure teacher."""
     exact = margin.double()  # whose squares neither overflow nor vanish
-    unit = exact.square().mean(1, keepdim=True).sqrt()
+    differing = (margin != 0).sum(1, keepdim=True)
+    unit = (exact.square().sum(1, keepdim=True) / differing).sqrt()
     # sigmoid(beta * margin / unit); beta = inf is a step function with 0.5 at an exact tie.
     preferred = torch.where(margin == 0, 0.5, torch.sigmoid(teacher.beta * exact / unit))
     draws = streams.uniform(2, margin.shape[1])

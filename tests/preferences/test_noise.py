@@ -75,6 +75,18 @@ def test_the_larger_of_two_differences_is_the_surer_one() -> None:
         assert half.mean().item() == pytest.approx(expected, abs=0.015)  # 4.5 standard deviations
 
 
+def test_exact_ties_do_not_make_the_other_labels_surer() -> None:
+    """Of a sparse reward's pairs one in four differs, all by the same: sigmoid(1) = 0.7311."""
+    many = 80_000
+    rewards = torch.zeros(2, many, 1)
+    rewards[0, ::4] = 7.0
+    label = say(Teacher(beta=1.0, mistake=0, skip=0, equal=0, myopic=1), rewards[None], [0]).label[
+        0
+    ]
+    assert label[::4].mean().item() == pytest.approx(0.7310586, abs=0.015)
+    assert label[1::4].mean().item() == pytest.approx(0.5, abs=0.015)
+
+
 def test_a_members_noise_does_not_depend_on_its_neighbours() -> None:
     """Neighbours of other scales leave a member's unit and draws alone."""
     stacked = torch.stack([rewards_of(0, 97), 1e4 * rewards_of(1, 97), 1e-4 * rewards_of(2, 97)])
