@@ -194,14 +194,18 @@ class ReplayBuffer:
             mask,
         )
 
-    def mean_task_reward(self) -> Tensor:
-        """Mean task reward per step over each member's window, [M]; for the teacher only."""
-        means = []
+    def window_task_rewards(self) -> list[Tensor]:
+        """Task rewards in each member's window, the running episode's too; for the teacher only.
+
+        Returns:
+            M of [N], the oldest first.
+        """
+        rewards = []
         for member, starts in enumerate(self.episode_starts):
             oldest = max(starts[0], self.written - self.capacity)
             at = torch.arange(oldest, self.written, device=self.device) % self.capacity
-            means.append(self.task_reward[member, at].mean())
-        return torch.stack(means)
+            rewards.append(self.task_reward[member, at])
+        return rewards
 
     def _places(self, member: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Start, length and number of segment starts of each episode in the window."""

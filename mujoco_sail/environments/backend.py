@@ -18,7 +18,7 @@ class Backend(Protocol):
 
     @property
     def crashes(self) -> Mapping[int, str]:
-        """Backend that crashed, and how; all that they give from then on is nan."""
+        """Rows that crashed, with the reason; all their numbers are nan from then on."""
 
     def start(self, rows: Array, episodes: Array) -> Array:
         """Starts episodes, by number [R]; some rows only go on to their next, all go anywhere.

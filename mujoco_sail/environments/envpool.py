@@ -6,6 +6,12 @@ the same distribution; tests say so. Where geoms have contact margins (door-open
 until something touches: MuJoCo 3.6 counts margins otherwise than 3.3, and with one MuJoCo for both
 it holds to the end. Ant, Hopper and Humanoid, whose margins matter in nearly every step, are
 refused, as are InvertedPendulum, whose fall EnvPool cannot ignore, and tasks that nobody compared.
+
+A simulation that diverges is a fault of its row only where numbers that are not finite come out
+of it (bad positions make the reward nan where it counts a distance travelled). Otherwise MuJoCo
+starts over in mid-episode and that cannot be seen: EnvPool does not hand out MuJoCo's counters of
+warnings. Nor can its MuJoCo be kept from writing MUJOCO_LOG.TXT into the working folder then. The
+Gymnasium backend sees every divergence and writes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +78,7 @@ class EnvPoolBackend:
         RecipeError: EnvPool does not have the task, or is not installed.
     """
 
-    # A simulation that diverges starts over in silence, as Gymnasium's own do; dm_control's crash.
+    # None can be seen: the module says why.
     crashes: Mapping[int, str] = {}
 
     def __init__(self, task: Task, seeds: Sequence[int], purpose: str, threads: int) -> None:

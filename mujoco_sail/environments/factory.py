@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Space, flatdim, flatten
 from gymnasium.wrappers import RescaleAction, TimeLimit, TransformObservation
 
+from mujoco_sail.environments.divergence import DivergenceGuard
 from mujoco_sail.environments.wrappers import (
     Array,
     Env,
@@ -71,7 +72,7 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
     where = f"{task.name}: key 'id' is '{task.id}'"
     try:
         _library("mujoco")
-        env = _registered(task, render_mode)
+        env: Env = DivergenceGuard(_registered(task, render_mode))
     except gymnasium.error.UnregisteredEnv:
         nearest = difflib.get_close_matches(task.id, _known_ids(), n=1, cutoff=0)[0]
         raise RecipeError(f"{where}; no such environment, nearest '{nearest}'") from None

@@ -48,7 +48,7 @@ class VectorEnv:
     Attributes:
         observation: [M, O] float32, what to act on now.
         has_success: Whether the task says when it is solved.
-        faults: Backend that crashed or gave or got a number that is not finite, and the first
+        faults: Rows that crashed, or that gave or got a number that is not finite, with the first
             reason. Their numbers are zeros from then on.
     """
 

@@ -18,7 +18,7 @@ from gymnasium.spaces import flatdim
 from numpy.typing import NDArray
 
 from mujoco_sail.environments.factory import make_env
-from mujoco_sail.environments.wrappers import Env
+from mujoco_sail.environments.wrappers import CrashGuard, Env
 from mujoco_sail.files import write_bytes
 from mujoco_sail.policies.policy import Policy
 from mujoco_sail.recipes.settings import RecipeError
@@ -83,11 +83,12 @@ def film(
         report: Called with a line per episode.
 
     Raises:
-        RecipeError: The policy does not fit, or the clip cannot be written.
+        RecipeError: The policy does not fit, the environment crashes, or the clip cannot be
+            written.
     """
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)  # fails before minutes of drawing
-    with closing(make_env(task, seed, "watching", "rgb_array")) as env:
+    with closing(CrashGuard(make_env(task, seed, "watching", "rgb_array"))) as env:
         sizes = flatdim(env.observation_space), flatdim(env.action_space)
         if (policy.observation_size, policy.action_size) != sizes:
             raise RecipeError(
@@ -125,7 +126,7 @@ def encode(frames: Iterator[Frame], rate: Fraction) -> bytes:
 
 
 def _frames(
-    env: Env, policy: Policy, episodes: int, every: int, report: Callable[[str], None]
+    env: CrashGuard, policy: Policy, episodes: int, every: int, report: Callable[[str], None]
 ) -> Iterator[Frame]:
     """What there is to see from every reset to its episode's end."""
     draw: Callable[[], Any] = env.render
@@ -137,6 +138,8 @@ def _frames(
                 yield draw()
             observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
             total, step, ended = total + float(reward), step + 1, terminated or truncated
+        if env.crash is not None:
+            raise RecipeError(f"episode {episode}: {env.crash}")
         yield draw()
         report(f"episode {episode}: return {total:.6g}")
 

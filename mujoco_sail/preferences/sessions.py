@@ -10,7 +10,7 @@ from mujoco_sail.core.replay_buffer import ReplayBuffer, Segments
 from mujoco_sail.core.state import Tree
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.queries import Scheme, ranking
-from mujoco_sail.preferences.teacher import TeacherLabels, label_pairs
+from mujoco_sail.preferences.teacher import RecentRewards, TeacherLabels, label_pairs
 from mujoco_sail.recipes.task import Task
 
 # Batches of candidates that a session shows a teacher who skips, before giving up.
@@ -91,7 +91,7 @@ class Feedback:
         device: Where the data lie.
 
     Attributes:
-        used: Labels given to each member so far; all members get the same.
+        labels_used: Labels given to each member so far; all members get the same.
         queries: Per member, every question asked by this process.
     """
 
@@ -141,7 +141,8 @@ class Feedback:
         streams = Streams(self.seeds, "session", self.device, self.sessions)
         rounds: list[tuple[Pairs, Tensor]] = []
         chosen: list[list[int]] = [[] for _ in self.seeds]
-        recent = replay_buffer.mean_task_reward()
+        low, _ = self.task.reward_range
+        recent = RecentRewards.of(replay_buffer.window_task_rewards(), low)
         while min(len(indices) for indices in chosen) < wanted:
             if len(rounds) == MOST_ROUNDS:
                 raise RuntimeError(

@@ -14,16 +14,20 @@ MOST_LAYERS = 100
 class Teacher:
     """A synthetic teacher; the neutral value of every field is the perfect oracle.
 
-    Source: B-Pref (Lee et al. 2021, arXiv 2111.03026), Algorithm 1.
+    Source: B-Pref (Lee et al. 2021, arXiv 2111.03026), Algorithm 1; `preferences.teacher` says
+    where the units differ.
     """
 
-    # Rationality: inverse temperature per unit of normalised segment return.
+    # Rationality: inverse temperature per root mean square difference of the returns of the pairs
+    # that the teacher is shown, so one beta means the same on every task.
     beta: float = setting(above=0, infinite=True)
     # Probability that a strict preference is flipped.
     mistake: float = setting(low=0, high=1)
-    # A pair is refused if both segments stay below this share of the recent mean return.
+    # A pair is refused if both segments stay below this share of the recent mean return, all
+    # returns counted from a floor: the low end of the reward range or, if lower, the lowest
+    # recent reward.
     skip: float = setting(low=0)
-    # Two segments are equal if they differ by less than this share of the recent mean return.
+    # Two segments are equal if they differ by less than this share of the same mean return.
     equal: float = setting(low=0)
     # Discount per step, counted back from the end of a segment.
     myopic: float = setting(above=0, high=1)

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.teacher import TeacherLabels, label_pairs, normalised_return
+from mujoco_sail.preferences.teacher import (
+    RecentRewards,
+    TeacherLabels,
+    label_pairs,
+    normalised_return,
+)
 from mujoco_sail.recipes.task import Teacher
 
 MANY = 20_000
@@ -30,7 +35,8 @@ def ask(
     sides = [torch.tensor([side]) for side in (first, second)]
     pairs = [(side, torch.ones_like(side)) for side in sides]
     streams = Streams([0], "teacher", torch.device("cpu"))
-    return label_pairs(who, reward_range, pairs[0], pairs[1], torch.tensor([recent]), streams)
+    measure = RecentRewards.of([torch.tensor([recent])], reward_range[0])
+    return label_pairs(who, reward_range, pairs[0], pairs[1], measure, streams)
 
 
 def many(who: Teacher, first: float, second: float) -> Tensor:
@@ -49,16 +55,16 @@ def test_the_oracle_prefers_the_larger_return_and_calls_exact_ties() -> None:
 
 
 def test_the_noisy_teacher_follows_bradley_terry() -> None:
-    """Margin 0.5, beta 2: sigmoid(1) = 0.7311."""
-    share = many(teacher(beta=2.0), 0.75, 0.25).mean().item()
+    """A margin of one unit, the root mean square margin, at beta 1: sigmoid(1) = 0.7311."""
+    share = many(teacher(beta=1.0), 0.75, 0.25).mean().item()
     assert within_binomial_bounds(share, 0.7310586)
 
 
 def test_beta_means_the_same_whatever_the_scale_of_the_rewards() -> None:
     scaled = ask(
-        teacher(beta=2.0), [[75.0 - 50]] * MANY, [[25.0 - 50]] * MANY, reward_range=(-50.0, 50.0)
+        teacher(beta=1.0), [[75.0 - 50]] * MANY, [[25.0 - 50]] * MANY, reward_range=(-50.0, 50.0)
     )
-    assert torch.equal(scaled.label[0], many(teacher(beta=2.0), 0.75, 0.25))
+    assert torch.equal(scaled.label[0], many(teacher(beta=1.0), 0.75, 0.25))
 
 
 def test_the_mistaken_teacher_flips_at_its_rate() -> None:
@@ -68,7 +74,7 @@ def test_the_mistaken_teacher_flips_at_its_rate() -> None:
 
 def test_mistakes_compose_with_noise() -> None:
     """0.9 * 0.7311 + 0.1 * 0.2689."""
-    share = many(teacher(beta=2.0, mistake=0.1), 0.75, 0.25).mean().item()
+    share = many(teacher(beta=1.0, mistake=0.1), 0.75, 0.25).mean().item()
     assert within_binomial_bounds(share, 0.9 * 0.7310586 + 0.1 * 0.2689414)
 
 

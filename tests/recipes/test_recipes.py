@@ -35,7 +35,7 @@ def test_every_protocol_names_gymnasium_unless_told_otherwise() -> None:
 
 def test_teachers_compose_by_name() -> None:
     oracle = tiny_task(teacher="noisy+skip").oracle
-    assert (oracle.beta, oracle.skip, oracle.mistake) == (1.0, 0.1, 0.0)
+    assert (oracle.beta, oracle.skip, oracle.mistake) == (3.0, 0.1, 0.0)
     with pytest.raises(RecipeError, match=r"unknown teacher 'nosy'; did you mean 'noisy'"):
         tiny_task(teacher="nosy")
 

@@ -1,0 +1,55 @@
+"""Watching a simulation that diverges ends in one line, without a clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mujoco_sail.environments.factory import make_env, spaces
+from mujoco_sail.policies import film
+from mujoco_sail.recipes.load import load_task
+from mujoco_sail.recipes.settings import RecipeError
+
+
+class Still:
+    """A policy that does nothing."""
+
+    def __init__(self, observation_size: int, action_size: int) -> None:
+        self.observation_size, self.action_size = observation_size, action_size
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        assert len(observation) == self.observation_size
+        return np.zeros(self.action_size, np.float32)
+
+
+@pytest.mark.parametrize("env", ["half_cheetah", "walker_walk"])
+def test_a_clip_of_a_simulation_that_diverges_is_refused_by_name(
+    env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = load_task(env, "quick", {"episode_steps": 9, "segment_steps": 9})
+
+    def diverging(*arguments: Any) -> Any:
+        made = make_env(*arguments)
+        world: Any = made.unwrapped
+        drawn: list[int] = []
+
+        def render() -> np.ndarray:
+            drawn.append(1)
+            if len(drawn) == 3:
+                getattr(world, "physics", world).data.qvel[:] = 1e12
+            return np.zeros((16, 16, 3), np.uint8)
+
+        monkeypatch.setattr(made, "render", render)
+        return made
+
+    monkeypatch.setattr(film, "make_env", diverging)
+    policy: Any = Still(*spaces(task))
+    said: list[str] = []
+    with pytest.raises(RecipeError, match=r"episode 1: the environment crashed: .*mjWARN_BADQVEL"):
+        film.film(task, policy, Path("clip.mp4"), 2, 0, said.append)
+    assert said == []
+    assert list(tmp_path.iterdir()) == []
