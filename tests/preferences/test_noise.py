@@ -6,7 +6,8 @@ import math
 
 import pytest
 import torch
-from helpers.tiny import CPU, MakeRun, tiny_task
+from helpers.runs import MakeRun
+from helpers.tiny import CPU, tiny_task
 from torch import Tensor
 
 from mujoco_sail.core.streams import Streams

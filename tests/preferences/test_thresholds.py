@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.tiny import CPU, MakeRun, tiny_task
+from helpers.runs import MakeRun
+from helpers.tiny import CPU, tiny_task
 from torch import Tensor
 
 from mujoco_sail.core.streams import Streams
