@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from helpers.tiny import TINY
 
 PROGRAM = [sys.executable, "-m", "mujoco_sail"]
+PATIENCE = 120  # seconds, on a busy machine
 # The shell closes the streams: Python's subprocess opens others in their place.
 IN_A_SHELL = 'exec "$@" '
 
@@ -30,8 +31,25 @@ def run_command(results: Path, **changes: Any) -> list[str]:
     return [*PROGRAM, "run", *options]
 
 
+# The tests themselves may run under nohup, which would be inherited.
+HEEDING_HANGUPS = ["env", "--default-signal=HUP"]
+started: list[subprocess.Popen[bytes]] = []
+
+
 def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, start_new_session=True, **options)
+    process = subprocess.Popen([*HEEDING_HANGUPS, *command], start_new_session=True, **options)
+    started.append(process)
+    return process
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running() -> Iterator[None]:
+    yield
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    started.clear()
 
 
 def status(results: Path) -> set[str]:
@@ -143,7 +161,9 @@ def endless(results: Path) -> list[str]:
 
 
 def wait_until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not done():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
@@ -173,7 +193,7 @@ def test_a_terminal_that_closes_lets_the_run_save_and_end(tmp_path: Path) -> Non
 
     wait_until(drained)
     os.close(main)  # the kernel sends SIGHUP to everyone
-    assert process.wait() == 128 + signal.SIGHUP
+    assert process.wait(PATIENCE) == 128 + signal.SIGHUP
     assert checkpoints(tmp_path)
 
 
@@ -183,7 +203,7 @@ def test_hangups_that_come_twice_do_not_kill_what_saves(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGHUP)
     time.sleep(0.01)  # equal signals that wait are one
     os.killpg(process.pid, signal.SIGHUP)
-    output, _ = process.communicate()
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGHUP
     assert b"the same command goes on from here" in output
     assert b"Traceback" not in output
