@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; that nobody reads its output any more changes nothing.
+    """Runs a command; that its reader has left does not interrupt it.
 
     Returns:
         0 done, 1 a run failed or the output could not be written, 2 wrong usage, 128 + n stopped
@@ -159,11 +159,11 @@ def _list(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from mujoco_sail.agents import registry  # noqa: PLC0415
-    from mujoco_sail.environments.factory import draw_nothing  # noqa: PLC0415
+    from mujoco_sail.environments.factory import disable_rendering  # noqa: PLC0415
     from mujoco_sail.recipes.load import parse_seeds  # noqa: PLC0415
     from mujoco_sail.training import benchmark, jobs, progress  # noqa: PLC0415
 
-    draw_nothing()
+    disable_rendering()
     device = benchmark.choose_device(args.device)
     seeds = parse_seeds(args.seeds)
     tasks, entries = registry.load(
@@ -176,12 +176,12 @@ def _run(args: argparse.Namespace) -> int:
     failures = []
     for job in prepared:
         if job.members:
-            with progress.ProgressDisplay(job.task, job.members) as board:
+            with progress.ProgressDisplay(job.task, job.members) as display:
                 todo = job.task, job.members, device, args.results
                 try:
-                    failures += benchmark.execute(*todo, board.update, board.say, args.resume)
+                    failures += benchmark.execute(*todo, display.update, display.say, args.resume)
                 except benchmark.Interrupted as stop:
-                    board.say("stopped; the same command goes on from here")
+                    display.say("stopped; the same command goes on from here")
                     return 128 + int(stop.args[0])
     for failure in failures:
         names = ", ".join(f"{agent} seed {seed}" for agent, seed in failure.members)
@@ -225,7 +225,7 @@ def _watch(args: argparse.Namespace) -> int:
         raise RecipeError(f"--out {args.out}: expected a file that ends in .mp4")
     task = load_task(args.env, args.protocol, {})
     policy = policies.load(args.policy)
-    film.choose_backend()
+    film.choose_gl_backend()
     film.film(task, policy, args.out, args.episodes, args.seed, print)
     print(args.out)
     return 0

@@ -174,7 +174,7 @@ class Agent(ABC):
     def metrics(self) -> dict[str, Tensor]:
         """Quantities for `training.csv`, each [M]; the keys never change."""
 
-    def policies(self, step: int) -> list[Policy]:
+    def export_policies(self, step: int) -> list[Policy]:
         """Each member's deterministic policy, to be written to a file.
 
         An agent whose `policy` is its own overrides this too; the runs of an agent that does not

@@ -20,6 +20,6 @@ def update_operations(task: Task, sizes: tuple[int, int]) -> int:
     middle = 16 * (task.hidden_layers - 1) * width * width
     # Of the inputs only the actor's actions have a gradient.
     first = (8 * (observation + action) + 2 * action + 3 * observation) * width
-    # One column times one row is no product: the critics' last layer back to its input.
+    # The gradient through the critics' last layer, of one unit, is an outer product: no matmul.
     last = (8 * 1 + 4 * 2 * action) * width
     return 2 * batch * (middle + first + last)

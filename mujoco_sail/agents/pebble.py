@@ -6,7 +6,6 @@ Source: PEBBLE (Lee et al. 2021, arXiv 2106.05091), Algorithms 1 and 2.
 import dataclasses
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.replay_buffer import Batch
+from mujoco_sail.preferences.queries import Scheme
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.settings import setting
 
@@ -30,10 +30,10 @@ CHUNK = 2000
 class PEBBLESettings(SACSettings):
     """Hyperparameters that the protocol does not fix."""
 
-    queries: Literal["uniform", "disagreement", "entropy"] = setting()
+    queries: Scheme = setting()  # noqa: RUF009 (a field)
     ensemble: int = setting(low=1)  # E, reward networks
     reward_learning_rate: float = setting(above=0)
-    # A session's reward learning ends early at this share of labels predicted.
+    # Reward learning stops early once this share of the labels is predicted correctly.
     accuracy_target: float = setting(above=0, high=1)
     neighbours: int = setting(low=1)  # k of the state entropy
     reset_updates: int = setting(low=0)  # updates after the first session, with new critics
@@ -68,7 +68,7 @@ class PEBBLE(SAC):
 
     # --- the learned reward ---
 
-    def rewards(self, inputs: Tensor) -> Tensor:
+    def ensemble_rewards(self, inputs: Tensor) -> Tensor:
         """r_nu of every network, [M, E, ...], for observations and actions.
 
         Args:
@@ -78,39 +78,39 @@ class PEBBLE(SAC):
         return flat.view(*flat.shape[:2], *inputs.shape[2:-1])
 
     @torch.no_grad()
-    def mean_reward(self, observation: Tensor, action: Tensor) -> Tensor:
+    def predicted_reward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Mean of the ensemble, [M, B]."""
-        return self.rewards(torch.cat([observation, action], -1).unsqueeze(1)).mean(1)
+        return self.ensemble_rewards(torch.cat([observation, action], -1).unsqueeze(1)).mean(1)
 
     @torch.no_grad()
     def predicted_margin(self, pairs: Pairs) -> Tensor:
         """R_nu(sigma_1) - R_nu(sigma_2) by every network, [M, E, P]."""
-        return margin(self.rewards(pairs.inputs.unsqueeze(1)), pairs.valid.unsqueeze(1))
+        return margin(self.ensemble_rewards(pairs.inputs.unsqueeze(1)), pairs.valid.unsqueeze(1))
 
-    def probability(self, pairs: Pairs) -> Tensor:
+    def preference_probability(self, pairs: Pairs) -> Tensor:
         """P_nu(sigma_1 > sigma_2) by every network, [M, E, P]."""
         return memberwise(torch.sigmoid, self.predicted_margin(pairs))
 
-    def reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
+    def training_reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
         """The learned reward in place of the task's."""
-        return self.mean_reward(observation.unsqueeze(1), action.unsqueeze(1)).squeeze(1)
+        return self.predicted_reward(observation.unsqueeze(1), action.unsqueeze(1)).squeeze(1)
 
     @torch.no_grad()
     def relabel(self) -> None:
         """Replaces the reward of every stored transition by that of the newest networks."""
         for at in range(0, len(self.replay_buffer), CHUNK):
             part = slice(at, min(at + CHUNK, len(self.replay_buffer)))
-            self.replay_buffer.reward[:, part] = self.mean_reward(
+            self.replay_buffer.reward[:, part] = self.predicted_reward(
                 self.replay_buffer.observation[:, part], self.replay_buffer.action[:, part]
             )
 
     # --- schedule ---
 
-    def learn(self, step: int) -> None:
+    def learn_step(self, step: int) -> None:
         """A label session where one is due, then one update."""
         since = step - self.task.first_session
         if since >= 0 and since % self.task.session_every == 0 and self.runner.feedback.labels_left:
-            self.session(step)
+            self.label_session(step)
             if since == 0:
                 self.reset_critic()
                 for _ in range(self.settings.reset_updates):
@@ -130,26 +130,26 @@ class PEBBLE(SAC):
         """See `SAC.graph_key`; the state entropy is over a growing set of states."""
         return super().graph_key() if self.labels.shape[1] else None
 
-    def session(self, step: int) -> None:
+    def label_session(self, step: int) -> None:
         """Asks for labels, fits the reward, relabels the whole replay buffer."""
         first = not self.labels.shape[1]
         scheme = "uniform" if first else self.settings.queries
-        newest, labels = self.runner.feedback.session(
-            step, self.replay_buffer, scheme, self.probability
+        newest, labels = self.runner.feedback.collect_labels(
+            step, self.replay_buffer, scheme, self.preference_probability
         )
         self.pairs = Pairs.joined([self.pairs, newest])
         self.labels = torch.cat([self.labels, labels], 1)
-        self.begin_fit(newest, labels, first)
-        self.fit(self.pairs)
+        self.before_reward_fit(newest, labels, first)
+        self.fit_reward(self.pairs)
         self.relabel()
         held_out, truth = self.runner.feedback.held_out(self.replay_buffer)
         correct, strict = correct_predictions(self.predicted_margin(held_out), truth.unsqueeze(1))
         self.logged["held_out_accuracy"] = correct.sum((1, 2)) / strict.sum((1, 2)).clamp_min(1)
 
-    def begin_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
+    def before_reward_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
         """Called with the labels of a new session, before the reward is fitted to all labels."""
 
-    def fit(self, pairs: Pairs) -> None:
+    def fit_reward(self, pairs: Pairs) -> None:
         """Epochs over all labels; a member stops when it reaches the accuracy target."""
         members, count = self.labels.shape
         streams = self.streams("reward batches", self.runner.feedback.sessions)
@@ -161,7 +161,9 @@ class PEBBLE(SAC):
             batches = torch.split(order, self.task.reward_batch_size, dim=-1)
             moving = active.tolist()
             for at in batches:
-                difference = margin(self.rewards(pairs.inputs[rows, at]), pairs.valid[rows, at])
+                difference = margin(
+                    self.ensemble_rewards(pairs.inputs[rows, at]), pairs.valid[rows, at]
+                )
                 label = self.labels[rows, at]
                 log_p = log_likelihood(difference, label)  # [M, E, B]
                 objective = self.reward_objective(log_p).sum()

@@ -100,4 +100,10 @@ def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], programs.
         )
     if taken := RESERVED.intersection(key_of(f.name) for f in fields(found.Settings)):
         raise RecipeError(f"{where}; its Settings have '{min(taken)}', which means something else")
+    for f in fields(found.Settings):
+        if "per_member" not in f.metadata:
+            raise RecipeError(
+                f"{where}; field '{f.name}' of its Settings is not declared with "
+                "mujoco_sail.recipes.setting"
+            )
     return found, program

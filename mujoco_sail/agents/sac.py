@@ -102,8 +102,8 @@ class SAC(Agent):
         """Deterministic actions, see `Agent.policy`."""
         return self.distribution(observation).mode()
 
-    def policies(self, step: int) -> list[Policy]:
-        """See `Agent.policies`: tanh of the mean."""
+    def export_policies(self, step: int) -> list[Policy]:
+        """See `Agent.export_policies`: tanh of the mean."""
         weights, biases = self.actor.parameters[::2], self.actor.parameters[1::2]
         # The mean is the first half of the output.
         weights[-1], biases[-1] = (p[-1][..., : self.action_size] for p in (weights, biases))
@@ -138,13 +138,13 @@ class SAC(Agent):
             # The update is launched before the environments step, so that a GPU learns while the
             # CPU simulates; it draws from the transitions of the steps before this one.
             if step >= self.task.random_steps and len(self.replay_buffer):
-                self.learn(step)
+                self.learn_step(step)
             result = envs.step(command)
             task_reward = self._tensor(result.reward)
             self.replay_buffer.add(
                 observation,
                 action,
-                self.reward(observation, action, task_reward),
+                self.training_reward(observation, action, task_reward),
                 task_reward,
                 self._tensor(result.observation),
                 self._tensor(result.terminated),
@@ -152,11 +152,11 @@ class SAC(Agent):
             )
             self.runner.after_step(step, self)
 
-    def reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
+    def training_reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
         """The reward that the learner maximises, [M]: here the task's own."""
         return task_reward
 
-    def learn(self, step: int) -> None:
+    def learn_step(self, step: int) -> None:
         """What is due at an environment step: here one update."""
         self.update()
 
@@ -237,9 +237,9 @@ class SAC(Agent):
         Returns:
             [M].
         """
-        return (self.alpha * log_prob - self.smallest_q(observation, action)).mean(-1)
+        return (self.alpha * log_prob - self.min_q(observation, action)).mean(-1)
 
-    def smallest_q(self, observation: Tensor, action: Tensor) -> Tensor:
+    def min_q(self, observation: Tensor, action: Tensor) -> Tensor:
         """min_i Q_i(s,a), [M, B], with the gradient of the action but none of the critics."""
 
         def output_gradient(q: Tensor, members: slice) -> Tensor:
@@ -250,8 +250,8 @@ class SAC(Agent):
             output_gradient,
             slice(observation.shape[-1], None),
         )
-        # The second summand is 0; its gradient by the action is that of the minimum (at a tie,
-        # that of the first critic).
+        # The second term is 0 in value; it attaches the gradient of the minimum with respect to the
+        # action (at a tie, that of the first critic) to autograd.
         return q.amin(1).squeeze(-1) + (of_action * (action - action.detach())).sum(-1)
 
     @property

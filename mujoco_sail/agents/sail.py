@@ -1,6 +1,7 @@
 """SAIL and SAIL-RevKL: PEBBLE with two more coefficients per member.
 
-`lambda = 0` and `reverse_kl = 0` is PEBBLE, `reverse_kl = 0` is SAIL.
+With both coefficients 0 it is PEBBLE, with only `reverse_kl` 0 SAIL, with only `lambda` 0 the agent
+`pebble_revkl`, and with neither 0 SAIL-RevKL.
 
 Sources: SAIL (Ding et al. 2024, arXiv 2406.15567); SAIL-RevKL (Wu et al. 2026,
 arXiv 2606.31524).
@@ -19,8 +20,8 @@ from mujoco_sail.core.objectives import (
     gaussian_kl,
     leave_one_out,
     log_likelihood,
-    policy_gap,
-    sail_terms,
+    reward_advantage,
+    t1_t2_surrogates,
 )
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.settings import setting
@@ -30,9 +31,10 @@ from mujoco_sail.recipes.settings import setting
 class SAILSettings(PEBBLESettings):
     """Hyperparameters that the protocol does not fix."""
 
-    # Weight of T2, in place of 1 / alpha; T2 is a mean over the steps of a segment.
+    # Weight of T2. It replaces the factor 1 / alpha, and T2 is averaged over a segment's steps.
     lambda_: float = setting(low=0, per_member=True)
-    # gamma: weight of KL(pi_ref || pi_theta) in the actor's loss, per nat.
+    # gamma: weight of KL(pi_ref || pi_theta) in the actor's loss, per nat. The paper calls this
+    # direction the reverse KL; much of the literature calls it the forward KL.
     reverse_kl: float = setting(low=0, per_member=True)
     # B_theta: radius of the L2 ball that holds the actor's parameters; inf for none.
     projection_radius: float = setting(above=0, infinite=True, per_member=True)
@@ -56,12 +58,13 @@ class SAIL(PEBBLE):
         # pi_ref; not in use before the first refresh.
         self.reference = self.actor.frozen_copy()
         self.anchored = False
-        # The session that is being fitted; None outside of a fit, so no checkpoint needs it.
+        # The newest session but the first; set before every fit that reads it, so no checkpoint
+        # needs it.
         self._newest: tuple[Pairs, Tensor, SquashedGaussian] | None = None
 
     # --- T2: the gradient through the sampling distribution ---
 
-    def begin_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
+    def before_reward_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
         """Remembers the newest session: T2 is an expectation under the current policy.
 
         The first session's segments come from random and exploring behaviour, not from
@@ -82,7 +85,7 @@ class SAIL(PEBBLE):
         return t1 + self.lambda_.unsqueeze(1) * self.t2(*self._newest).mean(-1)
 
     def t2(self, pairs: Pairs, labels: Tensor, pi: SquashedGaussian) -> Tensor:
-        """Surrogate of T2 on the newest pairs, [M, E, P], truncated at one step.
+        """Surrogate of T2 on the newest pairs, [M, E, P], with grad Q approximated by grad r.
 
         Args:
             pairs: Those of the newest session.
@@ -93,24 +96,24 @@ class SAIL(PEBBLE):
         observation = pairs.inputs[..., : self.runner.sizes[0]]
         policy_inputs = torch.cat([observation, action.view(*observation.shape[:-1], -1)], -1)
         # Both kinds of actions in one call: [M, E, 2, P, 2, T].
-        rewards, policy_rewards = self.rewards(
+        rewards, policy_rewards = self.ensemble_rewards(
             torch.stack([pairs.inputs, policy_inputs], 1).unsqueeze(1)
         ).unbind(2)
         valid = pairs.valid.unsqueeze(1)
-        score = policy_gap(rewards, policy_rewards, valid).sum(-1)  # over both segments
+        score = reward_advantage(rewards, policy_rewards, valid).sum(-1)  # over both segments
         difference, label = margin(rewards, valid), labels.unsqueeze(1)
         baseline = leave_one_out(log_likelihood(difference, label))
-        return sail_terms(difference, label, score, baseline)[1]
+        return t1_t2_surrogates(difference, label, score, baseline)[1]
 
     # --- the anchor ---
 
-    def learn(self, step: int) -> None:
+    def learn_step(self, step: int) -> None:
         """Refreshes the reference policy where it is due, then learns as PEBBLE does."""
         since = step - self.task.reference_after
         if since >= 0 and since % self.task.reference_every == 0:
             self.reference.copy_from(self.actor)
             self.anchored = True
-        super().learn(step)
+        super().learn_step(step)
 
     def update_actor(self, observation: Tensor) -> dict[str, Tensor]:
         """One actor step, then the projection onto the ball."""

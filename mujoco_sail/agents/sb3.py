@@ -61,8 +61,8 @@ class StableBaselines(Agent):
         parameters = [p.detach().abs().max() for p in self.model.policy.parameters()]
         return {"a parameter of the policy": torch.stack(parameters).max().unsqueeze(0)}
 
-    def policies(self, step: int) -> list[Policy]:
-        """See `Agent.policies`."""
+    def export_policies(self, step: int) -> list[Policy]:
+        """See `Agent.export_policies`."""
         parts = nn.Sequential(*self.actor(self.model.policy))
         layers = [(p.weight, p.bias) for p in parts.modules() if isinstance(p, nn.Linear)]
         return [self._make_policy(0, step, layers, self.activation, self.squash)]

@@ -49,8 +49,8 @@ class GraphRecorder:
         Args:
             function: Called without arguments; returns a dictionary of tensors.
             key: Equal keys stand for the same sequence of kernels.
-            written: Tensors that the function writes and of which rounded copies are kept; their
-                version counters are raised, so that the copies are made anew.
+            written: Parameters that the function changes and that have cached copies in bfloat16;
+                their version counters are raised, so that the copies are made anew.
         """
         if key not in self.recordings:
             self.calls[key] = self.calls.get(key, 0) + 1

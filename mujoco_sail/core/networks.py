@@ -18,12 +18,12 @@ from mujoco_sail.core.streams import Streams
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 
-# A function that gives the gradient of an objective by the outputs of some members, [m, G, B, out],
-# from these outputs and the slice of the M members that they belong to.
+# A function that gives the gradient of an objective with respect to the outputs of some members,
+# [m, G, B, out], from these outputs and the slice of the M members that they belong to.
 OutputGradient = Callable[[Tensor, slice], Tensor]
 
-# Bytes of one hidden layer's activations that members are grouped into, see `StackedMLP.parts`;
-# found by trial to suit the cache of a core, see docs/speed.md.
+# Members are processed in groups whose activations of one hidden layer take at most this many
+# bytes; found by trial to suit the cache of a core, see docs/speed.md.
 CACHE_BYTES = 2**20
 
 
@@ -103,15 +103,15 @@ class StackedMLP:
     def parameter_gradients(
         self, x: Tensor, output_gradient: OutputGradient
     ) -> tuple[Tensor, list[Tensor]]:
-        """Outputs, and the gradients of an objective of the outputs by the parameters.
+        """Outputs, and the gradients of an objective of them with respect to the parameters.
 
         Each part of the stack goes forward and backward before the next one begins, while its
         activations are still in the cache.
 
         Args:
             x: See `__call__`.
-            output_gradient: Gives the objective's gradient by the outputs of some members,
-                [m, G, B, out], from these outputs and the slice of the M members they belong to.
+            output_gradient: Gives the objective's gradient with respect to the outputs of some
+                members, [m, G, B, out], from these and the slice of the members they belong to.
 
         Returns:
             [M, G, B, out], and one gradient per parameter.
@@ -129,7 +129,7 @@ class StackedMLP:
     def input_gradient(
         self, x: Tensor, output_gradient: OutputGradient, columns: slice
     ) -> tuple[Tensor, Tensor]:
-        """Outputs, and the gradient of an objective of the outputs by some columns of x.
+        """Outputs, and the gradient of an objective of them with respect to some columns of x.
 
         Args:
             x: [M, 1, B, in].
@@ -261,7 +261,7 @@ class _Apply(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients by x, where it requires one, and by the parameters."""
+        """Gradients with respect to x, where it requires one, and to the parameters."""
         net: StackedMLP = ctx.net
         flat, *kept = ctx.saved_tensors
         of, of_x = net.pieces(torch.empty_like(flat)), []

@@ -35,7 +35,7 @@ def leave_one_out(values: Tensor) -> Tensor:
     return (values.sum(-1, keepdim=True) - values) / (values.shape[-1] - 1)
 
 
-def sail_terms(
+def t1_t2_surrogates(
     margin: Tensor, label: Tensor, score: Tensor, baseline: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Per-pair surrogates whose gradients are the integrands of T1 and T2.
@@ -55,7 +55,7 @@ def sail_terms(
     return log_p, (log_p - baseline).detach() * score
 
 
-def policy_gap(reward: Tensor, policy_reward: Tensor, valid: Tensor) -> Tensor:
+def reward_advantage(reward: Tensor, policy_reward: Tensor, valid: Tensor) -> Tensor:
     """Score of a segment after truncation at one step (grad Q ~ grad r).
 
     grad log pi_nu(a|s) = (grad r(s,a) - E_{a'~pi} grad r(s,a')) / alpha; the factor 1/alpha is

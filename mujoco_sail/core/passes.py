@@ -11,13 +11,13 @@ from mujoco_sail.core.products import product
 
 
 class Part(NamedTuple):
-    """Some members of a stack, whose P networks pass through all layers together.
+    """m members of a stack, whose m * G networks pass through all layers together.
 
     Attributes:
         members: Which of the M members.
         networks: Which of the M * G networks.
-        weights: Of these networks, layer by layer, [P, in, out].
-        biases: Of these networks, layer by layer, [P, 1, out].
+        weights: Of these networks, layer by layer, [m * G, in, out].
+        biases: Of these networks, layer by layer, [m * G, 1, out].
     """
 
     members: slice
@@ -32,10 +32,10 @@ def forward(activation: Activation, part: Part, x: Tensor) -> tuple[Tensor, list
     Args:
         activation: f, of every layer but the last.
         part: The networks.
-        x: [P, B, in], in the precision of the first layer.
+        x: [m * G, B, in], in the precision of the first layer.
 
     Returns:
-        The outputs, [P, B, out], and the input of every layer, which `backward` needs.
+        The outputs, [m * G, B, out], and the input of every layer, which `backward` needs.
     """
     inputs = [x]
     for weight, bias in zip(part.weights[:-1], part.biases[:-1], strict=True):
@@ -43,10 +43,10 @@ def forward(activation: Activation, part: Part, x: Tensor) -> tuple[Tensor, list
     weight, bias = part.weights[-1], part.biases[-1]
     h = inputs[-1] = inputs[-1].to(weight.dtype)
     if h.shape[1] == 1:
-        # For a single row the library takes another path, with other last bits, when P is 1.
+        # For one row and one network the library takes another path, with other last bits.
         return torch.baddbmm(bias, h, weight), inputs
     # The output has few columns; the transposed product has few rows instead, which is faster.
-    # Contiguous, because strides that depend on P would make the library choose other products.
+    # Contiguous, because strides that depend on the number of networks change the library's choice.
     return torch.baddbmm(bias.mT, weight.mT, h.mT).mT.contiguous(), inputs
 
 
@@ -63,14 +63,14 @@ def backward(
         activation: f.
         part: The networks.
         inputs: Of every layer, as `forward` returned them.
-        gradient: By the outputs, [P, B, out].
-        of_parameters: Tensors that the gradients by weights and biases are written to, layer by
-            layer; none where they are not wanted.
+        gradient: With respect to the outputs, [m * G, B, out].
+        of_parameters: Tensors that the gradients with respect to weights and biases are written
+            to, layer by layer; none where they are not wanted.
 
     Returns:
-        The gradient by the first layer's h W + b, from which `of_columns` gets that by x.
+        The gradient with respect to the first layer's h W + b, for `of_columns`.
     """
-    g = gradient  # by h W + b of the layer
+    g = gradient  # with respect to h W + b of the layer
     for layer in reversed(range(len(inputs))):
         h, weight = inputs[layer], part.weights[layer]
         if of_parameters:
@@ -88,6 +88,6 @@ def backward(
 
 
 def of_columns(part: Part, columns: slice, gradient: Tensor) -> Tensor:
-    """The gradient by some columns of x, [P, n, B], from what `backward` returns."""
+    """The gradient with respect to some columns of x, [m * G, n, B], from that of `backward`."""
     # Transposed, since there are few columns.
     return product(part.weights[0][:, columns], gradient.mT).to(part.weights[-1].dtype)

@@ -24,14 +24,14 @@ def set_precision(precision: str, device: torch.device) -> None:
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """The product a b, or a b + bias.
 
-    PyTorch passes a float32 product to oneDNN only where oneDNN is allowed to round to bfloat16.
-    On processors without AMX it does not round although it may; there large products use it.
+    PyTorch passes a float32 product to oneDNN only where oneDNN may round to bfloat16. Without AMX
+    it computes in full float32 even so, and large products are sent to it.
 
     Args:
-        a: [P, m, k].
-        b: [P, k, n].
-        bias: [P, 1, n].
-        out: Where to write the product, [P, m, n], of any precision; not together with a bias.
+        a: [S, m, k], S matrices.
+        b: [S, k, n].
+        bias: [S, 1, n].
+        out: Where to write the product, [S, m, n], of any precision; not together with a bias.
     """
     large = min(*a.shape[1:], b.shape[2]) >= LARGE
     if large and a.dtype == torch.float32 and a.device.type == "cpu" and onednn_is_exact():

@@ -64,9 +64,9 @@ class ReplayBuffer:
         self.capacity, self.query_window, self.device = capacity, window, device
         # A transition is one row of one tensor, so drawing a batch is a single gather.
         self._widths = _widths(observation_size, action_size)
-        self._memory = torch.zeros(members * capacity, sum(self._widths), device=device)
+        self._transitions = torch.zeros(members * capacity, sum(self._widths), device=device)
         self.observation, self.action, self.next_observation, *scalars = (
-            column.view(members, capacity, -1) for column in self._columns(self._memory)
+            column.view(members, capacity, -1) for column in self._columns(self._transitions)
         )
         # `reward` is what the learner optimises, `task_reward` what the environment paid.
         self.terminated, self.reward, self.task_reward = (column.squeeze(-1) for column in scalars)
@@ -126,7 +126,7 @@ class ReplayBuffer:
         """
         scalars = torch.stack([terminated, reward, task_reward], -1)
         row = torch.cat([observation, action, next_observation, scalars], -1)
-        self._memory.view(len(row), self.capacity, -1)[:, self.written % self.capacity] = row
+        self._transitions.view(len(row), self.capacity, -1)[:, self.written % self.capacity] = row
         self.written += 1
         self._held.fill_(len(self))
         for member in np.flatnonzero(ended):
@@ -144,7 +144,7 @@ class ReplayBuffer:
         """
         # The size is read on the device, so that a recorded update sees it grow.
         at = (streams.uniform(size) * self._held).long().clamp_max_(self._held.long() - 1)
-        drawn = self._memory.index_select(0, (self._rows * self.capacity + at).flatten())
+        drawn = self._transitions.index_select(0, (self._rows * self.capacity + at).flatten())
         observation, action, next_observation, terminated, reward, _ = (
             column.view(*at.shape, -1) for column in self._columns(drawn)
         )

@@ -12,7 +12,7 @@ from mujoco_sail.recipes.task import Task
 
 
 class Backend(Protocol):
-    """A backend: what simulates the M rows of `VectorEnv`, all within [R] of them at a time."""
+    """Simulates the M environments of a `VectorEnv`; a call is about R of them, the rows."""
 
     action_size: int  # A
 
@@ -21,7 +21,7 @@ class Backend(Protocol):
         """Rows that crashed, with the reason; all their numbers are nan from then on."""
 
     def start(self, rows: Array, episodes: Array) -> Array:
-        """Starts episodes, by number [R]; some rows only go on to their next, all go anywhere.
+        """Starts episodes, by number [R]: any of them for all rows, for some only each one's next.
 
         Returns:
             First observations, [R, O] float32, an array of the caller's own.

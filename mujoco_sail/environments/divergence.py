@@ -1,4 +1,4 @@
-"""A MuJoCo simulation that diverges raises, whichever library runs it, and writes no file."""
+"""Raises when a MuJoCo simulation diverges, and keeps MuJoCo from writing MUJOCO_LOG.TXT."""
 
 import logging
 from importlib import import_module
@@ -67,8 +67,8 @@ class DivergenceGuard(Wrapper):
 
 def _data(env: Env) -> Any:
     """The simulation's `MjData`, or dm_control's of the same fields; None where there is none."""
-    world: Any = env.unwrapped
-    data = getattr(getattr(world, "physics", world), "data", None)
+    base: Any = env.unwrapped
+    data = getattr(getattr(base, "physics", base), "data", None)
     return data if hasattr(data, "warning") else None
 
 

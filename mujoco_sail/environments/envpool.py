@@ -27,7 +27,7 @@ from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 
 # Gymnasium's id -> EnvPool's.
-TWINS = {
+ENVPOOL_IDS = {
     "Meta-World/door-open-v3": "MetaWorld/DoorOpen-v3",
     "dm_control/cheetah-run-v0": "CheetahRun-v1",
     "dm_control/walker-stand-v0": "WalkerStand-v1",
@@ -40,17 +40,17 @@ TWINS = {
 }
 
 
-def library(task: Task) -> Any:
+def import_envpool(task: Task) -> Any:
     """EnvPool, if it has the task and is installed.
 
     Raises:
         RecipeError: It has not, or is not.
     """
     where = f"{task.name}: key 'backend' is 'envpool'"
-    if task.id not in TWINS:
+    if task.id not in ENVPOOL_IDS:
         raise RecipeError(
             f"{where}; EnvPool has no {task.id} that is known to be the same task, use gymnasium;",
-            f"it has {', '.join(TWINS)}",
+            f"it has {', '.join(ENVPOOL_IDS)}",
         )
     try:
         return import_module("envpool")
@@ -78,11 +78,11 @@ class EnvPoolBackend:
         RecipeError: EnvPool does not have the task, or is not installed.
     """
 
-    # None can be seen: the module says why.
+    # Always empty: crashes inside EnvPool cannot be seen, see above.
     crashes: Mapping[int, str] = {}
 
     def __init__(self, task: Task, seeds: Sequence[int], purpose: str, threads: int) -> None:
-        self._library, self._id = library(task), TWINS[task.id]
+        self._library, self._id = import_envpool(task), ENVPOOL_IDS[task.id]
         self._limit = task.episode_steps
         self._has_success = task.id.startswith(META_WORLD)
         self._options: dict[str, Any] = {
@@ -104,7 +104,7 @@ class EnvPoolBackend:
 
     def start(self, rows: Array, episodes: Array) -> Array:
         """See `Backend.start`."""
-        # What a row has begun comes again from its seed only.
+        # EnvPool cannot go back: to start an episode again, the simulators are made anew.
         if (episodes < self._episodes[rows] + (self._steps[rows] > 0)).any():
             self._open()
         while len(behind := rows[self._episodes[rows] < episodes]):

@@ -32,7 +32,7 @@ from mujoco_sail.recipes.task import Task
 META_WORLD = "Meta-World/"
 
 
-def draw_nothing() -> None:
+def disable_rendering() -> None:
     """Spares this process and those it starts the search for a display, which may fail.
 
     To be called before MuJoCo is imported; nothing can be drawn afterwards.
@@ -90,7 +90,7 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
     return SeededEpisodes(TimeLimit(env, task.episode_steps), seed, purpose)
 
 
-def spaces(task: Task) -> tuple[int, int]:
+def space_sizes(task: Task) -> tuple[int, int]:
     """Sizes of a task's observations and actions."""
     env = make_env(task, 0, "spaces")
     env.close()

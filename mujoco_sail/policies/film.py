@@ -26,8 +26,8 @@ from mujoco_sail.recipes.task import Task
 
 Frame = NDArray[np.uint8]
 
-BACKENDS = "egl", "osmesa"
-FASTEST = 50  # pictures per second
+GL_BACKENDS = "egl", "osmesa"
+MAX_FPS = 50  # pictures per second
 
 # Draws one tiny picture; MuJoCo binds to a backend at import, so every trial needs a process.
 _TRIAL = """
@@ -39,15 +39,15 @@ with mujoco.Renderer(model, 16, 16) as renderer:
 """
 
 
-def choose_backend() -> None:
+def choose_gl_backend() -> None:
     """Sets `MUJOCO_GL` to what draws on this machine; to be called before MuJoCo is imported.
 
     Raises:
         RecipeError: Neither EGL nor OSMesa does, or what `MUJOCO_GL` names does not.
     """
     wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
-    for backend in [wanted] if wanted else BACKENDS:
-        if backend in (*BACKENDS, "glfw") and draws(backend):
+    for backend in [wanted] if wanted else GL_BACKENDS:
+        if backend in (*GL_BACKENDS, "glfw") and can_render(backend):
             os.environ["MUJOCO_GL"] = backend
             return
     failed = f"MUJOCO_GL={wanted} does not draw" if wanted else "neither EGL nor OSMesa draws"
@@ -57,7 +57,7 @@ def choose_backend() -> None:
     )
 
 
-def draws(backend: str) -> bool:
+def can_render(backend: str) -> bool:
     """Whether MuJoCo can draw a picture with a backend here."""
     trial = [sys.executable, "-P", "-c", _TRIAL]
     environment = {**os.environ, "MUJOCO_GL": backend}
@@ -97,7 +97,7 @@ def film(
             )
         _follow(env)
         seconds = getattr(env.unwrapped, "dt", None) or 1 / env.metadata.get("render_fps", 30)
-        every = math.ceil(round(1 / seconds / FASTEST, 3))  # steps from picture to picture
+        every = math.ceil(round(1 / seconds / MAX_FPS, 3))  # steps from picture to picture
         rate = Fraction(1 / seconds / every).limit_denominator(100)
         clip = encode(_frames(env, policy, episodes, every, report), rate)
     with _writing(out):

@@ -151,10 +151,10 @@ class Policy:
             named |= zip(names, map(np.ascontiguousarray, (weight, bias)), strict=True)
         data = tensors.save(named)
         text = tomli_w.dumps(dump(header)).encode()
-        told, weights = _pair(path)
+        header_path, weights = _pair(path)
         write_bytes(weights, data)
-        write_bytes(told, _seal(text, data) + b"\n" + text)
-        return [weights, told]
+        write_bytes(header_path, _seal(text, data) + b"\n" + text)
+        return [weights, header_path]
 
 
 def load(path: Path | str) -> Policy:
@@ -166,19 +166,19 @@ def load(path: Path | str) -> Policy:
     Raises:
         RecipeError: A file is missing, damaged or something else, or they are not a pair.
     """
-    told, weights = _pair(path)
-    seal, _, text = _read(told).partition(b"\n")
+    header_path, weights = _pair(path)
+    seal, _, text = _read(header_path).partition(b"\n")
     data = _read(weights)
     if not seal.startswith(b"sha256 = "):
-        raise RecipeError(f"{told}: not a policy's: its first line is no sha256")
+        raise RecipeError(f"{header_path}: not a policy's: its first line is no sha256")
     if seal != _seal(text, data):
-        raise RecipeError(f"{told} and {weights.name}: damaged, or not of one policy")
+        raise RecipeError(f"{header_path} and {weights.name}: damaged, or not of one policy")
     try:
-        header = build(Header, tomllib.loads(text.decode()), str(told))
+        header = build(Header, tomllib.loads(text.decode()), str(header_path))
     except RecipeError:
         raise
     except (ValueError, OverflowError, RecursionError) as error:
-        raise RecipeError(f"{told}: not valid TOML: {error}") from error
+        raise RecipeError(f"{header_path}: not valid TOML: {error}") from error
     try:
         found = tensors.load(data)
     except (safetensors.SafetensorError, KeyError) as error:
@@ -199,7 +199,7 @@ def load(path: Path | str) -> Policy:
     sizes = policy.observation_size, policy.action_size
     if sizes != (header.observation_size, header.action_size):
         raise RecipeError(
-            f"{told}: sizes {header.observation_size} and {header.action_size}; "
+            f"{header_path}: sizes {header.observation_size} and {header.action_size}; "
             f"the layers have {sizes[0]} and {sizes[1]}"
         )
     if not all(np.isfinite(array).all() for array in found.values()):

@@ -114,7 +114,7 @@ class Feedback:
         """Labels of the budget not yet given, per member."""
         return self.task.labels - self.labels_used
 
-    def session(
+    def collect_labels(
         self,
         step: int,
         replay_buffer: ReplayBuffer,

@@ -3,10 +3,10 @@
 Source: B-Pref (Lee et al. 2021, arXiv 2111.03026), Algorithm 1. Thresholds apply once. Two units
 are ours, so that a number means the same on every task and at every stage of learning:
 
-- beta is per root mean square difference of the returns of the pairs that a member's teacher is
-  shown at once, drawn uniformly from the query window; exact ties are left out, or a sparse
-  reward would have no noise. B-Pref's is per unit of return: almost the oracle where segments
-  differ by tens, almost a coin where they differ by hundredths.
+- beta multiplies the difference of returns divided by its root mean square over the candidate
+  pairs of one round, which are drawn uniformly from the query window. Exact ties are left out of
+  the mean, because otherwise a sparse reward would have almost no noise. B-Pref's beta is per unit
+  of return: almost the oracle where segments differ by tens, almost a coin where by hundredths.
 - The thresholds of `skip` and `equal` are shares of what a segment of the recent mean reward earns
   above a floor, the smaller of `reward_range`'s low end and the lowest reward in the window. Above
   it no return and no mean is negative. Where no reward is below a low end of 0, as on DeepMind

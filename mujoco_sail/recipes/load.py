@@ -1,7 +1,7 @@
 """From TOML files to frozen, validated recipes.
 
-An environment recipe under one protocol becomes a `Task`; an agent recipe becomes an
-`Entry`. Numbers live in TOML only, types and meanings in the dataclasses only.
+An environment recipe under one protocol becomes a `Task`. Numbers live in TOML only, types and
+meanings in the dataclasses only.
 
 An agent recipe names code: `load_entry` imports the module of its class, on purpose. Nothing else
 that is read here runs. (Whoever makes the environment lets Gymnasium import the module of an id

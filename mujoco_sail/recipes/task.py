@@ -1,11 +1,11 @@
-"""What the arms of a comparison share: an environment, its protocol, its teacher."""
+"""What all agents of a comparison share: environment, schedule, network sizes and teacher."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from mujoco_sail.recipes.settings import RecipeError, setting
 
-# Of what is held in memory at once: far beyond any use, below what only a slip can mean.
+# Upper bounds of sizes: larger values can only be mistakes in typing.
 MOST = 100_000
 MOST_LAYERS = 100
 
@@ -35,7 +35,7 @@ class Teacher:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One environment under one protocol: all that the arms of a comparison share."""
+    """One environment under one protocol: all that the agents of a comparison share."""
 
     name: str = setting()
     protocol: str = setting()

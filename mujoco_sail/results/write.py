@@ -102,7 +102,7 @@ class RunWriter:
         if saved is not None:
             self.rows = {name: [list(row) for row in saved["rows"][name]] for name in CSV_FILES}
             self.wall_seconds = saved["wall_seconds"]
-        self.status("running", 0.0)
+        self.write_status("running", 0.0)
         for name in CSV_FILES:
             self._write(name)
 
@@ -111,7 +111,7 @@ class RunWriter:
         rows = {name: [list(row) for row in rows] for name, rows in self.rows.items()}
         return {"rows": rows, "wall_seconds": self.wall_seconds + seconds}
 
-    def status(self, status: str, seconds: float, failure: str | None = None) -> None:
+    def write_status(self, status: str, seconds: float, failure: str | None = None) -> None:
         """Writes `run.toml`.
 
         Args:
@@ -125,12 +125,12 @@ class RunWriter:
             table = {"failure": failure, **table}
         write_text(self.folder / "run.toml", tomli_w.dumps(table))
 
-    def evaluation(self, *row: Any) -> None:
+    def add_evaluation(self, *row: Any) -> None:
         """Adds a row to `evaluations.csv`, in the order of `EVALUATIONS`."""
         self.rows["evaluations.csv"].append([_cell(value) for value in row])
         self._write("evaluations.csv")
 
-    def training(self, row: Mapping[str, float], steps_per_second: float) -> None:
+    def add_training_row(self, row: Mapping[str, float], steps_per_second: float) -> None:
         """Adds a row to `training.csv`, whose columns are its keys, and one to `timing.csv`."""
         rows = self.rows["training.csv"]
         rows[0] = list(row)
@@ -139,7 +139,7 @@ class RunWriter:
         self._write("training.csv")
         self._write("timing.csv")
 
-    def feedback(self, queries: Sequence[Query]) -> None:
+    def add_queries(self, queries: Sequence[Query]) -> None:
         """Adds questions to `feedback.csv`."""
         rows = self.rows["feedback.csv"]
         for q in queries:

@@ -113,11 +113,11 @@ def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
     """
     from mujoco_sail.agents import registry  # noqa: PLC0415
     from mujoco_sail.agents.sac import SAC  # noqa: PLC0415
-    from mujoco_sail.environments.factory import draw_nothing, spaces  # noqa: PLC0415
+    from mujoco_sail.environments.factory import disable_rendering, space_sizes  # noqa: PLC0415
     from mujoco_sail.speed.plan import Plan  # noqa: PLC0415
     from mujoco_sail.training import benchmark  # noqa: PLC0415
 
-    draw_nothing()
+    disable_rendering()
     device = benchmark.choose_device(args.device)
     asked = {
         "hidden_units": args.width,
@@ -131,7 +131,7 @@ def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
         raise RecipeError(f"--env {args.env}: expected one environment")
     paper = tasks[0]
     benchmark.check_precision(paper, device)
-    spaces(paper)
+    space_sizes(paper)
     task = dataclasses.replace(
         paper,
         steps=ENDLESS,

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from mujoco_sail.agents.operations import update_operations
-from mujoco_sail.environments.factory import spaces
+from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.products import PRODUCT_CALLS
 from mujoco_sail.speed.rounds import RATIO, Rate
@@ -112,7 +112,7 @@ def _ratios(plan: Plan, rates: Sequence[Rate], name: str, count: int) -> list[di
         add(train, "train", steps / peer.values, RATIO, other)
 
     best = np.max([of(way, "").values for way in PRODUCT_CALLS], axis=0)
-    done = updates * update_operations(plan.task, spaces(plan.task)) / 1e9
+    done = updates * update_operations(plan.task, space_sizes(plan.task)) / 1e9
     add(update, "update", done, "GFLOP/s", "")
     add(update, "update", done / best, RATIO, CEILING)
 

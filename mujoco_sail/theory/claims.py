@@ -96,8 +96,8 @@ class Claim:
     holds: bool
 
 
-def judge(tables: Tables, rates: dict[float, Rate]) -> list[Claim]:
-    """The claims of the paper, judged.
+def evaluate_claims(tables: Tables, rates: dict[float, Rate]) -> list[Claim]:
+    """The claims of the paper, with what was measured.
 
     Args:
         tables: Of `experiment.run`.
@@ -114,7 +114,7 @@ def _landscape(tables: Tables, anchor: float | None, gamma: float) -> list[Claim
     left = _at(tables["curvature"], gamma, "share_not_concave").max()
     points = int(_at(tables["curvature"], 0.0, "points").sum())
     below = 1 - _at(tables["bias"], 0.0, "share_of_ascents_at_maximum")
-    hits = _at(tables["bias"], gamma, "share_of_ascents_at_maximum")
+    share_at_maximum = _at(tables["bias"], gamma, "share_of_ascents_at_maximum")
     free = _at(tables["pl_ratio"], 0.0, "worst_found_projected")
     worst = _at(tables["pl_ratio"], gamma, "worst_found_projected")
     sampled_free = _at(tables["pl_ratio"], 0.0, "worst_sampled")
@@ -142,9 +142,9 @@ def _landscape(tables: Tables, anchor: float | None, gamma: float) -> list[Claim
         ),
         Claim(
             f"SAIL-RevKL satisfies the PL condition on the ball (gamma = {gamma:g})",
-            f"smallest PL ratio found {_range(worst)}; {hits.mean():.0%} of exact ascents "
-            "end at J_g*",
-            bool((worst > ZERO).all()) and bool((hits == 1).all()),
+            f"smallest PL ratio found {_range(worst)}; {share_at_maximum.mean():.0%} of exact "
+            "ascents end at J_g*",
+            bool((worst > ZERO).all()) and bool((share_at_maximum == 1).all()),
         ),
         Claim(
             "The anchor raises the PL constant by orders of magnitude",

@@ -1,4 +1,4 @@
-"""`mujoco-sail theory`: measures, draws and judges."""
+"""`mujoco-sail theory`: measures, draws and compares with the claims."""
 
 import argparse
 import math
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
     rates = {gamma: claims.rate_of(tables["convergence"], gamma) for gamma in gammas}
 
     table = Table("claim", "measured", "holds", show_lines=True)
-    for claim in claims.judge(tables, rates):
+    for claim in claims.evaluate_claims(tables, rates):
         table.add_row(claim.claim, claim.measured, "yes" if claim.holds else "NO")
     Console(highlight=False).print(table)
     print(claims.confidence(tables["bias"]))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.objectives import leave_one_out, log_likelihood, sail_terms
+from mujoco_sail.core.objectives import leave_one_out, log_likelihood, t1_t2_surrogates
 from mujoco_sail.theory.problem import Problem, project
 
 DRAWS = 5  # uniform numbers per preference: prompt, two responses, label, anchor
@@ -87,7 +87,7 @@ class DirectSail:
 
         log_p = log_likelihood(margin, data.label).detach()
         baseline = leave_one_out(log_p) if self.baseline else torch.zeros_like(log_p)
-        t1, t2 = sail_terms(margin, data.label, score, baseline)
+        t1, t2 = t1_t2_surrogates(margin, data.label, score, baseline)
         anchor = self.gamma[:, None] * log_policy.gather(-1, data.anchor)
         (gradient,) = torch.autograd.grad((t1 + t2 + anchor).mean(-1).sum(), theta)
         return gradient

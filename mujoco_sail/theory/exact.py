@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.objectives import log_likelihood, sail_terms
+from mujoco_sail.core.objectives import log_likelihood, t1_t2_surrogates
 from mujoco_sail.theory.problem import Problem
 
 PAIRS_AT_ONCE = 1 << 17  # of one float64 temporary, hence 1 MiB
@@ -42,7 +42,7 @@ def surrogates(problem: Problem, theta: Tensor) -> tuple[Tensor, Tensor]:
     first, second = log_policy[..., :, None], log_policy[..., None, :]
     policy = log_policy.detach().exp()
     weight = policy[..., :, None] * policy[..., None, :] / policy.shape[-2]
-    t1, t2 = sail_terms(
+    t1, t2 = t1_t2_surrogates(
         problem.margins(log_policy),
         problem.preference[:, None],
         first + second,

@@ -17,8 +17,8 @@ import torch
 
 from mujoco_sail.agents.base import Entry, Member
 from mujoco_sail.core.machine import available_cores
-from mujoco_sail.environments.envpool import library
-from mujoco_sail.environments.factory import spaces
+from mujoco_sail.environments.envpool import import_envpool
+from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import remove_checkpoints, run_folder, status_of
@@ -73,7 +73,7 @@ def unfinished_members(
         RecipeError: The environment cannot be made, its backend cannot simulate it for these
             agents, or a folder holds a run of another recipe.
     """
-    spaces(task)
+    space_sizes(task)
     _check_backend(task, entries)
     members = []
     for entry, seed in itertools.product(entries, seeds):
@@ -87,7 +87,7 @@ def unfinished_members(
 
 def _check_backend(task: Task, entries: Sequence[Entry]) -> None:
     if task.backend == "envpool":
-        library(task)
+        import_envpool(task)
         if alone := [entry.name for entry in entries if entry.agent.own_environments]:
             raise RecipeError(
                 f"{task.name}: key 'backend' is 'envpool'; expected gymnasium, for {alone[0]} "

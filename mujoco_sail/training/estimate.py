@@ -18,13 +18,13 @@ from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.agents.sac import SAC
 from mujoco_sail.core.machine import synchronise
-from mujoco_sail.environments.factory import spaces
+from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.worker import end_with_the_main_process, terminal_signals_blocked
 
-# Operations of a worker from which on a look ahead is worth its seconds: a core takes at least
-# some 10 minutes for them.
+# Runs of more floating-point operations per worker than this, which take a core at least some ten
+# minutes, are timed in advance.
 WORTH_MEASURING = 1e14
 RANDOM_STEPS = 20  # before the first update
 WARM_UP = 2  # updates before the clock starts: allocators, first-use initialisation
@@ -36,14 +36,14 @@ Shares = Sequence[Sequence[Sequence[Member]]]  # the stacks of each worker
 
 
 def measurable(members: Sequence[Member]) -> bool:
-    """Whether a moment of these members' learning is as good as any other."""
+    """Whether all members learn as SAC does, so that their steps take about equally long."""
     return all(issubclass(member.entry.agent, SAC) for member in members)
 
 
 def is_long(task: Task, shares: Shares) -> bool:
     """Whether a look ahead is worth its seconds."""
     most = max(sum(map(len, stacks)) for stacks in shares)
-    return most * task.steps * update_operations(task, spaces(task)) > WORTH_MEASURING
+    return most * task.steps * update_operations(task, space_sizes(task)) > WORTH_MEASURING
 
 
 def seconds_needed(
@@ -118,9 +118,9 @@ def _seconds_per_step(
         replay_capacity=min(task.replay_capacity, CAPACITY),
         reference_after=RANDOM_STEPS,
     )
-    run = Moment(moment, stack, device, scratch, lambda _: None)
+    run = TimingRun(moment, stack, device, scratch, lambda _: None)
     agent = run.members[0].entry.agent(run)
-    with contextlib.suppress(MomentOver):
+    with contextlib.suppress(TimingDone):
         agent.train()
     # An evaluation steps K environments of each member to the end of an episode.
     steps = task.evaluation_episodes * task.episode_steps / task.evaluation_every
@@ -136,11 +136,11 @@ def _seconds_per_environment_step(run: Run) -> float:
     return (time.perf_counter() - began) / steps
 
 
-class MomentOver(Exception):  # noqa: N818
+class TimingDone(Exception):  # noqa: N818
     """What was to be timed has been."""
 
 
-class Moment(Run):
+class TimingRun(Run):
     """A run that times its first updates and ends.
 
     Attributes:
@@ -151,7 +151,7 @@ class Moment(Run):
         """See `Run.after_step`.
 
         Raises:
-            MomentOver: `seconds` is known.
+            TimingDone: `seconds` is known.
         """
         timed = step - RANDOM_STEPS - WARM_UP
         if timed == 0:
@@ -160,4 +160,4 @@ class Moment(Run):
         elif timed > 0 and time.perf_counter() - self.began > SECONDS:
             synchronise(self.device)
             self.seconds = (time.perf_counter() - self.began) / timed
-            raise MomentOver
+            raise TimingDone

@@ -8,7 +8,7 @@ import torch
 
 from mujoco_sail.agents.base import Entry, Member
 from mujoco_sail.core.products import bfloat16_slowdown
-from mujoco_sail.environments.factory import spaces
+from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.load import shorter_protocols
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import RunWriter, run_folder
@@ -58,7 +58,7 @@ def prepare(
         memory = ""
         if members:
             workers = len(benchmark.shards(members, benchmark.max_workers(device)))
-            memory = footprint.check(task, len(members), spaces(task), device, workers)
+            memory = footprint.check(task, len(members), space_sizes(task), device, workers)
             allow_open_files(len(members), workers)
         jobs.append(Job(task, members, len(entries) * len(seeds) - len(members), memory))
     return jobs

@@ -13,7 +13,7 @@ from torch import Tensor
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.core.products import set_precision
 from mujoco_sail.core.state import flatten, unflatten
-from mujoco_sail.environments.factory import spaces
+from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.environments.vector import VectorEnv, threads_for
 from mujoco_sail.files import WriteError
 from mujoco_sail.preferences.sessions import Feedback
@@ -43,7 +43,7 @@ class Progress:
 
 
 class Stopped(Exception):  # noqa: N818
-    """The stack was asked to stop, and did, after a step that a checkpoint holds if it can."""
+    """The stack was asked to stop, and did, after a checkpoint if the agent can have one."""
 
 
 @dataclass(eq=False)
@@ -62,7 +62,9 @@ class MembersFailed(Exception):  # noqa: N818
 
 
 class Run:
-    """Everything around a stack's agent: envs, teacher, evaluation, files.
+    """What trains a stack: its environments, teacher, evaluation, checkpoints and files.
+
+    It is the `Runner` that the stack's agent knows.
 
     Args:
         task: Environment and protocol.
@@ -90,7 +92,7 @@ class Run:
         set_precision(task.precision, device)
         self.task, self.members, self.device = task, list(members), device
         self.seeds = [member.seed for member in members]
-        self.sizes = spaces(task)  # O, A
+        self.sizes = space_sizes(task)  # O, A
         self.feedback = Feedback(task, self.seeds, device)
         self.evaluation = Evaluation(task, self.seeds, device)
         self.report, self.stopping = report, stopping
@@ -131,7 +133,9 @@ class Run:
                 self._load(agent)
                 self.report(Progress(self.names, self.step, None))
             agent.train()
-            for files, policy in zip(self.files, agent.policies(self.task.steps), strict=False):
+            for files, policy in zip(
+                self.files, agent.export_policies(self.task.steps), strict=False
+            ):
                 policy.save(files.folder / "policy")
         except (Stopped, MembersFailed, WriteError, RecipeError):
             raise
@@ -141,7 +145,7 @@ class Run:
             raise
         for m, files in enumerate(self.files):
             self._write_feedback(m)
-            files.status("complete", self._seconds())
+            files.write_status("complete", self._seconds())
             remove_checkpoints(files.folder)
 
     def after_step(self, step: int, agent: Agent) -> None:
@@ -232,7 +236,7 @@ class Run:
         if m not in self.failed:
             self.failed[m] = reason
             self._write_feedback(m)
-            self.files[m].status("failed", self._seconds(), reason)
+            self.files[m].write_status("failed", self._seconds(), reason)
 
     def _go_on_without(self, step: int, agent: Agent) -> None:
         """Ends this stack; the members that are well leave checkpoints to go on from."""
@@ -253,7 +257,7 @@ class Run:
                 continue
             returns = scores.returns[m]
             success = "" if scores.success is None else float(scores.success[m].mean())
-            files.evaluation(
+            files.add_evaluation(
                 step,
                 float(returns.mean()),
                 float(returns.std()),
@@ -272,12 +276,12 @@ class Run:
         for m, files in enumerate(self.files):
             if m not in self.failed:
                 row = {"step": step} | {name: v[m] for name, v in columns.items()}
-                files.training(row, (step - steps) / (now - since))
+                files.add_training_row(row, (step - steps) / (now - since))
                 self._write_feedback(m)
 
     def _write_feedback(self, m: int) -> None:
         if new := self.feedback.queries[m][self.asked[m] :]:
-            self.files[m].feedback(new)
+            self.files[m].add_queries(new)
             self.asked[m] += len(new)
 
     def _seconds(self) -> float:

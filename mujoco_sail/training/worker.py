@@ -184,7 +184,7 @@ def end_with_the_main_process() -> None:
 
 @contextmanager
 def terminal_signals_blocked() -> Iterator[None]:
-    """Puts off what a terminal sends to everyone; processes started here never get it."""
+    """Blocks `TERMINAL_SIGNALS`; processes that are started inside inherit the block."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
     try:
         yield

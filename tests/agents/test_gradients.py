@@ -133,7 +133,7 @@ def test_the_reward_gradient_is_that_of_t1_plus_lambda_t2(agent: Any) -> None:
     label = agent.labels[:, None]
 
     def margins(data: Pairs) -> Tensor:
-        rewards = agent.rewards(data.inputs[:, None]) * data.valid[:, None]
+        rewards = agent.ensemble_rewards(data.inputs[:, None]) * data.valid[:, None]
         return (rewards[..., 0, :] - rewards[..., 1, :]).sum(-1)
 
     with torch.no_grad():
@@ -144,7 +144,7 @@ def test_the_reward_gradient_is_that_of_t1_plus_lambda_t2(agent: Any) -> None:
     def objective() -> Tensor:
         observation = newest.inputs[..., : agent.runner.sizes[0]]
         action = pi.action(noise).view(*observation.shape[:-1], -1)
-        gap = agent.rewards(newest.inputs[:, None]) - agent.rewards(
+        gap = agent.ensemble_rewards(newest.inputs[:, None]) - agent.ensemble_rewards(
             torch.cat([observation, action], -1)[:, None]
         )
         t1 = log_likelihood(margins(pairs), label).mean(-1)
@@ -169,8 +169,8 @@ def test_a_coefficient_changes_the_gradient_of_its_own_parameters_only(
 
     def gradients() -> dict[str, list[Tensor]]:
         agent.noise_streams = agent.streams("test noise")
-        agent.begin_fit(agent._newest[0], agent._newest[1], first=False)
-        agent.fit(agent.pairs)
+        agent.before_reward_fit(agent._newest[0], agent._newest[1], first=False)
+        agent.fit_reward(agent.pairs)
         batch = batch_of(agent)
         agent.update_critic(batch)
         agent.update_actor(batch.observation)

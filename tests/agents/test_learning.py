@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mujoco_sail.agents import registry
-from mujoco_sail.environments.factory import spaces
+from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.task import Task
@@ -44,7 +44,7 @@ def random_returns(task: Task) -> np.ndarray:
     generator = np.random.default_rng(0)
     total = np.zeros(10)
     for _ in range(task.episode_steps):
-        total += envs.step(generator.uniform(-1, 1, (10, spaces(task)[1]))).reward
+        total += envs.step(generator.uniform(-1, 1, (10, space_sizes(task)[1]))).reward
     return total
 
 

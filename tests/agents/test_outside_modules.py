@@ -238,8 +238,8 @@ def complete_run(results: Path, entry: Entry, seed: int) -> RunWriter:
     task = tiny_task()
     files = RunWriter(run_folder(results, task, entry.name, seed), task, entry, seed, "cpu")
     files.begin(None)
-    files.evaluation(75, 1.0, 0.0, 1, "", 0)
-    files.status("complete", 1.0)
+    files.add_evaluation(75, 1.0, 0.0, 1, "", 0)
+    files.write_status("complete", 1.0)
     return files
 
 

@@ -15,7 +15,7 @@ def test_relabelling_reaches_the_whole_replay_also_after_it_wrapped(make_run: Ma
     assert agent.replay_buffer.written > agent.replay_buffer.capacity
     agent.replay_buffer.reward.fill_(99.0)
     agent.relabel()
-    expected = agent.mean_reward(agent.replay_buffer.observation, agent.replay_buffer.action)
+    expected = agent.predicted_reward(agent.replay_buffer.observation, agent.replay_buffer.action)
     assert torch.equal(agent.replay_buffer.reward, expected)
     assert agent.replay_buffer.reward.abs().max() <= 1
 
@@ -30,6 +30,6 @@ def test_ties_train_towards_equal_returns(make_run: MakeRun) -> None:
         **{"oracle.equal": 50.0},
     )
     assert (agent.labels == 0.5).all()
-    probability = agent.probability(agent.pairs)
+    probability = agent.preference_probability(agent.pairs)
     loss = -log_likelihood(torch.logit(probability), agent.labels[:, None]).mean()
     assert loss.item() == pytest.approx(np.log(2), abs=2e-3)

@@ -13,8 +13,8 @@ from mujoco_sail.core.objectives import (
     gaussian_kl,
     leave_one_out,
     log_likelihood,
-    policy_gap,
-    sail_terms,
+    reward_advantage,
+    t1_t2_surrogates,
 )
 
 ALPHA = 0.7
@@ -52,9 +52,9 @@ def core_gradient(
     pair = torch.stack([first.flatten(), second.flatten()], -1).repeat(2, 1)  # [P, 2]
     rewards = r[pair].unsqueeze(-1)  # [P, 2, T = 1]
     expected = (pi * r).sum().expand_as(rewards)
-    score = policy_gap(rewards, expected, torch.ones_like(rewards)).sum(-1) / ALPHA
+    score = reward_advantage(rewards, expected, torch.ones_like(rewards)).sum(-1) / ALPHA
     margin = r[pair[:, 0]] - r[pair[:, 1]]
-    t1, t2 = sail_terms(margin, label, score, torch.tensor(baseline))
+    t1, t2 = t1_t2_surrogates(margin, label, score, torch.tensor(baseline))
     return torch.autograd.grad((weight * (t1 + t2_weight * t2)).sum(), nu)[0]
 
 
@@ -92,7 +92,7 @@ def test_the_baseline_leaves_its_own_sample_out() -> None:
 def test_padding_does_not_enter_the_policy_gap() -> None:
     reward = torch.tensor([[1.0, 2.0, 99.0]])
     valid = torch.tensor([[1.0, 1.0, 0.0]])
-    assert policy_gap(reward, torch.zeros(1, 3), valid).item() == 1.5
+    assert reward_advantage(reward, torch.zeros(1, 3), valid).item() == 1.5
 
 
 def test_the_anchor_is_the_librarys_kl_in_the_stated_direction() -> None:

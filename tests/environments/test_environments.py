@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.environments import TASKS, play, random_actions, task_of
 
-from mujoco_sail.environments.factory import make_env, spaces
+from mujoco_sail.environments.factory import make_env, space_sizes
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.recipes.load import load_task, recipe_folder
 from mujoco_sail.recipes.settings import RecipeError
@@ -29,7 +29,7 @@ def test_observations_are_flat_float32_and_actions_fill_the_unit_box(name):
     env = make_env(task, 0, "train")
     observation, _ = env.reset()
     following, *_ = env.step(env.action_space.high)
-    size, actions = spaces(task)
+    size, actions = space_sizes(task)
     for array in (observation, following):
         assert (array.dtype, array.shape) == (np.float32, (size,))
         assert env.observation_space.contains(array)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.environments import SHORT, TASKS, play, random_actions, task_of
 
-from mujoco_sail.environments.factory import make_env, spaces
+from mujoco_sail.environments.factory import make_env, space_sizes
 from mujoco_sail.environments.vector import VectorEnv
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -78,7 +78,7 @@ def test_a_variable_horizon_ends_where_the_environment_does(name):
 def test_a_time_limit_is_no_termination(name):
     task = task_of(name, horizon="variable", episode_steps=2, segment_steps=2)
     envs = VectorEnv(task, [0], "train")
-    outcomes = [envs.step(np.zeros((1, spaces(task)[1]), np.float32)) for _ in range(4)]
+    outcomes = [envs.step(np.zeros((1, space_sizes(task)[1]), np.float32)) for _ in range(4)]
     assert [bool(o.truncated[0]) for o in outcomes] == [False, True, False, True]
     assert not any(o.terminated[0] for o in outcomes)
 
@@ -131,6 +131,6 @@ def test_dm_control_does_not_start_over_within_a_fixed_horizon(monkeypatch):
 def test_no_library_has_a_time_limit_of_its_own(name, steps):
     task = task_of(name, episode_steps=steps)
     envs = VectorEnv(task, [0], "train")
-    idle = np.zeros((1, spaces(task)[1]), np.float32)
+    idle = np.zeros((1, space_sizes(task)[1]), np.float32)
     ends = [bool(envs.step(idle).truncated[0]) for _ in range(steps)]
     assert ends.index(True) == steps - 1

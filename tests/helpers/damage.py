@@ -35,11 +35,13 @@ def whole() -> dict[str, bytes]:
                 files = RunWriter(folder, task, entry, seed, "cpu")
                 files.begin(None)
                 for step in (100, 200, 300):
-                    files.evaluation(step, seed + step / 7, 0.5, 2, "", 2)
-                    files.training({"step": step, "critic_loss": 0.1, "entropy": math.nan}, 1.0)
+                    files.add_evaluation(step, seed + step / 7, 0.5, 2, "", 2)
+                    files.add_training_row(
+                        {"step": step, "critic_loss": 0.1, "entropy": math.nan}, 1.0
+                    )
                 asked = [Query(50, 0, 1.5, 2.0, 1.0), Query(60, 1, 2.5, 2.0, None)]
-                files.feedback(asked if name == "pebble" else [])
-                files.status("complete", 1.5)
+                files.add_queries(asked if name == "pebble" else [])
+                files.write_status("complete", 1.5)
         paths = [path for path in Path(root).rglob("*") if path.is_file()]
         return {str(path.relative_to(root)): path.read_bytes() for path in paths}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mujoco_sail.environments.factory import spaces
+from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.environments.vector import StepResult
 from mujoco_sail.recipes.load import load_task, recipe_names
 from mujoco_sail.recipes.task import Task
@@ -20,7 +20,7 @@ def task_of(name: str, **changes: Any) -> Task:
 
 
 def random_actions(task: Task, *shape: int, seed: int = 0) -> np.ndarray:
-    size = spaces(task)[1]
+    size = space_sizes(task)[1]
     return np.random.default_rng(seed).uniform(-1, 1, (*shape, size)).astype(np.float32)
 
 

@@ -14,18 +14,19 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+# Figures: before anybody watches, for Matplotlib makes folders of its own.
+import pytest
 from hypothesis import HealthCheck, settings
 
-# Figures: before anybody watches, for Matplotlib makes folders of its own.
 from mujoco_sail.analysis import figures  # noqa: F401
 from mujoco_sail.cli import main
 from mujoco_sail.environments import factory
 from mujoco_sail.results.write import RunWriter, commit, run_folder
-from mujoco_sail.training import benchmark
+from mujoco_sail.training import benchmark, estimate, jobs
 
 # At least 5000 together.
 CASES = {
@@ -184,23 +185,22 @@ def no_training(known: Sequence[str]) -> Iterator[list[Path]]:
         folder = run_folder(results, task, first.entry.name, first.seed)
         files = RunWriter(folder, task, first.entry, first.seed, "cpu")
         files.begin(None)
-        files.training({"step": 1}, 1.0)
-        files.status("complete", 1.0)
+        files.add_training_row({"step": 1}, 1.0)
+        files.write_status("complete", 1.0)
         written.append(folder)
         return []
 
-    real_spaces = factory.spaces
+    real_spaces = factory.space_sizes
 
-    def spaces(task: Any) -> tuple[int, int]:
+    def space_sizes(task: Any) -> tuple[int, int]:
         return (1, 1) if task.id in known else real_spaces(task)
 
     # Once: git is asked, libraries are imported.
     commit()
     factory._known_ids()
-    old: tuple[Callable[..., Any], ...] = benchmark.execute, benchmark.spaces
-    benchmark.execute, benchmark.spaces, factory.spaces = execute, spaces, spaces
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "execute", execute)
+        patch.setattr(estimate, "seconds_needed", lambda *_: None)  # it trains for a moment
+        for module in (factory, benchmark, jobs, estimate):
+            patch.setattr(module, "space_sizes", space_sizes)
         yield written
-    finally:
-        benchmark.execute, benchmark.spaces = old  # type: ignore[assignment]
-        factory.spaces = real_spaces

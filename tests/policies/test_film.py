@@ -16,7 +16,7 @@ from helpers.command_line import fails, program
 from helpers.policies import policy_of
 
 from mujoco_sail import environments
-from mujoco_sail.environments.factory import spaces
+from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.policies import film
 from mujoco_sail.recipes.load import load_task
 
@@ -51,7 +51,7 @@ def test_a_mistake_in_watching_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MUJOCO_GL", "")
-    monkeypatch.setattr(film, "draws", lambda backend: True)
+    monkeypatch.setattr(film, "can_render", lambda backend: True)
     before = sorted(tmp_path.iterdir())
     arguments = {"env": "hopper", "policy": hopper, "--out": "clip.mp4"} | changes
     options = [part for item in list(arguments.items())[2:] for part in item]
@@ -77,7 +77,7 @@ def test_a_machine_that_cannot_draw_is_told_what_to_install(
 ) -> None:
     seen: list[str] = []
     monkeypatch.setenv("MUJOCO_GL", wanted)
-    monkeypatch.setattr(film, "draws", lambda backend: bool(seen.append(backend)))
+    monkeypatch.setattr(film, "can_render", lambda backend: bool(seen.append(backend)))
     text = fails(capsys, "watch", "hopper", hopper, "--out", "clip.mp4")
     assert said in text
     assert "apt-get install libegl1 libosmesa6" in text
@@ -87,13 +87,13 @@ def test_a_machine_that_cannot_draw_is_told_what_to_install(
 
 def test_the_first_backend_that_draws_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "")
-    monkeypatch.setattr(film, "draws", lambda backend: backend == "osmesa")
-    film.choose_backend()
+    monkeypatch.setattr(film, "can_render", lambda backend: backend == "osmesa")
+    film.choose_gl_backend()
     assert os.environ["MUJOCO_GL"] == "osmesa"
 
 
 def test_a_backend_that_does_not_exist_does_not_draw() -> None:
-    assert not film.draws("nonsense")
+    assert not film.can_render("nonsense")
 
 
 def decoded(clip: bytes, file: Path) -> tuple[Any, list[np.ndarray]]:
@@ -121,7 +121,7 @@ def test_pictures_of_odd_size_become_a_clip_that_plays(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def _can_draw() -> None:
-    if not any(film.draws(backend) for backend in film.BACKENDS):
+    if not any(film.can_render(backend) for backend in film.GL_BACKENDS):
         pytest.skip("neither EGL nor OSMesa draws here: apt-get install libegl1 libosmesa6")
 
 
@@ -134,7 +134,7 @@ def test_a_policy_is_watched_in_real_time(env: str, rate: Fraction, tmp_path: Pa
     steps, episodes = 20, 2
     short = f'base = "{env}"\n[protocols.quick]\nepisode_steps = {steps}\nsegment_steps = 9'
     (tmp_path / "short.toml").write_text(short)
-    observation, action = spaces(load_task(env, "quick", {}))
+    observation, action = space_sizes(load_task(env, "quick", {}))
     policy_of(observation, 8, action).save(tmp_path / "mine")
     told = ["watch", "short.toml", "mine", "--out", "out/clip.mp4", "--episodes", str(episodes)]
     done = program(

@@ -204,7 +204,7 @@ def test_a_policy_acts_as_its_agent(name: str, make_run: MakeRun) -> None:
         agent.model.policy.action_net.weight.data *= 300
     observation = 3 * torch.randn(len(stack), 50, run.sizes[0], generator=torch.Generator())
     expected = agent.policy(observation).numpy()
-    written = agent.policies(7)
+    written = agent.export_policies(7)
     assert len(written) == len(stack)
     assert np.abs(expected).max() > 0.1
     for m, policy in enumerate(written):

@@ -12,7 +12,7 @@ def test_every_arm_uses_the_whole_budget_and_no_more(make_run: MakeRun) -> None:
         lines = (files.folder / "feedback.csv").read_text().splitlines()[1:]
         assert len(lines) == 8
     with pytest.raises(RuntimeError, match="budget of 8 labels is spent"):
-        agent.session(150)
+        agent.label_session(150)
 
 
 def test_a_skipped_query_costs_no_label_and_is_counted_apart(make_run: MakeRun) -> None:

@@ -31,8 +31,8 @@ def whole(results: Path, seed: int) -> Path:
     files = writer(results, seed)
     files.begin(None)
     for step, value in ROWS:
-        files.evaluation(step, value + seed, 0.0, 1, "", 0)
-    files.status("complete", 1.0)
+        files.add_evaluation(step, value + seed, 0.0, 1, "", 0)
+    files.write_status("complete", 1.0)
     return files.folder
 
 
@@ -141,7 +141,7 @@ def test_wherever_a_beginning_is_cut_off_the_table_calls_it_incomplete(
     if again:
         files.begin(None)
         saved = files.state(1.0)
-        files.status("failed", 1.0, "the disk was full")
+        files.write_status("failed", 1.0, "the disk was full")
     done: list[Path] = []
     write_text = write.write_text
 

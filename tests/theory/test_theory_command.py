@@ -105,7 +105,9 @@ def test_the_fitted_slope_is_the_power_and_the_rate_is_the_best() -> None:
 
 def verdicts(tables: Tables) -> dict[str, bool]:
     rates = {g: claims.rate_of(tables["convergence"], g) for g in GAMMAS}
-    return {claim.claim.split(" (")[0]: claim.holds for claim in claims.judge(tables, rates)}
+    return {
+        claim.claim.split(" (")[0]: claim.holds for claim in claims.evaluate_claims(tables, rates)
+    }
 
 
 def test_verdicts_follow_from_the_measurements(tables: Tables) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.objectives import sail_terms
+from mujoco_sail.core.objectives import t1_t2_surrogates
 from mujoco_sail.theory import direct, exact
 from mujoco_sail.theory.ascent import ascend, maximise
 from mujoco_sail.theory.direct import DRAWS, DirectSail
@@ -74,7 +74,7 @@ def standard_errors_off(gamma: float, baseline: bool) -> float:
 
 def scaled_t2(factor: float) -> Callable[..., tuple[Tensor, Tensor]]:
     def mutated(*args: Any) -> tuple[Tensor, Tensor]:
-        t1, t2 = sail_terms(*args)
+        t1, t2 = t1_t2_surrogates(*args)
         return t1, factor * t2
 
     return mutated
@@ -88,7 +88,7 @@ def test_t1_plus_t2_is_the_derivative_of_the_enumerated_objective() -> None:
 def test_the_derivative_check_rejects_a_wrong_t2(
     monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:
-    monkeypatch.setattr(exact, "sail_terms", scaled_t2(factor))
+    monkeypatch.setattr(exact, "t1_t2_surrogates", scaled_t2(factor))
     assert gradient_error() > 0.1
 
 
@@ -101,7 +101,7 @@ def test_the_hessian_is_the_derivative_of_the_gradient(gamma: float) -> None:
 def test_the_hessian_check_rejects_a_wrong_t2(
     monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:
-    monkeypatch.setattr(exact, "sail_terms", scaled_t2(factor))
+    monkeypatch.setattr(exact, "t1_t2_surrogates", scaled_t2(factor))
     assert hessian_error(0.0) > 1e-3
 
 
@@ -115,7 +115,7 @@ def test_the_sampled_gradient_is_unbiased(gamma: float, baseline: bool) -> None:
 def test_the_check_of_the_sampled_gradient_rejects_a_wrong_t2(
     monkeypatch: pytest.MonkeyPatch, gamma: float, baseline: bool, factor: float
 ) -> None:
-    monkeypatch.setattr(direct, "sail_terms", scaled_t2(factor))
+    monkeypatch.setattr(direct, "t1_t2_surrogates", scaled_t2(factor))
     assert standard_errors_off(gamma, baseline) > 4
 
 

@@ -182,7 +182,7 @@ def test_evaluations_count_as_the_steps_that_they_take(
 
 
 def raise_over() -> None:
-    raise estimate.MomentOver
+    raise estimate.TimingDone
 
 
 def test_a_moment_that_fails_gives_no_estimate() -> None:

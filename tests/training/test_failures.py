@@ -106,7 +106,7 @@ def test_a_member_that_fails_is_named_and_the_others_end_as_if_alone(
     monkeypatch.setattr(Run, "after_step", planting_after_step)
     members = members_of(NAMES)
     told: list[Any] = []
-    worker._train(tiny_task(), members, None, CPU, tmp_path, told.append, lambda: False)
+    worker._train(tiny_task(), members, 0, CPU, tmp_path, told.append, lambda: False)
 
     (failure,) = [one for one in told if isinstance(one, Failure)]
     assert failure.members == (NAMES[FAILING],)
@@ -139,7 +139,7 @@ def test_when_all_members_fail_the_stack_ends(
     monkeypatch.setattr(Run, "after_step", planting_after_step)
     members = members_of(NAMES)
     told: list[Any] = []
-    worker._train(tiny_task(), members, None, CPU, tmp_path, told.append, lambda: False)
+    worker._train(tiny_task(), members, 0, CPU, tmp_path, told.append, lambda: False)
     assert [one.members[0] for one in told if isinstance(one, Failure)] == NAMES
     assert {about(tmp_path, name)["status"] for name in NAMES} == {"failed"}
 

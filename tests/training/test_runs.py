@@ -31,13 +31,13 @@ def test_a_step_learns_from_the_transitions_of_the_steps_before_it(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that a GPU can learn while the CPU simulates; the order is the same on the CPU."""
-    learn, seen = SAIL.learn, []
+    learn, seen = SAIL.learn_step, []
 
     def watching_learn(agent: SAIL, step: int) -> None:
         seen.append((step, len(agent.replay_buffer)))
         learn(agent, step)
 
-    monkeypatch.setattr(SAIL, "learn", watching_learn)
+    monkeypatch.setattr(SAIL, "learn_step", watching_learn)
     make_run([("pebble", 0)]).execute()
     first, last = TINY["random_steps"], TINY["steps"]
     assert seen == [(step, step - 1) for step in range(first, last + 1)]
