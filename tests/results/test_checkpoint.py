@@ -41,7 +41,7 @@ def test_a_checkpoint_is_read_as_it_was_written_and_the_newest_two_are_kept(tmp_
     assert len(list(checkpoints.folder.iterdir())) == 4
     found = checkpoints.read(9)
     assert torch.equal(found.tensors["a"], torch.arange(6.0))
-    assert (found.step, found.plain, found.own) == (9, {"updates": 3}, {"rows": []})
+    assert (found.step, found.plain, found.files) == (9, {"updates": 3}, {"rows": []})
 
 
 @pytest.mark.parametrize("part", ["step_8.json", "step_8.safetensors"])
