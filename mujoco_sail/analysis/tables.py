@@ -1,14 +1,14 @@
 """The comparison table: one row per environment and agent, seeds as replicates."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mujoco_sail.analysis import stats
-from mujoco_sail.recipes.settings import RecipeError, check_name, nearest, one_line
+from mujoco_sail.analysis import rendering, stats
+from mujoco_sail.analysis.rendering import NONE, Cells, interval, number
+from mujoco_sail.recipes.settings import check_name, one_line
 from mujoco_sail.results.read import RunRecord, agents_in_order, collect
 
 COLUMNS = (
@@ -32,14 +32,7 @@ COLUMNS = (
     "improvement_high",
     "success_rate",
 )
-# Every interval is drawn afresh from this seed: a row does not depend on its neighbours.
-RESAMPLING_SEED = 0
-NONE = "-"
-TEXTS = 3  # columns of text, left-aligned, before the columns of numbers
-ESCAPES = str.maketrans(
-    {letter: f"\\{letter}" for letter in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-)
+TEXTS = 3  # columns of text before the columns of numbers
 
 
 def table(results: Path, format: str, baseline: str) -> str:
@@ -82,22 +75,12 @@ def render(frame: pd.DataFrame, format: str) -> str:
 
     Args:
         frame: See `comparison`.
-        format: "md" (aligned for a terminal), "csv" (every column, plain numbers) or "latex"
-            (a `tabular` that needs no package).
+        format: See `rendering.render`.
 
     Raises:
         RecipeError: Unknown format.
     """
-    writers: dict[str, Callable[[pd.DataFrame], str]] = {
-        "md": _markdown,
-        "csv": lambda frame: frame.to_csv(
-            index=False, float_format="%.10g", lineterminator="\n"
-        ).rstrip("\n"),
-        "latex": _latex,
-    }
-    if format not in writers:
-        raise RecipeError(f"unknown format '{format}'; {nearest(format, writers)}")
-    return writers[format](frame)
+    return rendering.render(frame, _cells, TEXTS, format)
 
 
 def footer(runs: Sequence[RunRecord], baseline: str) -> list[str]:
@@ -109,6 +92,12 @@ def footer(runs: Sequence[RunRecord], baseline: str) -> list[str]:
         "prefer 10 or more).",
         f"d: Cohen's d against {baseline}, Hedges-corrected, with its 95 % noncentral-t interval.",
     ]
+    return [*lines, *not_counted(runs, baseline)]
+
+
+def not_counted(runs: Sequence[RunRecord], baseline: str) -> list[str]:
+    """Where the baseline is missing, and every run that has no part in the statistics."""
+    lines = []
     ended = [run for run in runs if run.status != "running"]
     have = {run.env for run in ended if run.agent == baseline and run.status == "complete"}
     if lack := sorted({run.env for run in ended} - have):
@@ -173,10 +162,10 @@ def _row(arm: Sequence[RunRecord], against: stats.Array) -> dict[str, object]:
 
 
 def _generator() -> np.random.Generator:
-    return np.random.default_rng(RESAMPLING_SEED)
+    return np.random.default_rng(stats.RESAMPLING_SEED)
 
 
-def _cells(frame: pd.DataFrame) -> list[list[str]]:
+def _cells(frame: pd.DataFrame) -> Cells:
     """The table that people read, its header first."""
     baseline = frame["baseline"].iloc[0] if len(frame) else "baseline"
     effect = f"d vs {baseline} [95 % interval]"
@@ -193,55 +182,10 @@ def _cells(frame: pd.DataFrame) -> list[list[str]]:
                 row["protocol"],
                 f"{row['seeds']} ({row['failed']} failed)" if row["failed"] else str(row["seeds"]),
                 NONE if pd.isna(row["labels"]) else str(row["labels"]),
-                _number(row["final_return"], digits),
-                _interval(row["iqm"], row["iqm_low"], row["iqm_high"], digits),
-                _interval(row["d"], row["d_low"], row["d_high"], 2),
-                _number(row["success_rate"], 2),
+                number(row["final_return"], digits),
+                interval(row["iqm"], row["iqm_low"], row["iqm_high"], digits),
+                interval(row["d"], row["d_low"], row["d_high"], 2),
+                number(row["success_rate"], 2),
             ]
         )
     return rows
-
-
-def _number(value: float, digits: int) -> str:
-    return NONE if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _interval(value: float, low: float, high: float, digits: int) -> str:
-    text = _number(value, digits)
-    return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _markdown(frame: pd.DataFrame) -> str:
-    header, *body = [[cell.replace("|", r"\|") for cell in row] for row in _cells(frame)]
-    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
-    rule = ["-" * width if i < TEXTS else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    lines = [
-        [
-            cell.ljust(width) if i < TEXTS else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        for row in (header, rule, *body)
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _latex(frame: pd.DataFrame) -> str:
-    header, *body = [[cell.translate(ESCAPES) for cell in row] for row in _cells(frame)]
-    # A minus outside of math mode is a hyphen.
-    body = [
-        row[:TEXTS] + ["--" if cell == NONE else cell.replace("-", "$-$") for cell in row[TEXTS:]]
-        for row in body
-    ]
-    lines = [rf"{' & '.join(row)} \\" for row in (header, *body)]
-    columns = "l" * TEXTS + "r" * (len(header) - TEXTS)
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\hline",
-            lines[0],
-            r"\hline",
-            *lines[1:],
-            r"\hline",
-            r"\end{tabular}",
-        ]
-    )
