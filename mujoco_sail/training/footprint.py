@@ -69,4 +69,5 @@ def check(
                 "env.evaluation_episodes",
             )
         texts.append(f"{needed / GIB:.1f} GiB of {name} ({free / GIB:.1f} free)")
-    return f"{task.name}: {members} members, about {', '.join(texts)}"
+    counted = f"{members} member{'s' if members > 1 else ''}"
+    return f"{task.name}: {counted}, about {', '.join(texts)}"

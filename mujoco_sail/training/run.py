@@ -131,7 +131,7 @@ class Run:
             agent = self.members[0].entry.agent(self)
             if self.step:
                 self._load(agent)
-                self.report(Progress(self.names, self.step, None))
+            self.report(Progress(self.names, self.step, None))
             agent.train()
             for files, policy in zip(
                 self.files, agent.export_policies(self.task.steps), strict=False

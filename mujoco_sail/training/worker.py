@@ -100,7 +100,7 @@ def work(
         except RecipeError as error:
             messages.put(Failure(names, str(error), refused=True))
         except WriteError as error:
-            advice = "the same command goes on from the last checkpoint"
+            advice = "once that is mended, the same command goes on from where it can"
             messages.put(Failure(names, f"{error}; {advice}"))
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]

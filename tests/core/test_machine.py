@@ -195,17 +195,24 @@ def test_bfloat16_that_is_slower_here_is_told_with_the_ratio(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, precision: str, seconds: float, said: bool
 ) -> None:
     measured = {torch.bfloat16: seconds, torch.float32: 1.0}
-    monkeypatch.setattr(products, "seconds_of_product", measured.__getitem__)
+    monkeypatch.setattr(products, "seconds_of_product", lambda a, b: measured[a.dtype])
     task = load_task("walker_walk", "quick", {"precision": precision})
     job = jobs.Job(task, [Member(registry.load_entry("sac", {}), 0)], 0, "memory")
     lines = list(jobs.announce(job, "walker_walk", CPU, tmp_path))
     about = [line for line in lines if "bfloat16" in line]
     assert len(about) == said
     if said:
-        assert "walker_walk: bfloat16 products are 8.1 times slower than float32 here" in about[0]
+        assert "walker_walk: bfloat16 products are 8.1 times slower than float32 on" in about[0]
         assert "use float32" in about[0]
 
 
-def test_the_seconds_of_a_product_are_positive_in_every_precision() -> None:
-    assert products.seconds_of_product(torch.bfloat16) > 0
-    assert products.seconds_of_product(torch.float32) > 0
+def test_a_disturbance_of_some_timings_changes_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter(range(1000))
+    monkeypatch.setattr(
+        products, "seconds_of_product", lambda a, b: 9.0 if next(calls) % 3 else a.element_size()
+    )
+    assert products.bfloat16_slowdown() == 0.5
+
+
+def test_the_seconds_of_a_product_are_positive() -> None:
+    assert products.seconds_of_product(torch.ones(1, 2, 3), torch.ones(1, 3, 4)) > 0

@@ -168,8 +168,8 @@ def test_a_moment_is_made_of_updates_in_a_folder_of_its_own(
 def test_evaluations_count_as_the_steps_that_they_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate.Moment, "seconds", 1.0, raising=False)
-    monkeypatch.setattr(estimate.Moment, "after_step", lambda *_: raise_over())
+    monkeypatch.setattr(estimate.TimingRun, "seconds", 1.0, raising=False)
+    monkeypatch.setattr(estimate.TimingRun, "after_step", lambda *_: raise_over())
     monkeypatch.setattr(estimate, "_seconds_per_environment_step", lambda run: 0.5)
 
     def seconds(**changes: Any) -> float:

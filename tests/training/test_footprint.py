@@ -42,4 +42,4 @@ def test_the_estimate_is_printed_before_the_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, "half_cheetah", "sac", "1", "--device", "cpu") == 0
-    assert capsys.readouterr().out.startswith("half_cheetah: 1 members, about 0.")
+    assert capsys.readouterr().out.startswith("half_cheetah: 1 member, about 0.")
