@@ -201,7 +201,10 @@ def _table(args: argparse.Namespace) -> int:
 def _plot(args: argparse.Namespace) -> int:
     from mujoco_sail.analysis import figures  # noqa: PLC0415
 
-    for path in figures.plot(args.figures, args.results, args.out):
+    def say(line: str) -> None:
+        print(f"mujoco-sail: {line}", file=sys.stderr)
+
+    for path in figures.plot(args.figures, args.results, args.out, say):
         print(path)
     return 0
 
