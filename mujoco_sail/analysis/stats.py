@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 10_000
+# Every row of a table is drawn afresh from this seed: it does not depend on its neighbours.
+RESAMPLING_SEED = 0
 # Share of the evaluations, counted from the end, that makes up the final return: one in ten.
 FINAL_SHARE = 10
 # SciPy resolves the noncentral t distribution up to about this value of |t|.
@@ -77,11 +79,12 @@ def mean(*samples: Array) -> Array:
 
 
 def interquartile_mean(*samples: Array) -> Array:
-    """Mean of the middle half over the last axis of all samples laid end to end.
+    """Mean of the middle half over the last axis of all samples together.
 
-    The quartiles cut through seeds: with n = 3 the weights are 1/6, 4/6, 1/6. Where n is a
-    multiple of four this is `scipy.stats.trim_mean(sample, 0.25)`, which drops whole seeds
-    only and so is the plain mean for n = 3.
+    Every sample has the same weight, however many seeds it has. The quartiles cut through seeds:
+    with n = 3 the weights are 1/6, 4/6, 1/6. Where one sample's n is a multiple of four this is
+    `scipy.stats.trim_mean(sample, 0.25)`, which drops whole seeds only and so is the plain mean
+    for n = 3.
 
     Args:
         samples: One array per task, shape (..., seeds of the task).
@@ -89,11 +92,17 @@ def interquartile_mean(*samples: Array) -> Array:
     Returns:
         Shape (...).
     """
-    scores = np.sort(np.concatenate(samples, axis=-1), axis=-1)
-    n = scores.shape[-1]
-    rank = np.arange(n)
-    weights = np.minimum(rank + 1, 3 * n / 4) - np.maximum(rank, n / 4)
-    return np.asarray(scores @ np.maximum(weights, 0) / (n / 2))
+    sizes = [sample.shape[-1] for sample in samples]
+    scores = np.concatenate(samples, axis=-1)
+    # In whole units, so that equal samples have weights of exactly 1.
+    unit = math.lcm(*sizes)
+    weight = np.repeat([unit // n for n in sizes], sizes)
+    quarter = unit * len(sizes) / 4
+    order = np.argsort(scores, axis=-1)
+    above = np.cumsum(weight[order], axis=-1)  # weight up to each score, itself included
+    inside = np.minimum(above, 3 * quarter) - np.maximum(above - weight[order], quarter)
+    ranked = np.take_along_axis(scores, order, axis=-1)
+    return np.asarray((ranked * np.maximum(inside, 0)).sum(axis=-1) / (2 * quarter))
 
 
 def probability_of_improvement(*samples: Array) -> Array:
@@ -192,11 +201,14 @@ def hedges_g(scores: ArrayLike, baseline: ArrayLike) -> float:
 
     Arguments, nan and errors are those of `cohens_d`. Source: Hedges 1981.
     """
-    half = (np.size(scores) + np.size(baseline) - 2) / 2
     d = cohens_d(scores, baseline)
-    if math.isnan(d):
-        return d
-    return d * math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / math.sqrt(half)
+    return d if math.isnan(d) else d * hedges_correction(np.size(scores), np.size(baseline))
+
+
+def hedges_correction(n: int, m: int) -> float:
+    """J(n + m - 2), by which Hedges multiplies d; n + m > 3."""
+    half = (n + m - 2) / 2
+    return math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / math.sqrt(half)
 
 
 def effect_interval(scores: ArrayLike, baseline: ArrayLike) -> tuple[float, float]:

@@ -32,8 +32,6 @@ COLUMNS = (
     "improvement_high",
     "success_rate",
 )
-# Every interval is drawn afresh from this seed: a row does not depend on its neighbours.
-RESAMPLING_SEED = 0
 NONE = "-"
 TEXTS = 3  # columns of text, left-aligned, before the columns of numbers
 ESCAPES = str.maketrans(
@@ -173,7 +171,7 @@ def _row(arm: Sequence[RunRecord], against: stats.Array) -> dict[str, object]:
 
 
 def _generator() -> np.random.Generator:
-    return np.random.default_rng(RESAMPLING_SEED)
+    return np.random.default_rng(stats.RESAMPLING_SEED)
 
 
 def _cells(frame: pd.DataFrame) -> list[list[str]]:

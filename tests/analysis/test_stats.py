@@ -69,6 +69,14 @@ def test_interquartile_mean_lays_tasks_end_to_end() -> None:
     assert stats.interquartile_mean(one, other) == pytest.approx(1.5)
 
 
+def test_interquartile_mean_weighs_tasks_equally_whatever_their_seeds() -> None:
+    # Weights 1/4, 1/4 of the first task and 1/8 each of the second: the middle half is all of
+    # 1.0, then half of what weighs 1/2.
+    one, other = np.array([0.0, 1.0]), np.array([2.0, 3.0, 4.0, 5.0])
+    assert stats.interquartile_mean(one, other) == pytest.approx((2 * 1 + 2 + 3) / 4)
+    assert stats.interquartile_mean(one, np.repeat(other, 3)) == pytest.approx((2 * 1 + 2 + 3) / 4)
+
+
 # --- bootstrap ---------------------------------------------------------------------------------
 
 
@@ -89,7 +97,7 @@ def test_bootstrap_never_mixes_tasks() -> None:
     # Constant within tasks: nothing varies unless seeds are drawn across tasks.
     tasks = [np.zeros(3), np.full(5, 10.0)]
     low, high = stats.bootstrap_interval(tasks, stats.interquartile_mean, generator())
-    assert low == high == pytest.approx(7.5)
+    assert low == high == pytest.approx(5)
 
 
 def test_bootstrap_draws_learning_curves_as_wholes() -> None:

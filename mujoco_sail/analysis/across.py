@@ -1,0 +1,260 @@
+"""Statistics across environments: normalised scores, effects against a baseline, a verdict.
+
+The seed is the replicate. Every environment has the same weight, however many seeds it has, but
+in the pooled d, where weights follow from the precision of each environment's d.
+
+Sources: Agarwal et al. 2021 (arXiv 2108.13264) for normalised scores, the stratified bootstrap
+and performance profiles; see also `stats` and `inference`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from mujoco_sail.analysis import inference, stats
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.results.read import RunRecord, agents_in_order
+
+LOW, HIGH = "random", "sac"  # agents whose mean final returns have the scores 0 and 1
+POOLED = "pooled"  # in place of an environment's name
+HALF = 0.5
+EFFECTS = ("environment", "agent", "d", "d_low", "d_high", "p", "p_holm", "seeds")
+
+
+def normalised_scores(runs: Sequence[RunRecord], low: str = LOW, high: str = HIGH) -> pd.DataFrame:
+    """Final returns on one scale.
+
+    score = (final return - mean of `low`) / (mean of `high` - mean of `low`), by environment
+
+    Args:
+        runs: Poolable runs (see `results.read.collect`); only complete ones have a part.
+        low: Agent whose mean over seeds has the score 0.
+        high: Agent whose mean over seeds has the score 1.
+
+    Returns:
+        Columns environment, agent, seed, score; a row per complete run, in the runs' order.
+
+    Raises:
+        RecipeError: An environment has no complete run of either agent, or `high` is not above
+            `low` there.
+    """
+    anchors = _anchors(runs, low, high)
+    frame = final_returns(runs)
+    zero = frame["environment"].map({env: ends[0] for env, ends in anchors.items()})
+    one = frame["environment"].map({env: ends[1] for env, ends in anchors.items()})
+    scores = (frame["final_return"] - zero) / (one - zero)
+    return frame.drop(columns="final_return").assign(score=scores.astype("float64"))
+
+
+def final_returns(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """Columns environment, agent, seed, final_return; a row per complete run."""
+    rows = [
+        (run.env, run.agent, run.seed, stats.final_return(run.evaluations["episode_return"]))
+        for run in runs
+        if run.status == "complete"
+    ]
+    return pd.DataFrame(rows, columns=["environment", "agent", "seed", "final_return"])
+
+
+def effects(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
+    """Every agent's effect on the final return against the baseline.
+
+    Args:
+        runs: Poolable runs; only complete ones have a part.
+        baseline: Agent that the others are compared with.
+
+    Returns:
+        Columns `EFFECTS`. A row per environment and agent other than the baseline, where both
+        have complete runs: Hedges-corrected d, its noncentral-t interval, the permutation test
+        of the difference of means, and the agent's seeds. Then a row per agent with environment
+        `POOLED`: the fixed-effect mean of d over environments, the permutation test within
+        environments, and the sum of the seeds, all over environments whose d is defined. `p_holm` corrects two families: all rows of
+        single environments, and all pooled rows. nan where a number is undefined.
+    """
+    arms = _arms(final_returns(runs), "final_return")
+    single, together = [], []
+    for agent in [name for name in agents_in_order(runs, baseline) if name != baseline]:
+        pairs = _pairs(arms, agent, baseline)
+        single += [_effect(env, agent, *pair) for env, pair in pairs.items()]
+        if pairs:
+            # With the same environments in d, p and the number of seeds.
+            usable = [pair for pair in pairs.values() if not math.isnan(stats.cohens_d(*pair))]
+            d, low, high = inference.pooled_effect(usable)
+            p = inference.stratified_permutation_p(usable, _generator())
+            seeds = sum(len(scores) for scores, _ in usable)
+            together.append((POOLED, agent, d, low, high, p, math.nan, seeds))
+    single.sort(key=lambda row: row[0])  # stable: agents stay in their order
+    families = [pd.DataFrame(rows, columns=list(EFFECTS)) for rows in (single, together)]
+    corrected = [family.assign(p_holm=inference.holm(family["p"])) for family in families]
+    return pd.concat([family for family in corrected if len(family)] or families[:1]).reset_index(
+        drop=True
+    )
+
+
+def pooled(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Normalised scores of each agent over all its environments.
+
+    Args:
+        scores: See `normalised_scores`.
+        baseline: Agent that improvement is measured against.
+
+    Returns:
+        Columns agent, iqm, iqm_low, iqm_high, mean, improvement, improvement_low,
+        improvement_high, in the order in which agents first appear in `scores`. The improvement
+        is the probability that a seed is above one of the baseline, averaged over the
+        environments that have both; nan for the baseline. Intervals: 95 % bootstrap, seeds
+        resampled within environments.
+    """
+    arms = _arms(scores, "score")
+    rows = []
+    for agent in scores["agent"].unique():
+        samples = [arm for (_, name), arm in arms.items() if name == agent]
+        low, high = stats.bootstrap_interval(samples, stats.interquartile_mean, _generator())
+        row = {
+            "agent": agent,
+            "iqm": float(stats.interquartile_mean(*samples)),
+            "iqm_low": float(low),
+            "iqm_high": float(high),
+            "mean": float(_mean_of_means(*samples)),
+        }
+        pairs = _pairs(arms, agent, baseline).values() if agent != baseline else []
+        if pairs:
+            sides = [scores for scores, _ in pairs] + [rivals for _, rivals in pairs]
+            low, high = stats.bootstrap_interval(sides, _improvement, _generator())
+            row["improvement"] = float(_improvement(*sides))
+            row |= {"improvement_low": float(low), "improvement_high": float(high)}
+        rows.append(row)
+    columns = "agent iqm iqm_low iqm_high mean improvement improvement_low improvement_high"
+    return pd.DataFrame(rows, columns=columns.split())
+
+
+def profiles(scores: pd.DataFrame, thresholds: ArrayLike) -> pd.DataFrame:
+    """Performance profiles: the share of an agent's runs whose score is above a threshold.
+
+    Args:
+        scores: See `normalised_scores`.
+        thresholds: Shape (thresholds,).
+
+    Returns:
+        Columns agent, threshold, share, low, high: the share averaged over environments, with
+        its pointwise 95 % interval by the stratified bootstrap.
+    """
+    levels = np.asarray(thresholds, dtype=np.float64)
+    arms = _arms(scores, "score")
+    frames = []
+    for agent in scores["agent"].unique():
+        samples = [
+            (arm[:, None] > levels).astype(np.float64)
+            for (_, name), arm in arms.items()
+            if name == agent
+        ]
+        low, high = stats.bootstrap_interval(samples, _mean_of_means, _generator())
+        share = np.mean([sample.mean(axis=0) for sample in samples], axis=0)
+        columns = {"threshold": levels, "share": share, "low": low, "high": high}
+        frames.append(pd.DataFrame({"agent": agent, **columns}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def labels_to_reach(
+    runs: Sequence[RunRecord], share: float = HALF, low: str = LOW, high: str = HIGH
+) -> pd.DataFrame:
+    """Labels used when the return first reaches a share of what `high` gains over `low`.
+
+    Args:
+        runs: Poolable runs; only complete ones have a part.
+        share: The return to reach is mean of `low` + share (mean of `high` - mean of `low`).
+        low: See `normalised_scores`.
+        high: Likewise.
+
+    Returns:
+        Columns environment, agent, labels, reached, seeds: the median over seeds, where a seed
+        that never gets there counts as infinitely many labels; how many got there; how many
+        there are. Labels are nan for agents that use none.
+
+    Raises:
+        RecipeError: See `normalised_scores`.
+    """
+    rows = []
+    for env, (zero, one) in _anchors(runs, low, high).items():
+        here = [run for run in runs if run.env == env and run.status == "complete"]
+        for agent in agents_in_order(here, ""):
+            arm = [run for run in here if run.agent == agent]
+            used = [_first_labels(run, zero + share * (one - zero)) for run in arm]
+            median = float(np.median(used)) if any(run.labels for run in arm) else math.nan
+            rows.append((env, agent, median, int(np.isfinite(used).sum()), len(arm)))
+    return pd.DataFrame(rows, columns=["environment", "agent", "labels", "reached", "seeds"])
+
+
+def _first_labels(run: RunRecord, target: float) -> float:
+    """Labels used at the first evaluation that reaches the target; inf if none does."""
+    reached = run.evaluations.loc[run.evaluations["episode_return"] >= target, "labels"]
+    return float(reached.iloc[0]) if len(reached) else math.inf
+
+
+def _anchors(runs: Sequence[RunRecord], low: str, high: str) -> dict[str, tuple[float, float]]:
+    """Mean final returns of both agents in each environment that has runs that ended."""
+    frame = final_returns(runs)
+    means = frame.groupby(["environment", "agent"])["final_return"].mean()
+    anchors = {}
+    for env in sorted({run.env for run in runs if run.status != "running"}):
+        for agent in (low, high):
+            if (env, agent) not in means:
+                raise RecipeError(
+                    f"{env}: no finished run of {agent}, which scores are normalised with;",
+                    f"first run mujoco-sail run --env {env} --agents {low},{high}",
+                )
+        ends = float(means[env, low]), float(means[env, high])
+        if ends[1] - ends[0] <= 1e-12 * max(map(abs, ends)):
+            raise RecipeError(
+                f"{env}: the mean final return of {high}, {ends[1]:.6g}, is not above that of "
+                f"{low}, {ends[0]:.6g}: scores cannot be normalised"
+            )
+        anchors[env] = ends
+    return anchors
+
+
+def _arms(frame: pd.DataFrame, column: str) -> dict[tuple[str, str], stats.Array]:
+    """A column's values by environment and agent, shape (seeds,), sorted by environment."""
+    groups = frame.groupby(["environment", "agent"])[column]
+    return {(str(env), str(agent)): arm.to_numpy() for (env, agent), arm in groups}
+
+
+def _pairs(
+    arms: dict[tuple[str, str], stats.Array], agent: str, baseline: str
+) -> dict[str, tuple[stats.Array, stats.Array]]:
+    """An agent's and the baseline's values in each environment that has both."""
+    return {
+        env: (arm, arms[env, baseline])
+        for (env, name), arm in arms.items()
+        if name == agent and (env, baseline) in arms
+    }
+
+
+def _effect(
+    env: str, agent: str, scores: stats.Array, rivals: stats.Array
+) -> tuple[str, str, float, float, float, float, float, int]:
+    low, high = stats.effect_interval(scores, rivals)
+    p = inference.permutation_p(scores, rivals, _generator())
+    d = stats.hedges_g(scores, rivals)
+    return env, agent, d, low, high, p, math.nan, len(scores)
+
+
+def _mean_of_means(*samples: stats.Array) -> stats.Array:
+    return np.asarray(sum(sample.mean(axis=-1) for sample in samples) / len(samples))
+
+
+def _improvement(*sides: stats.Array) -> stats.Array:
+    """Mean over environments; first the agent's sample in each, then the baseline's."""
+    half = len(sides) // 2
+    each = [
+        stats.probability_of_improvement(*pair)
+        for pair in zip(sides[:half], sides[half:], strict=True)
+    ]
+    return np.asarray(sum(each) / half)
+
+
+def _generator() -> np.random.Generator:
+    return np.random.default_rng(stats.RESAMPLING_SEED)

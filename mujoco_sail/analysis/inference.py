@@ -1,0 +1,131 @@
+"""Tests and pooled effects over several tasks, for arrays of final returns.
+
+Sources: Hedges and Olkin 1985 and Borenstein et al. 2009 (chapters 4 and 11) for the pooled
+effect; Phipson and Smyth 2010 (doi 10.2202/1544-6115.1585) for p-values from random permutations;
+Holm 1979 for the correction.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtri
+from scipy.stats import permutation_test
+
+from mujoco_sail.analysis import stats
+from mujoco_sail.analysis.stats import Array
+
+Pair = tuple[ArrayLike, ArrayLike]  # an agent's scores and the baseline's, on one task
+PERMUTATIONS = 9_999  # with the observed order 10 000
+DECIMALS = 12  # of a difference of standard scores: equal splits sum to equal numbers
+
+
+def pooled_effect(pairs: Sequence[Pair]) -> tuple[float, float, float]:
+    """Fixed-effect mean of Hedges' g over tasks, with its 95 % normal interval.
+
+    g_i = J d_i is weighted by the inverse of its variance (Borenstein et al. 2009, equations 4.20
+    and 4.24; Hedges and Olkin 1985, section 5.F):
+
+        var g = J^2 ((n_1 + n_2) / (n_1 n_2) + d^2 / (2 (n_1 + n_2)))
+
+    and the mean has variance 1 / sum_i (1 / var g_i). It speaks of these tasks, not of others.
+
+    Args:
+        pairs: Per task the scores of an agent and of the baseline, shapes (seeds,).
+
+    Returns:
+        The mean, low and high; tasks whose d is undefined have no part, nan if none is left.
+    """
+    effects, weights = [], []
+    for scores, baseline in pairs:
+        d = stats.cohens_d(scores, baseline)
+        if math.isnan(d):
+            continue
+        n, m = np.size(scores), np.size(baseline)
+        correction = stats.hedges_correction(n, m)
+        effects.append(correction * d)
+        weights.append(1 / (correction**2 * ((n + m) / (n * m) + d**2 / (2 * (n + m)))))
+    if not effects:
+        return math.nan, math.nan, math.nan
+    mean = float(np.average(effects, weights=weights))
+    half = float(ndtri((1 + stats.LEVEL) / 2)) / math.sqrt(sum(weights))
+    return mean, mean - half, mean + half
+
+
+def permutation_p(scores: ArrayLike, baseline: ArrayLike, generator: np.random.Generator) -> float:
+    """Two-sided permutation test of the difference of means.
+
+    Args:
+        scores: Shape (seeds,).
+        baseline: Shape (seeds,).
+        generator: Draws the permutations, where there are too many to try them all.
+
+    Returns:
+        p; nan where a sample has fewer than two seeds.
+    """
+    if min(np.size(scores), np.size(baseline)) < 2:
+        return math.nan
+
+    def distance(x: Array, y: Array, axis: int) -> Array:
+        return np.asarray(np.abs(x.mean(axis=axis) - y.mean(axis=axis)).round(DECIMALS))
+
+    result = permutation_test(
+        _standardised(scores, baseline),
+        distance,
+        alternative="greater",
+        vectorized=True,
+        n_resamples=PERMUTATIONS,
+        rng=generator,
+    )
+    return float(result.pvalue)
+
+
+def stratified_permutation_p(pairs: Sequence[Pair], generator: np.random.Generator) -> float:
+    """Two-sided permutation test over tasks; names are exchanged within each task only.
+
+    The statistic is the mean over tasks of the difference of means, each in units of the standard
+    deviation of both samples together, which no permutation changes. SciPy has no such test.
+
+    Args:
+        pairs: Per task the scores of an agent and of the baseline, shapes (seeds,).
+        generator: Draws the permutations.
+
+    Returns:
+        p = (1 + permutations as extreme) / (1 + permutations); tasks with fewer than two seeds
+        in a sample have no part, nan if none is left.
+    """
+    usable = [pair for pair in pairs if min(map(np.size, pair)) >= 2]
+    if not usable:
+        return math.nan
+    observed, permuted = 0.0, np.zeros(PERMUTATIONS)
+    for pair in usable:
+        scores, baseline = _standardised(*pair)
+        n = len(scores)
+        observed += float(scores.mean() - baseline.mean())
+        both = np.tile(np.concatenate([scores, baseline]), (PERMUTATIONS, 1))
+        generator.permuted(both, axis=1, out=both)
+        permuted += both[:, :n].mean(axis=1) - both[:, n:].mean(axis=1)
+    extreme = np.round(np.abs(permuted), DECIMALS) >= np.round(abs(observed), DECIMALS)
+    return float(1 + extreme.sum()) / (1 + PERMUTATIONS)
+
+
+def _standardised(scores: ArrayLike, baseline: ArrayLike) -> tuple[Array, Array]:
+    """Both samples in units of their common standard deviation, about their common mean."""
+    x, y = np.asarray(scores, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    both = np.concatenate([x, y])
+    deviation = both.std()
+    if deviation <= 1e-12 * np.abs(both).max():  # equal but for rounding
+        return np.zeros_like(x), np.zeros_like(y)
+    return (x - both.mean()) / deviation, (y - both.mean()) / deviation
+
+
+def holm(p: ArrayLike) -> Array:
+    """Holm's correction of the p-values of one family, shape (tests,); nan is not a test."""
+    values = np.asarray(p, dtype=np.float64)
+    corrected = np.full(values.shape, np.nan)
+    tests = np.flatnonzero(~np.isnan(values))
+    order = tests[np.argsort(values[tests], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(factors * values[order]), 1)
+    return corrected
