@@ -28,6 +28,7 @@ from mujoco_sail.results.read import EVALUATIONS, RunRecord, agents_in_order, tr
 
 PANEL = (2.25, 1.75)  # inches; three panels fill a page
 MARKS = 6  # markers on a curve
+LINE = 0.1  # height of a line about failed seeds, as a share of a panel's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,13 +196,17 @@ def _draw_panel(axes: Axes, panel: _Panel, agents: Sequence[str], centre: str) -
         every = max(1, len(arm.x) // MARKS)
         axes.fill_between(arm.x, low, high, color=style["color"], alpha=0.15, linewidth=0)
         axes.plot(arm.x, middle, markevery=(index * every // len(agents), every), **style)
+    failures = [panel.failures[agent] for agent in agents if agent in panel.failures]
+    if failures and panel.arms:  # room for these lines below the curves
+        low, high = axes.get_ylim()
+        axes.set_ylim(low - (high - low) * LINE * len(failures), high)
     axes.set_title(label(panel.env), loc="left")
     seeds = [len(arm.values) for arm in panel.arms.values()]
     axes.set_title(seeds_label(seeds), loc="right", fontsize=7)
     axes.text(
         1,
         0.02,
-        "\n".join(panel.failures[agent] for agent in agents if agent in panel.failures),
+        "\n".join(failures),
         transform=axes.transAxes,
         ha="right",
         va="bottom",

@@ -18,7 +18,7 @@ from mujoco_sail.results.read import RunRecord, agents_in_order
 
 ROW = 0.19  # inches
 SCALE = 0.55  # inches, the scale below the rows with its label
-WIDEST = 3.0  # |d| up to which the axis shows whole intervals; beyond, ends become arrows
+WIDEST = 5.0  # |d| up to which the axis shows whole intervals; beyond, ends become arrows
 COLOUR = COLOURS[1]
 SINGLE: dict[str, Any] = {"marker": "s", "markersize": 4.5}
 POOLED: dict[str, Any] = {"marker": "D", "markersize": 6}
@@ -97,6 +97,7 @@ def _draw_row(axes: Axes, y: int, row: Mapping[Any, Any], limit: float) -> None:
     place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 7}
     weight = "bold" if pooled else "normal"
     axes.text(1.03, y, f"n = {row['seeds']}", **place)
+    text = text.replace("-", "\N{MINUS SIGN}")
     axes.text(1.15, y, text, fontweight=weight, **place)
 
 
@@ -109,7 +110,7 @@ def _dress(axes: Axes, names: Sequence[str], heads: set[str], limit: float) -> N
     for text in axes.get_yticklabels():
         text.set_fontweight("bold" if text.get_text() in heads else "normal")
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(9, symmetric=True))
+    axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10]))
 
 
 def _limit(table: pd.DataFrame) -> float:
