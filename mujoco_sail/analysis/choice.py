@@ -7,7 +7,7 @@ from mujoco_sail.recipes.settings import RecipeError, nearest
 ALL = "all"
 
 
-class NothingToDraw(RecipeError):
+class MissingDataError(RecipeError):
     """The results lack what a figure recipe asks for."""
 
 
@@ -20,7 +20,7 @@ def choose(names: str, there: Sequence[str], where: str) -> list[str]:
         where: File and key of the recipe, for messages.
 
     Raises:
-        NothingToDraw: A name that is not there.
+        MissingDataError: A name that is not there.
         RecipeError: A name given twice.
     """
     if names == ALL:
@@ -28,7 +28,7 @@ def choose(names: str, there: Sequence[str], where: str) -> list[str]:
     chosen = [name.strip() for name in names.split(",")]
     for name in chosen:
         if name not in there:
-            raise NothingToDraw(f"{where}: nothing to draw of '{name}'; {nearest(name, there)}")
+            raise MissingDataError(f"{where}: nothing to draw of '{name}'; {nearest(name, there)}")
         if chosen.count(name) > 1:
             raise RecipeError(f"{where}: '{name}' is named twice")
     return chosen

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from mujoco_sail.analysis import stats
-from mujoco_sail.analysis.choice import NothingToDraw, choose
+from mujoco_sail.analysis.choice import MissingDataError, choose
 from mujoco_sail.analysis.style import (
     NARROWEST,
     TITLE,
@@ -85,7 +85,7 @@ def draw(recipe: CurvesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
         where: The recipe's file, for messages.
 
     Raises:
-        NothingToDraw: The recipe names what the runs do not have, or nothing is left to draw.
+        MissingDataError: The recipe names what the runs do not have, or nothing is left to draw.
         RecipeError: A damaged table of training.
     """
     agents = choose(recipe.agents, agents_in_order(runs, ""), f"{where}: key 'agents'")
@@ -94,7 +94,7 @@ def draw(recipe: CurvesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
     panels = [found[env] for env in environments]
     drawn = {agent for panel in panels for agent in panel.arms}
     if not drawn:
-        raise NothingToDraw(f"{where}: no finished run has '{recipe.metric}'{_ask(recipe)}")
+        raise MissingDataError(f"{where}: no finished run has '{recipe.metric}'{_ask(recipe)}")
 
     columns = even(len(panels), recipe.columns)
     rows = math.ceil(len(panels) / columns)
@@ -198,8 +198,8 @@ def _draw_panel(axes: Axes, panel: _Panel, agents: Sequence[str], centre: str) -
         axes.plot(arm.x, middle, markevery=(index * every // len(agents), every), **style)
     failures = [panel.failures[agent] for agent in agents if agent in panel.failures]
     if failures and panel.arms:  # room for these lines below the curves
-        low, high = axes.get_ylim()
-        axes.set_ylim(low - (high - low) * LINE * len(failures), high)
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(bottom - (top - bottom) * LINE * len(failures), top)
     axes.set_title(label(panel.env), loc="left")
     seeds = [len(arm.values) for arm in panel.arms.values()]
     axes.set_title(seeds_label(seeds), loc="right", fontsize=7)

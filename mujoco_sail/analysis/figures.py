@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mujoco_sail.analysis import curves, forest, profiles
-from mujoco_sail.analysis.choice import NothingToDraw
+from mujoco_sail.analysis.choice import MissingDataError
 from mujoco_sail.analysis.style import images
 from mujoco_sail.files import write_bytes
 from mujoco_sail.recipes.load import read_recipe, recipe_names
@@ -26,9 +26,7 @@ KINDS: dict[str, type[Recipe]] = {
 }
 
 
-def plot(
-    names: Sequence[str], results: Path, out: Path, say: Callable[[str], None]
-) -> list[Path]:
+def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], None]) -> list[Path]:
     """Draws figures, for `mujoco-sail plot`.
 
     Args:
@@ -50,8 +48,10 @@ def plot(
     for path, recipe in recipes:
         try:
             rendered = render(recipe, runs, path)
-        except NothingToDraw as reason:
-            missing.append(reason)
+        except MissingDataError as error:
+            missing.append(error)
+            if names:
+                break
             continue
         for suffix, image in rendered.items():
             file = out / f"{path.stem}.{suffix}"
@@ -60,8 +60,6 @@ def plot(
             except OSError as error:
                 raise RecipeError(f"{file}: cannot be written: {error.strerror}") from error
             files.append(file)
-        if names and missing:
-            break
     if missing and (names or not files):
         raise missing[0]
     for reason in missing:
@@ -108,7 +106,7 @@ def render(
         The bytes of each format.
 
     Raises:
-        NothingToDraw: The runs lack what the recipe asks for.
+        MissingDataError: The runs lack what the recipe asks for.
         RecipeError: A text that Matplotlib cannot draw.
     """
     try:
@@ -128,7 +126,7 @@ def draw(recipe: Recipe, runs: Sequence[RunRecord], where: str) -> Figure:
         where: The recipe's file, for messages.
 
     Raises:
-        NothingToDraw: The runs lack what the recipe asks for.
+        MissingDataError: The runs lack what the recipe asks for.
     """
     ended = [run for run in runs if run.status != "running"]
     match recipe:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mujoco_sail.analysis import across
-from mujoco_sail.analysis.choice import ALL, NothingToDraw, choose
+from mujoco_sail.analysis.choice import ALL, MissingDataError, choose
 from mujoco_sail.analysis.style import COLOURS, PAGE, TITLE, label, sheet
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.read import RunRecord, agents_in_order
@@ -45,7 +45,7 @@ def draw(recipe: ForestRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
         where: The recipe's file, for messages.
 
     Raises:
-        NothingToDraw: The recipe names what the runs do not have, or no d is defined.
+        MissingDataError: The recipe names what the runs do not have, or no d is defined.
     """
     table = across.effects(runs, recipe.baseline)
     table = table[table["d"].notna()]
@@ -54,7 +54,7 @@ def draw(recipe: ForestRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
         there = [a for a in there if any(run.labels for run in runs if run.agent == a)]
     agents = choose(recipe.agents, there, f"{where}: key 'agents'")
     if not agents:
-        raise NothingToDraw(
+        raise MissingDataError(
             f"{where}: no effect against '{recipe.baseline}' is defined; "
             "it takes two finished seeds of two agents"
         )
@@ -82,7 +82,7 @@ def _draw_row(axes: Axes, y: int, row: Mapping[Any, Any], limit: float) -> None:
     """Draws one effect, its numbers beside it; an end of its interval that is outside points."""
     d, low, high = row["d"], row["d_low"], row["d_high"]
     pooled = row["environment"] == across.POOLED
-    line = {"color": COLOUR, "linewidth": 1.8 if pooled else 1.2}
+    line: dict[str, Any] = {"color": COLOUR, "linewidth": 1.8 if pooled else 1.2}
     text = f"{d:.2f}"
     if not np.isnan(low):
         axes.plot([max(low, -limit), min(high, limit)], [y, y], solid_capstyle="butt", **line)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mujoco_sail.analysis import across, stats
-from mujoco_sail.analysis.choice import NothingToDraw, choose
+from mujoco_sail.analysis.choice import MissingDataError, choose
 from mujoco_sail.analysis.style import TITLE, Legend, look, seeds_label, sheet
 from mujoco_sail.recipes.settings import RecipeError, setting
 from mujoco_sail.results.read import RunRecord, agents_in_order
@@ -43,18 +43,18 @@ def draw(recipe: ProfileRecipe, runs: Sequence[RunRecord], where: str) -> Figure
         where: The recipe's file, for messages.
 
     Raises:
-        NothingToDraw: The recipe names what the runs do not have, or scores cannot be normalised.
+        MissingDataError: The recipe names what the runs do not have, or there are no scores.
     """
     order = agents_in_order(runs, "")
     try:
         scores = across.normalised_scores(runs)
     except RecipeError as error:
-        raise NothingToDraw(f"{where}: {error.args[0]}", *error.args[1:]) from error
+        raise MissingDataError(f"{where}: {error.args[0]}", *error.args[1:]) from error
     there = [agent for agent in order if (scores["agent"] == agent).any()]
     agents = choose(recipe.agents, there, f"{where}: key 'agents'")
     scores = scores[scores["agent"].isin(agents)]
     if scores.empty:
-        raise NothingToDraw(f"{where}: no finished run")
+        raise MissingDataError(f"{where}: no finished run")
 
     legend = Legend(agents, set(agents), SIZE[0])
     figure = sheet(SIZE[0], SIZE[1] + TITLE + legend.height)

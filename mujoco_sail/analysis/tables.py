@@ -100,6 +100,22 @@ def render(frame: pd.DataFrame, format: str) -> str:
 
 def footer(runs: Sequence[RunRecord], baseline: str) -> list[str]:
     """What a reader of the table must know: definitions, and runs that are not in it."""
+    lines = definitions(runs, baseline)
+    for run in runs:
+        if run.status == "failed":
+            lines.append(f"failed: {run.env}/{run.agent}/seed_{run.seed}: {reason(run)}")
+    if running := [f"{r.env}/{r.agent}/seed_{r.seed}" for r in runs if r.status == "running"]:
+        lines.append(f"incomplete, not counted: {', '.join(running)}")
+    return lines
+
+
+def reason(run: RunRecord) -> str:
+    """Why a run failed, one line."""
+    return run.failure or "no reason recorded"
+
+
+def definitions(runs: Sequence[RunRecord], baseline: str) -> list[str]:
+    """What the columns are, and which environments lack the baseline."""
     lines = [
         "final return: mean of the last 10 % of evaluations, then over finished seeds. "
         "IQM: interquartile mean over seeds,",
@@ -111,12 +127,6 @@ def footer(runs: Sequence[RunRecord], baseline: str) -> list[str]:
     have = {run.env for run in ended if run.agent == baseline and run.status == "complete"}
     if lack := sorted({run.env for run in ended} - have):
         lines.append(f"no finished run of the baseline {baseline} in: {', '.join(lack)}")
-    for run in runs:
-        if run.status == "failed":
-            reason = run.failure or "no reason recorded"
-            lines.append(f"failed: {run.env}/{run.agent}/seed_{run.seed}: {reason}")
-    if running := [f"{r.env}/{r.agent}/seed_{r.seed}" for r in runs if r.status == "running"]:
-        lines.append(f"incomplete, not counted: {', '.join(running)}")
     return lines
 
 
@@ -174,8 +184,12 @@ def _generator() -> np.random.Generator:
     return np.random.default_rng(stats.RESAMPLING_SEED)
 
 
-def _cells(frame: pd.DataFrame) -> list[list[str]]:
-    """The table that people read, its header first."""
+def cells(frame: pd.DataFrame) -> list[list[str]]:
+    """The table that people read, its header first; `TEXTS` columns of text, then numbers.
+
+    Args:
+        frame: See `comparison`.
+    """
     baseline = frame["baseline"].iloc[0] if len(frame) else "baseline"
     effect = f"d vs {baseline} [95 % interval]"
     header = "environment,agent,protocol,finished seeds,labels,final return,IQM [95 % interval]"
@@ -191,26 +205,28 @@ def _cells(frame: pd.DataFrame) -> list[list[str]]:
                 row["protocol"],
                 f"{row['seeds']} ({row['failed']} failed)" if row["failed"] else str(row["seeds"]),
                 NONE if pd.isna(row["labels"]) else str(row["labels"]),
-                _number(row["final_return"], digits),
-                _interval(row["iqm"], row["iqm_low"], row["iqm_high"], digits),
-                _interval(row["d"], row["d_low"], row["d_high"], 2),
-                _number(row["success_rate"], 2),
+                number(row["final_return"], digits),
+                interval(row["iqm"], row["iqm_low"], row["iqm_high"], digits),
+                interval(row["d"], row["d_low"], row["d_high"], 2),
+                number(row["success_rate"], 2),
             ]
         )
     return rows
 
 
-def _number(value: float, digits: int) -> str:
+def number(value: float, digits: int) -> str:
+    """A number with so many decimals, or a dash."""
     return NONE if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _interval(value: float, low: float, high: float, digits: int) -> str:
-    text = _number(value, digits)
+def interval(value: float, low: float, high: float, digits: int) -> str:
+    """A number with its interval, where it has one."""
+    text = number(value, digits)
     return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _markdown(frame: pd.DataFrame) -> str:
-    header, *body = [[cell.replace("|", r"\|") for cell in row] for row in _cells(frame)]
+    header, *body = [[cell.replace("|", r"\|") for cell in row] for row in cells(frame)]
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     rule = ["-" * width if i < TEXTS else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
     lines = [
@@ -224,7 +240,7 @@ def _markdown(frame: pd.DataFrame) -> str:
 
 
 def _latex(frame: pd.DataFrame) -> str:
-    header, *body = [[cell.translate(ESCAPES) for cell in row] for row in _cells(frame)]
+    header, *body = [[cell.translate(ESCAPES) for cell in row] for row in cells(frame)]
     # A minus outside of math mode is a hyphen.
     body = [
         row[:TEXTS] + ["--" if cell == NONE else cell.replace("-", "$-$") for cell in row[TEXTS:]]

@@ -240,12 +240,12 @@ def _evaluations(path: Path) -> pd.DataFrame:
 
 def _training(path: Path) -> pd.DataFrame:
     text = _csv(path, TRAINING)
-    return _numbers(path, text, [name for name in text if name not in TRAINING])
+    return _numbers(path, text, [str(name) for name in text if name not in TRAINING])
 
 
 def _numbers(path: Path, text: pd.DataFrame, may_lack: Sequence[str]) -> pd.DataFrame:
     """The numbers of a table; only the columns in `may_lack` may have empty cells."""
-    numbers = {name: pd.to_numeric(text[name], errors="coerce") for name in text}
+    numbers = {str(name): pd.to_numeric(text[name], errors="coerce") for name in text}
     frame = pd.DataFrame(numbers, dtype="float64")
     for name in frame:
         good = frame[name].abs() <= LARGEST
