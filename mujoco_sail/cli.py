@@ -104,6 +104,11 @@ def _parser() -> Parser:
     _add_results(one)
     one.add_argument("--format", default="md", choices=("md", "csv", "latex"))
     one.add_argument("--baseline", default=BASELINE, help="agent that effects are measured against")
+    one.add_argument(
+        "--across",
+        action="store_true",
+        help="pool all environments, on scores from 0 (random) to 1 (sac)",
+    )
     one.set_defaults(command=_table)
 
     one = commands.add_parser("plot", help="draw the figures of a results folder")
@@ -204,9 +209,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _table(args: argparse.Namespace) -> int:
-    from mujoco_sail.analysis import tables  # noqa: PLC0415
+    from mujoco_sail.analysis import across_tables, tables  # noqa: PLC0415
 
-    print(tables.table(args.results, args.format, args.baseline))
+    table = across_tables.table if args.across else tables.table
+    print(table(args.results, args.format, args.baseline))
     return 0
 
 

@@ -67,12 +67,13 @@ def effects(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
         baseline: Agent that the others are compared with.
 
     Returns:
-        Columns `EFFECTS`. A row per environment and agent other than the baseline, where both
-        have complete runs: Hedges-corrected d, its noncentral-t interval, the permutation test
-        of the difference of means, and the agent's seeds. Then a row per agent with environment
-        `POOLED`: the fixed-effect mean of d over environments, the permutation test within
-        environments, and the sum of the seeds, all over environments whose d is defined. `p_holm` corrects two families: all rows of
-        single environments, and all pooled rows. nan where a number is undefined.
+        Columns `EFFECTS`, nan where a number is undefined. A row per environment and agent other
+        than the baseline, where both have complete runs: Hedges-corrected d, its noncentral-t
+        interval, the permutation test of the difference of means, and the agent's seeds. Then a
+        row per agent with environment `POOLED`, over the environments whose d is defined: the
+        fixed-effect mean of d, the permutation test within environments, and the sum of the
+        seeds. `p_holm` corrects two families: all rows of single environments, and all pooled
+        rows.
     """
     arms = _arms(final_returns(runs), "final_return")
     single, together = [], []

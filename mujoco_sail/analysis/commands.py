@@ -47,12 +47,13 @@ def run_commands(runs: Sequence[RunRecord], results: Path) -> list[str]:
 
 
 def analysis_commands(results: Path, baseline: str) -> list[str]:
-    """Commands that make the table, the figures and the report again."""
+    """Commands that make the tables, the figures and the report again."""
     folder = ["--results", str(results)]
     return [
         shlex.join(["mujoco-sail", *words])
         for words in (
             ["table", *folder, "--baseline", baseline],
+            ["table", *folder, "--baseline", baseline, "--across"],
             ["plot", *folder],
             ["report", *folder, "--baseline", baseline],
         )

@@ -5,19 +5,18 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from mujoco_sail.analysis.tables import NONE
+from mujoco_sail.analysis.rendering import NONE, Cells
 from mujoco_sail.core.duration import duration
 from mujoco_sail.recipes.settings import one_line
 from mujoco_sail.results.read import RunRecord
 
-Table = list[list[str]]  # the header first
 # Columns of the environments: heading and key of the recipe.
 ENVIRONMENT = {
     "protocol": "protocol",
     "Gymnasium id": "id",
     "simulated by": "backend",
-    "environment steps": "steps",
     "teacher": "teacher",
+    "environment steps": "steps",
     "label budget": "labels",
     "labels per session": "labels_per_session",
     "network": "hidden_units",
@@ -27,7 +26,7 @@ ENVIRONMENT = {
 MACHINE = ("device", "processor", "precision")
 
 
-def environments(runs: Sequence[RunRecord]) -> Table:
+def environments(runs: Sequence[RunRecord]) -> Cells:
     """What the arms share: a row per environment, as the first of its runs has it."""
     rows = [["environment", *ENVIRONMENT]]
     for env in sorted({run.env for run in runs if run.table}):
@@ -36,7 +35,7 @@ def environments(runs: Sequence[RunRecord]) -> Table:
     return rows
 
 
-def versions(runs: Sequence[RunRecord]) -> Table:
+def versions(runs: Sequence[RunRecord]) -> Cells:
     """Packages and their versions, with the number of runs where there are several."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for run in runs:
@@ -49,7 +48,7 @@ def versions(runs: Sequence[RunRecord]) -> Table:
     return rows
 
 
-def arms(runs: Sequence[RunRecord]) -> Table:
+def arms(runs: Sequence[RunRecord]) -> Cells:
     """Where runs trained: a row per environment, agent and equal machine, precision, commit."""
     groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
     for run in runs:

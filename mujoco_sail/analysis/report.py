@@ -6,13 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mujoco_sail.analysis import across, commands, figures, provenance, tables
+from mujoco_sail.analysis import (
+    across,
+    across_tables,
+    commands,
+    figures,
+    provenance,
+    tables,
+)
 from mujoco_sail.analysis.choice import MissingDataError
-from mujoco_sail.analysis.provenance import Table
+from mujoco_sail.analysis.rendering import Cells
 from mujoco_sail.analysis.verdict import verdict
 from mujoco_sail.files import write_text
 from mujoco_sail.recipes.settings import RecipeError, check_name
@@ -83,91 +91,51 @@ def render(runs: Sequence[RunRecord], results: Path, baseline: str) -> str:
 
 def _content(runs: Sequence[RunRecord], results: Path, baseline: str) -> dict[str, Any]:
     """What the template shows."""
-    complete = [run for run in runs if run.status == "complete"]
     effects = across.effects(runs, baseline)
-    scores, no_scores = _scores(runs)
+    over_all, by_environment, no_scores = _across(runs, effects, baseline)
     drawings = _drawings(runs, baseline)
     return {
         "environments": sorted({run.env for run in runs}),
         "agents": agents_in_order(runs, baseline),
-        "finished": len(complete),
+        "finished": sum(run.status == "complete" for run in runs),
         "baseline": baseline,
         "verdict": verdict(effects, baseline),
         "comparison": tables.cells(tables.comparison(runs, baseline)),
-        "texts": tables.TEXTS,
-        "definitions": " ".join(tables.definitions(runs, baseline)),
+        "definitions": [*tables.definitions(baseline), *tables.lacking(runs, baseline)],
         "no_scores": no_scores,
-        "across": _across(scores, effects, baseline),
-        "labels": [] if scores is None else _labels(runs),
+        "over_all": over_all,
+        "by_environment": by_environment,
+        "across_definitions": across_tables.definitions(baseline),
         "figures": [drawing for drawing in drawings if not drawing.missing],
         "missing": [drawing for drawing in drawings if drawing.missing],
         "made": provenance.environments(runs),
         "arms": provenance.arms(runs),
         "versions": provenance.versions(runs),
-        "failed": [(_place(run), tables.reason(run)) for run in runs if run.status == "failed"],
-        "running": [_place(run) for run in runs if run.status == "running"],
+        "failed": [
+            (tables.place(run), tables.reason(run)) for run in runs if run.status == "failed"
+        ],
+        "running": [tables.place(run) for run in runs if run.status == "running"],
         "analyses": commands.analysis_commands(results, baseline),
         "trainings": commands.run_commands(runs, results),
     }
 
 
-def _place(run: RunRecord) -> str:
-    return f"{run.env}/{run.agent}/seed_{run.seed}"
+def _across(
+    runs: Sequence[RunRecord], effects: pd.DataFrame, baseline: str
+) -> tuple[Cells, Cells, str]:
+    """The tables over all and by each environment, and why there are no scores if so.
 
-
-def _scores(runs: Sequence[RunRecord]) -> tuple[pd.DataFrame | None, str]:
-    """Normalised scores, or None and why there are none."""
+    Without scores the first is empty, and the second has the pooled effects too.
+    """
     try:
-        return across.normalised_scores(runs), ""
+        labels = across.labels_to_reach(runs)
+        over_all = across_tables.summary(runs, effects, labels, baseline)
     except RecipeError as error:
-        return None, " ".join(str(error).splitlines())
-
-
-def _across(scores: pd.DataFrame | None, effects: pd.DataFrame, baseline: str) -> Table:
-    """A row per agent over all environments: its scores, where there are any, and effects."""
-    together = effects[effects["environment"] == across.POOLED].set_index("agent")
-    frame = (
-        pd.DataFrame({"agent": together.index})
-        if scores is None
-        else across.pooled(scores, baseline)
-    )
-    if frame.empty:
-        return []
-    effect = [f"pooled d vs {baseline} [95 % interval]", "p", "p (Holm)"]
-    normalised = ["IQM score [95 % interval]", "mean score"]
-    normalised.append(f"P(better than {baseline}) [95 % interval]")
-    rows = [["agent", *([] if scores is None else normalised), *effect]]
-    for row in frame.to_dict("records"):
-        cells = (
-            []
-            if scores is None
-            else [
-                tables.interval(row["iqm"], row["iqm_low"], row["iqm_high"], 2),
-                tables.number(row["mean"], 2),
-                tables.interval(
-                    row["improvement"], row["improvement_low"], row["improvement_high"], 2
-                ),
-            ]
-        )
-        if row["agent"] in together.index:
-            d = together.loc[row["agent"]]
-            cells.append(tables.interval(d["d"], d["d_low"], d["d_high"], 2))
-            cells += [tables.number(d[key], 4) for key in ("p", "p_holm")]
-        else:
-            cells += [tables.NONE] * len(effect)
-        rows.append([str(row["agent"]), *cells])
-    return rows
-
-
-def _labels(runs: Sequence[RunRecord]) -> Table:
-    """Labels until the return reaches half of what SAC gains, by environment and agent."""
-    rows = [["environment", "agent", "labels, median over seeds", "seeds that got there"]]
-    for row in across.labels_to_reach(runs).to_dict("records"):
-        if not pd.isna(row["labels"]):
-            median = "not reached" if row["labels"] == float("inf") else f"{row['labels']:.0f}"
-            reached = f"{row['reached']} of {row['seeds']}"
-            rows.append([str(row["environment"]), str(row["agent"]), median, reached])
-    return rows if len(rows) > 1 else []
+        each = effects.assign(labels=np.nan, reached=0)
+        return [], across_tables.single_cells(each, baseline), " ".join(str(error).splitlines())
+    each = across_tables.single(runs, effects, labels, baseline)
+    cells = across_tables.single_cells(each, baseline)
+    return across_tables.summary_cells(over_all), cells, ""
 
 
 def _drawings(runs: Sequence[RunRecord], baseline: str) -> list[Drawing]:

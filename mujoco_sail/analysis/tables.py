@@ -1,14 +1,14 @@
 """The comparison table: one row per environment and agent, seeds as replicates."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mujoco_sail.analysis import stats
-from mujoco_sail.recipes.settings import RecipeError, check_name, nearest, one_line
+from mujoco_sail.analysis import rendering, stats
+from mujoco_sail.analysis.rendering import NONE, Cells, interval, number
+from mujoco_sail.recipes.settings import check_name, one_line
 from mujoco_sail.results.read import RunRecord, agents_in_order, collect
 
 COLUMNS = (
@@ -32,12 +32,7 @@ COLUMNS = (
     "improvement_high",
     "success_rate",
 )
-NONE = "-"
-TEXTS = 3  # columns of text, left-aligned, before the columns of numbers
-ESCAPES = str.maketrans(
-    {letter: f"\\{letter}" for letter in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-)
+TEXTS = 3  # columns of text before the columns of numbers
 
 
 def table(results: Path, format: str, baseline: str) -> str:
@@ -80,54 +75,55 @@ def render(frame: pd.DataFrame, format: str) -> str:
 
     Args:
         frame: See `comparison`.
-        format: "md" (aligned for a terminal), "csv" (every column, plain numbers) or "latex"
-            (a `tabular` that needs no package).
+        format: See `rendering.render`.
 
     Raises:
         RecipeError: Unknown format.
     """
-    writers: dict[str, Callable[[pd.DataFrame], str]] = {
-        "md": _markdown,
-        "csv": lambda frame: frame.to_csv(
-            index=False, float_format="%.10g", lineterminator="\n"
-        ).rstrip("\n"),
-        "latex": _latex,
-    }
-    if format not in writers:
-        raise RecipeError(f"unknown format '{format}'; {nearest(format, writers)}")
-    return writers[format](frame)
+    return rendering.render(frame, cells, TEXTS, format)
 
 
 def footer(runs: Sequence[RunRecord], baseline: str) -> list[str]:
     """What a reader of the table must know: definitions, and runs that are not in it."""
-    lines = definitions(runs, baseline)
-    for run in runs:
-        if run.status == "failed":
-            lines.append(f"failed: {run.env}/{run.agent}/seed_{run.seed}: {reason(run)}")
-    if running := [f"{r.env}/{r.agent}/seed_{r.seed}" for r in runs if r.status == "running"]:
-        lines.append(f"incomplete, not counted: {', '.join(running)}")
-    return lines
+    return [*definitions(baseline), *not_counted(runs, baseline)]
 
 
-def reason(run: RunRecord) -> str:
-    """Why a run failed, one line."""
-    return run.failure or "no reason recorded"
-
-
-def definitions(runs: Sequence[RunRecord], baseline: str) -> list[str]:
-    """What the columns are, and which environments lack the baseline."""
-    lines = [
+def definitions(baseline: str) -> list[str]:
+    """What the columns mean."""
+    return [
         "final return: mean of the last 10 % of evaluations, then over finished seeds. "
         "IQM: interquartile mean over seeds,",
         "with its 95 % bootstrap interval (of 3 seeds it is their range, which covers 75 %: "
         "prefer 10 or more).",
         f"d: Cohen's d against {baseline}, Hedges-corrected, with its 95 % noncentral-t interval.",
     ]
+
+
+def not_counted(runs: Sequence[RunRecord], baseline: str) -> list[str]:
+    """Where the baseline is missing, and every run that has no part in the statistics."""
+    lines = lacking(runs, baseline)
+    lines += [f"failed: {place(run)}: {reason(run)}" for run in runs if run.status == "failed"]
+    if running := [place(run) for run in runs if run.status == "running"]:
+        lines.append(f"incomplete, not counted: {', '.join(running)}")
+    return lines
+
+
+def lacking(runs: Sequence[RunRecord], baseline: str) -> list[str]:
+    """A line about the environments without the baseline, if there are any."""
     ended = [run for run in runs if run.status != "running"]
     have = {run.env for run in ended if run.agent == baseline and run.status == "complete"}
-    if lack := sorted({run.env for run in ended} - have):
-        lines.append(f"no finished run of the baseline {baseline} in: {', '.join(lack)}")
-    return lines
+    lack = sorted({run.env for run in ended} - have)
+    return [f"no finished run of the baseline {baseline} in: {', '.join(lack)}"] if lack else []
+
+
+def place(run: RunRecord) -> str:
+    """Where a run lies in its results folder."""
+    return f"{run.env}/{run.agent}/seed_{run.seed}"
+
+
+def reason(run: RunRecord) -> str:
+    """Why a run failed, one line."""
+    return run.failure or "no reason recorded"
 
 
 def _finals(runs: Sequence[RunRecord]) -> stats.Array:
@@ -184,12 +180,8 @@ def _generator() -> np.random.Generator:
     return np.random.default_rng(stats.RESAMPLING_SEED)
 
 
-def cells(frame: pd.DataFrame) -> list[list[str]]:
-    """The table that people read, its header first; `TEXTS` columns of text, then numbers.
-
-    Args:
-        frame: See `comparison`.
-    """
+def cells(frame: pd.DataFrame) -> Cells:
+    """The table that people read, its header first."""
     baseline = frame["baseline"].iloc[0] if len(frame) else "baseline"
     effect = f"d vs {baseline} [95 % interval]"
     header = "environment,agent,protocol,finished seeds,labels,final return,IQM [95 % interval]"
@@ -212,50 +204,3 @@ def cells(frame: pd.DataFrame) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def number(value: float, digits: int) -> str:
-    """A number with so many decimals, or a dash."""
-    return NONE if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def interval(value: float, low: float, high: float, digits: int) -> str:
-    """A number with its interval, where it has one."""
-    text = number(value, digits)
-    return text if math.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _markdown(frame: pd.DataFrame) -> str:
-    header, *body = [[cell.replace("|", r"\|") for cell in row] for row in cells(frame)]
-    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
-    rule = ["-" * width if i < TEXTS else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    lines = [
-        [
-            cell.ljust(width) if i < TEXTS else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        for row in (header, rule, *body)
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _latex(frame: pd.DataFrame) -> str:
-    header, *body = [[cell.translate(ESCAPES) for cell in row] for row in cells(frame)]
-    # A minus outside of math mode is a hyphen.
-    body = [
-        row[:TEXTS] + ["--" if cell == NONE else cell.replace("-", "$-$") for cell in row[TEXTS:]]
-        for row in body
-    ]
-    lines = [rf"{' & '.join(row)} \\" for row in (header, *body)]
-    columns = "l" * TEXTS + "r" * (len(header) - TEXTS)
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\hline",
-            lines[0],
-            r"\hline",
-            *lines[1:],
-            r"\hline",
-            r"\end{tabular}",
-        ]
-    )

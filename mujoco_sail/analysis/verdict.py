@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mujoco_sail.analysis.across import POOLED
+from mujoco_sail.analysis.rendering import interval
 
 JUDGED = ("sail", "sail_revkl")
 TITLES = {
@@ -47,6 +48,5 @@ def _sentence(effects: pd.DataFrame, baseline: str, agent: str) -> str:
     seeds = f"{few}" if few == many else f"{few} to {many}"
     places = "1 environment" if len(single) == 1 else f"{len(single)} environments"
     return (
-        f"{name} {judgement}: d = {d:.2f} [{low:.2f}, {high:.2f}], "
-        f"{seeds} seeds on each of {places}."
+        f"{name} {judgement}: d = {interval(d, low, high, 2)}, {seeds} seeds on each of {places}."
     ).replace("on each of 1 environment", "on 1 environment")

@@ -207,7 +207,7 @@ class Run:
                     stacked[name] = values.new_empty(shape, device=tensors[name].device)
                 stacked[name][m] = values
         tree = unflatten({**plain, **stacked})
-        agent.load(tree["agent"])
+        agent.load(tree.get("agent", {}))  # an agent may have nothing to save
         self.envs.load(tree["envs"])
         self.feedback.load(tree["feedback"])
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import tomli_w
 
-from mujoco_sail.results.read import EVALUATIONS, FEEDBACK
+from mujoco_sail.results.read import EVALUATIONS, FEEDBACK, RunRecord
 
 RUN: dict[str, Any] = {
     "status": "complete",
@@ -65,3 +66,23 @@ def write_run(
     for name, head, body in (("evaluations", EVALUATIONS, rows), ("feedback", FEEDBACK, asked)):
         (folder / f"{name}.csv").write_text("\n".join([",".join(head), *body, ""]))
     return folder
+
+
+def record(
+    env: str, agent: str, seed: int, returns: Sequence[float], labels: Sequence[int] = ()
+) -> RunRecord:
+    """A complete run that lies nowhere; `labels` are those used at each evaluation."""
+    used = labels or [0] * len(returns)
+    steps = range(100, 100 * len(returns) + 1, 100)
+    columns = {"step": steps, "episode_return": returns, "labels": used}
+    evaluations = pd.DataFrame(columns, dtype="float64")
+    return RunRecord(Path(), env, agent, seed, "complete", "", evaluations, used[-1], {})
+
+
+def records(finals: Mapping[tuple[str, str], Sequence[float]]) -> list[RunRecord]:
+    """Runs of one evaluation by environment and agent, a final return per seed."""
+    return [
+        record(env, agent, seed, [final])
+        for (env, agent), arm in sorted(finals.items())
+        for seed, final in enumerate(arm)
+    ]

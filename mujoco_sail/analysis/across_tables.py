@@ -1,0 +1,187 @@
+"""The comparison over all environments: one row per agent, then one per environment and agent."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mujoco_sail.analysis import across, tables
+from mujoco_sail.analysis.across import HIGH, LOW, POOLED
+from mujoco_sail.analysis.rendering import NONE, Cells, interval, number, render
+from mujoco_sail.analysis.verdict import verdict
+from mujoco_sail.recipes.settings import check_name
+from mujoco_sail.results.read import RunRecord, agents_in_order, collect
+
+COLUMNS = (
+    "agent",
+    "environments",
+    "seeds",  # fewest in an environment
+    "seeds_most",
+    "iqm",  # of the normalised score
+    "iqm_low",
+    "iqm_high",
+    "mean",
+    "improvement",  # probability of improvement over the baseline
+    "improvement_low",
+    "improvement_high",
+    "baseline",
+    "d",  # pooled
+    "d_low",
+    "d_high",
+    "p",
+    "p_holm",
+    "labels",  # median over environments of the labels to half of what sac gains
+    "reached",  # runs that got there
+    "runs",
+)
+LABELS = f"labels to half of {HIGH}'s gain"
+
+
+def table(results: Path, format: str, baseline: str) -> str:
+    """The comparison over all environments of a folder, for `mujoco-sail table --across`.
+
+    Raises:
+        RecipeError: Unknown format, a baseline that is no name, results that cannot be compared
+            or scores that cannot be normalised.
+    """
+    check_name(baseline, "--baseline")
+    runs = collect(results)
+    effects, labels = across.effects(runs, baseline), across.labels_to_reach(runs)
+    text = render(summary(runs, effects, labels, baseline), summary_cells, 1, format)
+    if format != "md":
+        return text
+    each = single(runs, effects, labels, baseline)
+    second = render(each, lambda frame: single_cells(frame, baseline), 2, format)
+    parts = (verdict(effects, baseline), second, "\n".join(footer(runs, baseline)))
+    return "\n\n".join([text, *parts])
+
+
+def summary(
+    runs: Sequence[RunRecord], effects: pd.DataFrame, labels: pd.DataFrame, baseline: str
+) -> pd.DataFrame:
+    """Statistics of each agent over all environments.
+
+    Args:
+        runs: Poolable runs (see `results.read.collect`).
+        effects: See `across.effects`.
+        labels: See `across.labels_to_reach`.
+        baseline: Agent that effects and improvement are measured against.
+
+    Returns:
+        Columns `COLUMNS`, nan where a number is undefined; agents that need no labels first,
+        then the baseline, then the others.
+    """
+    scores = across.pooled(across.normalised_scores(runs), baseline)
+    together = effects[effects["environment"] == POOLED].drop(columns=["environment", "seeds"])
+    frame = scores.merge(together, how="left", on="agent").merge(_totals(labels), on="agent")
+    return _in_order(frame, ["agent"], runs, baseline).assign(baseline=baseline)[list(COLUMNS)]
+
+
+def single(
+    runs: Sequence[RunRecord], effects: pd.DataFrame, labels: pd.DataFrame, baseline: str
+) -> pd.DataFrame:
+    """Effects and labels of each agent on each environment, in the order of `summary`.
+
+    Arguments are those of `summary`.
+    """
+    frame = labels.merge(effects.drop(columns="seeds"), how="left", on=["environment", "agent"])
+    return _in_order(frame, ["environment", "agent"], runs, baseline)
+
+
+def footer(runs: Sequence[RunRecord], baseline: str) -> list[str]:
+    """What a reader of the tables must know: definitions, and runs that are not in them."""
+    return [*definitions(baseline), *tables.not_counted(runs, baseline)]
+
+
+def definitions(baseline: str) -> list[str]:
+    """What the columns mean."""
+    return [
+        f"score: final return, scaled in each environment so that the mean of {LOW} is 0 and that "
+        f"of {HIGH} is 1.",
+        "IQM: interquartile mean over environments and seeds. Environments weigh the same. "
+        "Intervals: 95 % bootstrap, seeds",
+        "resampled within environments. P(better): probability that a seed is above one of "
+        f"{baseline}, mean over environments.",
+        f"d: Cohen's d of the final return against {baseline}, Hedges-corrected; above the "
+        "fixed-effect mean over environments.",
+        "p: two-sided permutation test, seeds exchanged within environments; Holm: corrected for "
+        "all rows of the same table.",
+        f"{LABELS}: median over seeds, above over environments too; in parentheses the runs that "
+        "got there.",
+    ]
+
+
+def _in_order(
+    frame: pd.DataFrame, columns: list[str], runs: Sequence[RunRecord], baseline: str
+) -> pd.DataFrame:
+    """Rows sorted by the columns, agents as a reader expects them."""
+    order = {agent: place for place, agent in enumerate(agents_in_order(runs, baseline))}
+
+    def key(names: pd.Series) -> pd.Series:
+        return names.map(order) if names.name == "agent" else names
+
+    return frame.sort_values(columns, key=key, ignore_index=True)
+
+
+def _totals(labels: pd.DataFrame) -> pd.DataFrame:
+    """Counts and labels of each agent over its environments."""
+    groups = labels.groupby("agent")
+    return groups.agg(
+        environments=("environment", "size"),
+        seeds=("seeds", "min"),
+        seeds_most=("seeds", "max"),
+        labels=("labels", np.median),
+        reached=("reached", "sum"),
+        runs=("seeds", "sum"),
+    ).reset_index()
+
+
+def summary_cells(frame: pd.DataFrame) -> Cells:
+    """Of `summary`, as people read it."""
+    baseline = frame["baseline"].iloc[0] if len(frame) else "baseline"
+    header = ["agent", "environments", "seeds in each", "IQM of score [95 % interval]"]
+    header += [f"P(better than {baseline}) [95 %]", f"pooled d vs {baseline} [95 % interval]"]
+    rows = [[*header, "p (Holm)", LABELS]]
+    for row in frame.to_dict("records"):
+        few, many = row["seeds"], row["seeds_most"]
+        rows.append(
+            [
+                row["agent"],
+                str(row["environments"]),
+                f"{few}" if few == many else f"{few} to {many}",
+                interval(row["iqm"], row["iqm_low"], row["iqm_high"], 2),
+                interval(row["improvement"], row["improvement_low"], row["improvement_high"], 2),
+                interval(row["d"], row["d_low"], row["d_high"], 2),
+                number(row["p_holm"], 4),
+                _labels(row["labels"], row["reached"], row["runs"]),
+            ]
+        )
+    return rows
+
+
+def single_cells(frame: pd.DataFrame, baseline: str) -> Cells:
+    """Of `single`, as people read it."""
+    header = ["environment", "agent", "seeds", f"d vs {baseline} [95 % interval]"]
+    rows = [[*header, "p", "p (Holm)", LABELS]]
+    for row in frame.to_dict("records"):
+        rows.append(
+            [
+                row["environment"],
+                row["agent"],
+                str(row["seeds"]),
+                interval(row["d"], row["d_low"], row["d_high"], 2),
+                number(row["p"], 4),
+                number(row["p_holm"], 4),
+                _labels(row["labels"], row["reached"], row["seeds"]),
+            ]
+        )
+    return rows
+
+
+def _labels(labels: float, reached: int, runs: int) -> str:
+    if math.isnan(labels):
+        return NONE
+    text = "not reached" if math.isinf(labels) else f"{labels:.0f}"
+    return f"{text} ({reached} of {runs})"

@@ -1,0 +1,89 @@
+"""Tables as text: Markdown, CSV and LaTeX, and the numbers in their cells."""
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+
+from mujoco_sail.recipes.settings import RecipeError, nearest
+
+Cells = list[list[str]]  # the table that people read, its header first
+NONE = "-"
+ESCAPES = str.maketrans(
+    {letter: f"\\{letter}" for letter in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def render(
+    frame: pd.DataFrame, cells: Callable[[pd.DataFrame], Cells], texts: int, format: str
+) -> str:
+    """A table as text, without a newline at its end.
+
+    Args:
+        frame: The table.
+        cells: Makes of it what people read.
+        texts: How many columns of text stand, left-aligned, before the columns of numbers.
+        format: "md" (aligned for a terminal), "csv" (every column, plain numbers) or "latex"
+            (a `tabular` that needs no package).
+
+    Raises:
+        RecipeError: Unknown format.
+    """
+    writers: dict[str, Callable[[], str]] = {
+        "md": lambda: _markdown(cells(frame), texts),
+        "csv": lambda: frame.to_csv(index=False, float_format="%.10g", lineterminator="\n").rstrip(
+            "\n"
+        ),
+        "latex": lambda: _latex(cells(frame), texts),
+    }
+    if format not in writers:
+        raise RecipeError(f"unknown format '{format}'; {nearest(format, writers)}")
+    return writers[format]()
+
+
+def number(value: float, digits: int) -> str:
+    """A number with so many decimals; a dash for nan."""
+    return NONE if math.isnan(value) else f"{value:z.{digits}f}"  # z: no minus before 0.00
+
+
+def interval(value: float, low: float, high: float, digits: int) -> str:
+    """A number with its interval, where it has one."""
+    text = number(value, digits)
+    return text if math.isnan(low) else f"{text} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def _markdown(cells: Cells, texts: int) -> str:
+    header, *body = [[cell.replace("|", r"\|") for cell in row] for row in cells]
+    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+    rule = ["-" * width if i < texts else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    lines = [
+        [
+            cell.ljust(width) if i < texts else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in (header, rule, *body)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _latex(cells: Cells, texts: int) -> str:
+    header, *body = [[cell.translate(ESCAPES) for cell in row] for row in cells]
+    # A minus outside of math mode is a hyphen.
+    body = [
+        row[:texts] + ["--" if cell == NONE else cell.replace("-", "$-$") for cell in row[texts:]]
+        for row in body
+    ]
+    lines = [rf"{' & '.join(row)} \\" for row in (header, *body)]
+    columns = "l" * texts + "r" * (len(header) - texts)
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\hline",
+            lines[0],
+            r"\hline",
+            *lines[1:],
+            r"\hline",
+            r"\end{tabular}",
+        ]
+    )

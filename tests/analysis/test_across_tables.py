@@ -1,0 +1,135 @@
+"""The table over all environments, in three formats."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.command_line import fails
+from helpers.results import MakeFolder
+
+from mujoco_sail.analysis import across, across_tables
+from mujoco_sail.cli import main
+from mujoco_sail.results.read import collect
+
+LEVELS = {"random": 0, "sac": 100, "pebble": 40, "sail": 60, "sail_revkl": 20}
+
+
+@pytest.fixture
+def two_environments(make: MakeFolder) -> None:
+    """Six seeds an agent, about its level with a variance of 56."""
+    noise = (-10, -6, -2, 2, 6, 10)
+    for env in ("hopper", "ant"):
+        for agent, level in LEVELS.items():
+            answers = () if agent in ("random", "sac") else ("1", "0")
+            for seed in range(6):
+                returns = (0, 0, level + noise[seed])
+                make(env, agent, seed, returns, answers=answers)
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("|")[1:-1]]
+
+
+@pytest.mark.usefixtures("two_environments")
+def test_markdown_has_the_pooled_table_the_verdict_and_every_environment(
+    results: Path, make: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make("ant", "sail", 6, status="failed", failure="loss is nan")
+    make("ant", "sail", 7, status="running")
+    assert main(["table", "--across", "--results", str(results)]) == 0
+    pooled, verdict, single, footer = capsys.readouterr().out.rstrip().split("\n\n")
+    rows = {row[0]: row for row in map(cells, pooled.splitlines())}
+    assert list(rows)[2:] == ["random", "sac", "pebble", "sail", "sail_revkl"]
+    assert rows["sail"][1:3] == ["2", "6"]
+    assert rows["sail"][3].startswith("0.60 [")
+    assert rows["sail"][5].startswith("2.47 [")  # 20 / sqrt(56), times 0.923
+    assert rows["sail"][7] == "4 (12 of 12)"
+    assert rows["sail_revkl"][7] == "not reached (0 of 12)"
+    assert rows["pebble"][4:7] == ["-", "-", "-"]
+    assert verdict.startswith("SAIL is better than PEBBLE: d = 2.47 [")
+    assert ". SAIL-RevKL is worse than PEBBLE: d = -2.47 [" in verdict
+    each = list(map(cells, single.splitlines()[2:]))
+    assert [row[:2] for row in each[:3]] == [["ant", "random"], ["ant", "sac"], ["ant", "pebble"]]
+    assert [row[0] for row in each] == ["ant"] * 5 + ["hopper"] * 5
+    assert all(len(set(map(len, table.splitlines()))) == 1 for table in (pooled, single))
+    assert "scaled in each environment so that the mean of random is 0 and that of sac" in footer
+    assert "failed: ant/sail/seed_6: loss is nan" in footer
+    assert "incomplete, not counted: ant/sail/seed_7" in footer
+
+
+@pytest.mark.usefixtures("two_environments")
+def test_csv_reads_back_as_the_numbers_of_the_analysis(results: Path) -> None:
+    frame = pd.read_csv(io.StringIO(across_tables.table(results, "csv", "sail"))).set_index("agent")
+    assert (*frame.reset_index(),) == across_tables.COLUMNS
+    assert list(frame.index) == ["random", "sac", "sail", "pebble", "sail_revkl"]
+    runs = collect(results)
+    effects = across.effects(runs, "sail").query("environment == 'pooled'").set_index("agent")
+    for column in ("d", "d_low", "d_high", "p", "p_holm"):
+        expected = effects[column].reindex(frame.index)
+        np.testing.assert_allclose(frame[column], expected, rtol=1e-9)
+    scores = across.pooled(across.normalised_scores(runs), "sail").set_index("agent")
+    for column in ("iqm", "mean", "improvement_low"):
+        np.testing.assert_allclose(frame[column], scores[column].reindex(frame.index), atol=1e-9)
+
+
+@pytest.mark.usefixtures("two_environments")
+def test_latex_is_one_table_with_minus_signs(results: Path) -> None:
+    lines = across_tables.table(results, "latex", "pebble").splitlines()
+    assert lines[0] == r"\begin{tabular}{lrrrrrrr}"
+    assert lines[-1] == r"\end{tabular}"
+    (row,) = (line for line in lines if line.startswith(r"sail\_revkl & 2 & 6 & 0.2"))
+    assert "[$-$" in row
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_without_a_random_agent_the_command_says_what_to_run(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = fails(capsys, "table", "--across", "--results", str(results))
+    assert "walker_walk: no finished run of random" in said
+    assert "mujoco-sail run --env walker_walk --agents random,sac" in said
+
+
+@pytest.mark.parametrize("format", ["md", "csv", "latex"])
+def test_runs_that_are_all_incomplete_give_an_empty_table(
+    results: Path, make: MakeFolder, format: str
+) -> None:
+    make("ant", "sail", 0, status="running")
+    text = across_tables.table(results, format, "pebble")
+    assert "agent" in text.splitlines()[2 if format == "latex" else 0]
+    assert ("incomplete, not counted: ant/sail/seed_0" in text) == (format == "md")
+
+
+MEASURED = """
+import resource, sys
+from mujoco_sail.cli import main
+main(["table", "--across", "--results", sys.argv[1]])
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss, file=sys.stderr)
+"""
+
+
+def test_a_thousand_runs_take_less_than_a_minute_and_two_gibibytes(
+    results: Path, make: MakeFolder
+) -> None:
+    """Of the processor's time: the machine may be busy with other things."""
+    generator = np.random.default_rng(0)
+    steps = tuple(range(1000, 61_000, 1000))
+    for agent in (*LEVELS, "a", "b", "c", "d", "e"):
+        for env in ("walker_walk", "walker_stand", "cheetah_run", "door_open"):
+            for seed, noise in enumerate(generator.normal(0, 9, (25, 60))):
+                returns = tuple(LEVELS.get(agent, 50) + noise)
+                make(env, agent, seed, returns, steps=steps)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, results], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("|") > 40
+    seconds, kibibytes = map(float, done.stderr.split())
+    assert seconds < 60
+    assert kibibytes < 2 * 2**20
