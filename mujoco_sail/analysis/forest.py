@@ -87,7 +87,8 @@ def _draw_row(axes: Axes, y: int, row: Mapping[Any, Any], limit: float) -> None:
     if not np.isnan(low):
         axes.plot([max(low, -limit), min(high, limit)], [y, y], solid_capstyle="butt", **line)
         text += f" [{low:.2f}, {high:.2f}]"
-    for end, outside, marker in ((-limit, low < -limit, "<"), (limit, high > limit, ">")):
+    least, most = np.nanmin([d, low]), np.nanmax([d, high])
+    for end, outside, marker in ((-limit, least < -limit, "<"), (limit, most > limit, ">")):
         if outside:
             axes.plot(end, y, marker=marker, color=COLOUR, markersize=4, clip_on=False)
     if abs(d) <= limit:

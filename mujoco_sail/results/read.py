@@ -182,12 +182,13 @@ def training_tables(records: Sequence[RunRecord]) -> list[pd.DataFrame]:
         records: Runs of the same agent and environment.
 
     Returns:
-        A table per run, all with the same steps: "step", "labels" and whatever else the agent
-        records, nan where a cell is empty.
+        A table per run that has the file, all with the same steps: "step", "labels" and whatever
+        else the agent records, nan where a cell is empty.
 
     Raises:
-        RecipeError: A file is missing or damaged, or two differ in their steps.
+        RecipeError: A file is damaged, or two differ in their steps.
     """
+    records = [record for record in records if (record.folder / "training.csv").exists()]
     tables = [_training(record.folder / "training.csv") for record in records]
     schedules = [
         {f"step of row {i} of training.csv": step for i, step in enumerate(table["step"], start=1)}
