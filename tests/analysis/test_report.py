@@ -220,8 +220,13 @@ def test_the_commands_train_the_same_runs_again(results: Path, tmp_path: Path) -
         for entry in entries:
             tables = registry.resolved(task, entry)
             recorded[env, entry.name] = (tables, seeds)
+            changes = {
+                f"{scope}.{key}": value
+                for scope, table in tables.items()
+                for key, value in table.items()
+            }
             for seed in seeds:
-                write_run(results, env, entry.name, seed, **tables)
+                write_run(results, env, entry.name, seed, **changes)
     again = {}
     for line in commands.run_commands(collect(results), tmp_path / "a folder"):
         args = _parser().parse_args(shlex.split(line)[1:])
