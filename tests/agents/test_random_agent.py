@@ -21,7 +21,9 @@ from mujoco_sail.training.run import Run, Stopped
 from mujoco_sail.training.worker import resume_points
 
 # Episodes that end early, at other times for every member.
-TASK = tiny_task("hopper", evaluation_episodes=2, evaluation_every=25, log_every=50)
+TASK = tiny_task(
+    "hopper", horizon="variable", evaluation_episodes=2, evaluation_every=25, log_every=50
+)
 
 
 def agent_of(run: Run) -> RandomPolicy:
