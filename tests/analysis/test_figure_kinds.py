@@ -240,9 +240,11 @@ def test_a_figure_that_is_named_and_has_no_data_is_an_error(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     out = tmp_path / "out"
-    assert name in fails(capsys, "plot", name, "--results", str(results), "--out", str(out))
+    options = ("--results", str(results), "--out", str(out))
+    assert name in fails(capsys, "plot", name, *options)
     assert not out.exists()
-    assert main(["plot", "--results", str(results), "--out", str(out)]) == 0
+    assert name in fails(capsys, "plot", "learning_curves", name, *options)
+    assert main(["plot", *options]) == 0
     assert any(f"{name}.toml" in line for line in capsys.readouterr().err.splitlines())
 
 

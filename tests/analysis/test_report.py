@@ -150,6 +150,8 @@ def test_the_page_loads_nothing_and_runs_nothing(results: Path) -> None:
     assert all(link.startswith("#") for link in shown.all("href") + shown.all("xlink:href"))
     assert all(link.startswith("#") for link in re.findall(r"url\(([^)]*)\)", text))
     assert "@import" not in text
+    found = [pair for _, attributes in shown.tags for pair in attributes.items()]
+    assert {name for name, value in found if "://" in str(value)} <= {"xmlns", "xmlns:xlink"}
     assert not [name for _, attributes in shown.tags for name in attributes if name[:2] == "on"]
     assert "default-src 'none'" in text
 
