@@ -110,12 +110,7 @@ def test_without_random_runs_one_line_says_what_is_missing_and_the_rest_is_there
     shown = page(results)
     assert "cannot be computed: walker_walk: no finished run of random" in shown.text
     drawn = {*shown.all("id")}.intersection(recipe_names("plots"))
-    assert drawn == {
-        "effect_sizes",
-        "learning_curves",
-        "paper_curves",
-        "return_against_labels",
-    }
+    assert drawn == {"effect_sizes", "learning_curves", "paper_curves", "return_against_labels"}
     assert "Success rate: mean and 95 % interval: no finished run has" in shown.text
     assert "pooled" in shown.text
     assert "No seed failed." in shown.text
