@@ -117,6 +117,18 @@ def _parser() -> Parser:
     one.add_argument("--out", type=folder, default=Path("plots"), help="default: %(default)s")
     one.set_defaults(command=_plot)
 
+    one = commands.add_parser("report", help="one page about a results folder, for a browser")
+    _add_results(one)
+    one.add_argument(
+        "--out",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE.html",
+        help="default: %(default)s",
+    )
+    one.add_argument("--baseline", default=BASELINE, help="agent that effects are measured against")
+    one.set_defaults(command=_report)
+
     one = commands.add_parser("export", help="copy a trained policy out of its run")
     one.add_argument("run", type=Path, metavar="RUN_FOLDER", help="results/ENV/AGENT/seed_N")
     one.add_argument(
@@ -207,8 +219,21 @@ def _table(args: argparse.Namespace) -> int:
 def _plot(args: argparse.Namespace) -> int:
     from mujoco_sail.analysis import figures  # noqa: PLC0415
 
-    for path in figures.plot(args.figures, args.results, args.out):
+    def say(line: str) -> None:
+        print(f"mujoco-sail: {line}", file=sys.stderr)
+
+    for path in figures.plot(args.figures, args.results, args.out, say):
         print(path)
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from mujoco_sail.analysis import report  # noqa: PLC0415
+
+    if args.out.suffix != ".html" or args.out.is_dir():
+        raise RecipeError(f"--out {args.out}: expected a file that ends in .html")
+    report.report(args.results, args.out, args.baseline)
+    print(args.out)
     return 0
 
 

@@ -13,7 +13,7 @@ from helpers.runs import MakeRun, members_of
 from helpers.tiny import CPU, tiny_task
 from hypothesis import settings
 
-from mujoco_sail.analysis import figures, stats
+from mujoco_sail.analysis import stats, style
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.training.run import Run
 
@@ -79,5 +79,5 @@ def coarse() -> Iterator[None]:
     """Fewer resamples and pixels, where many tables and figures are made."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stats, "RESAMPLES", 100)
-        patch.setattr(figures, "DOTS_PER_INCH", 20)
+        patch.setattr(style, "DOTS_PER_INCH", 20)
         yield

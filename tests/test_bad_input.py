@@ -199,7 +199,7 @@ def test_a_recipe_whose_name_is_no_folder_or_markup_is_refused(
 
 
 @pytest.mark.parametrize("path", ["", "a\0b", "x" * 5000])
-@pytest.mark.parametrize("command", ["table", "plot", "run"])
+@pytest.mark.parametrize("command", ["table", "plot", "report", "run"])
 def test_a_path_that_no_folder_can_have_is_refused(
     capsys: pytest.CaptureFixture[str], command: str, path: str
 ) -> None:
@@ -207,7 +207,7 @@ def test_a_path_that_no_folder_can_have_is_refused(
     fails(capsys, command, *more, f"--results={path}")
 
 
-@pytest.mark.parametrize("command", ["table", "plot"])
+@pytest.mark.parametrize("command", ["table", "plot", "report"])
 def test_an_empty_results_folder_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

@@ -20,6 +20,7 @@ def test_a_wheel_runs_a_benchmark_from_an_empty_folder(tmp_path: Path) -> None:
         roots = {Path(name).parts[0] for name in archive.namelist()}
         archive.extractall(tmp_path / "site")
     assert {root for root in roots if not root.endswith(".dist-info")} == {"mujoco_sail"}
+    assert (tmp_path / "site/mujoco_sail/analysis/report.html.jinja").is_file()
 
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -49,12 +49,11 @@ def table(results: Path, format: str, baseline: str) -> str:
     check_name(baseline, "--baseline")
     runs = collect(results)
     effects, labels = across.effects(runs, baseline), across.labels_to_reach(runs)
-    text = render(summary(runs, effects, labels, baseline), _summary_cells, 1, format)
+    text = render(summary(runs, effects, labels, baseline), summary_cells, 1, format)
     if format != "md":
         return text
-    single = labels.merge(effects.drop(columns="seeds"), how="left", on=["environment", "agent"])
-    single = _in_order(single, ["environment", "agent"], runs, baseline)
-    second = render(single, lambda frame: _single_cells(frame, baseline), 2, format)
+    each = single(runs, effects, labels, baseline)
+    second = render(each, lambda frame: single_cells(frame, baseline), 2, format)
     parts = (verdict(effects, baseline), second, "\n".join(footer(runs, baseline)))
     return "\n\n".join([text, *parts])
 
@@ -80,8 +79,24 @@ def summary(
     return _in_order(frame, ["agent"], runs, baseline).assign(baseline=baseline)[list(COLUMNS)]
 
 
+def single(
+    runs: Sequence[RunRecord], effects: pd.DataFrame, labels: pd.DataFrame, baseline: str
+) -> pd.DataFrame:
+    """Effects and labels of each agent on each environment, in the order of `summary`.
+
+    Arguments are those of `summary`.
+    """
+    frame = labels.merge(effects.drop(columns="seeds"), how="left", on=["environment", "agent"])
+    return _in_order(frame, ["environment", "agent"], runs, baseline)
+
+
 def footer(runs: Sequence[RunRecord], baseline: str) -> list[str]:
     """What a reader of the tables must know: definitions, and runs that are not in them."""
+    return [*definitions(baseline), *tables.not_counted(runs, baseline)]
+
+
+def definitions(baseline: str) -> list[str]:
+    """What the columns mean."""
     return [
         f"score: final return, scaled in each environment so that the mean of {LOW} is 0 and that "
         f"of {HIGH} is 1.",
@@ -95,7 +110,6 @@ def footer(runs: Sequence[RunRecord], baseline: str) -> list[str]:
         "all rows of the same table.",
         f"{LABELS}: median over seeds, above over environments too; in parentheses the runs that "
         "got there.",
-        *tables.not_counted(runs, baseline),
     ]
 
 
@@ -124,7 +138,8 @@ def _totals(labels: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
-def _summary_cells(frame: pd.DataFrame) -> Cells:
+def summary_cells(frame: pd.DataFrame) -> Cells:
+    """Of `summary`, as people read it."""
     baseline = frame["baseline"].iloc[0] if len(frame) else "baseline"
     header = ["agent", "environments", "seeds in each", "IQM of score [95 % interval]"]
     header += [f"P(better than {baseline}) [95 %]", f"pooled d vs {baseline} [95 % interval]"]
@@ -146,7 +161,8 @@ def _summary_cells(frame: pd.DataFrame) -> Cells:
     return rows
 
 
-def _single_cells(frame: pd.DataFrame, baseline: str) -> Cells:
+def single_cells(frame: pd.DataFrame, baseline: str) -> Cells:
+    """Of `single`, as people read it."""
     header = ["environment", "agent", "seeds", f"d vs {baseline} [95 % interval]"]
     rows = [[*header, "p", "p (Holm)", LABELS]]
     for row in frame.to_dict("records"):

@@ -80,35 +80,50 @@ def render(frame: pd.DataFrame, format: str) -> str:
     Raises:
         RecipeError: Unknown format.
     """
-    return rendering.render(frame, _cells, TEXTS, format)
+    return rendering.render(frame, cells, TEXTS, format)
 
 
 def footer(runs: Sequence[RunRecord], baseline: str) -> list[str]:
     """What a reader of the table must know: definitions, and runs that are not in it."""
-    lines = [
+    return [*definitions(baseline), *not_counted(runs, baseline)]
+
+
+def definitions(baseline: str) -> list[str]:
+    """What the columns mean."""
+    return [
         "final return: mean of the last 10 % of evaluations, then over finished seeds. "
         "IQM: interquartile mean over seeds,",
         "with its 95 % bootstrap interval (of 3 seeds it is their range, which covers 75 %: "
         "prefer 10 or more).",
         f"d: Cohen's d against {baseline}, Hedges-corrected, with its 95 % noncentral-t interval.",
     ]
-    return [*lines, *not_counted(runs, baseline)]
 
 
 def not_counted(runs: Sequence[RunRecord], baseline: str) -> list[str]:
     """Where the baseline is missing, and every run that has no part in the statistics."""
-    lines = []
-    ended = [run for run in runs if run.status != "running"]
-    have = {run.env for run in ended if run.agent == baseline and run.status == "complete"}
-    if lack := sorted({run.env for run in ended} - have):
-        lines.append(f"no finished run of the baseline {baseline} in: {', '.join(lack)}")
-    for run in runs:
-        if run.status == "failed":
-            reason = run.failure or "no reason recorded"
-            lines.append(f"failed: {run.env}/{run.agent}/seed_{run.seed}: {reason}")
-    if running := [f"{r.env}/{r.agent}/seed_{r.seed}" for r in runs if r.status == "running"]:
+    lines = lacking(runs, baseline)
+    lines += [f"failed: {place(run)}: {reason(run)}" for run in runs if run.status == "failed"]
+    if running := [place(run) for run in runs if run.status == "running"]:
         lines.append(f"incomplete, not counted: {', '.join(running)}")
     return lines
+
+
+def lacking(runs: Sequence[RunRecord], baseline: str) -> list[str]:
+    """A line about the environments without the baseline, if there are any."""
+    ended = [run for run in runs if run.status != "running"]
+    have = {run.env for run in ended if run.agent == baseline and run.status == "complete"}
+    lack = sorted({run.env for run in ended} - have)
+    return [f"no finished run of the baseline {baseline} in: {', '.join(lack)}"] if lack else []
+
+
+def place(run: RunRecord) -> str:
+    """Where a run lies in its results folder."""
+    return f"{run.env}/{run.agent}/seed_{run.seed}"
+
+
+def reason(run: RunRecord) -> str:
+    """Why a run failed, one line."""
+    return run.failure or "no reason recorded"
 
 
 def _finals(runs: Sequence[RunRecord]) -> stats.Array:
@@ -165,7 +180,7 @@ def _generator() -> np.random.Generator:
     return np.random.default_rng(stats.RESAMPLING_SEED)
 
 
-def _cells(frame: pd.DataFrame) -> Cells:
+def cells(frame: pd.DataFrame) -> Cells:
     """The table that people read, its header first."""
     baseline = frame["baseline"].iloc[0] if len(frame) else "baseline"
     effect = f"d vs {baseline} [95 % interval]"

@@ -25,6 +25,7 @@ EVALUATIONS = (
     "success_rate",
     "labels",
 )
+TRAINING = ("step", "labels")  # and what the agent records
 FEEDBACK = ("step", "session", "query", "return_1", "return_2", "label")
 SKIPPED = "skip"  # a label that was refused
 LARGEST = 1e30  # of a number: no simulator's return comes near, and its square is still finite
@@ -172,6 +173,32 @@ def check_poolable(records: Sequence[RunRecord]) -> None:
             _compare(first, expected, record, values)
 
 
+def training_tables(records: Sequence[RunRecord]) -> list[pd.DataFrame]:
+    """Reads `training.csv` of an agent's complete runs on one environment.
+
+    It is read here, for the figures that ask for it, and not with every run.
+
+    Args:
+        records: Runs of the same agent and environment.
+
+    Returns:
+        A table per run that has the file, all with the same steps: "step", "labels" and whatever
+        else the agent records, nan where a cell is empty.
+
+    Raises:
+        RecipeError: A file is damaged, or two differ in their steps.
+    """
+    records = [record for record in records if (record.folder / "training.csv").exists()]
+    tables = [_training(record.folder / "training.csv") for record in records]
+    schedules = [
+        {f"step of row {i} of training.csv": step for i, step in enumerate(table["step"], start=1)}
+        for table in tables
+    ]
+    for record, schedule in zip(records, schedules, strict=True):
+        _compare(records[0], schedules[0], record, schedule)
+    return tables
+
+
 def agents_in_order(records: Sequence[RunRecord], baseline: str) -> list[str]:
     """Agents as a reader expects them: those that need no labels, the baseline, the others."""
     silent = {r.agent for r in records if r.status == "complete"}
@@ -194,6 +221,7 @@ def _empty(columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Cells of a CSV file as text; the named columns must be there."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", ParserWarning)  # rows longer than the header
@@ -202,16 +230,27 @@ def _csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise _damaged(path, error) from error
     if missing := [name for name in columns if name not in frame]:
         raise RecipeError(f"{path}: missing column '{missing[0]}'")
-    return frame[list(columns)]
+    return frame
 
 
 def _evaluations(path: Path) -> pd.DataFrame:
-    text = _csv(path, EVALUATIONS)
-    numbers = {name: pd.to_numeric(text[name], errors="coerce") for name in EVALUATIONS}
+    text = _csv(path, EVALUATIONS)[list(EVALUATIONS)]
+    without = ["success_rate"] if text["success_rate"].isna().all() else []
+    return _numbers(path, text, without)
+
+
+def _training(path: Path) -> pd.DataFrame:
+    text = _csv(path, TRAINING)
+    return _numbers(path, text, [str(name) for name in text if name not in TRAINING])
+
+
+def _numbers(path: Path, text: pd.DataFrame, may_lack: Sequence[str]) -> pd.DataFrame:
+    """The numbers of a table; only the columns in `may_lack` may have empty cells."""
+    numbers = {str(name): pd.to_numeric(text[name], errors="coerce") for name in text}
     frame = pd.DataFrame(numbers, dtype="float64")
-    for name in EVALUATIONS:
-        none = name == "success_rate" and text[name].isna().all()
-        if not none and not (frame[name].abs() <= LARGEST).all():
+    for name in frame:
+        good = frame[name].abs() <= LARGEST
+        if not (good | text[name].isna() if name in may_lack else good).all():
             raise RecipeError(
                 f"{path}: column '{name}' has a value that is not a finite number, "
                 f"or beyond {LARGEST:.0e}"

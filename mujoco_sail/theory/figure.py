@@ -1,17 +1,14 @@
 """The figure of `mujoco-sail theory`: landscape, rate and price against gamma."""
 
-import io
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from mujoco_sail.analysis.figures import DOTS_PER_INCH, STYLE
+from mujoco_sail.analysis.style import images, sheet
 from mujoco_sail.theory.claims import FIT_FACTOR, Rate, anchor_of
 from mujoco_sail.theory.experiment import Tables
 
@@ -31,20 +28,12 @@ def render(tables: Tables, rates: dict[float, Rate], radius: float) -> dict[str,
         rates: `claims.rate_of` every gamma.
         radius: Of the ball.
     """
-    images = {}
-    with style.context(STYLE, after_reset=True):
-        figure = draw(tables, rates, radius)
-        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            image = io.BytesIO()
-            figure.savefig(image, format=suffix, dpi=DOTS_PER_INCH, metadata=metadata)
-            images[suffix] = image.getvalue()
-    return images
+    return images(lambda: draw(tables, rates, radius))
 
 
 def draw(tables: Tables, rates: dict[float, Rate], radius: float) -> Figure:
     """Draws the four panels."""
-    figure = Figure(figsize=SIZE, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = sheet(*SIZE)
     ((curvature, ratio), (convergence, price)) = figure.subplots(2, 2)
     _curvature(curvature, tables["curvature"])
     _ratio(ratio, tables["pl_ratio"])

@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from mujoco_sail.agents.base import Entry, Member
+from mujoco_sail.core.duration import duration
 from mujoco_sail.core.products import bfloat16_slowdown
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.load import shorter_protocols
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import RunWriter, run_folder
 from mujoco_sail.training import benchmark, estimate, footprint
-from mujoco_sail.training.duration import duration
 from mujoco_sail.training.lock import allow_open_files
 
 LONG = 12 * 60 * 60  # seconds from which on shorter protocols are named

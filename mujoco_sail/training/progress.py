@@ -11,8 +11,8 @@ from rich.progress import Task as Bar
 from rich.text import Text
 
 from mujoco_sail.agents.base import Member
+from mujoco_sail.core.duration import duration
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.training.duration import duration
 from mujoco_sail.training.run import Progress
 from mujoco_sail.training.worker import Failure
 

@@ -11,15 +11,20 @@ import numpy as np
 import pytest
 from helpers.results import MakeFolder
 
-from mujoco_sail.analysis import figures
+from mujoco_sail.analysis import figures, style
+from mujoco_sail.analysis.curves import CurvesRecipe
 from mujoco_sail.recipes.settings import RecipeError, build
 from mujoco_sail.results.read import collect
 
 RECIPE = build(
-    figures.FigureRecipe,
+    CurvesRecipe,
     {
+        "kind": "curves",
         "title": "A figure",
+        "caption": "What it shows.",
         "metric": "episode_return",
+        "x": "step",
+        "centre": "mean",
         "environments": "all",
         "agents": "all",
         "x_label": "steps",
@@ -91,9 +96,9 @@ def test_agent_looks_the_same_in_the_legend_and_in_every_panel(
 
 
 def test_looks_of_many_agents_differ_and_colours_stay_apart_in_grey() -> None:
-    looks = [tuple(figures._style(index).values()) for index in range(30)]
+    looks = [tuple(style.look(index).values()) for index in range(30)]
     assert len(set(looks)) == 30
-    rgb = np.array([mpl.colors.to_rgb(colour) for colour in figures.COLOURS])
+    rgb = np.array([mpl.colors.to_rgb(colour) for colour in style.COLOURS])
     lightness = 116 * np.cbrt(np.maximum(rgb**2.2 @ [0.2126, 0.7152, 0.0722], 1e-3)) - 16
     assert (np.diff(lightness) > 7).all()
 
@@ -115,8 +120,10 @@ def test_plots_are_the_same_bytes_every_time_and_leave_nothing_else(
     results: Path, tmp_path: Path
 ) -> None:
     parameters = dict(mpl.rcParams)
-    once = figures.plot([], results, tmp_path / "once")
-    again = figures.plot(["learning_curves"], results, tmp_path / "again")
+    once, again = (
+        figures.plot(["learning_curves"], results, tmp_path / name, print)
+        for name in ("once", "again")
+    )
     assert [file.name for file in once] == ["learning_curves.png", "learning_curves.svg"]
     assert sorted((tmp_path / "once").iterdir()) == once
     assert [file.read_bytes() for file in once] == [file.read_bytes() for file in again]
@@ -126,16 +133,16 @@ def test_plots_are_the_same_bytes_every_time_and_leave_nothing_else(
 @pytest.mark.usefixtures("three_arms")
 def test_unknown_figure_names_the_nearest(results: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean 'learning_curves'"):
-        figures.plot(["learning_curve"], results, tmp_path)
+        figures.plot(["learning_curve"], results, tmp_path, print)
 
 
 def test_plot_without_results_says_what_to_run(results: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="mujoco-sail run"):
-        figures.plot([], results, tmp_path)
+        figures.plot([], results, tmp_path, print)
 
 
 @pytest.mark.usefixtures("three_arms")
 def test_folder_that_cannot_be_written_is_named(results: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RecipeError, match=r"learning_curves\.png: cannot be written"):
-        figures.plot([], results, tmp_path / "file")
+    with pytest.raises(RecipeError, match=r"effect_sizes\.png: cannot be written"):
+        figures.plot([], results, tmp_path / "file", print)

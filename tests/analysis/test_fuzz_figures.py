@@ -14,7 +14,7 @@ from helpers.fuzzing import ask, cases, workplace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mujoco_sail.recipes.load import read_recipe
+from mujoco_sail.recipes.load import read_recipe, recipe_names
 
 pytestmark = pytest.mark.usefixtures("coarse")
 
@@ -25,7 +25,17 @@ def test_damaged_results_are_drawn_or_refused(files: dict[str, bytes | None]) ->
     with workplace() as here:
         spoil(here / "results", files)
         code, out, _ = ask("plot", "--out=drawn", allowed=[here / "drawn"])
-        assert len(out.splitlines()) == (0 if code else 2)
+        assert (len(out.splitlines()) == 0) == (code != 0)
+
+
+@cases("reports")
+@given(files=damages)
+def test_damaged_results_are_reported_or_refused(files: dict[str, bytes | None]) -> None:
+    with workplace() as here:
+        spoil(here / "results", files)
+        code, out, _ = ask("report", "--baseline=sac", allowed=[here])
+        assert out.splitlines() == ([] if code else ["report.html"])
+        assert (here / "report.html").exists() == (code == 0)
 
 
 FIGURE = read_recipe("plots", "learning_curves")[1]
@@ -35,7 +45,9 @@ FIGURES = [
     *(FIGURE | {"agents": names} for names in ("sac", "sac,sac", "pebble, sac", "none", ",")),
     *(FIGURE | {"environments": names} for names in ("hopper", "hopper," * 99 + "hopper", "")),
     *(FIGURE | {"columns": number} for number in HUGE),
-    FIGURE | {"metric": "success_rate"},
+    *(FIGURE | {"metric": name} for name in ("success_rate", "held_out_accuracy")),
+    FIGURE | {"x": "labels", "centre": "median"},
+    *(read_recipe("plots", name)[1] for name in recipe_names("plots")),
 ]
 
 

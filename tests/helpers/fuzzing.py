@@ -38,6 +38,7 @@ CASES = {
     "resumed results": 250,
     "names": 150,
     "figures": 40,
+    "reports": 20,
     "figure recipes": 250,
 }
 

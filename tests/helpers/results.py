@@ -46,9 +46,15 @@ def write_run(
     success: float | None = None,
     answers: tuple[str, ...] = ("1", "0.5", "skip", "0"),
     steps: tuple[int, ...] = STEPS,
+    labels: tuple[int, ...] | None = None,
+    training: Mapping[str, Sequence[object]] | None = None,
     **changes: Any,
 ) -> Path:
-    """Writes a run with changes to its `run.toml`, named by their scopes, returns its folder."""
+    """Writes a run with changes to its `run.toml`, named by their scopes, returns its folder.
+
+    `labels` are those used by each evaluation; `training` has the columns of `training.csv`, which
+    is not written without.
+    """
     table = copy.deepcopy(RUN) | {"seed": seed}
     table["env"]["name"], table["agent"]["name"] = env, agent
     for key, value in changes.items():
@@ -60,11 +66,15 @@ def write_run(
     folder = results / env / agent / f"seed_{seed}"
     folder.mkdir(parents=True)
     rate = "" if success is None else success
-    rows = [f"{x},{y},0.5,10,{rate},4" for x, y in zip(steps, returns, strict=True)]
+    numbers = zip(steps, returns, labels or (4,) * len(steps), strict=True)
+    rows = [f"{x},{y},0.5,10,{rate},{used}" for x, y, used in numbers]
     asked = [f"{i},0,{i},1.0,2.0,{label}" for i, label in enumerate(answers)]
     (folder / "run.toml").write_text(tomli_w.dumps(table))
     for name, head, body in (("evaluations", EVALUATIONS, rows), ("feedback", FEEDBACK, asked)):
         (folder / f"{name}.csv").write_text("\n".join([",".join(head), *body, ""]))
+    if training is not None:
+        cells = [",".join(map(str, row)) for row in zip(*training.values(), strict=True)]
+        (folder / "training.csv").write_text("\n".join([",".join(training), *cells, ""]))
     return folder
 
 

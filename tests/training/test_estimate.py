@@ -13,10 +13,10 @@ from rich.console import Console
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
 from mujoco_sail.cli import main
+from mujoco_sail.core.duration import duration
 from mujoco_sail.recipes.load import load_task, shorter_protocols
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.training import benchmark, estimate, jobs
-from mujoco_sail.training.duration import duration
 from mujoco_sail.training.progress import ProgressDisplay
 from mujoco_sail.training.run import Progress
 

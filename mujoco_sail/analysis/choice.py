@@ -1,0 +1,34 @@
+"""Which agents and environments a figure shows."""
+
+from collections.abc import Sequence
+
+from mujoco_sail.recipes.settings import RecipeError, nearest
+
+ALL = "all"
+
+
+class MissingDataError(RecipeError):
+    """The results lack what a figure recipe asks for."""
+
+
+def choose(names: str, there: Sequence[str], where: str) -> list[str]:
+    """The names of a comma-separated list, or all that are there.
+
+    Args:
+        names: What the recipe says.
+        there: What the results have, in its order.
+        where: File and key of the recipe, for messages.
+
+    Raises:
+        MissingDataError: A name that is not there.
+        RecipeError: A name given twice.
+    """
+    if names == ALL:
+        return list(there)
+    chosen = [name.strip() for name in names.split(",")]
+    for name in chosen:
+        if name not in there:
+            raise MissingDataError(f"{where}: nothing to draw of '{name}'; {nearest(name, there)}")
+        if chosen.count(name) > 1:
+            raise RecipeError(f"{where}: '{name}' is named twice")
+    return chosen

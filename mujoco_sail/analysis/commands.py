@@ -1,0 +1,115 @@
+"""The commands that make a results folder again, as far as its files tell."""
+
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from mujoco_sail.recipes.load import load_task, read_recipe, recipe_names, with_bases
+from mujoco_sail.recipes.settings import RecipeError, dump, one_line
+from mujoco_sail.results.read import RunRecord
+
+# Keys that another option sets, or that are no setting.
+ELSEWHERE = {"base", "class", "name", "protocol", "source", "teacher", "title"}
+DEVICES = ("cpu", "cuda")
+
+
+def run_commands(runs: Sequence[RunRecord], results: Path) -> list[str]:
+    """Commands that train these runs: one per environment, seeds, device and settings.
+
+    What differs from the recipes of the suite is set with `--set`. A recipe that the suite does
+    not have is named as a file.
+
+    Args:
+        runs: Poolable runs of any status; one that was cut off before it was described has no
+            command of its own.
+        results: Folder that they are in.
+    """
+    seeds: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
+    for run in runs:
+        if run.table:
+            seeds[run.env, run.agent, str(run.table.get("device"))].append(run)
+    groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
+    for (_, _, device), arm in seeds.items():
+        key = (arm[0].env, _seeds([run.seed for run in arm]), device, *_environment(arm[0]))
+        groups[key].append(arm[0])
+    commands = []
+    for (env, numbers, device, *options), firsts in groups.items():
+        words = ["mujoco-sail", "run", "--env", _recipe("envs", env)]
+        words += ["--agents", ",".join(_recipe("agents", run.agent) for run in firsts)]
+        words += ["--seeds", numbers, *options, *(word for run in firsts for word in _agent(run))]
+        words += ["--device", device] if device in DEVICES else []
+        commands.append(shlex.join([*words, "--results", str(results)]))
+    return commands
+
+
+def analysis_commands(results: Path, baseline: str) -> list[str]:
+    """Commands that make the tables, the figures and the report again."""
+    folder = ["--results", str(results)]
+    return [
+        shlex.join(["mujoco-sail", *words])
+        for words in (
+            ["table", *folder, "--baseline", baseline],
+            ["table", *folder, "--baseline", baseline, "--across"],
+            ["plot", *folder],
+            ["report", *folder, "--baseline", baseline],
+        )
+    ]
+
+
+def _environment(run: RunRecord) -> list[str]:
+    """The options about an environment."""
+    table = run.table["env"]
+    protocol, teacher = (one_line(table.get(key, "")) for key in ("protocol", "teacher"))
+    options = ["--protocol", protocol]
+    if run.env not in recipe_names("envs"):
+        return [*options, "--teacher", teacher]
+    try:
+        usual = dump(load_task(run.env, protocol, {}))
+        if usual["teacher"] != teacher:
+            options += ["--teacher", teacher]
+            usual = dump(load_task(run.env, protocol, {}, teacher))
+    except RecipeError:
+        return options  # of an older suite, or a stranger's
+    return [*options, *_set("env", table, usual)]
+
+
+def _agent(run: RunRecord) -> list[str]:
+    """The options about an agent."""
+    if run.agent not in recipe_names("agents"):
+        return []
+    _, usual = with_bases("agents", *read_recipe("agents", run.agent))
+    return _set(f"agent.{run.agent}", run.table["agent"], usual)
+
+
+def _set(scope: str, table: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
+    """`--set` for every value that differs from the usual one, tables within included."""
+    words: list[str] = []
+    for key, value in table.items():
+        if key in ELSEWHERE or key not in usual or value == usual[key]:
+            continue
+        if isinstance(value, dict) and isinstance(usual[key], dict):
+            words += _set(f"{scope}.{key}", value, usual[key])
+        else:
+            words += ["--set", f"{scope}.{key}={_literal(value)}"]
+    return words
+
+
+def _literal(value: Any) -> str:
+    """A value as TOML, on one line."""
+    text = tomli_w.dumps({"value": value}).removeprefix("value = ")
+    return one_line(text)
+
+
+def _recipe(kind: Any, name: str) -> str:
+    return name if name in recipe_names(kind) else f"{name}.toml"
+
+
+def _seeds(numbers: Sequence[int]) -> str:
+    """As `--seeds` takes them: how many if they count from 0, else a list."""
+    if list(numbers) == list(range(len(numbers))):
+        return str(len(numbers))
+    return ",".join(map(str, numbers)) + ("," if len(numbers) == 1 else "")

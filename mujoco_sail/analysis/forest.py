@@ -1,0 +1,120 @@
+"""Forest plots: effect sizes against a baseline, by environment and pooled."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mujoco_sail.analysis import across
+from mujoco_sail.analysis.choice import ALL, MissingDataError, choose
+from mujoco_sail.analysis.style import COLOURS, PAGE, TITLE, label, sheet
+from mujoco_sail.recipes.settings import setting
+from mujoco_sail.results.read import RunRecord, agents_in_order
+
+ROW = 0.19  # inches
+SCALE = 0.55  # inches, the scale below the rows with its label
+WIDEST = 5.0  # |d| up to which the axis shows whole intervals; beyond, ends become arrows
+COLOUR = COLOURS[1]
+SINGLE: dict[str, Any] = {"marker": "s", "markersize": 4.5}
+POOLED: dict[str, Any] = {"marker": "D", "markersize": 6}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForestRecipe:
+    """A figure of effect sizes."""
+
+    kind: Literal["forest"] = setting()
+    title: str = setting()
+    caption: str = setting()  # what the interval is; for the report
+    baseline: str = setting()  # agent that the others are compared with
+    agents: str = setting()  # names joined by commas, or "all" that use labels
+    x_label: str = setting()
+
+
+def draw(recipe: ForestRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
+    """Draws the figure.
+
+    Args:
+        recipe: What to draw.
+        runs: Poolable runs, complete or failed.
+        where: The recipe's file, for messages.
+
+    Raises:
+        MissingDataError: The recipe names what the runs do not have, or no d is defined.
+    """
+    table = across.effects(runs, recipe.baseline)
+    table = table[table["d"].notna()]
+    there = [a for a in agents_in_order(runs, recipe.baseline) if (table["agent"] == a).any()]
+    if recipe.agents == ALL:  # the others see the reward, or nothing: no rivals at equal labels
+        there = [a for a in there if any(run.labels for run in runs if run.agent == a)]
+    agents = choose(recipe.agents, there, f"{where}: key 'agents'")
+    if not agents:
+        raise MissingDataError(
+            f"{where}: no effect against '{recipe.baseline}' is defined; "
+            "it takes two finished seeds of two agents"
+        )
+    groups = [table[table["agent"] == agent] for agent in agents]
+    rows = len(agents) + sum(map(len, groups))
+    figure = sheet(PAGE, ROW * rows + SCALE + TITLE)
+    axes = figure.subplots()
+    limit = _limit(pd.concat(groups))
+    axes.axvline(0, color="black", linewidth=0.6)
+    names: list[str] = []
+    for agent, group in zip(agents, groups, strict=True):
+        names.append(label(agent))
+        for row in group.to_dict("records"):
+            _draw_row(axes, len(names), row, limit)
+            names.append(f"{label(row['environment'])}   ")
+    _dress(axes, names, {label(agent) for agent in agents}, limit)
+    axes.set_title(f"worse than {label(recipe.baseline)}", loc="left", fontsize=7)
+    axes.set_title(f"better than {label(recipe.baseline)}", loc="right", fontsize=7)
+    axes.set_xlabel(recipe.x_label)
+    figure.suptitle(recipe.title)
+    return figure
+
+
+def _draw_row(axes: Axes, y: int, row: Mapping[Any, Any], limit: float) -> None:
+    """Draws one effect, its numbers beside it; an end of its interval that is outside points."""
+    d, low, high = row["d"], row["d_low"], row["d_high"]
+    pooled = row["environment"] == across.POOLED
+    line: dict[str, Any] = {"color": COLOUR, "linewidth": 1.8 if pooled else 1.2}
+    text = f"{d:.2f}"
+    if not np.isnan(low):
+        axes.plot([max(low, -limit), min(high, limit)], [y, y], solid_capstyle="butt", **line)
+        text += f" [{low:.2f}, {high:.2f}]"
+    least, most = np.nanmin([d, low]), np.nanmax([d, high])
+    for end, outside, marker in ((-limit, least < -limit, "<"), (limit, most > limit, ">")):
+        if outside:
+            axes.plot(end, y, marker=marker, color=COLOUR, markersize=4, clip_on=False)
+    if abs(d) <= limit:
+        apart = low > 0 or high < 0  # filled: the interval leaves zero out
+        face = COLOUR if apart else "white"
+        axes.plot(d, y, color=COLOUR, markerfacecolor=face, **(POOLED if pooled else SINGLE))
+    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 7}
+    weight = "bold" if pooled else "normal"
+    axes.text(1.03, y, f"n = {row['seeds']}", **place)
+    text = text.replace("-", "\N{MINUS SIGN}")
+    axes.text(1.15, y, text, fontweight=weight, **place)
+
+
+def _dress(axes: Axes, names: Sequence[str], heads: set[str], limit: float) -> None:
+    """Names of the rows from the top down, bold where a group begins, and the scale of d."""
+    axes.set_xlim(-limit, limit)
+    axes.set_ylim(len(names) - 0.3, -0.7)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    for text in axes.get_yticklabels():
+        text.set_fontweight("bold" if text.get_text() in heads else "normal")
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10]))
+
+
+def _limit(table: pd.DataFrame) -> float:
+    """Largest |d| on the axis: all intervals fit, unless a few would squeeze all others."""
+    ends = table[["d", "d_low", "d_high"]].abs().to_numpy()
+    return 1.05 * min(float(np.nanmax(ends)), max(WIDEST, float(np.nanmedian(ends[:, 0])) * 3))

@@ -1,0 +1,92 @@
+"""How results were made: environments, versions, and where and how long each arm trained."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from mujoco_sail.analysis.rendering import NONE, Cells
+from mujoco_sail.core.duration import duration
+from mujoco_sail.recipes.settings import one_line
+from mujoco_sail.results.read import RunRecord
+
+# Columns of the environments: heading and key of the recipe.
+ENVIRONMENT = {
+    "protocol": "protocol",
+    "Gymnasium id": "id",
+    "simulated by": "backend",
+    "teacher": "teacher",
+    "environment steps": "steps",
+    "label budget": "labels",
+    "labels per session": "labels_per_session",
+    "network": "hidden_units",
+    "batch": "batch_size",
+}
+# Keys of `run.toml` about the machine; a column that no run has is left out.
+MACHINE = ("device", "processor", "precision")
+
+
+def environments(runs: Sequence[RunRecord]) -> Cells:
+    """What the arms share: a row per environment, as the first of its runs has it."""
+    rows = [["environment", *ENVIRONMENT]]
+    for env in sorted({run.env for run in runs if run.table}):
+        table = next(run.table for run in runs if run.env == env and run.table)["env"]
+        rows.append([env, *(_text(table, key) for key in ENVIRONMENT.values())])
+    return rows
+
+
+def versions(runs: Sequence[RunRecord]) -> Cells:
+    """Packages and their versions, with the number of runs where there are several."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for run in runs:
+        for package, version in run.table.get("versions", {}).items():
+            found[one_line(package)][one_line(version)] += 1
+    rows = [["package", "version"]]
+    for package, counts in sorted(found.items()):
+        several = [f"{version} ({count} runs)" for version, count in sorted(counts.items())]
+        rows.append([package, ", ".join(several if len(counts) > 1 else counts)])
+    return rows
+
+
+def arms(runs: Sequence[RunRecord]) -> Cells:
+    """Where runs trained: a row per environment, agent and equal machine, precision, commit."""
+    groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
+    for run in runs:
+        if run.table:
+            made = [_text(run.table, key) for key in (*MACHINE, "commit")]
+            groups[run.env, run.agent, *made].append(run)
+    rows = [["environment", "agent", "seeds", *MACHINE, "commit", "wall time per run"]]
+    for (env, agent, *made), group in groups.items():
+        rows.append([env, agent, spans([run.seed for run in group]), *made, _wall(group)])
+    return [list(row) for row in zip(*filter(_tells, zip(*rows, strict=True)), strict=True)]
+
+
+def _tells(column: Sequence[str]) -> bool:
+    """Whether a column says something in any row."""
+    return any(cell != NONE for cell in column[1:])
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Seeds in few words: `0-4, 7`."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def _wall(runs: Sequence[RunRecord]) -> str:
+    """Median and range of the wall time; the members of a stack share it."""
+    recorded = [run.table.get("wall_seconds") for run in runs]
+    seconds = [value for value in recorded if isinstance(value, int | float) and 0 <= value < 1e12]
+    if not seconds:
+        return NONE
+    least, most = duration(min(seconds)), duration(max(seconds))
+    middle = duration(median(seconds))
+    return middle if least == most else f"{middle} ({least} to {most})"
+
+
+def _text(table: Mapping[str, Any], key: str) -> str:
+    return one_line(table.get(key, NONE)) or NONE

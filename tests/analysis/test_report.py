@@ -1,0 +1,296 @@
+"""The report is one page that stands alone, says everything, and trusts nothing that it quotes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command_line import PROGRAM, fails, program
+from helpers.results import MakeFolder, write_run
+
+from mujoco_sail.agents import registry
+from mujoco_sail.analysis import across, commands, report
+from mujoco_sail.analysis.verdict import verdict
+from mujoco_sail.cli import _parser
+from mujoco_sail.recipes.load import parse_seeds, recipe_names
+from mujoco_sail.results.read import collect
+
+EMPTY = {"meta", "link", "br", "hr", "img", "input"}  # elements of HTML without an end
+
+
+class Page(HTMLParser):
+    """What is on a page; that its elements are balanced."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, name: str) -> list[str]:
+        return [str(attributes[name]) for _, attributes in self.tags if name in attributes]
+
+
+def page(results: Path, baseline: str = "pebble") -> Page:
+    return Page(report.render(collect(results), results, baseline))
+
+
+@pytest.fixture
+def study(make: MakeFolder) -> None:
+    """Four agents on two environments: every figure can be drawn; two seeds failed, one is cut."""
+    curves: dict[str, Any] = {
+        "training": {
+            "step": (100, 200, 300),
+            "held_out_accuracy": ("", 0.5, 0.75),
+            "labels": (0, 2, 3),
+        },
+        "labels": (0, 2, 3),
+        "success": 0.5,
+    }
+    silent: dict[str, Any] = {"answers": (), "success": 0.5}
+    for env in ("door_open", "walker_walk"):
+        for seed in range(3):
+            make(env, "random", seed, (0, 0, seed / 10), **silent)
+            make(env, "sac", seed, (0, 0, 9 + seed), **silent)
+            make(env, "pebble", seed, (0, 0, 2 + seed), **curves)
+            make(env, "sail", seed, (0, 0, 4 + seed), **curves, wall_seconds=3600.0 + seed)
+    make("door_open", "sail", 3, status="failed", failure="loss is <script>alert(1)</script> nan")
+    make("door_open", "pebble", 7, status="failed")
+    make("walker_walk", "sail", 5, status="running")
+
+
+# --- what it says ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("study", "coarse")
+def test_verdict_figures_and_seeds_that_did_not_finish_are_on_the_page(results: Path) -> None:
+    shown = page(results)
+    assert verdict(across.effects(collect(results), "pebble"), "pebble") in shown.text
+    assert [id for id in shown.all("id") if id in recipe_names("plots")] == recipe_names("plots")
+    assert "Not drawn" not in shown.text
+    assert "door_open/sail/seed_3 failed: loss is <script>alert(1)</script> nan" in shown.text
+    assert "door_open/pebble/seed_7 failed: no reason recorded" in shown.text
+    assert "Incomplete, in no statistic: walker_walk/sail/seed_5" in shown.text
+    assert "1 h 0 min" in shown.text  # wall time of a run
+    assert "24 finished runs, 2 failed, 1 incomplete" in shown.text
+
+
+@pytest.mark.usefixtures("three_arms", "coarse")
+def test_without_random_runs_one_line_says_what_is_missing_and_the_rest_is_there(
+    results: Path,
+) -> None:
+    shown = page(results)
+    assert "cannot be computed: walker_walk: no finished run of random" in shown.text
+    drawn = {*shown.all("id")}.intersection(recipe_names("plots"))
+    assert drawn == {"effect_sizes", "learning_curves", "paper_curves", "return_against_labels"}
+    assert "Success rate: mean and 95 % interval: no finished run has" in shown.text
+    assert "pooled" in shown.text
+    assert "No seed failed." in shown.text
+
+
+@pytest.mark.usefixtures("coarse")
+def test_a_page_without_any_finished_run_says_so(results: Path, make: MakeFolder) -> None:
+    make("hopper", "sail", 0, status="failed", failure="nan")
+    make("hopper", "sail", 1, status="running")
+    shown = page(results)
+    assert "0 finished runs, 1 failed, 1 incomplete" in shown.text
+    assert "No agent has finished seeds beside the baseline pebble." in shown.text
+
+
+@pytest.mark.usefixtures("three_arms", "coarse")
+def test_effects_are_against_the_baseline_that_was_asked_for(results: Path) -> None:
+    assert "d vs sail" in page(results, "sail").text
+    svg = report.render(collect(results), results, "sail")
+    assert "<!-- better than sail -->" in svg
+
+
+# --- what it is --------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("study", "coarse")
+def test_the_page_loads_nothing_and_runs_nothing(results: Path) -> None:
+    text = report.render(collect(results), results, "pebble")
+    shown = Page(text)
+    tags = {tag for tag, _ in shown.tags}
+    assert not tags & {"script", "link", "iframe", "object", "embed", "img", "image", "base"}
+    assert shown.all("src") == []
+    assert all(link.startswith("#") for link in shown.all("href") + shown.all("xlink:href"))
+    assert all(link.startswith("#") for link in re.findall(r"url\(([^)]*)\)", text))
+    assert "@import" not in text
+    found = [pair for _, attributes in shown.tags for pair in attributes.items()]
+    assert {name for name, value in found if "://" in str(value)} <= {"xmlns", "xmlns:xlink"}
+    assert not [name for _, attributes in shown.tags for name in attributes if name[:2] == "on"]
+    assert "default-src 'none'" in text
+
+
+@pytest.mark.usefixtures("study", "coarse")
+def test_every_id_is_there_once_and_every_reference_leads_to_one(results: Path) -> None:
+    text = report.render(collect(results), results, "pebble")
+    shown = Page(text)
+    (most,) = Counter(shown.all("id")).most_common(1)
+    assert most[1] == 1, most
+    links = [*shown.all("xlink:href"), *re.findall(r"url\(([^)]*)\)", text)]
+    assert len(links) > 100
+    assert {link.removeprefix("#") for link in links} <= {*shown.all("id")}
+
+
+@pytest.mark.usefixtures("coarse")
+def test_what_a_stranger_wrote_is_text(results: Path, make: MakeFolder) -> None:
+    bad = '"><img src=http://example.org/x onerror="alert(1)">'
+    changes = {"env.protocol": bad, "env.teacher": bad, "env.id": bad, "commit": bad}
+    make("hopper", "sail", 0, **changes, device=bad, versions={bad: bad, "mujoco": bad})
+    make("hopper", "sail", 1, **changes, status="failed", failure=bad, versions={"mujoco": bad})
+    shown = page(results)
+    assert not {tag for tag, _ in shown.tags} & {"img", "script"}
+    assert shown.text.count(bad) > 8
+
+
+@pytest.mark.usefixtures("study")
+def test_the_page_is_the_same_bytes_every_time(results: Path, tmp_path: Path) -> None:
+    pages = []
+    for hashing in ("1", "2"):
+        out = tmp_path / hashing / "report.html"
+        done = program(
+            *("report", "--results", str(results), "--out", str(out)),
+            env={**os.environ, "PYTHONHASHSEED": hashing},
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{out}\n"
+        assert [*out.parent.iterdir()] == [out]
+        pages.append(out.read_bytes())
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize("out", ["report.txt", "folder.html", "file/report.html"])
+@pytest.mark.usefixtures("three_arms", "coarse")
+def test_a_page_that_cannot_be_written_is_one_line(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "file").touch()
+    before = {*tmp_path.iterdir()}
+    said = fails(capsys, "report", "--results", str(results), "--out", str(tmp_path / out))
+    assert out in said
+    assert {*tmp_path.iterdir()} == before
+
+
+# --- the commands on it ------------------------------------------------------------------------
+
+
+def test_the_commands_train_the_same_runs_again(results: Path, tmp_path: Path) -> None:
+    wanted = [
+        ("hopper", "quick", "sail,pebble", ["agent.sail.lambda=0.3", "env.steps=20000"], [0, 1]),
+        ("reacher", "quick", "sac", ["env.oracle.beta=2.5", "env.batch_size=32"], [4]),
+        ("walker_walk", "paper", "sail", ["env.reward_range=[0.0, 2.0]"], [1, 2]),
+    ]
+    recorded = {}
+    for env, protocol, agents, overrides, seeds in wanted:
+        (task,), entries = registry.load(env, agents, protocol, overrides, "noisy+skip")
+        for entry in entries:
+            tables = registry.resolved(task, entry)
+            recorded[env, entry.name] = (tables, seeds)
+            changes = {
+                f"{scope}.{key}": value
+                for scope, table in tables.items()
+                for key, value in table.items()
+            }
+            for seed in seeds:
+                write_run(results, env, entry.name, seed, **changes)
+    again = {}
+    for line in commands.run_commands(collect(results), tmp_path / "a folder"):
+        args = _parser().parse_args(shlex.split(line)[1:])
+        assert (args.results, args.device) == (tmp_path / "a folder", "cpu")
+        (task,), entries = registry.load(
+            args.env, args.agents, args.protocol, args.overrides, args.teacher
+        )
+        for entry in entries:
+            again[task.name, entry.name] = (
+                registry.resolved(task, entry),
+                parse_seeds(args.seeds),
+            )
+    assert again == recorded
+
+
+def test_agents_with_the_same_seeds_train_in_one_command(results: Path) -> None:
+    for agent, seeds in (("sail", 3), ("pebble", 3), ("sac", 2)):
+        for seed in range(seeds):
+            write_run(results, "hopper", agent, seed, answers=())
+    lines = commands.run_commands(collect(results), results)
+    assert len(lines) == 2
+    assert "--agents pebble,sail --seeds 3" in lines[0]
+    assert "--agents sac --seeds 2" in lines[1]
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_the_commands_of_the_analysis_are_understood(results: Path) -> None:
+    lines = commands.analysis_commands(results / "a b", "sail")
+    parsed = [_parser().parse_args(shlex.split(line)[1:]) for line in lines]
+    assert {args.results for args in parsed} == {results / "a b"}
+
+
+# --- many runs ---------------------------------------------------------------------------------
+
+
+def test_a_thousand_runs_take_less_than_a_minute_and_two_gibibytes(tmp_path: Path) -> None:
+    """Seconds of the processor: other tests run beside this one."""
+    results, points = tmp_path / "results", 50
+    steps = tuple(range(1000, 1000 * points + 1, 1000))
+    for place in range(10):
+        for level, agent in enumerate(("random", "sac", "pebble", "sail", "sail_revkl")):
+            asks = agent not in ("random", "sac")
+            height = 10 if agent == "sac" else level
+            for seed in range(20):
+                write_run(
+                    results,
+                    f"env_{place}",
+                    agent,
+                    seed,
+                    tuple(height * x / points + seed / 10 for x in range(points)),
+                    answers=("1", "0") * 5 if asks else (),
+                    steps=steps,
+                    labels=tuple(x // 5 for x in range(points)),
+                    success=0.5,
+                    training={
+                        "step": steps,
+                        "held_out_accuracy": [0.5 + seed / 50] * points,
+                        "labels": [x // 5 for x in range(points)],
+                    },
+                )
+    for words in (["plot", "--out", "figures"], ["report"]):
+        command = [*PROGRAM, *words, "--results", str(results)]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        assert used.ru_utime + used.ru_stime < 60
+        assert used.ru_maxrss < 2 * 2**20  # KiB
+    assert len([*(tmp_path / "figures").iterdir()]) == 2 * len(recipe_names("plots"))
+    assert (tmp_path / "report.html").is_file()
