@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from mujoco_sail.analysis import curves, forest, profiles
 from mujoco_sail.analysis.choice import MissingDataError
 from mujoco_sail.analysis.style import images
+from mujoco_sail.analysis.tables import incomplete
 from mujoco_sail.files import write_bytes
 from mujoco_sail.recipes.load import read_recipe, recipe_names
 from mujoco_sail.recipes.settings import RecipeError, build, nearest
@@ -33,7 +34,7 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
         names: Names or paths of figure recipes; if empty, all for which the results have data.
         results: Folder that is read.
         out: Folder that is written.
-        say: Takes a line about each figure that is left out.
+        say: Takes a line about runs that are not complete, and about each figure left out.
 
     Returns:
         The files, a png and an svg per figure.
@@ -44,6 +45,8 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
     """
     recipes = load(names)
     runs = collect(results)
+    for line in incomplete(runs):
+        say(line)
     files, missing = [], []
     for path, recipe in recipes:
         try:

@@ -103,9 +103,13 @@ def not_counted(runs: Sequence[RunRecord], baseline: str) -> list[str]:
     """Where the baseline is missing, and every run that has no part in the statistics."""
     lines = lacking(runs, baseline)
     lines += [f"failed: {place(run)}: {reason(run)}" for run in runs if run.status == "failed"]
-    if running := [place(run) for run in runs if run.status == "running"]:
-        lines.append(f"incomplete, not counted: {', '.join(running)}")
-    return lines
+    return lines + incomplete(runs)
+
+
+def incomplete(runs: Sequence[RunRecord]) -> list[str]:
+    """A line that names the runs that have not come to their end, if there are any."""
+    running = [place(run) for run in runs if run.status == "running"]
+    return [f"incomplete, not counted: {', '.join(running)}"] if running else []
 
 
 def lacking(runs: Sequence[RunRecord], baseline: str) -> list[str]:

@@ -99,12 +99,15 @@ def test_its_policy_is_refused_in_one_line(results: Path, tmp_path: Path) -> Non
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_figures_are_drawn_of_the_others(tmp_path: Path) -> None:
+def test_figures_are_drawn_of_the_others_and_it_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole(tmp_path / "out", 0)
     CUTS["csv files"](whole(tmp_path / "out", 3))
     options = ["--results", str(tmp_path / "out"), "--out", str(tmp_path / "plots")]
     assert main(["plot", "learning_curves", *options]) == 0
     assert len([*(tmp_path / "plots").iterdir()]) == 2
+    assert "incomplete, not counted: half_cheetah/sac/seed_3" in capsys.readouterr().err
 
 
 def test_a_folder_of_nothing_but_such_runs_has_an_empty_table(tmp_path: Path) -> None:
