@@ -69,8 +69,8 @@ def test_a_run_on_the_gpu_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     stop_after(run, 100)
     with pytest.raises(Stopped):
         run.execute()
-    ((stack, step),) = resume_points(tiny_task(), members, CUDA, tmp_path, lambda _: None)
-    again = Run(tiny_task(), stack, CUDA, tmp_path, lambda _: None, step)
+    ((stack, start),) = resume_points(tiny_task(), members, CUDA, tmp_path, lambda _: None)
+    again = Run(tiny_task(), stack, CUDA, tmp_path, lambda _: None, start)
     assert again.step == 100
     again.execute()
     assert (again.files[0].folder / "evaluations.csv").read_text().count("\n") == 3

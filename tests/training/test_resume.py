@@ -40,9 +40,9 @@ def test_stopped_after_any_step_it_goes_on_to_the_identical_files(
     stop_after(run, step)
     with pytest.raises(Stopped):
         run.execute()
-    ((stack, step),) = resume_points(tiny_task(), members(), CPU, tmp_path, lambda _: None)
-    assert states is not None
-    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, step)
+    ((stack, start),) = resume_points(tiny_task(), members(), CPU, tmp_path, lambda _: None)
+    assert start == step
+    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, start)
     assert again.step == step
     again.execute()
     assert results_of(again) == reference
@@ -57,8 +57,8 @@ def test_members_go_on_alone_to_the_files_they_would_have_written_in_the_stack(
         run.execute()
     found = []
     for member in members():
-        ((stack, step),) = resume_points(tiny_task(), [member], CPU, tmp_path, lambda _: None)
-        alone = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, step)
+        ((stack, start),) = resume_points(tiny_task(), [member], CPU, tmp_path, lambda _: None)
+        alone = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, start)
         alone.execute()
         found += results_of(alone)
     assert found == reference
@@ -68,8 +68,8 @@ def test_the_newest_step_that_all_have_is_used_and_damage_is_named(
     tmp_path: Path, reference: list[bytes]
 ) -> None:
     for step in (70, 100, 130):
-        ((stack, step),) = resume_points(tiny_task(), members(), CPU, tmp_path, lambda _: None)
-        run = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, step)
+        ((stack, start),) = resume_points(tiny_task(), members(), CPU, tmp_path, lambda _: None)
+        run = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, start)
         stop_after(run, step)
         with pytest.raises(Stopped):
             run.execute()
@@ -77,10 +77,10 @@ def test_the_newest_step_that_all_have_is_used_and_damage_is_named(
     data = newest.read_bytes()
     newest.write_bytes(flip(data, random.Random(0).randrange(8 * len(data))))
     notes: list[Any] = []
-    ((stack, step),) = resume_points(tiny_task(), members(), CPU, tmp_path, notes.append)
+    ((stack, start),) = resume_points(tiny_task(), members(), CPU, tmp_path, notes.append)
     assert str(newest) in notes[0].text
-    assert step == 100
-    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, step)
+    assert start == 100
+    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, start)
     again.execute()
     assert results_of(again) == reference
 
@@ -93,9 +93,9 @@ def test_a_library_agent_starts_over_when_it_was_stopped(tmp_path: Path, make_ru
     stop_after(run, 100)
     with pytest.raises(Stopped):
         run.execute()
-    ((stack, step),) = resume_points(tiny_task(), one, CPU, tmp_path, lambda _: None)
-    assert step == 0
-    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, step)
+    ((stack, start),) = resume_points(tiny_task(), one, CPU, tmp_path, lambda _: None)
+    assert start == 0
+    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, start)
     again.execute()
     assert results_of(again) == results_of(whole)
 
@@ -110,8 +110,8 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_files(tmp_path: Path) -> 
     stopped.stopping = lambda: "envs" in vars(stopped) and stopped.envs.episodes[0] == 2
     with pytest.raises(Stopped):
         stopped.execute()
-    ((stack, step),) = resume_points(task, members, CPU, tmp_path, lambda _: None)
-    again = Run(task, stack, CPU, tmp_path, lambda _: None, step)
+    ((stack, start),) = resume_points(task, members, CPU, tmp_path, lambda _: None)
+    again = Run(task, stack, CPU, tmp_path, lambda _: None, start)
     assert again.step == 2 * TINY["episode_steps"]
     again.execute()
     assert results_of(again) == results_of(whole)
