@@ -179,6 +179,7 @@ def _run(args: argparse.Namespace) -> int:
     from mujoco_sail.environments.factory import disable_rendering  # noqa: PLC0415
     from mujoco_sail.recipes.load import parse_seeds  # noqa: PLC0415
     from mujoco_sail.training import benchmark, jobs, progress  # noqa: PLC0415
+    from mujoco_sail.training.worker import Failure  # noqa: PLC0415
 
     disable_rendering()
     device = benchmark.choose_device(args.device)
@@ -197,6 +198,9 @@ def _run(args: argparse.Namespace) -> int:
                 todo = job.task, job.members, device, args.results
                 try:
                     failures += benchmark.execute(*todo, display.update, display.say, args.resume)
+                except RecipeError as error:  # the other environments are trained all the same
+                    refused = tuple((m.entry.name, m.seed) for m in job.members)
+                    failures.append(Failure(refused, str(error), refused=True))
                 except benchmark.Interrupted as stop:
                     display.say("stopped; the same command goes on from here")
                     return 128 + int(stop.args[0])

@@ -35,8 +35,11 @@ def pooled_effect(pairs: Sequence[Pair]) -> tuple[float, float, float]:
         pairs: Per task the scores of an agent and of the baseline, shapes (seeds,).
 
     Returns:
-        The mean, low and high; tasks whose d is undefined have no part, nan if none is left.
+        The mean, low and high; tasks whose d is undefined have no part, nan if none is left. Of
+        a single task, its own g and noncentral-t interval.
     """
+    if len(pairs) == 1:  # no mean: the exact interval
+        return stats.hedges_g(*pairs[0]), *stats.effect_interval(*pairs[0])
     effects, weights = [], []
     for scores, baseline in pairs:
         d = stats.cohens_d(scores, baseline)

@@ -58,6 +58,8 @@ def arms(runs: Sequence[RunRecord]) -> Cells:
     rows = [["environment", "agent", "seeds", *MACHINE, "commit", "wall time per run"]]
     for (env, agent, *made), group in groups.items():
         rows.append([env, agent, spans([run.seed for run in group]), *made, _wall(group)])
+    if not groups:
+        return rows
     return [list(row) for row in zip(*filter(_tells, zip(*rows, strict=True)), strict=True)]
 
 

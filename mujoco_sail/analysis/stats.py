@@ -230,7 +230,10 @@ def effect_interval(scores: ArrayLike, baseline: ArrayLike) -> tuple[float, floa
     if not abs(t) <= LARGEST_T:
         return math.nan, math.nan
     tail = (1 - LEVEL) / 2
-    low, high = (_noncentrality(t, n + m - 2, p) for p in (1 - tail, tail))
+    try:
+        low, high = (_noncentrality(t, n + m - 2, p) for p in (1 - tail, tail))
+    except ValueError:  # SciPy's distribution is nan there
+        return math.nan, math.nan
     return scale * low, scale * high
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+PIECE = 2**15  # numbers that PyTorch leaves to one thread, `at::internal::GRAIN_SIZE`
+
 
 def memberwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Applies an elementwise function to each member on its own.
@@ -23,4 +25,6 @@ def memberwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """
     if x.is_cuda:
         return function(x)
-    return torch.stack([function(member) for member in x.unbind()])
+    # In pieces that PyTorch does not share among threads, for each share has an end of its own.
+    pieces = [torch.split(member.flatten(), PIECE) for member in x.unbind()]
+    return torch.stack([torch.cat([function(p) for p in member]) for member in pieces]).view_as(x)

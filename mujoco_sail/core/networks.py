@@ -236,7 +236,9 @@ class StackedMLP:
         Args:
             radius: [M]; infinity leaves a member as it is.
         """
-        norm = torch.stack([p.flatten(1).square().sum(1) for p in self.parameters]).sum(0).sqrt()
+        # In two steps: the sum of very many numbers to one depends on the number of threads.
+        squares = [p.square().sum(-1).flatten(1).sum(1) for p in self.parameters]
+        norm = torch.stack(squares).sum(0).sqrt()
         scale = torch.where(norm > radius, radius / norm, torch.ones_like(norm))
         for p in self.parameters:
             p.mul_(scale.view(-1, *[1] * (p.dim() - 1)))

@@ -91,6 +91,7 @@ class VectorEnv:
 
     def step(self, actions: Array) -> StepResult:
         """Steps every row, actions [M, A]."""
+        actions = np.asarray(actions, np.float32)  # as a resumed run repeats them
         finite = np.isfinite(actions).all(1, keepdims=True)
         if not finite.all():
             for row in np.flatnonzero(~finite):

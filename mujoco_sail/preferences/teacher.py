@@ -54,8 +54,10 @@ class RecentRewards:
         """Takes the task rewards in each member's query window, M of [N]."""
         floors = [rewards.min().clamp_max(low) for rewards in task_rewards]
         # The mean of differences: exactly 0 where every reward is the floor.
+        # Summed by one thread: PyTorch's sum of many numbers depends on how many there are.
         above = [
-            (rewards - floor).mean() for rewards, floor in zip(task_rewards, floors, strict=True)
+            rewards.new_tensor((rewards - floor).cpu().numpy().mean())
+            for rewards, floor in zip(task_rewards, floors, strict=True)
         ]
         return cls(torch.stack(floors), torch.stack(above))
 

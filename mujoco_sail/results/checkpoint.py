@@ -81,7 +81,8 @@ class Checkpoints:
         write_bytes(self._tensors(saved.step), tensors)
         write_bytes(self._document(saved.step), _text(document).encode())
         self._parts(saved.step)
-        for step in self.steps()[KEPT:]:
+        # Damaged ones of later steps may lie there.
+        for step in [step for step in self.steps() if step != saved.step][KEPT - 1 :]:
             self._remove(step)
 
     def read(self, step: int) -> MemberState:

@@ -174,22 +174,27 @@ def execute(
         What failed; the other members are complete.
 
     Raises:
-        RecipeError: Another process trains one of the members.
+        RecipeError: Another process trains one of the members, or a folder holds another run.
         Interrupted: A signal came; the stacks have saved what they could.
     """
     locks: list[Lock] = []
+    left = []
     try:
         for member in members:
             folder = run_folder(results, task, member.entry.name, member.seed)
             locks.append(Lock(folder.with_name(f".{folder.name}.lock")))
-            if not resume_failed and status_of(folder, task, member.entry) == "failed":
+            # Read again: another command may have trained it since this one began.
+            status = status_of(folder, task, member.entry)
+            if status == "failed" and not resume_failed:
                 remove_checkpoints(folder)
+            if status != "complete":
+                left.append(member)
         if not all(lock.binding for lock in locks):
             say(
                 f"{task.name}: the file system of {results} has no locks: a second command on "
                 "these runs would not be stopped, and would mix its files with these"
             )
-        return _execute(task, members, device, results, report, say, locks)
+        return _execute(task, left, device, results, report, say, locks) if left else []
     finally:
         for lock in locks:
             lock.release()

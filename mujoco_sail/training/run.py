@@ -53,7 +53,7 @@ class MembersFailed(Exception):  # noqa: N818
     Attributes:
         reasons: Per member that failed, why.
         survivors: The others; each has a checkpoint of `step`.
-        step: Environment steps done.
+        step: Environment steps done; 0 if the agent has no checkpoints and must start over.
     """
 
     reasons: dict[tuple[str, int], str]
@@ -241,7 +241,9 @@ class Run:
     def _go_on_without(self, step: int, agent: Agent) -> None:
         """Ends this stack; the members that are well leave checkpoints to go on from."""
         left = [m for m in range(len(self.members)) if m not in self.failed]
-        if left:
+        if not agent.resumable:
+            step = 0
+        elif left:
             self._write_checkpoints(step, agent, left)
         reasons = {self.names[m]: reason for m, reason in self.failed.items()}
         raise MembersFailed(reasons, [self.members[m] for m in left], step)

@@ -90,22 +90,31 @@ def work(
         return bool(terminated) or stop.is_set()
 
     for stack in stacks:
-        names = _names(stack)
-        try:
-            for members, step in resume_points(task, stack, device, results, messages.put):
-                names = _names(members)
+        groups: list[tuple[list[Member], int]] = []
+        with _failures_told(stack, messages.put):
+            groups += resume_points(task, stack, device, results, messages.put)
+        for members, step in groups:
+            with _failures_told(members, messages.put):
                 _train(task, members, step, device, results, messages.put, stopping)
-        except Stopped:
-            sys.exit(128 + signal.SIGTERM)
-        except RecipeError as error:
-            messages.put(Failure(names, str(error), refused=True))
-        except WriteError as error:
-            advice = "once that is mended, the same command goes on from where it can"
-            messages.put(Failure(names, f"{error}; {advice}"))
-        except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(frame.filename).name}:{frame.lineno}"
-            messages.put(Failure(names, f"{type(error).__name__}: {error} ({where})"))
+
+
+@contextmanager
+def _failures_told(members: Sequence[Member], send: Send) -> Iterator[None]:
+    """Turns what goes wrong with members into a message; a worker that shall stop exits."""
+    names = _names(members)
+    try:
+        yield
+    except Stopped:
+        sys.exit(128 + signal.SIGTERM)
+    except RecipeError as error:
+        send(Failure(names, str(error), refused=True))
+    except WriteError as error:
+        advice = "once that is mended, the same command goes on from where it can"
+        send(Failure(names, f"{error}; {advice}"))
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}:{frame.lineno}"
+        send(Failure(names, f"{type(error).__name__}: {error} ({where})"))
 
 
 def _train(

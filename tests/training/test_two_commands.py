@@ -1,0 +1,74 @@
+"""Commands that share a results folder, and stacks that share a worker, do not harm each other."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.runs import members_of
+from helpers.tiny import CPU, tiny_task
+
+from mujoco_sail.analysis.stats import effect_interval
+from mujoco_sail.cli import main
+from mujoco_sail.results.checkpoint import Checkpoints, MemberState
+from mujoco_sail.training import worker
+from mujoco_sail.training.benchmark import execute, unfinished_members
+from mujoco_sail.training.run import Run
+
+
+def test_a_run_that_another_command_has_completed_meanwhile_is_left_as_it_is(
+    tmp_path: Path,
+) -> None:
+    task, (member,) = tiny_task(), members_of([("sac", 0)])
+    waiting = unfinished_members(task, [member.entry], [0], tmp_path)
+    Run(task, [member], CPU, tmp_path, lambda _: None).execute()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    assert execute(task, waiting, CPU, tmp_path, lambda _: None) == []
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_members_that_cannot_begin_do_not_keep_the_rest_of_their_stack_from_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack, trained, told = members_of([("sac", 0), ("sac", 1)]), [], []
+    groups = [(stack[:1], 0), (stack[1:], 100)]
+    monkeypatch.setattr(worker, "resume_points", lambda *_: iter(groups))
+
+    def train(task: Any, members: Any, step: int, *_: Any) -> None:
+        if step == 0:
+            raise RuntimeError("no memory")
+        trained.append(members)
+
+    monkeypatch.setattr(worker, "_train", train)
+    with worker._failures_told(stack, told.append):
+        found = list(worker.resume_points())
+    for members, step in found:
+        with worker._failures_told(members, told.append):
+            worker._train(tiny_task(), members, step)
+    assert trained == [stack[1:]]
+    assert [failure.members for failure in told] == [(("sac", 0),)]
+
+
+def test_a_checkpoint_outlives_damaged_ones_of_later_steps(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, {})
+    for step in (4900, 5000):
+        (tmp_path / f"step_{step}.json").write_text("damaged")
+    checkpoints.write(MemberState(100, {"a": torch.ones(1)}, {}, {}))
+    assert checkpoints.read(100).step == 100
+
+
+def test_effects_beyond_the_library_have_no_interval_and_no_traceback() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        low, high = effect_interval(generator.normal(700, 5, 2), generator.normal(35, 3, 2))
+        assert math.isnan(low) == math.isnan(high)
+
+
+def test_a_report_of_runs_that_were_cut_off_as_they_began_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "results/walker_walk/pebble/seed_0").mkdir(parents=True)
+    out = tmp_path / "report.html"
+    assert main(["report", "--results", str(tmp_path / "results"), "--out", str(out)]) in (0, 2)
