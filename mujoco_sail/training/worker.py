@@ -90,12 +90,24 @@ def work(
         return bool(terminated) or stop.is_set()
 
     for stack in stacks:
-        groups: list[tuple[list[Member], int]] = []
-        with _failures_told(stack, messages.put):
-            groups += resume_points(task, stack, device, results, messages.put)
-        for members, step in groups:
-            with _failures_told(members, messages.put):
-                _train(task, members, step, device, results, messages.put, stopping)
+        _train_stack(task, stack, device, results, messages.put, stopping)
+
+
+def _train_stack(
+    task: Task,
+    stack: Sequence[Member],
+    device: torch.device,
+    results: Path,
+    send: Send,
+    stopping: Callable[[], bool],
+) -> None:
+    """Trains the groups of a stack that go on from one step; each fails for itself."""
+    groups: list[tuple[list[Member], int]] = []
+    with _failures_told(stack, send):
+        groups += resume_points(task, stack, device, results, send)
+    for members, step in groups:
+        with _failures_told(members, send):
+            _train(task, members, step, device, results, send, stopping)
 
 
 @contextmanager

@@ -44,11 +44,7 @@ def test_members_that_cannot_begin_do_not_keep_the_rest_of_their_stack_from_trai
         trained.append(members)
 
     monkeypatch.setattr(worker, "_train", train)
-    with worker._failures_told(stack, told.append):
-        found = list(worker.resume_points())
-    for members, step in found:
-        with worker._failures_told(members, told.append):
-            worker._train(tiny_task(), members, step)
+    worker._train_stack(tiny_task(), stack, CPU, tmp_path, told.append, lambda: False)
     assert trained == [stack[1:]]
     assert [failure.members for failure in told] == [(("sac", 0),)]
 
