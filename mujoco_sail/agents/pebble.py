@@ -3,7 +3,6 @@
 Source: PEBBLE (Lee et al. 2021, arXiv 2106.05091), Algorithms 1 and 2.
 """
 
-import dataclasses
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -56,7 +55,7 @@ class PEBBLE(SAC):
             task.precision,
         )
         self.reward_adam = MemberAdam(
-            self.reward_net.parameters, self.settings.reward_learning_rate
+            self.reward_net.layers, len(runner.members), self.settings.reward_learning_rate
         )
         self.pairs = Pairs.none(
             len(runner.members), task.segment_steps, sum(runner.sizes), runner.device
@@ -117,16 +116,18 @@ class PEBBLE(SAC):
                     self.update()
         self.update()
 
-    def sample(self) -> Batch:
-        """A batch with the learned reward; before the first label, with the state entropy."""
-        batch = super().sample()
-        if self.labels.shape[1]:
-            return batch
-        visited = self.replay_buffer.observation[:, : len(self.replay_buffer)]
-        reward = state_entropy_reward(batch.observation, visited, self.settings.neighbours)
-        return dataclasses.replace(batch, reward=reward)
+    def sample(self, uniform: Tensor) -> Tensor:
+        """Rows with the learned reward; before the first label, with the state entropy."""
+        rows = super().sample(uniform)
+        if not self.labels.shape[1]:
+            batch = Batch.of(rows, *self.runner.sizes)
+            visited = self.replay_buffer.observation[:, : len(self.replay_buffer)]
+            batch.reward.copy_(
+                state_entropy_reward(batch.observation, visited, self.settings.neighbours)
+            )
+        return rows
 
-    def graph_key(self) -> tuple[Hashable, ...] | None:
+    def graph_key(self) -> Hashable | None:
         """See `SAC.graph_key`; the state entropy is over a growing set of states."""
         return super().graph_key() if self.labels.shape[1] else None
 

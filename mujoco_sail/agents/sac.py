@@ -3,25 +3,34 @@
 Source: SAC (Haarnoja et al. 2018, arXiv 1812.05905).
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Agent, Runner
-from mujoco_sail.core.distributions import SquashedGaussian
+from mujoco_sail.core.distributions import SquashedGaussian, standard_normals
+from mujoco_sail.core.engine import Updater
 from mujoco_sail.core.graphs import GraphRecorder
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.replay_buffer import Batch, ReplayBuffer
 from mujoco_sail.core.streams import Streams
+from mujoco_sail.core.update import (
+    CRITICS,
+    LOGGED,
+    Constants,
+    Learner,
+    critic_step,
+    policy_step,
+    target_step,
+)
 from mujoco_sail.policies.policy import Policy
 from mujoco_sail.recipes.settings import setting
-
-CRITICS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +53,11 @@ class SAC(Agent):
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
-        task, hidden = runner.task, [runner.task.hidden_units] * runner.task.hidden_layers
+        task, members = runner.task, len(runner.members)
+        hidden = [task.hidden_units] * task.hidden_layers
         observation_size, self.action_size = runner.sizes
-        self.critic_sizes = [observation_size + self.action_size, *hidden, 1]
         self.replay_buffer = ReplayBuffer(
-            len(runner.members),
+            members,
             min(task.replay_capacity, task.steps),
             observation_size,
             self.action_size,
@@ -56,7 +65,14 @@ class SAC(Agent):
             runner.device,
         )
         self.critic_streams = self.streams("critic")
-        self.reset_critic()
+        self.critic = StackedMLP(
+            [observation_size + self.action_size, *hidden, 1],
+            CRITICS,
+            self.critic_streams,
+            "relu",
+            task.precision,
+        )
+        self.target = self.critic.frozen_copy()
         self.actor = StackedMLP(
             [observation_size, *hidden, 2 * self.action_size],
             1,
@@ -64,23 +80,29 @@ class SAC(Agent):
             "relu",
             task.precision,
         )
-        self.actor_adam = MemberAdam(self.actor.parameters, task.learning_rate)
-        alpha = torch.full((len(runner.members),), self.settings.initial_temperature)
+        alpha = torch.full((members,), self.settings.initial_temperature)
         self.log_alpha = alpha.log().to(runner.device)
-        self.alpha_adam = MemberAdam([self.log_alpha], task.learning_rate)
-        # The heuristic of appendix D: minus the number of action dimensions.
-        self.target_entropy = -float(self.action_size)
+        rate = task.learning_rate
+        self.critic_adam = MemberAdam(self.critic.layers, members, rate)
+        self.actor_adam = MemberAdam(self.actor.layers, members, rate)
+        self.alpha_adam = MemberAdam([self.log_alpha], members, rate)
         self.action_streams = self.streams("action")
-        self.batch_streams = self.streams("batch")
-        self.noise_streams = self.streams("update noise")
+        self.update_streams = self.streams("update")
         self.updates = 0
-        generators = self.batch_streams.generators + self.noise_streams.generators
-        records = runner.task.cuda_graph and runner.device.type == "cuda"
-        self._recorder = GraphRecorder(generators) if records else None
-        self.logged = {
-            name: torch.full((len(runner.members),), torch.nan, device=runner.device)
-            for name in ("critic_loss", "actor_loss", "entropy")
-        }
+        log = torch.full((members, len(LOGGED)), torch.nan, device=runner.device)
+        self.logged = dict(zip(LOGGED, log.unbind(1), strict=True))
+        self._constants = Constants(
+            *runner.sizes,
+            self.settings.discount,
+            rate,
+            self.settings.log_std_low,
+            self.settings.log_std_high,
+            task.precision,
+        )
+        self._log, self._tau = log, torch.zeros((), device=runner.device)
+        self._updater: Updater | None = None  # as long as `learner` names the same tensors
+        records = task.cuda_graph and runner.device.type == "cuda"
+        self._recorder = GraphRecorder(self.update_streams.generators) if records else None
 
     def streams(self, purpose: str, index: int = 0) -> Streams:
         """Generators of the members for one purpose."""
@@ -160,68 +182,70 @@ class SAC(Agent):
         """What is due at an environment step: here one update."""
         self.update()
 
-    def sample(self) -> Batch:
-        """A batch of transitions with the reward that the learner maximises."""
-        return self.replay_buffer.sample(self.batch_streams, self.task.batch_size)
+    def sample(self, uniform: Tensor) -> Tensor:
+        """Rows of transitions with the reward that the learner maximises, [M, B, W].
+
+        Args:
+            uniform: Random numbers in [0, 1), [M, B].
+        """
+        return self.replay_buffer.sample(uniform)
 
     def update(self) -> None:
         """One gradient step of critics, actor and temperature."""
         self.updates += 1
         moves_target = self.updates % self.settings.target_every == 0
-        graph_key = self.graph_key()
-        if self._recorder is None or graph_key is None:
-            self.logged |= self._update(moves_target)
+        self._tau.fill_(self.settings.tau if moves_target else 0.0)
+        key = self.graph_key()
+        if self._recorder is None or key is None:
+            self._update()
         else:
-            nets = (self.actor, self.critic, self.target)
-            self.logged |= self._recorder(
-                partial(self._update, moves_target),
-                (moves_target, *graph_key),
-                [p for net in nets for p in net.parameters],
-            )
+            self._recorder(self._update, key)
 
-    def graph_key(self) -> tuple[Hashable, ...] | None:
+    def graph_key(self) -> Hashable | None:
         """Key of this update's CUDA graph: updates of equal keys launch the same kernels.
 
         None where every update is different, so that a recording could not be used again.
         """
-        return (self.critic,)
+        return ()
 
-    def _update(self, moves_target: bool) -> dict[str, Tensor]:
-        """Does an update; returns what is logged of it, each [M]."""
-        batch = self.sample()
-        logged = self.update_critic(batch) | self.update_actor(batch.observation)
-        if moves_target:
-            self.target.move_towards(self.critic, self.settings.tau)
-        return logged
+    def _update(self) -> None:
+        """An update; all its random numbers are one draw of each member."""
+        size = self.task.batch_size
+        drawn = self.update_streams.uniform(size * (1 + 2 * self.action_size))
+        rows, uniform = self.sample(drawn[:, :size]), drawn[:, size:].unflatten(1, (size, -1))
+        if type(self).actor_loss is not type(self).loss_written_out:
+            self._update_by_autograd(rows, uniform)
+            return
+        if self._updater is None:
+            learner, task = self.learner(), self.task
+            self._updater = Updater(self._constants, learner, task.batch_size, task.engine)
+        self._updater(rows, uniform, self._tau, self._log)
 
-    def update_critic(self, batch: Batch) -> dict[str, Tensor]:
-        """J_Q = E[ 1/2 (Q(s,a) - y)^2 ], equations 5 and 6."""
-        with torch.no_grad():
-            next_action, next_log_prob = self.distribution(
-                batch.next_observation
-            ).action_and_log_prob(self._noise(batch.next_observation))
-            next_q = self.q(self.target, batch.next_observation, next_action).amin(1)
-            next_value = next_q - self.alpha * next_log_prob
-            y = batch.reward + self.settings.discount * (1 - batch.terminated) * next_value
-        y = y[:, None, :, None]  # for every critic
-        q, gradients = self.critic.parameter_gradients(
-            self._inputs(batch.observation, batch.action),
-            lambda q, members: (q - y[members]) / q.shape[2],
+    def learner(self) -> Learner:
+        """What an update reads and writes."""
+        return Learner(
+            self.actor_adam.trained,
+            self.critic_adam.trained,
+            self.target.layers,
+            self.alpha_adam.trained,
         )
-        self.critic_adam.step(gradients)
-        return {"critic_loss": 0.5 * (q - y).square().mean(2).sum((1, 2))}
 
-    def update_actor(self, observation: Tensor) -> dict[str, Tensor]:
-        """J_pi and J_alpha on one batch of states, equations 7 and 18."""
-        pi = self.distribution(observation)
-        action, log_prob = pi.action_and_log_prob(self._noise(observation))
-        actor_loss = self.actor_loss(observation, pi, action, log_prob)  # [M]
-        self.actor_adam.step(torch.autograd.grad(actor_loss.sum(), self.actor.parameters))
-
-        entropy = -log_prob.detach().mean(-1)  # [M]
-        # J_alpha = alpha (entropy - target) is its own gradient by log alpha.
-        self.alpha_adam.step([self.log_alpha.exp() * (entropy - self.target_entropy)])
-        return {"actor_loss": actor_loss.detach(), "entropy": entropy}
+    def _update_by_autograd(self, rows: Tensor, uniform: Tensor) -> None:
+        """An update with an actor's loss that `core.update` does not know."""
+        learner, batch = self.learner(), Batch.of(rows, *self.runner.sizes)
+        next_noise, noise = standard_normals(uniform)
+        with torch.no_grad():
+            next_pi = self.distribution(batch.next_observation)
+            critic_step(self._constants, learner, batch, next_pi, next_noise, self._log)
+        pi = self.distribution(batch.observation)
+        action, log_prob = pi.action_and_log_prob(noise)
+        loss = self.actor_loss(batch.observation, pi, action, log_prob)  # [M]
+        gradients = torch.autograd.grad(loss.sum(), self.actor.parameters)
+        with torch.no_grad():
+            layers = [g.flatten(0, 1) for g in gradients]
+            policy_step(self._constants, learner, layers, log_prob, self._log)
+            target_step(learner, self._tau)
+            self.logged["actor_loss"].copy_(loss)
 
     def actor_loss(
         self, observation: Tensor, pi: SquashedGaussian, action: Tensor, log_prob: Tensor
@@ -239,20 +263,12 @@ class SAC(Agent):
         """
         return (self.alpha * log_prob - self.min_q(observation, action)).mean(-1)
 
+    # The loss whose gradient `core.update` has; a subclass's own is left to autograd.
+    loss_written_out: ClassVar[Callable[..., Tensor]] = actor_loss
+
     def min_q(self, observation: Tensor, action: Tensor) -> Tensor:
-        """min_i Q_i(s,a), [M, B], with the gradient of the action but none of the critics."""
-
-        def output_gradient(q: Tensor, members: slice) -> Tensor:
-            return torch.zeros_like(q).scatter_(1, q.argmin(1, keepdim=True), 1)
-
-        q, of_action = self.critic.input_gradient(
-            self._inputs(observation, action.detach()),
-            output_gradient,
-            slice(observation.shape[-1], None),
-        )
-        # The second term is 0 in value; it attaches the gradient of the minimum with respect to the
-        # action (at a tie, that of the first critic) to autograd.
-        return q.amin(1).squeeze(-1) + (of_action * (action - action.detach())).sum(-1)
+        """min_i Q_i(s,a), [M, B]."""
+        return self.q(self.critic, observation, action).min(1).values
 
     @property
     def alpha(self) -> Tensor:
@@ -261,20 +277,13 @@ class SAC(Agent):
 
     def q(self, critic: StackedMLP, observation: Tensor, action: Tensor) -> Tensor:
         """Q(s, a) of every critic, [M, C, B]."""
-        return critic(self._inputs(observation, action)).squeeze(-1)
-
-    @staticmethod
-    def _inputs(observation: Tensor, action: Tensor) -> Tensor:
-        """Input of all critics of a member, [M, 1, B, O + A]."""
-        return torch.cat([observation, action], -1).unsqueeze(1)
+        return critic(torch.cat([observation, action], -1).unsqueeze(1)).squeeze(-1)
 
     def reset_critic(self) -> None:
         """Draws new critics, copies them to the targets and resets their optimiser."""
-        self.critic = StackedMLP(
-            self.critic_sizes, CRITICS, self.critic_streams, "relu", self.task.precision
-        )
-        self.target = self.critic.frozen_copy()
-        self.critic_adam = MemberAdam(self.critic.parameters, self.task.learning_rate)
+        self.critic.redraw(self.critic_streams)
+        self.target.copy_from(self.critic)
+        self.critic_adam.reset()
 
     def health(self) -> dict[str, Tensor]:
         """See `Agent.health`."""
@@ -292,9 +301,6 @@ class SAC(Agent):
         """See `Agent.metrics`."""
         updates = torch.full_like(self.log_alpha, self.updates)
         return {"updates": updates, **self.logged, "temperature": self.alpha.squeeze(1)}
-
-    def _noise(self, observation: Tensor) -> Tensor:
-        return self.noise_streams.normal(observation.shape[1], self.action_size)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, dtype=self.log_alpha.dtype, device=self.device)

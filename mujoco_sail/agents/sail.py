@@ -16,6 +16,7 @@ from torch import Tensor
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings, margin
 from mujoco_sail.core.distributions import SquashedGaussian
+from mujoco_sail.core.update import Anchor, Learner
 from mujoco_sail.core.objectives import (
     gaussian_kl,
     leave_one_out,
@@ -53,7 +54,6 @@ class SAIL(PEBBLE):
         self.projection_radius = self.per_member("projection_radius")
         # A term whose weight is 0 for all members of this stack is not computed.
         self._has_t2 = bool(self.lambda_.any())
-        self._has_anchor = bool(self.reverse_kl.any())
         self._has_projection = bool(self.projection_radius.isfinite().any())
         # pi_ref; not in use before the first refresh.
         self.reference = self.actor.frozen_copy()
@@ -112,35 +112,42 @@ class SAIL(PEBBLE):
         since = step - self.task.reference_after
         if since >= 0 and since % self.task.reference_every == 0:
             self.reference.copy_from(self.actor)
-            self.anchored = True
+            if not self.anchored:
+                self.anchored, self._updater = True, None
         super().learn_step(step)
 
-    def update_actor(self, observation: Tensor) -> dict[str, Tensor]:
-        """One actor step, then the projection onto the ball."""
-        logged = super().update_actor(observation)
-        if self._has_projection:
-            self.actor.project(self.projection_radius)
-        return logged
+    def learner(self) -> Learner:
+        """See `SAC.learner`; the anchor is added from the first reference policy on."""
+        return (
+            super()
+            .learner()
+            ._replace(
+                anchor=Anchor(self.reverse_kl, self.reference.layers) if self.anchored else None,
+                radius=self.projection_radius if self._has_projection else None,
+            )
+        )
 
-    def graph_key(self) -> tuple[Hashable, ...] | None:
-        """See `SAC.graph_key`; the anchor is added from the first reference policy on."""
+    def graph_key(self) -> Hashable | None:
+        """See `SAC.graph_key`."""
         below = super().graph_key()
-        return None if below is None else (self.anchored, *below)
+        return None if below is None else (self.anchored, below)
 
     def actor_loss(
         self, observation: Tensor, pi: SquashedGaussian, action: Tensor, log_prob: Tensor
     ) -> Tensor:
         """J_pi + gamma E_s[ KL(pi_ref(.|s) || pi_theta(.|s)) ]."""
         loss = super().actor_loss(observation, pi, action, log_prob)
-        if not (self._has_anchor and self.anchored):
+        if not self.anchored:
             return loss
         return loss + self.reverse_kl * self.kl_to_reference(observation, pi)
+
+    loss_written_out = actor_loss
 
     def kl_to_reference(self, observation: Tensor, pi: SquashedGaussian) -> Tensor:
         """E_s[ KL(pi_ref(.|s) || pi_theta(.|s)) ], [M], over observations [M, B, O]."""
         with torch.no_grad():
             reference = self.distribution(observation, self.reference)
-        return gaussian_kl(reference.mean, reference.log_std, pi.mean, pi.log_std).mean(-1)
+        return gaussian_kl(*reference, *pi).mean(-1)
 
     @torch.no_grad()
     def metrics(self) -> dict[str, Tensor]:

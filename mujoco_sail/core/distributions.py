@@ -1,7 +1,7 @@
 """The squashed Gaussian policy of a stack."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,8 +10,7 @@ from torch.nn.functional import softplus
 from mujoco_sail.core.memberwise import memberwise
 
 
-@dataclass(frozen=True)
-class SquashedGaussian:
+class SquashedGaussian(NamedTuple):
     """a = tanh(u), u ~ N(mean, exp(log_std)^2).
 
     Source: SAC (Haarnoja et al. 2018, arXiv 1812.05905), appendix C.
@@ -30,6 +29,13 @@ class SquashedGaussian:
         mean, raw = output.chunk(2, dim=-1)
         return cls(mean, 0.5 * (low + high) + 0.5 * (high - low) * torch.tanh(raw))
 
+    def output_gradient(self, low: float, high: float, of: "SquashedGaussian") -> Tensor:
+        """Gradient with respect to the output, [..., 2A], from those of mean and log-std."""
+        # tanh^2 from the log-std itself.
+        squashed = (self.log_std - 0.5 * (low + high)) / (0.5 * (high - low))
+        of_raw = of.log_std * (0.5 * (high - low) * (1 - squashed * squashed))
+        return torch.cat([of.mean, of_raw], -1)
+
     def mode(self) -> Tensor:
         """The deterministic action, [..., A]."""
         return torch.tanh(self.mean)
@@ -43,6 +49,31 @@ class SquashedGaussian:
         u = self.mean + torch.exp(self.log_std) * noise
         # log N(u) = -noise^2 / 2 - log_std - log(2 pi) / 2, less log(1 - tanh(u)^2) =
         # 2 (log 2 - u - softplus(-2 u)), which does not cancel; constants apart.
-        log_prob = 2 * (u + memberwise(softplus, -2 * u)) - self.log_std - 0.5 * noise**2
+        log_prob = 2 * (u + memberwise(softplus, -2 * u)) - self.log_std - 0.5 * noise * noise
         constant = noise.shape[-1] * (0.5 * math.log(2 * math.pi) + 2 * math.log(2))
         return torch.tanh(u), log_prob.sum(-1) - constant
+
+    def soft_value_gradient(
+        self, noise: Tensor, action: Tensor, of_action: Tensor, alpha: Tensor
+    ) -> "SquashedGaussian":
+        """Gradient of alpha log pi(a|s) - Q(s, a) with respect to mean and log-std.
+
+        Args:
+            noise: Of the sample, [..., A].
+            action: The sample, a = tanh(u), u = mean + exp(log_std) noise.
+            of_action: Gradient of Q with respect to the action, [..., A].
+            alpha: Temperature, broadcast to [..., A].
+        """
+        # d log pi / du = 2 tanh(u), d log pi / d log_std = -1 at constant u.
+        of_u = alpha * 2 * action - of_action * (1 - action * action)
+        return SquashedGaussian(of_u, of_u * noise * torch.exp(self.log_std) - alpha)
+
+
+def standard_normals(uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Two independent standard normal samples, [..., n], from uniform ones in [0, 1), [..., 2n].
+
+    Source: Box and Muller 1958.
+    """
+    first, second = uniform.chunk(2, -1)
+    radius, angle = torch.sqrt(-2 * torch.log(1 - first)), 2 * math.pi * second
+    return radius * torch.cos(angle), radius * torch.sin(angle)

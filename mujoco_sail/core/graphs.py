@@ -5,22 +5,11 @@ the two over whole updates.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from torch.autograd.graph import increment_version
 
 # Eager calls before a recording: libraries set themselves up, the allocator finds its sizes.
 WARM_UP = 3
-
-
-@dataclass(frozen=True)
-class GraphRecording:
-    """A graph and the tensors that every replay of it fills."""
-
-    graph: torch.cuda.CUDAGraph
-    outputs: dict[str, Tensor]
 
 
 class GraphRecorder:
@@ -36,48 +25,38 @@ class GraphRecorder:
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         self.generators = generators
         self.calls: dict[Hashable, int] = {}
-        self.recordings: dict[Hashable, GraphRecording] = {}
+        self.recordings: dict[Hashable, torch.cuda.CUDAGraph] = {}
 
-    def __call__(
-        self,
-        function: Callable[[], dict[str, Tensor]],
-        key: Hashable,
-        written: Sequence[Tensor],
-    ) -> dict[str, Tensor]:
-        """The function's result.
+    def __call__(self, function: Callable[[], None], key: Hashable) -> None:
+        """Carries the function out.
 
         Args:
-            function: Called without arguments; returns a dictionary of tensors.
+            function: Called without arguments.
             key: Equal keys stand for the same sequence of kernels.
-            written: Parameters that the function changes and that have cached copies in bfloat16;
-                their version counters are raised, so that the copies are made anew.
         """
-        if key not in self.recordings:
-            self.calls[key] = self.calls.get(key, 0) + 1
-            if self.calls[key] <= WARM_UP:
-                return self._aside(function)
-            # A recording must contain the making of rounded copies, even if they are fresh now.
-            increment_version(written)
+        if key in self.recordings:
+            self.recordings[key].replay()
+            return
+        self.calls[key] = self.calls.get(key, 0) + 1
+        if self.calls[key] <= WARM_UP:
+            self._aside(function)
+        else:
             self.recordings[key] = self._record(function)
-        recording = self.recordings[key]
-        recording.graph.replay()
-        increment_version(written)
-        return recording.outputs
+            self.recordings[key].replay()
 
-    def _aside(self, function: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def _aside(self, function: Callable[[], None]) -> None:
         """Calls the function on a side stream, which CUDA asks for before a recording."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            result = function()
+            function()
         torch.cuda.current_stream().wait_stream(stream)
-        return result
 
-    def _record(self, function: Callable[[], dict[str, Tensor]]) -> GraphRecording:
+    def _record(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
         """Records the function without carrying it out."""
         graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
             graph.register_generator_state(generator)
         with torch.cuda.graph(graph):
-            outputs = function()
-        return GraphRecording(graph, outputs)
+            function()
+        return graph

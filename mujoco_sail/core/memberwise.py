@@ -23,7 +23,7 @@ def memberwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     Returns:
         [M, ...].
     """
-    if x.is_cuda:
+    if x.is_cuda or torch.compiler.is_compiling():
         return function(x)
     # In pieces that PyTorch does not share among threads, for each share has an end of its own.
     pieces = [torch.split(member.flatten(), PIECE) for member in x.unbind()]

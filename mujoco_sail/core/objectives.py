@@ -93,3 +93,13 @@ def gaussian_kl(
     variance_ratio = torch.exp(2 * (reference_log_std - log_std))
     distance = ((reference_mean - mean) * torch.exp(-log_std)) ** 2
     return 0.5 * (variance_ratio + distance - 1 - torch.log(variance_ratio)).sum(-1)
+
+
+def gaussian_kl_gradient(
+    reference_mean: Tensor, reference_log_std: Tensor, mean: Tensor, log_std: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `gaussian_kl` with respect to mean and log-std, both [..., A]."""
+    inverse_std = torch.exp(-log_std)
+    distance = (mean - reference_mean) * inverse_std
+    variance_ratio = torch.exp(2 * (reference_log_std - log_std))
+    return distance * inverse_std, 1 - variance_ratio - distance * distance

@@ -1,46 +1,45 @@
-"""The forward and backward pass of stacked layers, with the gradients written out."""
+"""The forward and backward pass of stacked layers, with the gradients written out.
 
-from collections.abc import Sequence
-from typing import NamedTuple
+The parameters of S networks are a list: weight [S, in, out] and bias [S, 1, out], layer by layer.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.activations import Activation, activate_, backpropagate_
+from mujoco_sail.core.activations import Activation, activate_, backpropagate
 from mujoco_sail.core.products import product
 
-
-class Part(NamedTuple):
-    """m members of a stack, whose m * G networks pass through all layers together.
-
-    Attributes:
-        members: Which of the M members.
-        networks: Which of the M * G networks.
-        weights: Of these networks, layer by layer, [m * G, in, out].
-        biases: Of these networks, layer by layer, [m * G, 1, out].
-    """
-
-    members: slice
-    networks: slice
-    weights: Sequence[Tensor]
-    biases: Sequence[Tensor]
+Parameters = Sequence[Tensor]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
-def forward(activation: Activation, part: Part, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+def rounded(parameters: Parameters, precision: Precision) -> Parameters:
+    """The parameters in the precision of the products: in bfloat16 all but the last layer."""
+    if precision != "bfloat16":
+        return parameters
+    return [p.bfloat16() for p in parameters[:-2]] + list(parameters[-2:])
+
+
+def forward(
+    parameters: Parameters, x: Tensor, activation: Activation = "relu"
+) -> tuple[Tensor, list[Tensor]]:
     """Computes h <- f(h W + b), layer by layer.
 
     Args:
+        parameters: Of the networks.
+        x: [S, B, in].
         activation: f, of every layer but the last.
-        part: The networks.
-        x: [m * G, B, in], in the precision of the first layer.
 
     Returns:
-        The outputs, [m * G, B, out], and the input of every layer, which `backward` needs.
+        The outputs, [S, B, out], and the input of every layer, which the backward passes need.
     """
-    inputs = [x]
-    for weight, bias in zip(part.weights[:-1], part.biases[:-1], strict=True):
-        inputs.append(activate_(activation, product(inputs[-1], weight, bias)))
-    weight, bias = part.weights[-1], part.biases[-1]
+    *hidden, weight, bias = parameters
+    inputs = [x.to(parameters[0].dtype)]
+    for w, b in zip(hidden[::2], hidden[1::2], strict=True):
+        inputs.append(activate_(activation, product(inputs[-1], w, b)))
     h = inputs[-1] = inputs[-1].to(weight.dtype)
     if h.shape[1] == 1:
         # For one row and one network the library takes another path, with other last bits.
@@ -50,44 +49,55 @@ def forward(activation: Activation, part: Part, x: Tensor) -> tuple[Tensor, list
     return torch.baddbmm(bias.mT, weight.mT, h.mT).mT.contiguous(), inputs
 
 
-def backward(
-    activation: Activation,
-    part: Part,
+def parameter_gradients(
+    parameters: Parameters,
     inputs: Sequence[Tensor],
     gradient: Tensor,
-    of_parameters: Sequence[Tensor] = (),
-) -> Tensor:
-    """Gradients of an objective of the outputs of `forward`.
+    activation: Activation = "relu",
+) -> list[Tensor]:
+    """Gradients of an objective with respect to weights and biases, as `parameters` are laid out.
 
     Args:
-        activation: f.
-        part: The networks.
+        parameters: Of the networks.
         inputs: Of every layer, as `forward` returned them.
-        gradient: With respect to the outputs, [m * G, B, out].
-        of_parameters: Tensors that the gradients with respect to weights and biases are written
-            to, layer by layer; none where they are not wanted.
+        gradient: Of the objective with respect to the outputs, [S, B, out].
+        activation: f.
 
     Returns:
-        The gradient with respect to the first layer's h W + b, for `of_columns`.
+        float32 (float64) whatever the precision of the layers.
     """
-    g = gradient  # with respect to h W + b of the layer
+    of: list[Tensor] = []
+    for layer, g in _backward(parameters, inputs, gradient, activation):
+        h = inputs[layer]
+        last = layer == len(inputs) - 1
+        of_weight = product(g.mT, h).mT if last else product(h.mT, g)
+        of = [of_weight.to(gradient.dtype), g.sum(1, keepdim=True, dtype=gradient.dtype), *of]
+    return of
+
+
+def input_gradient(
+    parameters: Parameters,
+    inputs: Sequence[Tensor],
+    gradient: Tensor,
+    columns: slice,
+    activation: Activation = "relu",
+) -> Tensor:
+    """Gradient with respect to some columns of x, [S, B, n]; see `parameter_gradients`."""
+    for _, g in _backward(parameters, inputs, gradient, activation):
+        last = g  # with respect to the first layer's h W + b, in the end
+    # Transposed, since there are few columns.
+    return product(parameters[0][:, columns], last.mT).mT.to(gradient.dtype)
+
+
+def _backward(
+    parameters: Parameters, inputs: Sequence[Tensor], gradient: Tensor, activation: Activation
+) -> Iterator[tuple[int, Tensor]]:
+    """Each layer's number, from the last to the first, and the gradient of its h W + b."""
+    g = gradient
     for layer in reversed(range(len(inputs))):
-        h, weight = inputs[layer], part.weights[layer]
-        if of_parameters:
-            of_weight, of_bias = of_parameters[2 * layer : 2 * layer + 2]
-            if layer == len(inputs) - 1:
-                product(g.mT, h, out=of_weight.mT)
-            else:
-                product(h.mT, g, out=of_weight)
-            torch.sum(g, 1, keepdim=True, dtype=of_bias.dtype, out=of_bias)
+        yield layer, g
         if layer > 0:
+            weight, h = parameters[2 * layer], inputs[layer]
             # An outer product is faster as a broadcast multiplication.
             g = g * weight.mT if g.shape[-1] == 1 else product(g, weight.mT)
-            g = backpropagate_(activation, g, h).to(part.weights[layer - 1].dtype)
-    return g
-
-
-def of_columns(part: Part, columns: slice, gradient: Tensor) -> Tensor:
-    """The gradient with respect to some columns of x, [m * G, n, B], from that of `backward`."""
-    # Transposed, since there are few columns.
-    return product(part.weights[0][:, columns], gradient.mT).to(part.weights[-1].dtype)
+            g = backpropagate(activation, g, h).to(parameters[2 * layer - 1].dtype)

@@ -35,7 +35,7 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None
         bias: [S, 1, n].
         out: Where to write the product, [S, m, n], of any precision; not together with a bias.
     """
-    large = min(*a.shape[1:], b.shape[2]) >= LARGE
+    large = min(*a.shape[1:], b.shape[2]) >= LARGE and not torch.compiler.is_compiling()
     if large and a.dtype == torch.float32 and a.device.type == "cpu" and onednn_is_exact():
         return _by_onednn(a, b, bias, out)
     return _by_default(a, b, bias, out)

@@ -1,6 +1,7 @@
 """The replay buffer, member axis first, and the segments that can be cut from it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,15 +13,20 @@ from mujoco_sail.core.streams import Streams
 COLUMNS = ("observation", "action", "next_observation", "terminated", "reward", "task_reward")
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Transitions, [M, B, ...]."""
+class Batch(NamedTuple):
+    """Transitions, [M, B, ...]: views of the columns of rows."""
 
     observation: Tensor
     action: Tensor
-    reward: Tensor
     next_observation: Tensor
     terminated: Tensor
+    reward: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor, observation_size: int, action_size: int) -> "Batch":
+        """Splits rows, [M, B, W], into their columns."""
+        *vectors, terminated, reward, _ = rows.split(_widths(observation_size, action_size), -1)
+        return cls(*vectors, terminated.squeeze(-1), reward.squeeze(-1))
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class ReplayBuffer:
     @staticmethod
     def row_bytes(observation_size: int, action_size: int) -> int:
         """Memory of one transition."""
-        return 4 * sum(_widths(observation_size, action_size))
+        return 4 * row_width(observation_size, action_size)
 
     def state(self) -> Tree:
         """See `core.state`: what was written, and where episodes start, padded with -1."""
@@ -135,22 +141,19 @@ class ReplayBuffer:
             # Keep the complete episodes of the query window and the running one.
             del starts[: -self.query_window - 1]
 
-    def sample(self, streams: Streams, size: int) -> Batch:
-        """Draws transitions uniformly.
+    def sample(self, uniform: Tensor) -> Tensor:
+        """Draws transitions uniformly, as rows: see `Batch.of`.
 
         Args:
-            streams: Source of the indices.
-            size: B.
+            uniform: Random numbers in [0, 1), [M, B].
+
+        Returns:
+            [M, B, W].
         """
         # The size is read on the device, so that a recorded update sees it grow.
-        at = (streams.uniform(size) * self._held).long().clamp_max_(self._held.long() - 1)
+        at = (uniform * self._held).long().clamp_max_(self._held.long() - 1)
         drawn = self._transitions.index_select(0, (self._rows * self.capacity + at).flatten())
-        observation, action, next_observation, terminated, reward, _ = (
-            column.view(*at.shape, -1) for column in self._columns(drawn)
-        )
-        return Batch(
-            observation, action, reward.squeeze(-1), next_observation, terminated.squeeze(-1)
-        )
+        return drawn.view(*at.shape, -1)
 
     def _columns(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Splits rows into the fields that `COLUMNS` names."""
@@ -223,6 +226,11 @@ class ReplayBuffer:
                 "ask later (env.random_steps) or for less (env.segment_steps)"
             )
         return starts, length, places
+
+
+def row_width(observation_size: int, action_size: int) -> int:
+    """W, the numbers of one transition."""
+    return sum(_widths(observation_size, action_size))
 
 
 def _widths(observation_size: int, action_size: int) -> list[int]:

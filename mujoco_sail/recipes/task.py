@@ -69,6 +69,8 @@ class Task:
     replay_capacity: int = setting(low=1)  # transitions
     # Whether CUDA launches whole updates as one recording; the CPU never does.
     cuda_graph: bool = setting()
+    # What carries out updates; "compiled" needs a C++ compiler.
+    engine: Literal["eager", "compiled"] = setting()
     # Of the networks' products; parameters, moments and losses are float32 whatever it is.
     precision: Literal["float32", "tf32", "bfloat16"] = setting()
 

@@ -13,6 +13,7 @@ from mujoco_sail.recipes.task import Task
 CPU = torch.device("cpu")
 # Small enough for a test, large enough that sessions, relabelling and a reference refresh happen.
 TINY = {
+    "engine": "eager",
     "steps": 150,
     "random_steps": 60,
     "exploration_steps": 20,

@@ -1,0 +1,186 @@
+"""How an update is carried out: by PyTorch's own calls, or compiled by TorchInductor.
+
+Eager, members go through an update in parts whose activations fit the cache, on CUDA all at once.
+Compiled, each member goes through it alone: a call costs little then, and one program serves a
+stack of any size, so that no result depends on it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock
+from platformdirs import user_cache_path
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from mujoco_sail.core import (
+    activations,
+    distributions,
+    memberwise,
+    objectives,
+    optimiser,
+    passes,
+    products,
+    replay_buffer,
+)
+from mujoco_sail.core import update as update_module
+from mujoco_sail.core.machine import processor
+from mujoco_sail.core.replay_buffer import row_width
+from mujoco_sail.core.update import CRITICS, LOGGED, Constants, Learner, update
+
+Engine = Literal["eager", "compiled"]
+
+# Members are updated together whose activations of one hidden layer take at most this many bytes;
+# found by trial to suit the cache of a core, see docs/speed.md.
+CACHE_BYTES = 2**20
+
+# What an update is made of: a compiled one is valid as long as none of these files changes.
+SOURCES = (
+    activations,
+    distributions,
+    memberwise,
+    objectives,
+    optimiser,
+    passes,
+    products,
+    replay_buffer,
+    update_module,
+)
+
+
+class Updater:
+    """Updates a stack, part by part.
+
+    Args:
+        constants: Numbers that all members share.
+        learner: All members.
+        batch_size: B.
+        engine: What carries it out.
+    """
+
+    def __init__(
+        self, constants: Constants, learner: Learner, batch_size: int, engine: Engine
+    ) -> None:
+        members, device = len(learner.temperature.steps), learner.temperature.steps.device
+        size = 1 if engine == "compiled" else members
+        if engine == "eager" and device.type == "cpu":
+            widest = max(weight.shape[2] for weight in learner.critic.parameters[:-2:2])
+            row = CRITICS * widest * learner.target[0].element_size()
+            size = min(members, max(1, CACHE_BYTES // (batch_size * row)))
+        self.parts = [slice(first, first + size) for first in range(0, members, size)]
+        self._calls = [
+            partial(update, constants, part)
+            if engine == "eager"
+            else compiled(constants, part, batch_size)
+            for part in map(learner.part, self.parts)
+        ]
+
+    @torch.no_grad()
+    def __call__(self, rows: Tensor, uniform: Tensor, tau: Tensor, logged: Tensor) -> None:
+        """Updates all members; see `update`, with M for m."""
+        for call, part in zip(self._calls, self.parts, strict=True):
+            call(rows[part], uniform[part], tau, logged[part])
+
+
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler for TorchInductor."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def compiled(constants: Constants, learner: Learner, batch_size: int) -> Callable[..., None]:
+    """The update of these members, from the cache or compiled now.
+
+    Returns:
+        `update` without its first two arguments.
+    """
+    path = package_path(constants, learner, batch_size)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            _compile(constants, learner, batch_size, path)
+    run = _load(path)
+    state = _tensors(learner)
+
+    def call(rows: Tensor, uniform: Tensor, tau: Tensor, logged: Tensor) -> None:
+        run([*state, rows, uniform, tau, logged])
+
+    return call
+
+
+def package_path(constants: Constants, learner: Learner, batch_size: int) -> Path:
+    """Where the compiled update lies, or will."""
+    folder = user_cache_path("mujoco-sail", ensure_exists=True)
+    tensors = [(str(t.dtype), *t.shape, *t.stride()) for t in _tensors(learner)]
+    about = [
+        asdict(constants),
+        batch_size,
+        tensors,
+        torch.__version__,
+        processor(),
+        torch.backends.cpu.get_cpu_capability(),
+        *[Path(str(module.__file__)).read_text(encoding="utf-8") for module in SOURCES],
+    ]
+    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    return folder / f"update-{digest[:32]}.pt2"
+
+
+def _tensors(learner: Learner) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(learner) if leaf is not None]
+
+
+def _compile(constants: Constants, learner: Learner, batch_size: int, path: Path) -> None:
+    """Compiles the update into a package."""
+    like, sizes = learner.target[0], (constants.observation_size, constants.action_size)
+    example = (
+        # Copies: views of one memory could not be told apart.
+        *[t.new_empty_strided(t.shape, t.stride()).zero_() for t in _tensors(learner)],
+        like.new_zeros(1, batch_size, row_width(*sizes)),
+        like.new_zeros(1, batch_size, 2 * constants.action_size),
+        like.new_zeros(()),
+        like.new_zeros(1, len(LOGGED)),
+    )
+    with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
+        warnings.simplefilter("ignore")
+        program = torch.export.export(_Update(constants, learner), example, strict=False)
+        package = torch._inductor.aoti_compile_and_package(
+            program,
+            package_path=str(Path(scratch, path.name)),
+            # Threads of its own would share a loop's numbers differently on every machine.
+            inductor_configs={"cpp.threads": 1},
+        )
+        staged = path.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(package, staged)
+        os.replace(staged, path)
+
+
+class _Update(torch.nn.Module):
+    """`update` as what can be exported: a module of tensors."""
+
+    def __init__(self, constants: Constants, learner: Learner) -> None:
+        super().__init__()
+        self.constants, self.spec = constants, pytree.tree_structure(learner)
+        self.absent = [leaf is None for leaf in pytree.tree_leaves(learner)]
+
+    def forward(self, *tensors: Tensor) -> None:
+        given = iter(tensors)
+        leaves = [None if absent else next(given) for absent in self.absent]
+        update(self.constants, pytree.tree_unflatten(leaves, self.spec), *given)
+
+
+_LOADED: dict[Path, Any] = {}
+
+
+def _load(path: Path) -> Callable[[Sequence[Tensor]], Any]:
+    """The package's program, loaded once in a process."""
+    if path not in _LOADED:
+        _LOADED[path] = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
+    return _LOADED[path].loader.run

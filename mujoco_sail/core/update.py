@@ -1,0 +1,243 @@
+"""One gradient step of soft actor-critic with an anchor, as a function of tensors alone.
+
+    J_Q     = E[ 1/2 sum_i (Q_i(s,a) - y)^2 ]
+    y       = r + discount (1 - terminated) (min_i Q'_i(s',a') - alpha log pi(a'|s')),  a' ~ pi
+    J_pi    = E[ alpha log pi(a|s) - min_i Q_i(s,a) + gamma KL(pi_ref(.|s) || pi(.|s)) ],  a ~ pi
+    J_alpha = E[ alpha (-log pi(a|s) - target entropy) ]
+
+All gradients are written out, so that there is nothing for autograd to do, and a compiler sees the
+whole step: `core.engine`. The m members that a call updates have nothing to do with each other.
+
+Sources: SAC (Haarnoja et al. 2018, arXiv 1812.05905), equations 5 to 7 and 18; SAIL-RevKL (Wu et
+al. 2026, arXiv 2606.31524) for the anchor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mujoco_sail.core.distributions import SquashedGaussian, standard_normals
+from mujoco_sail.core.objectives import gaussian_kl, gaussian_kl_gradient
+from mujoco_sail.core.optimiser import Trained, adam_step, part
+from mujoco_sail.core.passes import (
+    Parameters,
+    Precision,
+    forward,
+    input_gradient,
+    parameter_gradients,
+    rounded,
+)
+from mujoco_sail.core.replay_buffer import Batch
+
+CRITICS = 2
+LOGGED = ("critic_loss", "actor_loss", "entropy")
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Numbers that all members share."""
+
+    observation_size: int
+    action_size: int
+    discount: float
+    learning_rate: float
+    log_std_low: float
+    log_std_high: float
+    precision: Precision
+
+
+class Anchor(NamedTuple):
+    """What holds the actor: gamma, [m], and the reference policy's layers."""
+
+    reverse_kl: Tensor
+    reference: Parameters
+
+
+class Learner(NamedTuple):
+    """All that an update reads and writes of m members.
+
+    Attributes:
+        actor: One network a member.
+        critic: Two networks a member.
+        target: The layers of their slow copies.
+        temperature: log alpha, [m].
+        anchor: None where no member has one.
+        radius: Of the L2 ball that holds each actor's parameters, [m]; None where none has one.
+    """
+
+    actor: Trained
+    critic: Trained
+    target: Parameters
+    temperature: Trained
+    anchor: Anchor | None = None
+    radius: Tensor | None = None
+
+    def part(self, members: slice) -> "Learner":
+        """Views of some members."""
+        count = len(self.temperature.steps)
+        anchor, radius = self.anchor, self.radius
+        # What has no effect on any of them is not computed.
+        if anchor is not None:
+            weight, reference = anchor
+            weighs = bool(weight[members].any())
+            anchor = Anchor(weight[members], part(reference, members, count)) if weighs else None
+        if radius is not None:
+            radius = radius[members] if radius[members].isfinite().any() else None
+        return Learner(
+            self.actor.part(members),
+            self.critic.part(members),
+            part(self.target, members, count),
+            self.temperature.part(members),
+            anchor,
+            radius,
+        )
+
+
+def update(
+    constants: Constants,
+    learner: Learner,
+    rows: Tensor,
+    uniform: Tensor,
+    tau: Tensor,
+    logged: Tensor,
+) -> None:
+    """One step of critics, actor, temperature and targets, in place.
+
+    Args:
+        constants: Numbers.
+        learner: m members.
+        rows: A batch of transitions, [m, B, ...], see `replay_buffer.Batch`.
+        uniform: Random numbers in [0, 1), [m, B, 2A].
+        tau: Share of the critic in the target's move, []; 0 where it rests.
+        logged: Where `LOGGED` is written to, [m, 3].
+    """
+    batch = Batch.of(rows, constants.observation_size, constants.action_size)
+    next_noise, noise = standard_normals(uniform)
+    actor = rounded(learner.actor.parameters, constants.precision)
+    # Both kinds of states in one pass.
+    output, inputs = forward(actor, torch.cat([batch.next_observation, batch.observation], 1))
+    next_pi, pi = (policy_from(constants, o) for o in output.chunk(2, 1))
+    critic_step(constants, learner, batch, next_pi, next_noise, logged)
+
+    action, log_prob = pi.action_and_log_prob(noise)
+    q, of_action = min_q(constants, learner.critic.parameters, batch.observation, action)
+    alpha = learner.temperature.parameters[0].exp()[:, None]
+    loss = alpha * log_prob - q
+    of = pi.soft_value_gradient(noise, action, of_action, alpha[..., None])
+    if learner.anchor is not None:
+        reverse_kl = learner.anchor.reverse_kl[:, None]
+        kl, of_kl = kl_to_reference(constants, learner.anchor, batch.observation, pi)
+        loss = loss + reverse_kl * kl
+        of = SquashedGaussian(
+            of.mean + reverse_kl[..., None] * of_kl.mean,
+            of.log_std + reverse_kl[..., None] * of_kl.log_std,
+        )
+    of_output = pi.output_gradient(constants.log_std_low, constants.log_std_high, of)
+    size = batch.observation.shape[1]
+    gradients = parameter_gradients(actor, [h[:, size:] for h in inputs], of_output / size)
+    policy_step(constants, learner, gradients, log_prob, logged)
+    logged[:, 1] = loss.mean(-1)
+    target_step(learner, tau)
+
+
+def critic_step(
+    constants: Constants,
+    learner: Learner,
+    batch: Batch,
+    next_pi: SquashedGaussian,
+    next_noise: Tensor,
+    logged: Tensor,
+) -> None:
+    """A step down J_Q, equations 5 and 6."""
+    next_action, next_log_prob = next_pi.action_and_log_prob(next_noise)
+    target = rounded(learner.target, constants.precision)
+    next_q = q_values(target, batch.next_observation, next_action)[0].amin(1)
+    alpha = learner.temperature.parameters[0].exp()[:, None]
+    y = batch.reward + constants.discount * (1 - batch.terminated) * (
+        next_q - alpha * next_log_prob
+    )
+    critic = rounded(learner.critic.parameters, constants.precision)
+    q, inputs = q_values(critic, batch.observation, batch.action)
+    error = q - y[:, None]  # [m, 2, B]
+    of_q = (error / error.shape[-1]).flatten(0, 1).unsqueeze(-1)
+    adam_step(learner.critic, parameter_gradients(critic, inputs, of_q), constants.learning_rate)
+    logged[:, 0] = 0.5 * (error * error).mean(-1).sum(-1)
+
+
+def policy_step(
+    constants: Constants,
+    learner: Learner,
+    gradients: Sequence[Tensor],
+    log_prob: Tensor,
+    logged: Tensor,
+) -> None:
+    """A step down J_pi, whose gradients by the actor's layers are given, and one down J_alpha."""
+    adam_step(learner.actor, gradients, constants.learning_rate)
+    if learner.radius is not None:
+        project(learner.actor.parameters, learner.radius)
+    entropy = -log_prob.mean(-1)
+    # The heuristic of appendix D for the target: minus the number of action dimensions.
+    (log_alpha,) = learner.temperature.parameters
+    # J_alpha is its own gradient by log alpha.
+    gradient = log_alpha.exp() * (entropy + constants.action_size)
+    adam_step(learner.temperature, [gradient], constants.learning_rate)
+    logged[:, 2] = entropy
+
+
+def target_step(learner: Learner, tau: Tensor) -> None:
+    """Polyak averaging: theta' <- theta' + tau (theta - theta')."""
+    for slow, fast in zip(learner.target, learner.critic.parameters, strict=True):
+        slow.add_(tau * (fast - slow))
+
+
+def policy_from(constants: Constants, output: Tensor) -> SquashedGaussian:
+    """pi of the actor's output, [m, B, 2A]."""
+    return SquashedGaussian.from_output(output, constants.log_std_low, constants.log_std_high)
+
+
+def q_values(
+    critic: Parameters, observation: Tensor, action: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Q_i(s,a), [m, 2, B], and the inputs of every layer."""
+    x = torch.cat([observation, action], -1).repeat_interleave(CRITICS, 0)
+    out, inputs = forward(critic, x)
+    return out.view(-1, CRITICS, x.shape[1]), inputs
+
+
+def min_q(
+    constants: Constants, parameters: Parameters, observation: Tensor, action: Tensor
+) -> tuple[Tensor, Tensor]:
+    """min_i Q_i(s,a), [m, B], and its gradient with respect to the action, [m, B, A]."""
+    critic = rounded(parameters, constants.precision)
+    q, inputs = q_values(critic, observation, action)
+    first = q[:, 0] <= q[:, 1]  # at a tie, the first one's gradient
+    smaller = torch.stack([first, ~first], 1).to(q.dtype).view(-1, q.shape[-1], 1)
+    of_action = input_gradient(critic, inputs, smaller, slice(constants.observation_size, None))
+    return q.amin(1), of_action.unflatten(0, (-1, CRITICS)).sum(1)
+
+
+def kl_to_reference(
+    constants: Constants, anchor: Anchor, observation: Tensor, pi: SquashedGaussian
+) -> tuple[Tensor, SquashedGaussian]:
+    """KL(pi_ref(.|s) || pi(.|s)), [m, B], and its gradients with respect to pi."""
+    output, _ = forward(rounded(anchor.reference, constants.precision), observation)
+    reference = policy_from(constants, output)
+    return gaussian_kl(*reference, *pi), SquashedGaussian(*gaussian_kl_gradient(*reference, *pi))
+
+
+def project(parameters: Parameters, radius: Tensor) -> None:
+    """Projects each member's parameters, one network each, onto the L2 ball of its radius.
+
+    Args:
+        parameters: Layers, [m, ...].
+        radius: [m]; infinity leaves a member as it is.
+    """
+    # In two steps: the sum of very many numbers to one depends on the number of threads.
+    squares = [p.square().sum(-1).sum(1) for p in parameters]
+    norm = torch.stack(squares).sum(0).sqrt()
+    scale = torch.where(norm > radius, radius / norm, torch.ones_like(norm))
+    for p in parameters:
+        p.mul_(scale.view(-1, 1, 1))
