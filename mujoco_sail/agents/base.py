@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -87,6 +87,10 @@ class Runner(Protocol):
     @property
     def feedback(self) -> Feedback:
         """The teacher of this stack, with what is left of its budget of labels."""
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """To be called with one line that a user should know at once."""
 
     def after_step(self, step: int, agent: Agent) -> None:
         """To be called after every environment step.

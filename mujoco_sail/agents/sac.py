@@ -5,15 +5,14 @@ Source: SAC (Haarnoja et al. 2018, arXiv 1812.05905).
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Agent, Runner
-from mujoco_sail.core.distributions import SquashedGaussian, standard_normals
+from mujoco_sail.core.distributions import LogStd, SquashedGaussian, standard_normals
 from mujoco_sail.core.engine import Updater
 from mujoco_sail.core.graphs import GraphRecorder
 from mujoco_sail.core.networks import StackedMLP
@@ -43,6 +42,8 @@ class SACSettings:
     initial_temperature: float = setting(above=0)  # alpha at the start
     log_std_low: float = setting()
     log_std_high: float = setting()
+    log_std_form: Literal["tanh", "clamp"] = setting()  # how it is kept between them
+    temperature_loss: Literal["alpha", "log_alpha"] = setting()  # see `core.update`
 
 
 class SAC(Agent):
@@ -53,36 +54,24 @@ class SAC(Agent):
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
-        task, members = runner.task, len(runner.members)
+        task, settings, members = runner.task, self.settings, len(runner.members)
         hidden = [task.hidden_units] * task.hidden_layers
         observation_size, self.action_size = runner.sizes
         self.replay_buffer = ReplayBuffer(
             members,
             min(task.replay_capacity, task.steps),
-            observation_size,
-            self.action_size,
+            *runner.sizes,
             task.query_window,
             runner.device,
         )
         self.critic_streams = self.streams("critic")
-        self.critic = StackedMLP(
-            [observation_size + self.action_size, *hidden, 1],
-            CRITICS,
-            self.critic_streams,
-            "relu",
-            task.precision,
-        )
+        sizes = [observation_size + self.action_size, *hidden, 1]
+        self.critic = StackedMLP(sizes, CRITICS, self.critic_streams, "relu", task.precision)
         self.target = self.critic.frozen_copy()
-        self.actor = StackedMLP(
-            [observation_size, *hidden, 2 * self.action_size],
-            1,
-            self.streams("actor"),
-            "relu",
-            task.precision,
-        )
-        alpha = torch.full((members,), self.settings.initial_temperature)
-        self.log_alpha = alpha.log().to(runner.device)
-        rate = task.learning_rate
+        sizes = [observation_size, *hidden, 2 * self.action_size]
+        self.actor = StackedMLP(sizes, 1, self.streams("actor"), "relu", task.precision)
+        alpha = torch.full((members,), settings.initial_temperature, device=runner.device)
+        self.log_alpha, rate = alpha.log(), task.learning_rate
         self.critic_adam = MemberAdam(self.critic.layers, members, rate)
         self.actor_adam = MemberAdam(self.actor.layers, members, rate)
         self.alpha_adam = MemberAdam([self.log_alpha], members, rate)
@@ -93,10 +82,10 @@ class SAC(Agent):
         self.logged = dict(zip(LOGGED, log.unbind(1), strict=True))
         self._constants = Constants(
             *runner.sizes,
-            self.settings.discount,
+            settings.discount,
             rate,
-            self.settings.log_std_low,
-            self.settings.log_std_high,
+            LogStd(settings.log_std_low, settings.log_std_high, settings.log_std_form),
+            settings.temperature_loss,
             task.precision,
         )
         self._log, self._tau = log, torch.zeros((), device=runner.device)
@@ -115,9 +104,7 @@ class SAC(Agent):
     ) -> SquashedGaussian:
         """pi(.|s) for observations [M, B, O], of the current actor unless told otherwise."""
         output = (actor or self.actor)(observation.unsqueeze(1)).squeeze(1)
-        return SquashedGaussian.from_output(
-            output, self.settings.log_std_low, self.settings.log_std_high
-        )
+        return SquashedGaussian.from_output(output, self._constants.log_std)
 
     @torch.no_grad()
     def policy(self, observation: Tensor) -> Tensor:
@@ -212,13 +199,15 @@ class SAC(Agent):
         """An update; all its random numbers are one draw of each member."""
         size = self.task.batch_size
         drawn = self.update_streams.uniform(size * (1 + 2 * self.action_size))
-        rows, uniform = self.sample(drawn[:, :size]), drawn[:, size:].unflatten(1, (size, -1))
+        rows, uniform = self.sample(drawn[:, :size]), drawn[:, size:].view(len(drawn), size, -1)
         if type(self).actor_loss is not type(self).loss_written_out:
             self._update_by_autograd(rows, uniform)
             return
         if self._updater is None:
             learner, task = self.learner(), self.task
-            self._updater = Updater(self._constants, learner, task.batch_size, task.engine)
+            self._updater = Updater(
+                self._constants, learner, task.batch_size, task.engine, self.runner.say
+            )
         self._updater(rows, uniform, self._tau, self._log)
 
     def learner(self) -> Learner:

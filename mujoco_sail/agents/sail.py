@@ -16,7 +16,6 @@ from torch import Tensor
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings, margin
 from mujoco_sail.core.distributions import SquashedGaussian
-from mujoco_sail.core.update import Anchor, Learner
 from mujoco_sail.core.objectives import (
     gaussian_kl,
     leave_one_out,
@@ -24,6 +23,7 @@ from mujoco_sail.core.objectives import (
     reward_advantage,
     t1_t2_surrogates,
 )
+from mujoco_sail.core.update import Anchor, Learner
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.settings import setting
 

@@ -18,6 +18,9 @@ def activate_(name: Activation, z: Tensor) -> Tensor:
 
 def backpropagate(name: Activation, gradient: Tensor, h: Tensor) -> Tensor:
     """The gradient with respect to z, from that with respect to h = f(z)."""
+    aten = torch.ops.aten
     if name == "leaky_relu":
-        return torch.ops.aten.leaky_relu_backward(gradient, h, SLOPE, True)  # noqa: FBT003
-    return torch.ops.aten.threshold_backward(gradient, h, 0)
+        of_z: Tensor = aten.leaky_relu_backward(gradient, h, SLOPE, True)
+    else:
+        of_z = aten.threshold_backward(gradient, h, 0)
+    return of_z

@@ -1,13 +1,41 @@
 """The squashed Gaussian policy of a stack."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from mujoco_sail.core.memberwise import memberwise
+
+
+class LogStd(NamedTuple):
+    """How a network's output becomes a log standard deviation in [low, high].
+
+    Attributes:
+        low: Smallest.
+        high: Largest.
+        form: "tanh" squashes the output (B-Pref), so that an untrained policy lies in the middle;
+            "clamp" cuts it off (Stable-Baselines3), so that it begins near 0.
+    """
+
+    low: float
+    high: float
+    form: Literal["tanh", "clamp"]
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """The log-std of an output of the same shape."""
+        if self.form == "clamp":
+            return raw.clamp(self.low, self.high)
+        return 0.5 * (self.low + self.high) + 0.5 * (self.high - self.low) * torch.tanh(raw)
+
+    def gradient(self, raw: Tensor, of: Tensor) -> Tensor:
+        """Gradient with respect to the output, from that with respect to the log-std."""
+        if self.form == "clamp":
+            return of * ((raw >= self.low) & (raw <= self.high))
+        squashed = torch.tanh(raw)
+        return of * (0.5 * (self.high - self.low) * (1 - squashed * squashed))
 
 
 class SquashedGaussian(NamedTuple):
@@ -24,17 +52,14 @@ class SquashedGaussian(NamedTuple):
     log_std: Tensor
 
     @classmethod
-    def from_output(cls, output: Tensor, low: float, high: float) -> "SquashedGaussian":
-        """Reads a network's output, [..., 2A]; tanh keeps the log-std in [low, high]."""
+    def from_output(cls, output: Tensor, log_std: LogStd) -> "SquashedGaussian":
+        """Reads a network's output, [..., 2A]."""
         mean, raw = output.chunk(2, dim=-1)
-        return cls(mean, 0.5 * (low + high) + 0.5 * (high - low) * torch.tanh(raw))
+        return cls(mean, log_std(raw))
 
-    def output_gradient(self, low: float, high: float, of: "SquashedGaussian") -> Tensor:
-        """Gradient with respect to the output, [..., 2A], from those of mean and log-std."""
-        # tanh^2 from the log-std itself.
-        squashed = (self.log_std - 0.5 * (low + high)) / (0.5 * (high - low))
-        of_raw = of.log_std * (0.5 * (high - low) * (1 - squashed * squashed))
-        return torch.cat([of.mean, of_raw], -1)
+    def to_output(self, output: Tensor, log_std: LogStd) -> Tensor:
+        """Gradient with respect to that output, where `self` is that of mean and log-std."""
+        return torch.cat([self.mean, log_std.gradient(output.chunk(2, -1)[1], self.log_std)], -1)
 
     def mode(self) -> Tensor:
         """The deterministic action, [..., A]."""

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from mujoco_sail.core import update as update_module
 from mujoco_sail.core.machine import processor
 from mujoco_sail.core.replay_buffer import row_width
 from mujoco_sail.core.update import CRITICS, LOGGED, Constants, Learner, update
+from mujoco_sail.recipes.settings import RecipeError
 
 Engine = Literal["eager", "compiled"]
 
@@ -66,10 +67,19 @@ class Updater:
         learner: All members.
         batch_size: B.
         engine: What carries it out.
+        say: Told when something has to be compiled.
+
+    Raises:
+        RecipeError: The compiler failed.
     """
 
     def __init__(
-        self, constants: Constants, learner: Learner, batch_size: int, engine: Engine
+        self,
+        constants: Constants,
+        learner: Learner,
+        batch_size: int,
+        engine: Engine,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         members, device = len(learner.temperature.steps), learner.temperature.steps.device
         size = 1 if engine == "compiled" else members
@@ -81,7 +91,7 @@ class Updater:
         self._calls = [
             partial(update, constants, part)
             if engine == "eager"
-            else compiled(constants, part, batch_size)
+            else compiled(constants, part, batch_size, say)
             for part in map(learner.part, self.parts)
         ]
 
@@ -97,21 +107,39 @@ def has_compiler() -> bool:
     return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-def compiled(constants: Constants, learner: Learner, batch_size: int) -> Callable[..., None]:
+def compiled(
+    constants: Constants, learner: Learner, batch_size: int, say: Callable[[str], None]
+) -> Callable[..., None]:
     """The update of these members, from the cache or compiled now.
 
     Returns:
         `update` without its first two arguments.
+
+    Raises:
+        RecipeError: The compiler failed.
     """
     path = package_path(constants, learner, batch_size)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            _compile(constants, learner, batch_size, path)
+            say("compiling the update, some 20 seconds; later runs find it in the cache")
+            try:
+                _compile(constants, learner, batch_size, path)
+            except Exception as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise RecipeError(
+                    f"the update could not be compiled ({type(error).__name__}: {reason});",
+                    "use --set env.engine=eager",
+                ) from error
     run = _load(path)
     state = _tensors(learner)
 
     def call(rows: Tensor, uniform: Tensor, tau: Tensor, logged: Tensor) -> None:
-        run([*state, rows, uniform, tau, logged])
+        # The moments of units that died decay to numbers that a processor is slow with.
+        torch.set_flush_denormal(True)
+        try:
+            run([*state, rows, uniform, tau, logged])
+        finally:
+            torch.set_flush_denormal(False)
 
     return call
 
@@ -176,11 +204,12 @@ class _Update(torch.nn.Module):
         update(self.constants, pytree.tree_unflatten(leaves, self.spec), *given)
 
 
-_LOADED: dict[Path, Any] = {}
+_LOADED: dict[Path, Callable[..., Any]] = {}
 
 
-def _load(path: Path) -> Callable[[Sequence[Tensor]], Any]:
+def _load(path: Path) -> Callable[..., Any]:
     """The package's program, loaded once in a process."""
     if path not in _LOADED:
-        _LOADED[path] = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
-    return _LOADED[path].loader.run
+        program = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
+        _LOADED[path] = program.loader.run
+    return _LOADED[path]

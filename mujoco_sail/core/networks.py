@@ -11,6 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mujoco_sail.core.activations import Activation
+from mujoco_sail.core.optimiser import by_member
 from mujoco_sail.core.passes import (
     Parameters,
     Precision,
@@ -71,10 +72,10 @@ class StackedMLP:
     def _lay_out(self, flat: Tensor) -> None:
         self.flat = flat
         lengths = [shape[2:].numel() for shape in self._shapes]
-        pieces = zip(flat[:, : sum(lengths)].split(lengths, 1), self._shapes, strict=True)
-        self.layers = [piece.unflatten(1, shape[2:]) for piece, shape in pieces]
+        pieces = zip(torch.split(flat[:, : sum(lengths)], lengths, 1), self._shapes, strict=True)
+        self.layers = [piece.view(len(flat), *shape[2:]) for piece, shape in pieces]
         views = zip(self.layers, self._shapes, strict=True)
-        self.parameters = [layer.unflatten(0, shape[:2]) for layer, shape in views]
+        self.parameters = [layer.view(shape) for layer, shape in views]
 
     @torch.no_grad()
     def redraw(self, streams: Streams) -> None:
@@ -98,7 +99,7 @@ class StackedMLP:
             out = _Apply.apply(x, self, *self.parameters)  # type: ignore[no-untyped-call]
         else:
             out, _ = forward(self.rounded(), x, self.activation)
-        return out.unflatten(0, (members, groups))
+        return by_member(out, members)
 
     def rounded(self) -> Parameters:
         """The parameters as the passes use them, in the precision of the products."""
@@ -150,7 +151,8 @@ class _Apply(Function):
         _, *inputs = ctx.saved_tensors
         # Contiguous, because the library chooses its product, and the last bits, by strides.
         passed = net.rounded(), inputs, gradient.contiguous()
-        of_x, of = None, [None] * len(net.parameters)
+        of_x: Tensor | None = None
+        of: list[Tensor | None] = [None] * len(net.parameters)
         if ctx.needs_input_grad[0]:
             of_x = input_gradient(*passed, slice(None), net.activation)
         if any(ctx.needs_input_grad[2:]):

@@ -32,8 +32,13 @@ class Trained(NamedTuple):
 
     def part(self, members: slice) -> "Trained":
         """Views of some members."""
-        *lists, steps = self
-        return Trained(*(part(tensors, members, len(steps)) for tensors in lists), steps[members])
+        count = len(self.steps)
+        return Trained(
+            part(self.parameters, members, count),
+            part(self.means, members, count),
+            part(self.squares, members, count),
+            self.steps[members],
+        )
 
 
 class MemberAdam:
@@ -71,7 +76,7 @@ class MemberAdam:
         """See `core.state`."""
         moments = {"means": self.trained.means, "squares": self.trained.squares}
         return {"steps": self.trained.steps} | {
-            name: {str(i): t.unflatten(0, (self.members, -1)) for i, t in enumerate(tensors)}
+            name: {str(i): by_member(t, self.members) for i, t in enumerate(tensors)}
             for name, tensors in moments.items()
         }
 
@@ -87,8 +92,13 @@ class MemberAdam:
 
 
 def part(tensors: Sequence[Tensor], members: slice, of: int) -> list[Tensor]:
-    """Views of some of M members in tensors whose first axis is [M G]."""
-    return [t.unflatten(0, (of, -1))[members].flatten(0, 1) for t in tensors]
+    """Views of some of M members in tensors [M G, ...]."""
+    return [by_member(t, of)[members].flatten(0, 1) for t in tensors]
+
+
+def by_member(tensor: Tensor, members: int) -> Tensor:
+    """[M, G, ...] from [M G, ...]."""
+    return tensor.view(members, -1, *tensor.shape[1:])
 
 
 def adam_step(
@@ -135,8 +145,11 @@ def _fused(
 ) -> None:
     """The library's kernel, which gets every network's slice as a parameter of its own."""
     members = len(trained.steps)
-    active = [True] * members if active is None else active
-    trained.steps.add_(torch.tensor(active, device=trained.steps.device))
+    if active is None:
+        active = [True] * members
+        trained.steps.add_(1)
+    else:
+        trained.steps.add_(torch.tensor(active, device=trained.steps.device))
 
     def slices(tensors: Sequence[Tensor]) -> list[Tensor]:
         return [

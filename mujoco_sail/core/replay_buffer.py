@@ -25,8 +25,12 @@ class Batch(NamedTuple):
     @classmethod
     def of(cls, rows: Tensor, observation_size: int, action_size: int) -> "Batch":
         """Splits rows, [M, B, W], into their columns."""
-        *vectors, terminated, reward, _ = rows.split(_widths(observation_size, action_size), -1)
-        return cls(*vectors, terminated.squeeze(-1), reward.squeeze(-1))
+        observation, action, next_observation, terminated, reward, _ = torch.split(
+            rows, _widths(observation_size, action_size), -1
+        )
+        return cls(
+            observation, action, next_observation, terminated.squeeze(-1), reward.squeeze(-1)
+        )
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ al. 2026, arXiv 2606.31524) for the anchor.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.distributions import SquashedGaussian, standard_normals
+from mujoco_sail.core.distributions import LogStd, SquashedGaussian, standard_normals
 from mujoco_sail.core.objectives import gaussian_kl, gaussian_kl_gradient
-from mujoco_sail.core.optimiser import Trained, adam_step, part
+from mujoco_sail.core.optimiser import Trained, adam_step, by_member, part
 from mujoco_sail.core.passes import (
     Parameters,
     Precision,
@@ -31,6 +31,10 @@ from mujoco_sail.core.passes import (
     rounded,
 )
 from mujoco_sail.core.replay_buffer import Batch
+
+# What is multiplied with the entropy's excess: alpha, as in the paper, or, as Stable-Baselines3 has
+# it, its logarithm.
+TemperatureLoss = Literal["alpha", "log_alpha"]
 
 CRITICS = 2
 LOGGED = ("critic_loss", "actor_loss", "entropy")
@@ -44,8 +48,8 @@ class Constants:
     action_size: int
     discount: float
     learning_rate: float
-    log_std_low: float
-    log_std_high: float
+    log_std: LogStd
+    temperature_loss: TemperatureLoss
     precision: Precision
 
 
@@ -119,7 +123,9 @@ def update(
     actor = rounded(learner.actor.parameters, constants.precision)
     # Both kinds of states in one pass.
     output, inputs = forward(actor, torch.cat([batch.next_observation, batch.observation], 1))
-    next_pi, pi = (policy_from(constants, o) for o in output.chunk(2, 1))
+    next_output, output = output.chunk(2, 1)
+    next_pi = SquashedGaussian.from_output(next_output, constants.log_std)
+    pi = SquashedGaussian.from_output(output, constants.log_std)
     critic_step(constants, learner, batch, next_pi, next_noise, logged)
 
     action, log_prob = pi.action_and_log_prob(noise)
@@ -135,7 +141,7 @@ def update(
             of.mean + reverse_kl[..., None] * of_kl.mean,
             of.log_std + reverse_kl[..., None] * of_kl.log_std,
         )
-    of_output = pi.output_gradient(constants.log_std_low, constants.log_std_high, of)
+    of_output = of.to_output(output, constants.log_std)
     size = batch.observation.shape[1]
     gradients = parameter_gradients(actor, [h[:, size:] for h in inputs], of_output / size)
     policy_step(constants, learner, gradients, log_prob, logged)
@@ -181,8 +187,9 @@ def policy_step(
     entropy = -log_prob.mean(-1)
     # The heuristic of appendix D for the target: minus the number of action dimensions.
     (log_alpha,) = learner.temperature.parameters
-    # J_alpha is its own gradient by log alpha.
-    gradient = log_alpha.exp() * (entropy + constants.action_size)
+    gradient = entropy + constants.action_size
+    if constants.temperature_loss == "alpha":
+        gradient = gradient * log_alpha.exp()
     adam_step(learner.temperature, [gradient], constants.learning_rate)
     logged[:, 2] = entropy
 
@@ -191,11 +198,6 @@ def target_step(learner: Learner, tau: Tensor) -> None:
     """Polyak averaging: theta' <- theta' + tau (theta - theta')."""
     for slow, fast in zip(learner.target, learner.critic.parameters, strict=True):
         slow.add_(tau * (fast - slow))
-
-
-def policy_from(constants: Constants, output: Tensor) -> SquashedGaussian:
-    """pi of the actor's output, [m, B, 2A]."""
-    return SquashedGaussian.from_output(output, constants.log_std_low, constants.log_std_high)
 
 
 def q_values(
@@ -213,10 +215,11 @@ def min_q(
     """min_i Q_i(s,a), [m, B], and its gradient with respect to the action, [m, B, A]."""
     critic = rounded(parameters, constants.precision)
     q, inputs = q_values(critic, observation, action)
-    first = q[:, 0] <= q[:, 1]  # at a tie, the first one's gradient
-    smaller = torch.stack([first, ~first], 1).to(q.dtype).view(-1, q.shape[-1], 1)
+    one, other = q.unbind(1)
+    smaller = torch.stack([one <= other, other < one], 1)  # at a tie, the first one's gradient
+    smaller = smaller.to(q.dtype).view(-1, q.shape[-1], 1)
     of_action = input_gradient(critic, inputs, smaller, slice(constants.observation_size, None))
-    return q.amin(1), of_action.unflatten(0, (-1, CRITICS)).sum(1)
+    return q.amin(1), by_member(of_action, len(q)).sum(1)
 
 
 def kl_to_reference(
@@ -224,7 +227,7 @@ def kl_to_reference(
 ) -> tuple[Tensor, SquashedGaussian]:
     """KL(pi_ref(.|s) || pi(.|s)), [m, B], and its gradients with respect to pi."""
     output, _ = forward(rounded(anchor.reference, constants.precision), observation)
-    reference = policy_from(constants, output)
+    reference = SquashedGaussian.from_output(output, constants.log_std)
     return gaussian_kl(*reference, *pi), SquashedGaussian(*gaussian_kl_gradient(*reference, *pi))
 
 

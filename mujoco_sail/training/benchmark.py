@@ -7,7 +7,7 @@ import queue
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from mujoco_sail.agents.base import Entry, Member
+from mujoco_sail.core.engine import has_compiler
 from mujoco_sail.core.machine import available_cores
 from mujoco_sail.environments.envpool import import_envpool
 from mujoco_sail.environments.factory import space_sizes
@@ -62,6 +63,22 @@ def check_precision(task: Task, device: torch.device) -> None:
             f"{task.name}: key 'precision' is 'tf32', which CUDA devices have from compute "
             f"capability 8.0 on; expected float32 or bfloat16 on this {device.type}"
         )
+
+
+def choose_engine(task: Task, device: torch.device) -> tuple[Task, str]:
+    """The task with the engine that this machine has.
+
+    Returns:
+        The task, and one line if it is another engine than the recipe's.
+    """
+    if task.engine == "eager" or (device.type == "cpu" and has_compiler()):
+        return task, ""
+    if device.type == "cpu":
+        reason = "no C++ compiler was found (g++, or what CXX names), so"
+    else:
+        reason = f"on {device.type}"
+    line = f"{task.name}: {reason} updates are not compiled: env.engine is now 'eager'"
+    return replace(task, engine="eager"), line
 
 
 def unfinished_members(

@@ -28,12 +28,14 @@ class Job:
         task: Environment and protocol.
         members: Whose runs are to be made.
         complete: Runs that are complete already.
+        engine: One line where the recipe's engine is replaced.
         memory: One line, how much the members need.
     """
 
     task: Task
     members: Sequence[Member]
     complete: int
+    engine: str
     memory: str
 
 
@@ -49,18 +51,20 @@ def prepare(
     Raises:
         RecipeError: Something of it cannot be done; nothing has begun.
     """
-    for task in tasks:
+    chosen = [benchmark.choose_engine(task, device) for task in tasks]
+    for task, _ in chosen:
         benchmark.check_precision(task, device)
-    unfinished = [benchmark.unfinished_members(task, entries, seeds, results) for task in tasks]
+    unfinished = [benchmark.unfinished_members(task, entries, seeds, results) for task, _ in chosen]
     benchmark.check_writable(results)
     jobs = []
-    for task, members in zip(tasks, unfinished, strict=True):
+    for (task, engine), members in zip(chosen, unfinished, strict=True):
         memory = ""
         if members:
             workers = len(benchmark.shards(members, benchmark.max_workers(device)))
             memory = footprint.check(task, len(members), space_sizes(task), device, workers)
             allow_open_files(len(members), workers)
-        jobs.append(Job(task, members, len(entries) * len(seeds) - len(members), memory))
+        complete = len(entries) * len(seeds) - len(members)
+        jobs.append(Job(task, members, complete, engine, memory))
     return jobs
 
 
@@ -80,6 +84,8 @@ def announce(job: Job, recipe: str, device: torch.device, results: Path) -> Iter
     if not members:
         return
     yield job.memory
+    if job.engine:
+        yield job.engine
     if task.labels_in_reach < task.labels:
         yield (
             f"{task.name}: {task.steps} steps leave room for {task.labels_in_reach} of "

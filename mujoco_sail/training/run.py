@@ -74,6 +74,7 @@ class Run:
         report: Called with the progress.
         start: Step of the members' checkpoints to go on from; 0 begins anew.
         stopping: Whether the stack shall stop.
+        say: Called with what a user should know at once.
 
     Attributes:
         step: Environment steps done before.
@@ -88,6 +89,7 @@ class Run:
         report: Callable[[Progress], None],
         start: int = 0,
         stopping: Callable[[], bool] = lambda: False,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         set_precision(task.precision, device)
         self.task, self.members, self.device = task, list(members), device
@@ -95,7 +97,7 @@ class Run:
         self.sizes = space_sizes(task)  # O, A
         self.feedback = Feedback(task, self.seeds, device)
         self.evaluation = Evaluation(task, self.seeds, device)
-        self.report, self.stopping = report, stopping
+        self.report, self.stopping, self.say = report, stopping, say
         self.names = tuple((member.entry.name, member.seed) for member in members)
         self.files = [
             RunWriter(

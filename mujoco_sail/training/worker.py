@@ -140,7 +140,9 @@ def _train(
 ) -> None:
     """Trains one stack, smaller by those that fail, to its end."""
     while members:
-        run = Run(task, members, device, results, send, step, stopping)
+        run = Run(
+            task, members, device, results, send, step, stopping, lambda t: send(UserMessage(t))
+        )
         try:
             run.execute()
         except MembersFailed as failed:

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.runs import FILES, MakeRun, rows, trained
+from helpers.tiny import tiny_task
 
 from mujoco_sail.recipes.load import recipe_folder
 
 
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
 @pytest.mark.parametrize(
     ("agent", "changed", "twin"),
     [
@@ -20,10 +22,11 @@ from mujoco_sail.recipes.load import recipe_folder
     ],
 )
 def test_a_coefficient_of_zero_is_the_simpler_agent_bit_for_bit(
-    make_run: MakeRun, agent: str, changed: dict[str, float], twin: str
+    make_run: MakeRun, agent: str, changed: dict[str, float], twin: str, engine: str
 ) -> None:
-    one = make_run([(agent, 3)], settings={agent: changed})
-    other = make_run([(twin, 3)])
+    task = tiny_task(engine=engine)
+    one = make_run([(agent, 3)], task, settings={agent: changed})
+    other = make_run([(twin, 3)], task)
     ours, theirs = trained(one), trained(other)
     for a, b in zip(ours[agent, 3], theirs[twin, 3], strict=True):
         assert torch.equal(a, b)

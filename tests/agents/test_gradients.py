@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -12,35 +12,78 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as library_kl
 
+from mujoco_sail.core import update as update_module
+from mujoco_sail.core.distributions import standard_normals
 from mujoco_sail.core.objectives import log_likelihood
+from mujoco_sail.core.optimiser import Trained
 from mujoco_sail.core.replay_buffer import Batch
+from mujoco_sail.core.update import LOGGED, Learner
 from mujoco_sail.preferences.sessions import Pairs
 
 
 class Recorder:
-    """Stands in for an optimiser: keeps the gradients and moves nothing."""
+    """Stands in for Adam: keeps the gradients and moves nothing."""
 
-    def __init__(self) -> None:
-        self.gradients: list[Tensor] = []
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self.gradients: dict[str, list[Tensor]] = {}
 
-    def step(self, gradients: Sequence[Tensor], active: Sequence[bool] | None = None) -> None:
-        self.gradients = [gradient.clone() for gradient in gradients]
+    def __call__(self, trained: Trained, gradients: Sequence[Tensor], rate: float) -> None:
+        for name, one in self.learner._asdict().items():
+            # Compared by memory: a part of the stack has views of its own.
+            pointer = trained.parameters[0].data_ptr()
+            if isinstance(one, Trained) and one.parameters[0].data_ptr() == pointer:
+                self.gradients[name] = [gradient.clone() for gradient in gradients]
 
 
-@pytest.fixture
-def agent(make_run: MakeRun, float64: None) -> Any:
-    """A SAIL-RevKL stack of two with data, labels and a reference, its optimisers replaced."""
+# The forms of the losses that `sac_sb3` has, with bounds that cut many outputs off.
+OTHER = {
+    "log_std_form": "clamp",
+    "log_std_low": -0.05,
+    "log_std_high": 0.05,
+    "temperature_loss": "log_alpha",
+}
+
+
+@pytest.fixture(params=[{}, OTHER], ids=["paper", "library"])
+def agent(make_run: MakeRun, float64: None, request: pytest.FixtureRequest) -> Any:
+    """A SAIL-RevKL stack of two with data, labels and a reference."""
     run = make_run(
         [("sail_revkl", 0), ("sail_revkl", 1)],
-        settings={"sail_revkl": {"lambda": 0.8, "reverse_kl": 0.3}},
+        settings={"sail_revkl": {"lambda": 0.8, "reverse_kl": 0.3, **request.param}},
     )
     agent = run.members[0].entry.agent(run)
     agent.train()
     assert agent._newest is not None
     assert agent.anchored
-    for name in ("critic_adam", "actor_adam", "alpha_adam", "reward_adam"):
-        setattr(agent, name, Recorder())
     return agent
+
+
+class Step(NamedTuple):
+    """What one update of an agent computes, with nothing moved."""
+
+    batch: Batch
+    next_noise: Tensor
+    noise: Tensor
+    gradients: dict[str, list[Tensor]]
+    logged: Tensor
+
+
+@pytest.fixture
+def step(agent: Any, monkeypatch: pytest.MonkeyPatch) -> Step:
+    learner = agent.learner()
+    recorder = Recorder(learner)
+    monkeypatch.setattr(update_module, "adam_step", recorder)
+    streams = agent.streams("test")
+    rows = agent.replay_buffer.sample(streams.uniform(8))
+    batch = Batch.of(rows, *agent.runner.sizes)
+    batch.terminated[:, ::2] = 1.0
+    uniform = streams.uniform(8, 2 * agent.action_size)
+    logged = torch.zeros(2, len(LOGGED))
+    still = torch.zeros(())
+    with torch.no_grad():
+        update_module.update(agent._constants, learner, rows, uniform, still, logged)
+    return Step(batch, *standard_normals(uniform), recorder.gradients, logged)
 
 
 def assert_is_derivative(
@@ -63,64 +106,74 @@ def assert_is_derivative(
         assert measured == pytest.approx(stated, rel=1e-5, abs=1e-8)
 
 
-def batch_of(agent: Any) -> Batch:
-    return agent.replay_buffer.sample(agent.streams("test batch"), 8)
-
-
-def fixed_noise(agent: Any) -> Tensor:
-    noise = agent.streams("test noise").normal(8, agent.action_size)
-    agent._noise = lambda observation: noise
-    return noise
-
-
-def test_the_critics_gradient_is_that_of_the_squared_bellman_error(agent: Any) -> None:
-    batch = batch_of(agent)
-    batch.terminated[:, ::2] = 1.0
-    noise = fixed_noise(agent)
-    agent.update_critic(batch)
+def test_the_critics_gradient_is_that_of_the_squared_bellman_error(agent: Any, step: Step) -> None:
+    batch = step.batch
     pi = agent.distribution(batch.next_observation)
-    action, log_prob = pi.action_and_log_prob(noise)
+    action, log_prob = pi.action_and_log_prob(step.next_noise)
     soft_value = (
         torch.minimum(*agent.q(agent.target, batch.next_observation, action).unbind(1))
         - agent.log_alpha.exp()[:, None] * log_prob
     )
     y = (batch.reward + 0.99 * (1 - batch.terminated) * soft_value).detach()
 
-    def objective() -> Tensor:
+    def losses() -> Tensor:
         q = agent.q(agent.critic, batch.observation, batch.action)
-        return (0.5 * (q - y[:, None]) ** 2).mean(-1).sum()
+        return (0.5 * (q - y[:, None]) ** 2).mean(-1).sum(-1)
 
-    assert_is_derivative(agent.critic_adam.gradients, agent.critic.parameters, objective)
+    torch.testing.assert_close(step.logged[:, 0], losses().detach())
+    assert_is_derivative(step.gradients["critic"], agent.critic.layers, lambda: losses().sum())
 
 
-def test_the_actors_gradient_is_that_of_soft_value_plus_anchor(agent: Any) -> None:
-    batch, noise = batch_of(agent), fixed_noise(agent)
-    agent.update_actor(batch.observation)
+def test_the_actors_gradient_is_that_of_soft_value_plus_anchor(agent: Any, step: Step) -> None:
+    batch = step.batch
 
-    def objective() -> Tensor:
+    def losses() -> Tensor:
         pi = agent.distribution(batch.observation)
-        action, log_prob = pi.action_and_log_prob(noise)
+        action, log_prob = pi.action_and_log_prob(step.noise)
         q = agent.q(agent.critic, batch.observation, action).amin(1)
         reference = agent.distribution(batch.observation, agent.reference)
         kl = library_kl(
             Independent(Normal(reference.mean, reference.log_std.exp()), 1),
             Independent(Normal(pi.mean, pi.log_std.exp()), 1),
         )
-        loss = agent.log_alpha.exp()[:, None] * log_prob - q + 0.3 * kl
-        return loss.mean(-1).sum()
+        loss: Tensor = agent.log_alpha.exp()[:, None] * log_prob - q + 0.3 * kl
+        return loss.mean(-1)
 
-    assert_is_derivative(agent.actor_adam.gradients, agent.actor.parameters, objective)
+    log_std = agent.distribution(batch.observation).log_std
+    cut_off = (log_std == agent.settings.log_std_high).any()
+    assert cut_off == (agent.settings.log_std_form == "clamp")
+    torch.testing.assert_close(step.logged[:, 1], losses().detach())
+    assert_is_derivative(step.gradients["actor"], agent.actor.layers, lambda: losses().sum())
 
 
-def test_the_temperatures_gradient_is_that_of_the_entropy_constraint(agent: Any) -> None:
-    batch, noise = batch_of(agent), fixed_noise(agent)
-    agent.update_actor(batch.observation)
-    _, log_prob = agent.distribution(batch.observation).action_and_log_prob(noise)
+def test_the_loss_that_a_subclass_extends_is_the_one_whose_gradient_is_written_out(
+    agent: Any, step: Step
+) -> None:
+    pi = agent.distribution(step.batch.observation)
+    action, log_prob = pi.action_and_log_prob(step.noise)
+    loss = agent.actor_loss(step.batch.observation, pi, action, log_prob)
+    torch.testing.assert_close(step.logged[:, 1], loss.detach())
+    gradients = torch.autograd.grad(loss.sum(), agent.actor.parameters)
+    for of_update, of_loss in zip(step.gradients["actor"], gradients, strict=True):
+        torch.testing.assert_close(of_update.view_as(of_loss), of_loss)
+
+
+def test_the_temperatures_gradient_is_that_of_the_entropy_constraint(
+    agent: Any, step: Step
+) -> None:
+    pi = agent.distribution(step.batch.observation)
+    _, log_prob = pi.action_and_log_prob(step.noise)
+    torch.testing.assert_close(step.logged[:, 2], -log_prob.mean(-1).detach())
     constraint = (-log_prob + agent.action_size).mean(-1).detach()
     assert_is_derivative(
-        agent.alpha_adam.gradients,
+        step.gradients["temperature"],
         [agent.log_alpha],
-        lambda: torch.dot(agent.log_alpha.exp(), constraint),
+        lambda: torch.dot(
+            agent.log_alpha.exp()
+            if agent.settings.temperature_loss == "alpha"
+            else agent.log_alpha,
+            constraint,
+        ),
     )
 
 
@@ -158,28 +211,26 @@ def test_the_reward_gradient_is_that_of_t1_plus_lambda_t2(agent: Any) -> None:
     assert_is_derivative(gradients, agent.reward_net.parameters, objective)
 
 
-@pytest.mark.parametrize(
-    ("coefficient", "moved"),
-    [("lambda_", "reward_adam"), ("reverse_kl", "actor_adam")],
-)
+@pytest.mark.parametrize(("coefficient", "moved"), [("lambda_", "reward"), ("reverse_kl", "actor")])
 def test_a_coefficient_changes_the_gradient_of_its_own_parameters_only(
-    agent: Any, coefficient: str, moved: str
+    agent: Any, coefficient: str, moved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = ("critic_adam", "actor_adam", "alpha_adam", "reward_adam")
-
     def gradients() -> dict[str, list[Tensor]]:
-        agent.noise_streams = agent.streams("test noise")
+        recorder = Recorder(agent.learner())
+        monkeypatch.setattr(update_module, "adam_step", recorder)
+        agent.update_streams = agent.streams("test")
+        agent._updater, agent.updates = None, 0  # the target rests at the first update
+        agent.update()
         agent.before_reward_fit(agent._newest[0], agent._newest[1], first=False)
+        agent.reward_adam.step = lambda of, active: recorder.gradients.update(reward=list(of))
         agent.fit_reward(agent.pairs)
-        batch = batch_of(agent)
-        agent.update_critic(batch)
-        agent.update_actor(batch.observation)
-        return {name: getattr(agent, name).gradients for name in names}
+        return recorder.gradients
 
     before = gradients()
+    assert before.keys() == {"critic", "actor", "temperature", "reward"}
     setattr(agent, coefficient, getattr(agent, coefficient) * 2)
     after = gradients()
-    for name in names:
+    for name in before:
         same = all(torch.equal(a, b) for a, b in zip(before[name], after[name], strict=True))
         assert same == (name != moved), name
 
@@ -189,7 +240,7 @@ def test_the_projection_keeps_each_member_in_its_ball_and_is_the_identity_inside
 ) -> None:
     before = [p.detach().clone() for p in agent.actor.parameters]
     norm = torch.stack([p.flatten(1).square().sum(1) for p in before]).sum(0).sqrt()
-    agent.actor.project(torch.stack([norm[0] / 2, norm[1] * 2]))
+    update_module.project(agent.actor.layers, torch.stack([norm[0] / 2, norm[1] * 2]))
     for old, new in zip(before, agent.actor.parameters, strict=True):
         torch.testing.assert_close(new[0], old[0] / 2)
         assert torch.equal(new[1], old[1])

@@ -8,7 +8,7 @@ import torch
 from helpers.tiny import CPU
 from torch import Tensor
 
-from mujoco_sail.core.replay_buffer import ReplayBuffer
+from mujoco_sail.core.replay_buffer import Batch, ReplayBuffer
 from mujoco_sail.core.streams import Streams
 
 
@@ -43,7 +43,7 @@ def test_a_batch_is_drawn_uniformly_from_a_members_own_transitions() -> None:
         tag = 100 * who + step
         ended = np.zeros(members, bool)
         replay_buffer.add(seen, tag[:, None], tag + 0.1, tag + 0.2, seen + 0.5, tag + 0.3, ended)
-    batch = replay_buffer.sample(Streams([0, 1, 2], "batch", CPU), 3000)
+    batch = Batch.of(replay_buffer.sample(Streams([0, 1, 2], "batch", CPU).uniform(3000)), 2, 1)
     assert (batch.observation[..., 0] == who[:, None]).all()
     step = batch.observation[..., 1]
     tag = 100 * who[:, None] + step

@@ -72,7 +72,7 @@ def test_bars_tell_days_and_hours_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def job(protocol: str, members: Sequence[Member]) -> jobs.Job:
-    return jobs.Job(load_task("walker_walk", protocol, {}), members, 0, "memory")
+    return jobs.Job(load_task("walker_walk", protocol, {}), members, 0, "", "memory")
 
 
 def said(

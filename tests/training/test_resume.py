@@ -20,32 +20,48 @@ from mujoco_sail.training.worker import resume_points
 MEMBERS = [("pebble", 0), ("sail_revkl", 1)]
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    run = Run(tiny_task(), members(), CPU, tmp_path_factory.mktemp("whole"), lambda _: None)
+def whole(engine: str, results: Path) -> list[bytes]:
+    run = Run(tiny_task(engine=engine), members(), CPU, results, lambda _: None)
     run.execute()
     return results_of(run)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    return whole("eager", tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def references(
+    reference: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[bytes]]:
+    """By engine."""
+    compiled = whole("compiled", tmp_path_factory.mktemp("whole"))
+    assert compiled != reference
+    return {"eager": reference, "compiled": compiled}
 
 
 def members() -> list[Member]:
     return members_of(MEMBERS)
 
 
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
 @pytest.mark.parametrize("step", [1, 59, 60, 79, 80, 81, 89, 90, 95, 110, 119, 120, 149])
 def test_stopped_after_any_step_it_goes_on_to_the_identical_files(
-    tmp_path: Path, reference: list[bytes], step: int
+    tmp_path: Path, references: dict[str, list[bytes]], step: int, engine: str
 ) -> None:
     """Before, at and after the first update, a session, a reference refresh, the last step."""
-    run = Run(tiny_task(), members(), CPU, tmp_path, lambda _: None)
+    task = tiny_task(engine=engine)
+    run = Run(task, members(), CPU, tmp_path, lambda _: None)
     stop_after(run, step)
     with pytest.raises(Stopped):
         run.execute()
-    ((stack, start),) = resume_points(tiny_task(), members(), CPU, tmp_path, lambda _: None)
+    ((stack, start),) = resume_points(task, members(), CPU, tmp_path, lambda _: None)
     assert start == step
-    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, start)
+    again = Run(task, stack, CPU, tmp_path, lambda _: None, start)
     assert again.step == step
     again.execute()
-    assert results_of(again) == reference
+    assert results_of(again) == references[engine]
 
 
 def test_members_go_on_alone_to_the_files_they_would_have_written_in_the_stack(

@@ -1,0 +1,217 @@
+"""A compiled update is the eager one, whatever the agent and the size of the stack."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.fake_device import fake_cuda
+from helpers.runs import MakeRun, trained
+from helpers.tiny import tiny_task
+from torch import Tensor
+
+from mujoco_sail.core import engine
+from mujoco_sail.core.distributions import LogStd
+from mujoco_sail.core.engine import Updater
+from mujoco_sail.core.optimiser import Trained
+from mujoco_sail.core.update import LOGGED, Anchor, Constants, Learner, update
+
+AGENTS = [("pebble", 0), ("sail", 1), ("pebble_revkl", 2), ("sail_revkl", 3)]
+STRONG = {name: {"reverse_kl": 0.3} for name in ("pebble_revkl", "sail_revkl")}
+
+
+def updated(
+    agent: Any, learner: Learner, kind: engine.Engine, members: slice = slice(None)
+) -> list[Tensor]:
+    """State and log after three updates of some members, which begin with those of the agent."""
+    learner = learner.part(members)
+    copies = Learner(*_copied(learner))
+    task, streams = agent.task, agent.streams("test")
+    updater = Updater(agent._constants, copies, task.batch_size, kind)
+    logged = torch.zeros(len(copies.temperature.steps), len(LOGGED))
+    for tau in (0.0, 0.01, 0.5):
+        rows = agent.replay_buffer.sample(streams.uniform(task.batch_size))
+        uniform = streams.uniform(task.batch_size, 2 * agent.action_size)
+        updater(rows[members].contiguous(), uniform[members], torch.tensor(tau), logged)
+    nets = [
+        copies.actor.parameters, copies.critic.parameters, copies.target,
+        copies.temperature.parameters, copies.critic.squares, copies.actor.means,
+    ]  # fmt: skip
+    return [logged, *(tensor for tensors in nets for tensor in tensors)]
+
+
+def _copied(value: Any) -> Any:
+    """A tree of copies; each network's stride stays."""
+    if isinstance(value, Tensor):
+        return torch.empty_strided(value.shape, value.stride()).copy_(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        copies = [_copied(part) for part in value]
+        return copies if isinstance(value, Learner) else type(value)(*copies)
+    return [_copied(part) for part in value] if isinstance(value, Sequence) else value
+
+
+def agent_of(
+    make_run: MakeRun,
+    names: Sequence[tuple[str, int]],
+    settings: dict[str, Any] = STRONG,
+    **changes: Any,
+) -> Any:
+    run = make_run(names, tiny_task(**changes), settings=settings)
+    agent = run.members[0].entry.agent(run)
+    agent.train()
+    return agent
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("names", [[("sac", 0)], AGENTS], ids=["sac", "preferences"])
+def test_whole_updates_agree_to_twelve_digits(
+    make_run: MakeRun, names: list[tuple[str, int]]
+) -> None:
+    agent = agent_of(make_run, names)
+    learner = agent.learner()
+    assert (learner.anchor is None) == (names[0][0] == "sac")
+    eager, compiled = (updated(agent, learner, kind) for kind in ("eager", "compiled"))
+    for one, other in zip(eager, compiled, strict=True):
+        scale = float(one.abs().max())
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12 * scale)
+    moved = updated(agent, learner, "eager")[1]
+    assert not torch.equal(moved, learner.actor.parameters[0])
+
+
+@pytest.mark.parametrize("names", [[("sac", 0)], AGENTS], ids=["sac", "preferences"])
+def test_runs_agree_over_fifty_steps(make_run: MakeRun, names: list[tuple[str, int]]) -> None:
+    """With sessions and a reference among them; later, contacts amplify any difference."""
+    short = {
+        "steps": 50, "random_steps": 15, "exploration_steps": 5, "evaluation_every": 50,
+        "session_every": 10, "reference_after": 25,
+    }  # fmt: skip
+    states = []
+    for kind in ("eager", "compiled"):
+        agent = agent_of(make_run, names, {}, engine=kind, **short)
+        states.append([p for net in (agent.actor, agent.critic) for p in net.parameters])
+    for one, other in zip(*states, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    assert not all(torch.equal(one, other) for one, other in zip(*states, strict=True))
+
+
+def test_a_projection_is_compiled_too(make_run: MakeRun) -> None:
+    settings = {"sail_revkl": {"projection_radius": 1.0}}
+    run = make_run([("sail_revkl", 0)], tiny_task(engine="compiled"), settings=settings)
+    actor = trained(run)["sail_revkl", 0][:6]
+    norm = math.sqrt(sum(float(p.square().sum()) for p in actor))
+    assert norm == pytest.approx(1.0, rel=1e-5)
+
+
+def test_no_bit_depends_on_how_the_stack_is_cut(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = agent_of(make_run, AGENTS)
+    results = []
+    for cache in (1, 2**40):
+        monkeypatch.setattr(engine, "CACHE_BYTES", cache)
+        parts = Updater(agent._constants, agent.learner(), 16, "eager").parts
+        assert len(parts) == (4 if cache == 1 else 1)
+        results.append(updated(agent, agent.learner(), "eager"))
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+def test_a_member_without_an_anchor_skips_it_beside_those_that_have_one(make_run: MakeRun) -> None:
+    learner = agent_of(make_run, AGENTS).learner()
+    assert learner.anchor is not None
+    anchored = [learner.part(slice(m, m + 1)).anchor is not None for m in range(4)]
+    assert anchored == [False, False, True, True]
+
+
+def test_a_stack_of_another_size_needs_no_other_program(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(make_run(AGENTS, tiny_task(engine="compiled"), settings=STRONG))
+    monkeypatch.setattr(engine, "_compile", None)
+    alone = trained(make_run([AGENTS[3]], tiny_task(engine="compiled"), settings=STRONG))
+    for one, other in zip(whole[AGENTS[3]], alone[AGENTS[3]], strict=True):
+        assert torch.equal(one, other)
+
+
+def test_programs_are_told_apart_by_all_that_they_are_made_of(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def place(batch_size: int = 16, **changes: Any) -> Path:
+        run = make_run([("sac", 0), ("sac", 1)], tiny_task(**changes))
+        agent: Any = run.members[0].entry.agent(run)
+        learner = agent.learner().part(slice(0, 1))
+        return engine.package_path(agent._constants, learner, batch_size)
+
+    places = {place(), place(17), place(hidden_units=24), place(learning_rate=0.5)}
+    edited = tmp_path / "update.py"
+    edited.write_text("another update")
+    monkeypatch.setattr(engine.update_module, "__file__", str(edited))
+    places.add(place())
+    assert len(places) == 5
+    assert place() in places
+
+
+def test_nothing_of_an_update_lies_on_the_host_or_waits_for_the_device() -> None:
+    """On a made-up CUDA device; see the next test for what it would find."""
+    _update_on_a_fake_device()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (lambda x: x + torch.ones(x.shape), "two devices|same device"),
+        (lambda x: x * x.sum().item(), "data-dependent|_local_scalar_dense"),
+    ],
+    ids=["a tensor on the host", "a wait"],
+)
+def test_a_tensor_on_the_host_and_a_wait_are_found(
+    monkeypatch: pytest.MonkeyPatch, mistake: Any, message: str
+) -> None:
+    noise = engine.update_module.standard_normals
+    monkeypatch.setattr(
+        engine.update_module, "standard_normals", lambda u: [mistake(z) for z in noise(u)]
+    )
+    with pytest.raises(Exception, match=message):
+        _update_on_a_fake_device()
+
+
+def _update_on_a_fake_device() -> None:
+    with fake_cuda():
+        constants = Constants(17, 6, 0.99, 1e-3, LogStd(-5.0, 2.0, "tanh"), "alpha", "float32")
+        learner = on_cuda(constants, members=2, width=8)
+        rows, uniform, tau, logged = (
+            torch.empty(shape, device="cuda") for shape in ((2, 16, 43), (2, 16, 12), (), (2, 3))
+        )
+        update(constants, learner, rows, uniform, tau, logged)
+
+
+def on_cuda(constants: Constants, members: int, width: int) -> Learner:
+    """A learner with an anchor and a ball, of empty tensors."""
+
+    def layers(networks: int, sizes: list[int]) -> list[Tensor]:
+        return [
+            torch.empty(members * networks, rows, columns, device="cuda")
+            for fan_in, columns in itertools.pairwise(sizes)
+            for rows in (fan_in, 1)
+        ]
+
+    def trained(parameters: list[Tensor]) -> Trained:
+        moments = ([torch.empty_like(p) for p in parameters] for _ in range(2))
+        return Trained(parameters, *moments, torch.empty(members, device="cuda"))
+
+    state, action = constants.observation_size, constants.action_size
+    actor = [state, width, width, 2 * action]
+    critic = [state + action, width, width, 1]
+    one_each = torch.empty(members, device="cuda")
+    return Learner(
+        trained(layers(1, actor)),
+        trained(layers(2, critic)),
+        layers(2, critic),
+        trained([one_each]),
+        Anchor(one_each, layers(1, actor)),
+        one_each,
+    )
