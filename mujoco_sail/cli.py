@@ -81,7 +81,9 @@ def _parser() -> Parser:
     one.add_argument(
         "--seeds", default="3", help="how many, or a list such as 0,4,7 (default: %(default)s)"
     )
-    one.add_argument("--protocol", default="paper", help="paper or quick (default: %(default)s)")
+    one.add_argument(
+        "--protocol", default="paper", help="paper, study or quick (default: %(default)s)"
+    )
     one.add_argument(
         "--set",
         dest="overrides",
@@ -142,7 +144,9 @@ def _parser() -> Parser:
     one.add_argument("--out", type=Path, required=True, metavar="CLIP.mp4")
     one.add_argument("--episodes", type=int, default=1, help="default: %(default)s")
     one.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    one.add_argument("--protocol", default="quick", help="paper or quick (default: %(default)s)")
+    one.add_argument(
+        "--protocol", default="quick", help="paper, study or quick (default: %(default)s)"
+    )
     one.set_defaults(command=_watch)
 
     one = commands.add_parser("theory", help="check the paper's claims on an exact problem")

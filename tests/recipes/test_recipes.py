@@ -29,7 +29,7 @@ def test_an_environment_recipe_is_a_script(name):
 
 def test_every_protocol_names_gymnasium_unless_told_otherwise() -> None:
     for name in recipe_names("envs"):
-        for protocol in ("paper", "quick"):
+        for protocol in ("paper", "study", "quick"):
             assert load_task(name, protocol, {}).backend == "gymnasium"
 
 
@@ -45,9 +45,9 @@ def test_a_name_with_dots_is_one_name() -> None:
     assert (task, agents) == ({}, {"v0.1": {"lambda": 2}})
 
 
-def test_every_recipe_resolves_under_both_protocols() -> None:
+def test_every_recipe_resolves_under_every_protocol() -> None:
     for env in recipe_names("envs"):
-        for protocol in ("paper", "quick"):
+        for protocol in ("paper", "study", "quick"):
             task = load_task(env, protocol, {})
             assert task.protocol == protocol
         path = recipe_folder("envs") / f"{env}.toml"

@@ -89,7 +89,7 @@ def test_a_long_run_is_announced_with_the_shorter_protocols(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     paper = job("paper", members("pebble", "sac"))
-    line = "walker_walk: this will take about 4 d 3 h; shorter: --protocol quick"
+    line = "walker_walk: this will take about 4 d 3 h; shorter: --protocol study or quick"
     assert said(monkeypatch, tmp_path, paper, 99 * 3600) == [line]
     line = "walker_walk: this will take about 3 h 0 min"
     assert said(monkeypatch, tmp_path, paper, 3 * 3600) == [line]
@@ -122,7 +122,7 @@ def test_what_a_checkpoint_holds_is_not_counted_again(
     paper = job("paper", members("pebble"))
     monkeypatch.setattr(estimate, "seconds_needed", lambda task, shares, steps, *_: float(steps))
     assert list(jobs.announce(paper, "walker_walk", CPU, tmp_path))[1:] == [
-        f"walker_walk: this will take about {duration(400_000)}; shorter: --protocol quick"
+        f"walker_walk: this will take about {duration(400_000)}; shorter: --protocol study or quick"
     ]
     folder = tmp_path / "walker_walk" / "pebble" / "seed_0" / "checkpoints"
     folder.mkdir(parents=True)
@@ -132,7 +132,7 @@ def test_what_a_checkpoint_holds_is_not_counted_again(
 
 
 def test_shorter_protocols_are_those_with_fewer_steps_that_are_whole(tmp_path: Path) -> None:
-    assert shorter_protocols("walker_walk", 400_000) == ["quick"]
+    assert shorter_protocols("walker_walk", 400_000) == ["study", "quick"]
     assert shorter_protocols("walker_walk", 25_000) == []
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
