@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from filelock import FileLock
 from platformdirs import user_cache_path
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -118,6 +117,8 @@ def compiled(
     Raises:
         RecipeError: The compiler failed.
     """
+    from filelock import FileLock  # noqa: PLC0415 (importing it warns where there is no fcntl)
+
     path = package_path(constants, learner, batch_size)
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():

@@ -100,9 +100,9 @@ def test_runs_agree_over_fifty_steps(make_run: MakeRun, names: list[tuple[str, i
 
 
 def test_a_projection_is_compiled_too(make_run: MakeRun) -> None:
-    settings = {"sail_revkl": {"projection_radius": 1.0}}
-    run = make_run([("sail_revkl", 0)], tiny_task(engine="compiled"), settings=settings)
-    actor = trained(run)["sail_revkl", 0][:6]
+    settings = {"sail": {"projection_radius": 1.0}}
+    run = make_run([("sail", 0)], tiny_task(engine="compiled"), settings=settings)
+    actor = trained(run)["sail", 0][:6]
     norm = math.sqrt(sum(float(p.square().sum()) for p in actor))
     assert norm == pytest.approx(1.0, rel=1e-5)
 

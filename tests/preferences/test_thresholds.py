@@ -103,4 +103,4 @@ def test_a_policy_that_explores_below_the_range_is_answered(env: str, make_run: 
     assert len(answered) == 8
     assert len(queries) < 12
     recent = np.mean([query.return_1 for query in queries]) / run.task.segment_steps
-    assert recent < run.task.reward_range[0] + 0.3 * np.ptp(run.task.reward_range)
+    assert recent < run.task.reward_range[0] + 0.4 * np.ptp(run.task.reward_range)

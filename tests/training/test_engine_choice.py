@@ -1,0 +1,49 @@
+"""Which engine updates a run, and what is said of it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.command_line import overrides, run
+from helpers.tiny import CPU, tiny_task
+
+from mujoco_sail.training.benchmark import choose_engine
+
+SHORT = overrides({"engine": "compiled", "steps": 70, "evaluation_every": 70})
+
+
+def test_without_a_compiler_updates_run_eagerly_and_that_is_said_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert run(tmp_path, "half_cheetah", "sac", "1", *SHORT) == 0
+    line = "no C++ compiler was found (g++, or what CXX names), so updates are not compiled"
+    assert line in capsys.readouterr().out
+    recorded = tomllib.loads((tmp_path / "half_cheetah/sac/seed_0/run.toml").read_text())
+    assert recorded["env"]["engine"] == "eager"
+
+
+def test_a_compiler_that_fails_is_one_line_that_names_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    assert run(tmp_path, "half_cheetah", "sac", "1", *SHORT) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the update could not be compiled" in line
+    assert "use --set env.engine=eager" in line
+
+
+def test_on_cuda_updates_are_not_compiled() -> None:
+    task, line = choose_engine(tiny_task(engine="compiled"), torch.device("cuda"))
+    assert task.engine == "eager"
+    assert "on cuda updates are not compiled" in line
+    same = tiny_task(engine="compiled")
+    assert choose_engine(same, CPU) == (same, "")
