@@ -69,7 +69,7 @@ class Updater:
         say: Told when something has to be compiled.
 
     Raises:
-        RecipeError: The compiler failed.
+        RecipeError: The compiler failed, or its cache cannot be used.
     """
 
     def __init__(
@@ -115,23 +115,24 @@ def compiled(
         `update` without its first two arguments.
 
     Raises:
-        RecipeError: The compiler failed.
+        RecipeError: The compiler failed, or the cache cannot be used.
     """
     from filelock import FileLock  # noqa: PLC0415 (importing it warns where there is no fcntl)
 
     path = package_path(constants, learner, batch_size)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            say("compiling the update, some 20 seconds; later runs find it in the cache")
-            try:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                say("compiling the update, some 20 seconds; later runs find it in the cache")
                 _compile(constants, learner, batch_size, path)
-            except Exception as error:
-                reason = str(error).strip().partition("\n")[0]
-                raise RecipeError(
-                    f"the update could not be compiled ({type(error).__name__}: {reason});",
-                    "use --set env.engine=eager",
-                ) from error
-    run = _load(path)
+        run = _load(path)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise RecipeError(
+            f"no compiled update at {path} ({type(error).__name__}: {reason});",
+            "set XDG_CACHE_HOME to another folder, or use --set env.engine=eager",
+        ) from error
     state = _tensors(learner)
 
     def call(rows: Tensor, uniform: Tensor, tau: Tensor, logged: Tensor) -> None:
@@ -147,7 +148,7 @@ def compiled(
 
 def package_path(constants: Constants, learner: Learner, batch_size: int) -> Path:
     """Where the compiled update lies, or will."""
-    folder = user_cache_path("mujoco-sail", ensure_exists=True)
+    folder = user_cache_path("mujoco-sail")
     tensors = [(str(t.dtype), *t.shape, *t.stride()) for t in _tensors(learner)]
     about = [
         asdict(constants),

@@ -37,8 +37,18 @@ def test_a_compiler_that_fails_is_one_line_that_names_the_way_out(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     assert run(tmp_path, "half_cheetah", "sac", "1", *SHORT) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "the update could not be compiled" in line
+    assert "no compiled update at" in line
     assert "use --set env.engine=eager" in line
+
+
+def test_a_cache_that_cannot_be_written_is_one_line_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert run(tmp_path, "half_cheetah", "sac", "1", *SHORT) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "set XDG_CACHE_HOME to another folder" in line
 
 
 def test_on_cuda_updates_are_not_compiled() -> None:
