@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mujoco_sail.agents.sac import CRITICS
 from mujoco_sail.core.products import product
+from mujoco_sail.core.update import CRITICS
 from mujoco_sail.recipes.task import Task
 
 # The library's, and the core's choice among libraries.
