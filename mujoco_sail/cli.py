@@ -153,7 +153,7 @@ def _parser() -> Parser:
     theory.add_arguments(one)
     one.set_defaults(command=theory.main)
 
-    one = commands.add_parser("speed", help="steps per second, beside Stable-Baselines3")
+    one = commands.add_parser("speed", help="steps per second, beside Stable-Baselines3 and SBX")
     speed.add_arguments(one)
     one.set_defaults(command=speed.main)
     return parser

@@ -112,22 +112,28 @@ class SB3SAC(StableBaselines):
 
     def make_model(self) -> BaseAlgorithm:
         """See `StableBaselines.make_model`."""
-        task = self.task
         return stable_baselines3.SAC(
-            "MlpPolicy",
-            make_env(task, self.runner.seeds[0], "training"),
-            learning_rate=task.learning_rate,
-            buffer_size=min(task.replay_capacity, task.steps),
-            learning_starts=task.random_steps,
-            batch_size=task.batch_size,
-            tau=self.settings.tau,
-            gamma=self.settings.discount,
+            **self.arguments(),
             target_update_interval=self.settings.target_every,
-            ent_coef=f"auto_{self.settings.initial_temperature}",
-            policy_kwargs={"net_arch": [task.hidden_units] * task.hidden_layers},
-            seed=self.seed,
             device=self.device,
         )
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments that libraries with Stable-Baselines3's interface have in common."""
+        task = self.task
+        return {
+            "policy": "MlpPolicy",
+            "env": make_env(task, self.runner.seeds[0], "training"),
+            "learning_rate": task.learning_rate,
+            "buffer_size": min(task.replay_capacity, task.steps),
+            "learning_starts": task.random_steps,
+            "batch_size": task.batch_size,
+            "tau": self.settings.tau,
+            "gamma": self.settings.discount,
+            "ent_coef": f"auto_{self.settings.initial_temperature}",
+            "policy_kwargs": {"net_arch": [task.hidden_units] * task.hidden_layers},
+            "seed": self.seed,
+        }
 
     def actor(self, policy: Any) -> list[nn.Module]:
         """See `StableBaselines.actor`."""

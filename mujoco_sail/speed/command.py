@@ -1,4 +1,4 @@
-"""`mujoco-sail speed`: times our core and Stable-Baselines3 in turns."""
+"""`mujoco-sail speed`: times our core, Stable-Baselines3 and SBX in turns."""
 
 import argparse
 import dataclasses
@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.recipes.settings import RecipeError, nearest
 
 if TYPE_CHECKING:
     from mujoco_sail.agents.base import Entry
     from mujoco_sail.speed.plan import Plan
 
-PEER = "sb3_sac"
+PEERS = ("sb3", "sbx")
 ENDLESS = 10**9  # environment steps, far more than anything here takes
 CAPACITY = 50_000  # transitions of a replay buffer: enough for what is timed, for many members
 
@@ -23,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--env", default="walker_walk", help="name or path of a recipe (default: %(default)s)")
     add("--agents", default="sac", help="of our core, joined by commas (default: %(default)s)")
+    add(
+        "--peers",
+        default="sb3",
+        help="to compare with, joined by commas: sb3, Stable-Baselines3; sbx, the same in JAX, "
+        "which needs the extra 'peers' (default: %(default)s)",
+    )
     add("--members", default="1,3,12", help="numbers M of members (default: %(default)s)")
     add("--width", type=int, default=256, help="hidden units (default: %(default)s)")
     add("--batch", type=int, default=256, help="transitions (default: %(default)s)")
@@ -32,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of the networks",
     )
+    add(
+        "--engine",
+        choices=("compiled", "eager"),
+        help="that carries out our updates (default: the recipe's)",
+    )
     add("--backend", help="that environments are stepped by (default: the recipe's)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--rounds", type=int, default=5, help="default: %(default)s")
@@ -40,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Writes a CSV file and the machine's description beside it, and prints the table.
+    """Writes a CSV file and the machine's description beside it; prints a table and a summary.
 
     Returns:
         0, or 1 if a worker failed.
@@ -48,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         RecipeError: A wrong option, or a folder that cannot be written.
     """
-    members = check(args)
+    members, peers = check(args)
     # Imported here, so that help and mistakes answer at once.
     import tomli_w  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
@@ -56,10 +67,10 @@ def main(args: argparse.Namespace) -> int:
     from mujoco_sail.files import write_text  # noqa: PLC0415
     from mujoco_sail.speed import machine, pool, rounds, summary  # noqa: PLC0415
 
-    plan = make_plan(args, members)
+    plan = make_plan(args, members, peers)
     task = plan.task
     sizes = f"{task.name}_width{task.hidden_units}_batch{task.batch_size}"
-    path = args.out / f"{sizes}_{task.precision}_{plan.device.type}.csv"
+    path = args.out / f"{sizes}_{task.precision}_{task.engine}_{plan.device.type}.csv"
     about = path.with_suffix(".toml")
     try:
         write_text(about, tomli_w.dumps(machine.describe(plan)))
@@ -73,15 +84,15 @@ def main(args: argparse.Namespace) -> int:
     rows = summary.frame(plan, rates)
     write_text(path, rows.to_csv(index=False, float_format="%.6g"))
     Console(highlight=False).print(summary.render(plan, rows))
-    print(path, about, sep="\n")
+    print(path, about, *summary.lines(plan, rows), sep="\n")
     return 0
 
 
-def check(args: argparse.Namespace) -> list[int]:
+def check(args: argparse.Namespace) -> tuple[list[int], list[str]]:
     """Refuses what has no meaning, before anything heavy is imported.
 
     Returns:
-        The numbers of members.
+        The numbers of members, and the names of the peers.
 
     Raises:
         RecipeError: An option out of range.
@@ -99,21 +110,29 @@ def check(args: argparse.Namespace) -> list[int]:
             raise RecipeError(f"--{name} {getattr(args, name)}: expected at least 1")
     if not 0 < args.seconds < math.inf:
         raise RecipeError(f"--seconds {args.seconds}: expected a positive number")
-    return members
+    peers = list(dict.fromkeys(args.peers.split(",")))
+    for name in peers:
+        if name not in PEERS:
+            raise RecipeError(
+                f"--peers {args.peers}: unknown peer '{name}'; {nearest(name, PEERS)}"
+            )
+    return members, peers
 
 
-def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
+def make_plan(args: argparse.Namespace, members: list[int], names: list[str]) -> "Plan":
     """Resolves the recipes.
 
     The task is the paper's, but for what the options say and for its schedule: preference learners
     ask once and are then where they spend most of a run, with their budget used up.
 
     Raises:
-        RecipeError: A recipe or an option is wrong, or there is no such environment or device.
+        RecipeError: A recipe or an option is wrong, there is no such environment or device, or a
+            peer is not installed.
     """
     from mujoco_sail.agents import registry  # noqa: PLC0415
     from mujoco_sail.agents.sac import SAC  # noqa: PLC0415
     from mujoco_sail.environments.factory import disable_rendering, space_sizes  # noqa: PLC0415
+    from mujoco_sail.speed import peers  # noqa: PLC0415
     from mujoco_sail.speed.plan import Plan  # noqa: PLC0415
     from mujoco_sail.training import benchmark  # noqa: PLC0415
 
@@ -123,6 +142,7 @@ def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
         "hidden_units": args.width,
         "batch_size": args.batch,
         "precision": args.precision,
+        "engine": args.engine,
         "backend": args.backend,
     }
     overrides = [f"env.{key}={value}" for key, value in asked.items() if value is not None]
@@ -147,10 +167,16 @@ def make_plan(args: argparse.Namespace, members: list[int]) -> "Plan":
     for entry in entries:
         if not issubclass(entry.agent, SAC):
             raise RecipeError(f"--agents {entry.name}: expected agents of our core, as sac,sail")
-    peer = registry.load_entry(PEER, {})
-    period = paper.evaluation_every
-    steady = [_without_reset(entry) for entry in entries]
-    return Plan(task, steady, peer, members, device, args.rounds, args.seconds, period)
+    return Plan(
+        task,
+        [_without_reset(entry) for entry in entries],
+        peers.load(names, task, device),
+        members,
+        device,
+        args.rounds,
+        args.seconds,
+        paper.evaluation_every,
+    )
 
 
 def _without_reset(entry: "Entry") -> "Entry":

@@ -2,6 +2,7 @@
 
 import platform
 from datetime import UTC, datetime
+from importlib import metadata
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ def describe(plan: Plan) -> dict[str, Any]:
     }
     if plan.device.type == "cuda":
         machine["gpu"] = torch.cuda.get_device_name(plan.device)
+    software = versions(plan.task.backend)
+    if "sbx" in plan.peers:
+        software |= {"sbx_rl": metadata.version("sbx-rl"), "jax": metadata.version("jax")}
     return {
         "date": datetime.now(UTC).date(),
         "commit": commit(),
@@ -32,5 +36,5 @@ def describe(plan: Plan) -> dict[str, Any]:
         "evaluation_every": plan.period,
         "evaluation_episodes": plan.task.evaluation_episodes,
         "machine": machine,
-        "versions": versions(plan.task.backend),
+        "versions": software,
     }

@@ -1,12 +1,13 @@
 """What `mujoco-sail speed` compares, and how."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from mujoco_sail.agents.base import Entry
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.speed.peers import Peer
 from mujoco_sail.training.benchmark import max_workers
 
 
@@ -17,7 +18,7 @@ class Plan:
     Attributes:
         task: One that comes neither to its end nor to an evaluation while it is timed.
         entries: Agents of our core.
-        peer: Stable-Baselines3's SAC.
+        peers: Other libraries' SAC, in one way or several, by the library's short name.
         members: Numbers M of members.
         device: Where the updates run.
         rounds: How often everything is timed.
@@ -27,7 +28,7 @@ class Plan:
 
     task: Task
     entries: Sequence[Entry]
-    peer: Entry
+    peers: Mapping[str, Sequence[Peer]]
     members: Sequence[int]
     device: torch.device
     rounds: int
@@ -38,3 +39,7 @@ class Plan:
     def processes(self) -> int:
         """Most worker processes at once: one per core, or one on CUDA."""
         return max_workers(self.device)
+
+    def at_once(self, members: int) -> int:
+        """Processes that M members are spread over, and that a peer has beside them."""
+        return min(members, self.processes)

@@ -1,7 +1,8 @@
 """Worker processes that carry out requests at the same time."""
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -12,7 +13,11 @@ import torch
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.speed import pinning
 from mujoco_sail.speed.worker import Request, work
+
+
+PATIENCE = 10.0  # seconds that a worker has to end by itself
 
 
 class WorkerError(RuntimeError):
@@ -27,13 +32,19 @@ class WorkerPool:
         stacks: Members of each worker.
         device: Where the updates run.
         results: Folder for their run folders.
+        variables: What their processes have in their environment besides ours.
 
     Attributes:
         sizes: Members of each worker.
     """
 
     def __init__(
-        self, task: Task, stacks: Sequence[Sequence[Member]], device: torch.device, results: Path
+        self,
+        task: Task,
+        stacks: Sequence[Sequence[Member]],
+        device: torch.device,
+        results: Path,
+        variables: Mapping[str, str],
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self.sizes = [len(stack) for stack in stacks]
@@ -41,7 +52,7 @@ class WorkerPool:
         self.workers: list[BaseProcess] = []
         for stack in stacks:
             ours, theirs = context.Pipe()
-            arguments = (task, stack, device, results, theirs)
+            arguments = (task, stack, device, results, dict(variables), theirs)
             worker = context.Process(target=work, args=arguments, daemon=True)
             worker.start()
             theirs.close()
@@ -58,8 +69,11 @@ class WorkerPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Ends the workers."""
+        """Ends the workers; those that sleep tidy up after themselves, as a compiler needs."""
+        for pipe in self.pipes:
+            pipe.close()
         for worker in self.workers:
+            worker.join(PATIENCE if kind is None else 0)
             worker.terminate()
         for worker in self.workers:
             worker.join()
@@ -81,8 +95,8 @@ class WorkerPool:
         Raises:
             WorkerError: One of them failed.
         """
-        for pipe in self.pipes[:workers]:
-            pipe.send(request)
+        for pipe, cores in zip(self.pipes[:workers], pinning.shares(workers), strict=True):
+            pipe.send(replace(request, cores=cores))
         return np.array(self._answers(workers))
 
     def _answers(self, workers: int) -> list[float]:

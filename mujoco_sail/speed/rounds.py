@@ -1,5 +1,6 @@
 """The measurements: every round takes each of them once, on workers that live throughout."""
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -7,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mujoco_sail.agents.base import Entry, Member
-from mujoco_sail.core.machine import available_cores
+from mujoco_sail.speed.peers import Peer
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.pool import WorkerPool
 from mujoco_sail.speed.products import PRODUCT_CALLS, product_operations
-from mujoco_sail.speed.worker import Request, SB3SACBFloat16
+from mujoco_sail.speed.worker import Request
 from mujoco_sail.training.benchmark import shards, threads
 
 RATIO = "x"  # unit of a ratio
@@ -73,22 +74,27 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Rate]:
     """
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
 
-        def pool(name: str, stacks: Sequence[Sequence[Member]]) -> WorkerPool:
+        def pool(
+            name: str, stacks: Sequence[Sequence[Member]], variables: Mapping[str, str]
+        ) -> WorkerPool:
             folder = Path(scratch, name)
-            return stack.enter_context(WorkerPool(plan.task, stacks, plan.device, folder))
+            made = WorkerPool(plan.task, stacks, plan.device, folder, variables)
+            return stack.enter_context(made)
 
         ours = {
-            (entry.name, count): pool(f"{entry.name}_{count}", _stacks(plan, entry, count))
+            (entry.name, count): pool(f"{entry.name}_{count}", _stacks(plan, entry, count), {})
             for entry in plan.entries
             for count in plan.members
         }
-        most = min(max(plan.members), plan.processes)
-        peers = {
-            precision: pool(precision, [[Member(peer, seed)] for seed in range(most)])
-            for precision, peer in _peers(plan).items()
-        }
+        peers = []
+        for number, peer in enumerate(itertools.chain(*plan.peers.values())):
+            if most := max(
+                (n for n in map(plan.at_once, plan.members) if peer.threads_of(n)), default=0
+            ):
+                stacks = [[Member(peer.entry, seed)] for seed in range(most)]
+                peers.append((peer, pool(f"peer_{number}", stacks, peer.variables)))
         say("warm-up")
-        for each in [*ours.values(), *peers.values()]:
+        for each in [*ours.values(), *(pool for _, pool in peers)]:
             each.warm()
         rates: dict[object, Rate] = {}
         for count in plan.members:
@@ -110,28 +116,20 @@ def _stacks(plan: Plan, entry: Entry, count: int) -> list[list[Member]]:
     return [stacks[0] for stacks in shards(members, plan.processes)]
 
 
-def _peers(plan: Plan) -> dict[str, Entry]:
-    """The peer by number format: as it is, and in bfloat16 where that is asked for."""
-    if plan.task.precision == "bfloat16":
-        return {"float32": plan.peer, "bfloat16": replace(plan.peer, agent=SB3SACBFloat16)}
-    return {plan.task.precision: plan.peer}
-
-
 def _of_one_size(
-    plan: Plan, count: int, ours: Pools, peers: Mapping[str, WorkerPool]
+    plan: Plan, count: int, ours: Pools, peers: Sequence[tuple[Peer, WorkerPool]]
 ) -> Iterator[Rate]:
     """The measurements of M members; what is compared is measured one right after the other."""
-    own = threads(min(count, plan.processes))
+    at_once = plan.at_once(count)
+    own = threads(at_once)
     for entry in plan.entries:
         pool, request = ours[entry.name, count], Request("train", plan.seconds, own)
         yield _rate(plan, "train", entry.name, "member-steps/s", pool, request)
-    # The peer: one process per core, each with one thread; a single run may have all threads.
-    at_once = min(count, plan.processes)
-    for its in sorted({1, available_cores()}) if at_once == 1 else [1]:
-        for precision, pool in peers.items():
+    for peer, pool in peers:
+        for its in peer.threads_of(at_once):
             request, runs = Request("train", plan.seconds, its), pool.sizes[:at_once]
-            rate = _rate(plan, "train", plan.peer.name, "member-steps/s", pool, request, runs)
-            yield replace(rate, members=at_once, precision=precision)
+            rate = _rate(plan, "train", peer.entry.name, "member-steps/s", pool, request, runs)
+            yield replace(rate, members=at_once, precision=peer.precision)
     for entry in plan.entries:
         pool, request = ours[entry.name, count], Request("update", plan.seconds, own)
         yield _rate(plan, "update", entry.name, "member-updates/s", pool, request)

@@ -22,6 +22,7 @@ COLUMNS = (
     "processes",
     "threads",  # of each process
     "precision",
+    "engine",  # of our updates
     "against",  # what a ratio divides by
     "width",
     "batch",
@@ -55,12 +56,48 @@ def frame(plan: Plan, rates: Sequence[Rate]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def lines(plan: Plan, rows: pd.DataFrame) -> list[str]:
+    """The rows in short, for programs.
+
+    Returns:
+        A line per agent of ours and number of members: `speed` and pairs `key=value`. `update_ms`
+        is how long a process takes for one update of one member; the ratio to a peer is the one
+        to its fastest way.
+    """
+    return [
+        _line(plan, rows, entry.name, count) for entry in plan.entries for count in plan.members
+    ]
+
+
+def _line(plan: Plan, rows: pd.DataFrame, name: str, count: int) -> str:
+    own = rows[(rows.learner == name) & (rows.members == count)]
+    train, update = (own[own.unit == f"member-{what}/s"].iloc[0] for what in ("steps", "updates"))
+    values = {
+        "env": train["environment"],
+        "learner": name,
+        **{key: train[key] for key in ("width", "batch", "precision", "engine", "members")},
+        "processes": train["processes"],
+        "steps_per_s": _figure(train["median"]),
+        "update_ms": _figure(1e3 * update["processes"] / update["median"]),
+    }
+    ratios = own[(own.measurement == "train") & (own.unit == RATIO)]
+    for short, ways in plan.peers.items():
+        to = ratios[ratios.against.str.startswith(f"{ways[0].entry.name} ")]
+        values[short] = _figure(to["median"].min())
+    return " ".join(["speed", *(f"{key}={value}" for key, value in values.items())])
+
+
+def _figure(value: float) -> str:
+    """Three digits that count."""
+    return f"{float(f'{value:.3g}'):g}"
+
+
 def render(plan: Plan, rows: pd.DataFrame) -> Table:
     """The rows for a terminal of 80 columns."""
     task = plan.task
     title = (
         f"{task.name}, width {task.hidden_units}, batch {task.batch_size}, "
-        f"{task.precision}, {plan.device}: medians of {plan.rounds} rounds\n"
+        f"{task.precision}, {task.engine}, {plan.device}: medians of {plan.rounds} rounds\n"
         "(M members on P processes of T threads; rates are of all M together)"
     )
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
@@ -103,11 +140,11 @@ def _ratios(plan: Plan, rates: Sequence[Rate], name: str, count: int) -> list[di
     train, update = of("train"), of("update")
     steps, updates = np.array(train.values), np.array(update.values)
 
-    at_once = min(count, plan.processes)
-    peers = [r for r in rates if r.learner == plan.peer.name and r.processes == at_once]
+    names = [ways[0].entry.name for ways in plan.peers.values()]
+    peers = [r for r in rates if r.learner in names and r.processes == plan.at_once(count)]
     # In each precision, the faster number of threads.
-    for precision in dict.fromkeys(r.precision for r in peers):
-        peer = max((r for r in peers if r.precision == precision), key=_median)
+    for kind in dict.fromkeys((r.learner, r.precision) for r in peers):
+        peer = max((r for r in peers if (r.learner, r.precision) == kind), key=_median)
         other = f"{peer.learner} {peer.processes}x{peer.request.threads} {peer.precision}"
         add(train, "train", steps / peer.values, RATIO, other)
 
@@ -149,6 +186,7 @@ def _row(
         "processes": rate.processes,
         "threads": rate.request.threads,
         "precision": rate.precision,
+        "engine": task.engine if rate.learner in [entry.name for entry in plan.entries] else "",
         "against": "",
         "width": task.hidden_units,
         "batch": task.batch_size,

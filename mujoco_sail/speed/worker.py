@@ -1,9 +1,10 @@
 """A worker process of `mujoco-sail speed`: real training that advances only on request."""
 
 import contextlib
+import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -11,13 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
 
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.sac import SAC
-from mujoco_sail.agents.sb3 import SB3SAC
 from mujoco_sail.core.machine import synchronise
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.speed import pinning
 from mujoco_sail.speed.products import ProductCall, middle_product
 from mujoco_sail.training.output import lasting_output
 from mujoco_sail.training.run import Run
@@ -35,11 +35,13 @@ class Request:
             with its log; else a matrix product alone.
         seconds: For how long; with 0, once.
         threads: Threads that PyTorch may use.
+        cores: Where, see `pinning.move`.
     """
 
     action: Literal["train", "overhead", "update", "due"] | ProductCall
     seconds: float
     threads: int = 1
+    cores: frozenset[int] = frozenset()
 
 
 class TimedRun(Run):
@@ -80,6 +82,7 @@ class TimedRun(Run):
         while True:
             request: Request = self.requests.recv()
             torch.set_num_threads(request.threads)
+            pinning.move(request.cores)
             call = self._call(request, agent)
             updates = Stopwatch(agent, self.device) if request.action == "overhead" else None
             synchronise(self.device)
@@ -138,25 +141,20 @@ class Stopwatch:
         return elapsed / self.seconds - 1
 
 
-class SB3SACBFloat16(SB3SAC):
-    """Stable-Baselines3's SAC with its updates under autocast, as its users get bfloat16."""
-
-    def make_model(self) -> BaseAlgorithm:
-        """See `StableBaselines.make_model`."""
-        model = super().make_model()
-        cast = torch.autocast(self.device.type, torch.bfloat16)
-        model.train = cast(model.train)  # type: ignore[attr-defined]
-        return model
-
-
 @lasting_output()
 def work(
-    task: Task, members: Sequence[Member], device: torch.device, results: Path, requests: Connection
+    task: Task,
+    members: Sequence[Member],
+    device: torch.device,
+    results: Path,
+    variables: Mapping[str, str],
+    requests: Connection,
 ) -> None:
     """A worker process: it ends with its parent, or after it has sent why it failed."""
     # An interrupt is for the parent, which ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    os.environ.update(variables)  # before a peer's library is imported
     try:
         TimedRun(task, members, device, results, requests).execute()
     except (EOFError, BrokenPipeError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
-from mujoco_sail.speed import products
-from mujoco_sail.speed.worker import Request, SB3SACBFloat16, Stopwatch, TimedRun
+from mujoco_sail.speed import pinning, products
+from mujoco_sail.speed.peers import SB3SACBFloat16
+from mujoco_sail.speed.worker import Request, Stopwatch, TimedRun
 
 
 class Script:
@@ -33,9 +36,9 @@ class Script:
         self.answers.append(answer)
 
 
-def paced(folder: Path, *actions: Any) -> tuple[TimedRun, Script]:
+def paced(folder: Path, *actions: Any, **options: Any) -> tuple[TimedRun, Script]:
     """A run that has carried out requests, each once."""
-    script = Script(*(Request(action, 0) for action in actions))
+    script = Script(*(Request(action, 0, **options) for action in actions))
     task = tiny_task(steps=10**6, evaluation_every=10**6, log_every=10**6)
     entry = registry.load_entry("sac", {})
     run = TimedRun(task, [Member(entry, 0), Member(entry, 1)], CPU, folder, script)  # type: ignore[arg-type]
@@ -79,6 +82,24 @@ def test_an_order_is_real_training_or_a_part_of_it_and_nothing_else(
     assert all(answer > 0 for answer in script.answers[1:])
     rows = pd.read_csv(run.files[1].folder / "evaluations.csv")
     assert len(rows) == actions.count("due")
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="this system ties no process to cores"
+)
+def test_an_order_moves_every_thread_of_its_process_to_the_cores_it_names(tmp_path: Path) -> None:
+    allowed = os.sched_getaffinity(0)
+    end = threading.Event()
+    older = threading.Thread(target=end.wait)
+    older.start()
+    core = frozenset([max(allowed)])
+    try:
+        paced(tmp_path, "train", cores=core)
+        assert os.sched_getaffinity(0) == os.sched_getaffinity(older.native_id) == core
+    finally:
+        pinning.move(frozenset(allowed))
+        end.set()
+    assert os.sched_getaffinity(0) == allowed
 
 
 def test_the_peer_in_bfloat16_is_in_bfloat16_where_it_updates_and_only_there(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from mujoco_sail.agents import registry
 from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.cli import main
 from mujoco_sail.speed import products, summary
+from mujoco_sail.speed.peers import Peer
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.rounds import Rate
 from mujoco_sail.speed.worker import Request
+from mujoco_sail.training import benchmark
 from mujoco_sail.training.benchmark import available_cores
 
 RECIPE = """
@@ -42,6 +45,7 @@ def speed(folder: Path, **changes: str) -> list[str]:
         "batch": "8",
         "rounds": "2",
         "seconds": "0.05",
+        "engine": "eager",
         "device": "cpu",
         "out": str(folder / "results" / "speed"),
         **changes,
@@ -60,7 +64,8 @@ def rate(measurement: str, learner: str, *values: float, threads: int = 1) -> Ra
 def test_the_ratios_are_those_of_the_rounds() -> None:
     task = tiny_task()
     sac, peer = (registry.load_entry(name, {}) for name in ("sac", "sb3_sac"))
-    plan = Plan(task, [sac], peer, [1], CPU, 3, 1.0, 100)
+    peers = {"sb3": [Peer(peer, "float32", [1, 2])]}
+    plan = Plan(task, [sac], peers, [1], CPU, 3, 1.0, 100)
     ceilings = [(4.0, 1.0, 2.0), (3.0, 5.0, 1.0), (1.0, 1.0, 5.0), (1.0, 1.0, 6.0)]
     rates = [
         rate("train", "sac", 10.0, 20.0, 30.0),
@@ -89,13 +94,53 @@ def test_the_ratios_are_those_of_the_rounds() -> None:
     assert len(rows) == len(rates) - 1 + 6
 
 
+def test_the_summary_has_a_line_for_each_agent_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two members on a machine with two cores."""
+    monkeypatch.setattr(benchmark, "available_cores", lambda: 2)
+    task = tiny_task()
+    sac, sb3 = (registry.load_entry(name, {}) for name in ("sac", "sb3_sac"))
+    sail, sbx = dataclasses.replace(sac, name="sail"), dataclasses.replace(sb3, name="sbx_sac")
+    peers = {
+        "sb3": [Peer(sb3, "float32", [1]), Peer(sb3, "bfloat16", [1])],
+        "sbx": [Peer(sbx, "float32", [1])],
+    }
+    plan = Plan(task, [sac, sail], peers, [2], CPU, 3, 1.0, 100)
+
+    def both(measurement: str, learner: str, *values: float, precision: str = "float32") -> Rate:
+        unit = {"train": "member-steps/s", "update": "member-updates/s", "environment": "x"}
+        one = rate(measurement, learner, *values)
+        changes = {"members": 2, "amounts": [1, 1], "precision": precision}
+        return dataclasses.replace(one, unit=unit.get(measurement, "unit"), **changes)
+
+    rates = [
+        both("train", "sac", 2200.4, 1800.0, 2601.0),
+        both("train", "sail", 1000.0, 1000.0, 1000.0),
+        both("train", "sb3_sac", 500.0, 600.0, 700.0),
+        both("train", "sb3_sac", 1000.0, 900.0, 650.0, precision="bfloat16"),
+        both("train", "sbx_sac", 900.0, 800.0, 1000.0),
+        *(both("update", name, 4000.0, 3240.0, 3000.0) for name in ("sac", "sail")),
+        *(both("environment", name, 1.0, 1.0, 1.0) for name in ("sac", "sail")),
+        *(both("evaluation", name, 1.0) for name in ("sac", "sail")),
+        *(both(way, "", 1.0, 1.0, 1.0) for way in products.PRODUCT_CALLS),
+    ]
+    rows = summary.frame(plan, rates)
+    sizes = "width=16 batch=16 precision=float32 engine=eager members=2 processes=2"
+    # An update of a member takes 2 / 3240 s of one process.
+    assert summary.lines(plan, rows) == [
+        f"speed env=half_cheetah learner=sac {sizes} steps_per_s=2200 update_ms=0.617 "
+        "sb3=2.2 sbx=2.44",
+        f"speed env=half_cheetah learner=sail {sizes} steps_per_s=1000 update_ms=0.617 "
+        "sb3=1.11 sbx=1.11",
+    ]
+
+
 def test_the_command_writes_rates_ratios_and_the_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(speed(tmp_path)) == 0
     said = capsys.readouterr().out
     folder = tmp_path / "results" / "speed"
-    name = "short_width16_batch8_float32_cpu"
+    name = "short_width16_batch8_float32_eager_cpu"
     assert sorted(path.name for path in folder.iterdir()) == [f"{name}.csv", f"{name}.toml"]
     rows = pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
     assert (rows[["low", "median", "high"]] > 0).all().all()
@@ -121,6 +166,13 @@ def test_the_command_writes_rates_ratios_and_the_machine(
     assert about["machine"]["cores"] == available_cores()
     assert about["versions"]["stable_baselines3"]
     assert "sac / sb3_sac" in said
+    assert set(rows[rows.learner == "sac"].engine) == {"eager"}
+    assert set(rows[rows.learner != "sac"].engine) == {""}
+    assert [line.split()[:8] for line in said.splitlines()[-2:]] == [
+        "speed env=short learner=sac width=16 batch=8 precision=float32 engine=eager "
+        f"members={members}".split()
+        for members in (1, 2)
+    ]
     # A benchmark's table does not mistake them for runs.
     assert main(["table", "--results", str(tmp_path / "results")]) == 2
     assert "no results here" in capsys.readouterr().err
@@ -157,6 +209,9 @@ def test_a_worker_that_fails_is_said_in_one_line(
         ({"precision": "fp8"}, ["fp8", "float32", "bfloat16"]),
         ({"env": "walker_wal"}, ["'walker_wal'", "did you mean 'walker_walk'"]),
         ({"env": "hopper,reacher"}, ["--env hopper,reacher"]),
+        ({"peers": "sb3,sbxx"}, ["--peers sb3,sbxx", "'sbxx'", "did you mean 'sbx'"]),
+        ({"peers": ""}, ["--peers", "allowed: sb3, sbx"]),
+        ({"engine": "fast"}, ["fast", "compiled", "eager"]),
         ({"agents": "sb3_sac"}, ["sb3_sac", "sac,sail"]),
         ({"agents": "sca"}, ["'sca'", "did you mean 'sac'"]),
         ({"device": "tpu"}, ["tpu", "cpu"]),

@@ -1,0 +1,233 @@
+"""`mujoco-sail speed` compares like with like: peers, processes, threads and cores."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+from helpers.command_line import fails
+from helpers.runs import MakeRun
+from helpers.tiny import CPU, tiny_task
+
+from mujoco_sail.agents import registry
+from mujoco_sail.agents.base import Member
+from mujoco_sail.cli import main
+from mujoco_sail.speed import peers, pinning, rounds, summary
+from mujoco_sail.speed.plan import Plan
+from mujoco_sail.speed.pool import WorkerError, WorkerPool
+from mujoco_sail.speed.worker import Request
+from mujoco_sail.training import benchmark
+
+needs_sbx = pytest.mark.skipif(
+    find_spec("sbx") is None, reason="needs the extra: pip install 'mujoco-sail[peers]'"
+)
+
+
+@pytest.fixture
+def sbx(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """A stand-in that makes Stable-Baselines3's SAC and keeps what it was asked for."""
+    asked: dict[str, Any] = {}
+
+    def make(**arguments: Any) -> stable_baselines3.SAC:
+        asked.update(arguments)
+        return stable_baselines3.SAC(**arguments, device="cpu")
+
+    module = SimpleNamespace(SAC=make, asked=asked)
+    monkeypatch.setitem(sys.modules, "sbx", module)  # type: ignore[arg-type]
+    return module  # type: ignore[return-value]
+
+
+class IdlePool:
+    """Workers that do nothing, as fast as they have threads."""
+
+    made: ClassVar[list[IdlePool]] = []
+
+    def __init__(self, task: Any, stacks: Any, device: Any, results: Any, variables: Any) -> None:
+        self.sizes = [len(stack) for stack in stacks]
+        self.agent = stacks[0][0].entry.name
+        self.variables = dict(variables)
+        self.made.append(self)
+
+    def __enter__(self) -> IdlePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def warm(self) -> None:
+        pass
+
+    def run(self, request: Request, workers: int) -> np.ndarray:
+        assert workers <= len(self.sizes)
+        return np.full(workers, float(request.threads))
+
+
+@pytest.fixture
+def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A machine with so many."""
+    for module in (benchmark, peers):
+        monkeypatch.setattr(module, "available_cores", lambda: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("cores", [1, 2, 8], indirect=True)
+@pytest.mark.parametrize("members", [(1,), (12,), (1, 3, 12)])
+def test_as_many_processes_of_a_peer_are_timed_as_of_ours(
+    monkeypatch: pytest.MonkeyPatch, sbx: object, cores: int, members: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(rounds, "WorkerPool", IdlePool)
+    monkeypatch.setattr(IdlePool, "made", [])
+    task, sac = tiny_task(), registry.load_entry("sac", {})
+    others = peers.load(["sb3", "sbx"], task, CPU)
+    plan = Plan(task, [sac], others, members, CPU, 2, 1.0, 100)
+    rates = rounds.measure(plan, lambda _: None)
+    trained = [r for r in rates if r.measurement == "train"]
+    sizes = {count: min(count, cores) for count in members}
+    assert {r.members: r.processes for r in trained if r.learner == "sac"} == sizes
+    for name in ("sb3_sac", "sbx_sac"):
+        found = [(r.processes, r.request.threads) for r in trained if r.learner == name]
+        # A single process may have all cores; of several, each has one.
+        expected = {(n, 1) for n in sizes.values()} | {(n, cores) for n in sizes.values() if n == 1}
+        assert sorted(found) == sorted(expected)
+    rows = summary.frame(plan, rates)
+    ratios = rows[(rows.measurement == "train") & (rows.against != "")]
+    for count, processes in sizes.items():
+        # The stand-ins are as fast as they have threads.
+        its = cores if processes == 1 else 1
+        against = [f"{name} {processes}x{its} float32" for name in ("sb3_sac", "sbx_sac")]
+        assert ratios[ratios.members == count].against.tolist() == against
+    # JAX keeps the number of threads that it was started with.
+    started = {("PJRT_NPROC" in p.variables) for p in IdlePool.made if p.agent == "sbx_sac"}
+    assert started == {its == 1 for its in (1, cores) if its == 1 or 1 in sizes.values()}
+    assert all(not p.variables for p in IdlePool.made if p.agent != "sbx_sac")
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+def test_each_process_has_a_core_of_its_own_where_there_are_as_many(
+    monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7, 2, 5}, raising=False)
+    shares = pinning.shares(processes)
+    expected = [{2}, {5}, {7}] if processes == 3 else [{2, 5, 7}] * processes
+    assert shares == expected
+
+
+def test_a_system_that_ties_no_process_to_cores_needs_no_pinning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    shares = pinning.shares(2)
+    assert shares == [frozenset()] * 2
+    pinning.move(shares[0])
+
+
+def test_workers_that_act_at_once_are_told_their_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    pool = WorkerPool(tiny_task(), [], CPU, Path(), {})
+    told: list[list[Request]] = [[], []]
+    for requests in told:
+        pool.pipes.append(SimpleNamespace(send=requests.append, recv=lambda: 1.0))  # type: ignore[arg-type]
+    pool.run(Request("train", 1.0), 2)
+    pool.run(Request("train", 1.0, threads=2), 1)
+    assert [[request.cores for request in requests] for requests in told] == [
+        [{0}, {0, 1}],
+        [{1}],
+    ]
+
+
+def test_a_worker_has_its_variables_before_its_agent_is_made(tmp_path: Path) -> None:
+    (tmp_path / "telling.py").write_text(
+        "import os\n"
+        "from mujoco_sail.agents.sac import SAC\n"
+        "class Telling(SAC):\n"
+        "    def __init__(self, runner):\n"
+        "        raise ValueError(os.environ['XLA_FLAGS'])\n"
+    )
+    recipe = tmp_path / "telling.toml"
+    recipe.write_text('base = "sac"\ntitle = "telling"\nclass = "telling:Telling"\n')
+    member = Member(registry.load_entry(str(recipe), {}), 0)
+    with (
+        WorkerPool(tiny_task(), [[member]], CPU, tmp_path, peers.ONE_THREAD) as pool,
+        pytest.raises(WorkerError, match="--xla_cpu_multi_thread_eigen=false"),
+    ):
+        pool.warm()
+
+
+def test_sbx_is_asked_for_what_stable_baselines3_is_asked_for(
+    make_run: MakeRun, sbx: SimpleNamespace
+) -> None:
+    """But for the device, which it has no say in, and the target's rests, which it has not."""
+    task = tiny_task()
+    (way, *_) = peers.load(["sbx"], task, CPU)["sbx"]
+    run = make_run([("sb3_sac", 3)], task)
+    theirs = run.members[0].entry.agent(run).model
+    run.members[0] = Member(way.entry, 3)
+    model = way.entry.agent(run).model
+    asked = sbx.asked
+    assert not {"device", "target_update_interval"} & set(asked)
+    for name in ("learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma"):
+        assert asked[name] == getattr(theirs, name) == getattr(model, name)
+    assert (model.train_freq, model.gradient_steps) == (theirs.train_freq, theirs.gradient_steps)
+    assert model.gradient_steps == 1
+    assert theirs.policy_kwargs["net_arch"] == model.policy_kwargs["net_arch"] == [16, 16]
+    assert asked["ent_coef"] == "auto_0.1" == theirs.ent_coef
+    assert asked["seed"] == theirs.seed
+    episodes = [m.env.reset() for m in (model, theirs)]
+    np.testing.assert_array_equal(*episodes)
+
+
+def test_a_missing_sbx_is_one_line_that_names_the_extra(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sbx", None)  # type: ignore[arg-type]
+    monkeypatch.chdir(tmp_path)
+    said = fails(capsys, "speed", "--peers", "sb3,sbx", "--device", "cpu")
+    assert len(said.splitlines()) == 1
+    assert "--peers sbx" in said
+    assert "pip install 'mujoco-sail[peers]'" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_but_sbx_needs_sbx_or_jax(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison itself ends at once here: the folder cannot be written."""
+    for name in ("sbx", "jax"):
+        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
+    assert main(["speed", "--device", "cpu", "--out", "/dev/null/speed"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_sbx_is_refused_on_a_gpu(sbx: object) -> None:
+    with pytest.raises(peers.RecipeError, match="--peers sbx: it is timed on the CPU only"):
+        peers.load(["sbx"], tiny_task(), torch.device("cuda"))
+
+
+@needs_sbx
+def test_sbx_makes_one_update_per_step_and_its_health_is_seen(make_run: MakeRun) -> None:
+    import jax
+
+    task = tiny_task()
+    (way, *_) = peers.load(["sbx"], task, CPU)["sbx"]
+    run = make_run([("sb3_sac", 0)], task)
+    run.members[0] = Member(way.entry, 0)
+    agent: Any = way.entry.agent(run)
+    agent.train()
+    # After the last step it stops before the update.
+    assert agent.model._n_updates == task.steps - task.random_steps - 1
+    assert agent.health()["a parameter of the policy"].isfinite().all()
+    assert all(value.isfinite().all() for value in agent.metrics().values())
+    state = agent.model.policy.qf_state
+    spoilt = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
+    agent.model.policy.qf_state = state.replace(params=spoilt)
+    assert agent.health()["a parameter of the policy"].isnan().all()
