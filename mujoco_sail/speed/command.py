@@ -149,7 +149,9 @@ def make_plan(args: argparse.Namespace, members: list[int], names: list[str]) ->
     tasks, entries = registry.load(args.env, args.agents, "paper", overrides, None)
     if len(tasks) > 1:
         raise RecipeError(f"--env {args.env}: expected one environment")
-    paper = tasks[0]
+    paper, engine = benchmark.choose_engine(tasks[0], device)
+    if engine:
+        print(engine)
     benchmark.check_precision(paper, device)
     space_sizes(paper)
     task = dataclasses.replace(

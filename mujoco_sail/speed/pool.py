@@ -16,7 +16,6 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.speed import pinning
 from mujoco_sail.speed.worker import Request, work
 
-
 PATIENCE = 10.0  # seconds that a worker has to end by itself
 
 
