@@ -1,6 +1,7 @@
 """The command line, `mujoco-sail`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done, 1 a run failed or the output could not be written, 2 wrong usage, 128 + n stopped
         by signal n.
     """
+    # Before PyTorch is imported, here and in workers: threads that wait for work must not spin on
+    # cores that a compiled update needs (it took 10 times as long with two threads on two cores).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with lasting_output() as failed:
         code = _main(arguments)
     if failed:
