@@ -121,7 +121,8 @@ def test_every_fenced_block_is_of_a_known_kind_and_every_file_has_a_name() -> No
     assert {(block.page, block.kind) for block in BLOCKS if block.kind not in KINDS} == set()
     assert [block for block in BLOCKS if block.kind == "toml" and not block.file] == []
     texts = {block.page: block.text for block in BLOCKS if block.kind == "text"}
-    assert set(texts) == {"README.md", "theory.md"}  # the commands, the equations
+    # The commands, a line of output, the equations.
+    assert set(texts) == {"README.md", "speed.md", "theory.md"}
     files = [block for block in BLOCKS if "/" in block.file]
     for block in files:
         real = (ROOT / block.file).read_text().splitlines()
@@ -184,8 +185,9 @@ def test_every_other_command_is_one_that_is_known() -> None:
         "make test",
         "pytest -m survive",
         "pip install --constraint constraints.txt --editable '.[fast]'",
+        "pip install --constraint constraints.txt --editable '.[peers]'",
     }
-    assert "fast" in project["project"]["optional-dependencies"]
+    assert {"fast", "peers"} <= set(project["project"]["optional-dependencies"])
     assert project["tool"]["pytest"]["ini_options"]["markers"][0].startswith("survive:")
     for target in ("demo", "test", "check"):
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)

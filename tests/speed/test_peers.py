@@ -163,6 +163,14 @@ def test_a_worker_has_its_variables_before_its_agent_is_made(tmp_path: Path) -> 
         pool.warm()
 
 
+def test_workers_that_sleep_end_by_themselves(tmp_path: Path) -> None:
+    """What is killed leaves semaphores behind, and Python says so after the summary."""
+    member = Member(registry.load_entry("sac", {}), 0)
+    with WorkerPool(tiny_task(steps=10**6), [[member]], CPU, tmp_path, {}) as pool:
+        pool.warm()
+    assert [worker.exitcode for worker in pool.workers] == [0]
+
+
 def test_sbx_is_asked_for_what_stable_baselines3_is_asked_for(
     make_run: MakeRun, sbx: SimpleNamespace
 ) -> None:
@@ -177,6 +185,7 @@ def test_sbx_is_asked_for_what_stable_baselines3_is_asked_for(
     assert not {"device", "target_update_interval"} & set(asked)
     for name in ("learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma"):
         assert asked[name] == getattr(theirs, name) == getattr(model, name)
+    assert (asked["batch_size"], asked["buffer_size"]) == (task.batch_size, task.steps)
     assert (model.train_freq, model.gradient_steps) == (theirs.train_freq, theirs.gradient_steps)
     assert model.gradient_steps == 1
     assert theirs.policy_kwargs["net_arch"] == model.policy_kwargs["net_arch"] == [16, 16]
