@@ -118,13 +118,10 @@ class SAIL(PEBBLE):
 
     def learner(self) -> Learner:
         """See `SAC.learner`; the anchor is added from the first reference policy on."""
-        return (
-            super()
-            .learner()
-            ._replace(
-                anchor=Anchor(self.reverse_kl, self.reference.layers) if self.anchored else None,
-                radius=self.projection_radius if self._has_projection else None,
-            )
+        below = super().learner()
+        return below._replace(
+            anchor=Anchor(self.reverse_kl, self.reference.layers) if self.anchored else None,
+            radius=self.projection_radius if self._has_projection else None,
         )
 
     def graph_key(self) -> Hashable | None:

@@ -13,7 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,17 +22,6 @@ from platformdirs import user_cache_path
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mujoco_sail.core import (
-    activations,
-    distributions,
-    memberwise,
-    objectives,
-    optimiser,
-    passes,
-    products,
-    replay_buffer,
-)
-from mujoco_sail.core import update as update_module
 from mujoco_sail.core.machine import processor
 from mujoco_sail.core.replay_buffer import row_width
 from mujoco_sail.core.update import CRITICS, LOGGED, Constants, Learner, update
@@ -44,18 +33,8 @@ Engine = Literal["eager", "compiled"]
 # found by trial to suit the cache of a core, see docs/speed.md.
 CACHE_BYTES = 2**20
 
-# What an update is made of: a compiled one is valid as long as none of these files changes.
-SOURCES = (
-    activations,
-    distributions,
-    memberwise,
-    objectives,
-    optimiser,
-    passes,
-    products,
-    replay_buffer,
-    update_module,
-)
+# What an update is made of: a compiled one is valid as long as no file of this folder changes.
+SOURCES = Path(__file__).parent
 
 
 class Updater:
@@ -81,8 +60,10 @@ class Updater:
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         members, device = len(learner.temperature.steps), learner.temperature.steps.device
-        size = 1 if engine == "compiled" else members
-        if engine == "eager" and device.type == "cpu":
+        size = members
+        if engine == "compiled":
+            size = 1
+        elif device.type == "cpu":
             widest = max(weight.shape[2] for weight in learner.critic.parameters[:-2:2])
             row = CRITICS * widest * learner.target[0].element_size()
             size = min(members, max(1, CACHE_BYTES // (batch_size * row)))
@@ -121,11 +102,12 @@ def compiled(
 
     path = package_path(constants, learner, batch_size)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            if not path.exists():
-                say("compiling the update, some 20 seconds; later runs find it in the cache")
-                _compile(constants, learner, batch_size, path)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                if not path.exists():  # another process may have compiled it meanwhile
+                    say("compiling the update, some 20 seconds; later runs find it in the cache")
+                    _compile(constants, learner, batch_size, path)
         run = _load(path)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
@@ -150,17 +132,20 @@ def package_path(constants: Constants, learner: Learner, batch_size: int) -> Pat
     """Where the compiled update lies, or will."""
     folder = user_cache_path("mujoco-sail")
     tensors = [(str(t.dtype), *t.shape, *t.stride()) for t in _tensors(learner)]
-    about = [
-        asdict(constants),
-        batch_size,
-        tensors,
+    about = [asdict(constants), batch_size, tensors, *_surroundings(SOURCES)]
+    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    return folder / f"update-{digest[:32]}.pt2"
+
+
+@cache
+def _surroundings(sources: Path) -> list[str]:
+    """What a compiled update depends on besides its sizes: library, processor, program."""
+    return [
         torch.__version__,
         processor(),
         torch.backends.cpu.get_cpu_capability(),
-        *[Path(str(module.__file__)).read_text(encoding="utf-8") for module in SOURCES],
+        *[path.read_text(encoding="utf-8") for path in sorted(sources.glob("*.py"))],
     ]
-    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-    return folder / f"update-{digest[:32]}.pt2"
 
 
 def _tensors(learner: Learner) -> list[Tensor]:
@@ -206,12 +191,10 @@ class _Update(torch.nn.Module):
         update(self.constants, pytree.tree_unflatten(leaves, self.spec), *given)
 
 
-_LOADED: dict[Path, Callable[..., Any]] = {}
-
-
+@cache
 def _load(path: Path) -> Callable[..., Any]:
     """The package's program, loaded once in a process."""
-    if path not in _LOADED:
-        program = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
-        _LOADED[path] = program.loader.run
-    return _LOADED[path]
+    run: Callable[..., Any] = torch._inductor.aoti_load_package(
+        str(path), run_single_threaded=True
+    ).loader.run
+    return run

@@ -16,6 +16,7 @@ from helpers.tiny import tiny_task
 from torch import Tensor
 
 from mujoco_sail.core import engine
+from mujoco_sail.core import update as update_module
 from mujoco_sail.core.distributions import LogStd
 from mujoco_sail.core.engine import Updater
 from mujoco_sail.core.optimiser import Trained
@@ -147,9 +148,8 @@ def test_programs_are_told_apart_by_all_that_they_are_made_of(
         return engine.package_path(agent._constants, learner, batch_size)
 
     places = {place(), place(17), place(hidden_units=24), place(learning_rate=0.5)}
-    edited = tmp_path / "update.py"
-    edited.write_text("another update")
-    monkeypatch.setattr(engine.update_module, "__file__", str(edited))
+    (tmp_path / "update.py").write_text("another update")
+    monkeypatch.setattr(engine, "SOURCES", tmp_path)
     places.add(place())
     assert len(places) == 5
     assert place() in places
@@ -171,10 +171,8 @@ def test_nothing_of_an_update_lies_on_the_host_or_waits_for_the_device() -> None
 def test_a_tensor_on_the_host_and_a_wait_are_found(
     monkeypatch: pytest.MonkeyPatch, mistake: Any, message: str
 ) -> None:
-    noise = engine.update_module.standard_normals
-    monkeypatch.setattr(
-        engine.update_module, "standard_normals", lambda u: [mistake(z) for z in noise(u)]
-    )
+    noise = update_module.standard_normals
+    monkeypatch.setattr(update_module, "standard_normals", lambda u: [mistake(z) for z in noise(u)])
     with pytest.raises(Exception, match=message):
         _update_on_a_fake_device()
 

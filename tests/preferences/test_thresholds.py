@@ -96,11 +96,11 @@ def test_a_policy_that_explores_below_the_range_is_answered(env: str, make_run: 
     changes: dict[str, Any] = {"candidates_per_label": 25}
     if env == "half_cheetah":
         changes["reward_range"] = [0.0, 10.0]  # random policies are sure to lie below
-    run = make_run([("pebble", 0)], tiny_task(env, "skip+equal", **changes))
+    run = make_run([("pebble", 1)], tiny_task(env, "skip+equal", **changes))
     run.members[0].entry.agent(run).train()
     queries = run.feedback.queries[0]
     answered = [query.label for query in queries if query.label is not None]
     assert len(answered) == 8
     assert len(queries) < 12
     recent = np.mean([query.return_1 for query in queries]) / run.task.segment_steps
-    assert recent < run.task.reward_range[0] + 0.4 * np.ptp(run.task.reward_range)
+    assert recent < run.task.reward_range[0] + 0.3 * np.ptp(run.task.reward_range)
