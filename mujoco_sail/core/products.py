@@ -23,7 +23,7 @@ def set_precision(precision: str, device: torch.device) -> None:
         torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
 
 
-def product(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """The product a b, or a b + bias.
 
     PyTorch passes a float32 product to oneDNN only where oneDNN may round to bfloat16. Without AMX
@@ -33,27 +33,22 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None
         a: [S, m, k], S matrices.
         b: [S, k, n].
         bias: [S, 1, n].
-        out: Where to write the product, [S, m, n], of any precision; not together with a bias.
     """
     large = min(*a.shape[1:], b.shape[2]) >= LARGE and not torch.compiler.is_compiling()
     if large and a.dtype == torch.float32 and a.device.type == "cpu" and onednn_is_exact():
-        return _by_onednn(a, b, bias, out)
-    return _by_default(a, b, bias, out)
+        return _by_onednn(a, b, bias)
+    return _by_default(a, b, bias)
 
 
-def _by_default(a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:
-    if bias is not None:
-        return torch.baddbmm(bias, a, b)
-    if out is None or out.dtype == a.dtype:
-        return torch.bmm(a, b, out=out)
-    return out.copy_(torch.bmm(a, b))
+def _by_default(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.bmm(a, b) if bias is None else torch.baddbmm(bias, a, b)
 
 
-def _by_onednn(a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:
+def _by_onednn(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
     before = _MATMUL.fp32_precision
     _MATMUL.fp32_precision = "bf16"
     try:
-        return _by_default(a, b, bias, out)
+        return _by_default(a, b, bias)
     finally:
         _MATMUL.fp32_precision = before
 
@@ -64,7 +59,7 @@ def onednn_is_exact() -> bool:
     wave = torch.arange(LARGE**2, dtype=torch.float64).sin().view(1, LARGE, LARGE)
     for a, b in ((wave, wave), (wave.mT, wave), (wave, wave.mT)):
         exact = torch.bmm(a, b)
-        error = _by_onednn(a.float(), b.float(), None, None) - exact
+        error = _by_onednn(a.float(), b.float(), None) - exact
         # Float32 errs by 1e-7, bfloat16 by 2e-3.
         if error.norm() > 1e-5 * exact.norm():
             return False

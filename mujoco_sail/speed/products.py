@@ -39,7 +39,7 @@ def middle_product(
     if way == "bmm":
         return partial(torch.bmm, x, weight, out=out)
     if way == "product":
-        return partial(product, x, weight, out=out)
+        return partial(product, x, weight)
     if way == "baddbmm":
         return partial(torch.baddbmm, normal(1, width), x, weight, out=out)
     return partial(_one_by_one, x.unbind(), weight.unbind(), out.unbind())
