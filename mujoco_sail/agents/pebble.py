@@ -94,14 +94,16 @@ class PEBBLE(SAC):
         """The learned reward in place of the task's."""
         return self.predicted_reward(observation.unsqueeze(1), action.unsqueeze(1)).squeeze(1)
 
-    @torch.no_grad()
     def relabel(self) -> None:
         """Replaces the reward of every stored transition by that of the newest networks."""
         for at in range(0, len(self.replay_buffer), CHUNK):
-            part = slice(at, min(at + CHUNK, len(self.replay_buffer)))
-            self.replay_buffer.reward[:, part] = self.predicted_reward(
-                self.replay_buffer.observation[:, part], self.replay_buffer.action[:, part]
-            )
+            self.relabel_part(slice(at, min(at + CHUNK, len(self.replay_buffer))))
+
+    def relabel_part(self, part: slice) -> None:
+        """Replaces the reward of some stored transitions."""
+        self.replay_buffer.reward[:, part] = self.predicted_reward(
+            self.replay_buffer.observation[:, part], self.replay_buffer.action[:, part]
+        )
 
     # --- schedule ---
 

@@ -38,13 +38,15 @@ class RUNE(SAIL):
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
+        # std_E of every stored transition, [M, N], by the networks that its reward is of.
+        self.uncertainty = torch.zeros_like(self.replay_buffer.reward)
         self.logged["exploration_bonus"] = torch.full_like(self.reward_updates, torch.nan)
-        self._beta = self.beta(0)  # in one place for a recorded update to read
+        self._beta = self.beta(0)  # one tensor for good, which a recorded update reads
         self._has_bonus = bool(self._beta.any())
 
     def beta(self, step: int) -> Tensor:
         """beta_t, [M]."""
-        # In double precision: float32 rounds 1 - rho by up to a third of a percent of rho.
+        # In double precision: float32 rounds 1 - rho, and the power would add that up.
         beta = [
             member.settings.exploration_weight * (1 - member.settings.exploration_decay) ** step
             for member in self.runner.members
@@ -52,27 +54,36 @@ class RUNE(SAIL):
         return torch.tensor(beta, device=self.device)
 
     def learn_step(self, step: int) -> None:
-        """See `PEBBLE`, with this step's beta_t."""
+        """See `SAIL`, with this step's beta_t."""
         self._beta.copy_(self.beta(step))
         super().learn_step(step)
 
     def sample(self, uniform: Tensor) -> Tensor:
-        """Rows with the learned reward and its bonus.
-
-        The bonus is that of the newest networks, as is every stored reward. Computing it for the
-        batch alone takes one forward pass of the ensemble and no memory.
-        """
+        """Rows with the learned reward and its bonus."""
         rows = super().sample(uniform)
         if self._has_bonus and self.labels.shape[1]:
-            batch = Batch.of(rows, *self.runner.sizes)
-            uncertainty = self.uncertainty(batch.observation, batch.action)
+            uncertainty = self.uncertainty.gather(1, self.replay_buffer.drawn(uniform))
             bonus = self._beta.unsqueeze(1) * uncertainty
-            batch.reward.add_(bonus)
+            Batch.of(rows, *self.runner.sizes).reward.add_(bonus)
             self.logged["exploration_bonus"].copy_(bonus.mean(-1))
         return rows
 
+    def training_reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
+        """The ensemble's mean; its deviation is kept for the transition that is stored next."""
+        mean, deviation = self.mean_and_deviation(observation.unsqueeze(1), action.unsqueeze(1))
+        at = self.replay_buffer.written % self.replay_buffer.capacity
+        self.uncertainty[:, at] = deviation.squeeze(1)
+        return mean.squeeze(1)
+
+    def relabel_part(self, part: slice) -> None:
+        """Replaces the reward and the uncertainty of some stored transitions."""
+        buffer = self.replay_buffer
+        buffer.reward[:, part], self.uncertainty[:, part] = self.mean_and_deviation(
+            buffer.observation[:, part], buffer.action[:, part]
+        )
+
     @torch.no_grad()
-    def uncertainty(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Standard deviation of r_nu over the ensemble, [M, B]."""
+    def mean_and_deviation(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of r_nu over the ensemble, both [M, B]."""
         rewards = self.ensemble_rewards(torch.cat([observation, action], -1).unsqueeze(1))
-        return rewards.std(1, correction=0)
+        return rewards.mean(1), rewards.std(1, correction=0)
