@@ -94,14 +94,16 @@ class PEBBLE(SAC):
         """The learned reward in place of the task's."""
         return self.predicted_reward(observation.unsqueeze(1), action.unsqueeze(1)).squeeze(1)
 
-    @torch.no_grad()
     def relabel(self) -> None:
         """Replaces the reward of every stored transition by that of the newest networks."""
         for at in range(0, len(self.replay_buffer), CHUNK):
-            part = slice(at, min(at + CHUNK, len(self.replay_buffer)))
-            self.replay_buffer.reward[:, part] = self.predicted_reward(
-                self.replay_buffer.observation[:, part], self.replay_buffer.action[:, part]
-            )
+            self.relabel_part(slice(at, min(at + CHUNK, len(self.replay_buffer))))
+
+    def relabel_part(self, part: slice) -> None:
+        """Replaces the reward of some stored transitions."""
+        self.replay_buffer.reward[:, part] = self.predicted_reward(
+            self.replay_buffer.observation[:, part], self.replay_buffer.action[:, part]
+        )
 
     # --- schedule ---
 
@@ -136,7 +138,7 @@ class PEBBLE(SAC):
         first = not self.labels.shape[1]
         scheme = "uniform" if first else self.settings.queries
         newest, labels = self.runner.feedback.collect_labels(
-            step, self.replay_buffer, scheme, self.preference_probability
+            step, self.replay_buffer, scheme, self.preference_probability, self.pairs
         )
         self.pairs = Pairs.joined([self.pairs, newest])
         self.labels = torch.cat([self.labels, labels], 1)
@@ -162,9 +164,8 @@ class PEBBLE(SAC):
             batches = torch.split(order, self.task.reward_batch_size, dim=-1)
             moving = active.tolist()
             for at in batches:
-                difference = margin(
-                    self.ensemble_rewards(pairs.inputs[rows, at]), pairs.valid[rows, at]
-                )
+                steps = self.fitted_steps(pairs.valid[rows, at])
+                difference = margin(self.ensemble_rewards(pairs.inputs[rows, at]), steps)
                 label = self.labels[rows, at]
                 log_p = log_likelihood(difference, label)  # [M, E, B]
                 objective = self.reward_objective(log_p).sum()
@@ -182,6 +183,10 @@ class PEBBLE(SAC):
             active = active & (accuracy < self.settings.accuracy_target)
             if not active.any():
                 break
+
+    def fitted_steps(self, valid: Tensor) -> Tensor:
+        """Steps of segments that a fit sees, [M, E, B, 2, T]: here all that are no padding."""
+        return valid
 
     def reward_objective(self, log_p: Tensor) -> Tensor:
         """T1 = E[ log P_nu(y) ], to be maximised.

@@ -11,9 +11,11 @@ JUDGED = ("sail", "sail_revkl")
 TITLES = {
     "pebble": "PEBBLE",
     "pebble_revkl": "PEBBLE with the anchor",
+    "rune": "RUNE",
     "sac": "SAC",
     "sail": "SAIL",
     "sail_revkl": "SAIL-RevKL",
+    "surf": "SURF",
 }
 
 

@@ -154,10 +154,14 @@ class ReplayBuffer:
         Returns:
             [M, B, W].
         """
+        at = self.drawn(uniform)
+        rows = self._transitions.index_select(0, (self._rows * self.capacity + at).flatten())
+        return rows.view(*at.shape, -1)
+
+    def drawn(self, uniform: Tensor) -> Tensor:
+        """Where in the columns, [M, N, ...], the transitions of `sample` lie, [M, B]."""
         # The size is read on the device, so that a recorded update sees it grow.
-        at = (uniform * self._held).long().clamp_max_(self._held.long() - 1)
-        drawn = self._transitions.index_select(0, (self._rows * self.capacity + at).flatten())
-        return drawn.view(*at.shape, -1)
+        return (uniform * self._held).long().clamp_max_(self._held.long() - 1)
 
     def _columns(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Splits rows into the fields that `COLUMNS` names."""

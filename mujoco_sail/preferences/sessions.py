@@ -9,7 +9,7 @@ from torch import Tensor
 from mujoco_sail.core.replay_buffer import ReplayBuffer, Segments
 from mujoco_sail.core.state import Tree
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.queries import Scheme, ranking
+from mujoco_sail.preferences.queries import Candidates, Scheme, ranking
 from mujoco_sail.preferences.teacher import RecentRewards, TeacherLabels, label_pairs
 from mujoco_sail.recipes.task import Task
 
@@ -39,6 +39,14 @@ class Pairs:
             for name in ("observation", "action", "valid", "task_reward")
         ]
         return cls(torch.cat(both[:2], -1), both[2], both[3])
+
+    @classmethod
+    def drawn(
+        cls, replay_buffer: ReplayBuffer, streams: Streams, count: int, steps: int
+    ) -> "Pairs":
+        """Draws `count` pairs of segments of `steps` steps uniformly from the query window."""
+        first = replay_buffer.window_segments(streams, count, steps)
+        return cls.of(first, replay_buffer.window_segments(streams, count, steps))
 
     @classmethod
     def none(cls, members: int, steps: int, size: int, device: torch.device) -> "Pairs":
@@ -120,6 +128,7 @@ class Feedback:
         replay_buffer: ReplayBuffer,
         scheme: Scheme,
         probability: Callable[[Pairs], Tensor],
+        labelled: Pairs,
     ) -> tuple[Pairs, Tensor]:
         """Asks until every member has its labels of this session.
 
@@ -128,6 +137,7 @@ class Feedback:
             replay_buffer: Where the segments come from.
             scheme: Order in which candidates are asked about.
             probability: P(first preferred) of pairs by each network, [M, E, P].
+            labelled: Those of earlier sessions.
 
         Returns:
             The labelled pairs and their labels, [M, P].
@@ -150,7 +160,9 @@ class Feedback:
                     f"of {wanted * self.task.candidates_per_label} pairs; lower its 'skip'"
                 )
             pairs = self._draw(replay_buffer, streams)
-            order = ranking(scheme, probability(pairs)).tolist()
+            size = replay_buffer.observation.shape[-1]
+            candidates = Candidates(probability(pairs), pairs.inputs, labelled.inputs, size)
+            order = ranking(scheme, candidates).tolist()
             given = label_pairs(
                 self.task.oracle,
                 self.task.reward_range,
@@ -184,9 +196,7 @@ class Feedback:
 
     def _draw(self, replay_buffer: ReplayBuffer, streams: Streams) -> Pairs:
         count = self.task.labels_per_session * self.task.candidates_per_label
-        first = replay_buffer.window_segments(streams, count, self.task.segment_steps)
-        second = replay_buffer.window_segments(streams, count, self.task.segment_steps)
-        return Pairs.of(first, second)
+        return Pairs.drawn(replay_buffer, streams, count, self.task.segment_steps)
 
     def _ask(
         self,

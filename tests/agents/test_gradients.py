@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from helpers.gradients import Recorder, assert_is_derivative
 from helpers.runs import MakeRun
 from torch import Tensor
 from torch.distributions import Independent, Normal
@@ -15,26 +15,9 @@ from torch.distributions import kl_divergence as library_kl
 from mujoco_sail.core import update as update_module
 from mujoco_sail.core.distributions import standard_normals
 from mujoco_sail.core.objectives import log_likelihood
-from mujoco_sail.core.optimiser import Trained
 from mujoco_sail.core.replay_buffer import Batch
-from mujoco_sail.core.update import LOGGED, Learner
+from mujoco_sail.core.update import LOGGED
 from mujoco_sail.preferences.sessions import Pairs
-
-
-class Recorder:
-    """Stands in for Adam: keeps the gradients and moves nothing."""
-
-    def __init__(self, learner: Learner) -> None:
-        self.learner = learner
-        self.gradients: dict[str, list[Tensor]] = {}
-
-    def __call__(self, trained: Trained, gradients: Sequence[Tensor], rate: float) -> None:
-        for name, one in self.learner._asdict().items():
-            # Compared by memory: a part of the stack has views of its own.
-            pointer = trained.parameters[0].data_ptr()
-            if isinstance(one, Trained) and one.parameters[0].data_ptr() == pointer:
-                self.gradients[name] = [gradient.clone() for gradient in gradients]
-
 
 # The forms of the losses that `sac_sb3` has, with bounds that cut many outputs off.
 OTHER = {
@@ -84,26 +67,6 @@ def step(agent: Any, monkeypatch: pytest.MonkeyPatch) -> Step:
     with torch.no_grad():
         update_module.update(agent._constants, learner, rows, uniform, still, logged)
     return Step(batch, *standard_normals(uniform), recorder.gradients, logged)
-
-
-def assert_is_derivative(
-    gradients: Sequence[Tensor], parameters: Sequence[Tensor], objective: Callable[[], Tensor]
-) -> None:
-    """Compares with central differences along random directions."""
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(3):
-        directions = [torch.randn(p.shape, generator=generator) for p in parameters]
-        stated = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
-        values = []
-        for sign in (1, -1):
-            with torch.no_grad():
-                for p, d in zip(parameters, directions, strict=True):
-                    p.add_(d, alpha=sign * 1e-6)
-                values.append(float(objective()))
-                for p, d in zip(parameters, directions, strict=True):
-                    p.add_(d, alpha=-sign * 1e-6)
-        measured = (values[0] - values[1]) / 2e-6
-        assert measured == pytest.approx(stated, rel=1e-5, abs=1e-8)
 
 
 def test_the_critics_gradient_is_that_of_the_squared_bellman_error(agent: Any, step: Step) -> None:

@@ -51,10 +51,15 @@ def rows(run: Run, member: int, name: str) -> str:
     return "\n".join(lines)
 
 
-def pebble(make_run: MakeRun, agents: str = "pebble", **changes: Any) -> Any:
-    """An agent after a tiny run with changes to its task."""
+def pebble(
+    make_run: MakeRun,
+    agents: str = "pebble",
+    settings: dict[str, dict[str, Any]] | None = None,
+    **changes: Any,
+) -> Any:
+    """An agent after a tiny run with changes to its settings and its task."""
     task = tiny_task(**changes)
-    run = make_run([(name, 0) for name in agents.split(",")], task)
+    run = make_run([(name, 0) for name in agents.split(",")], task, settings)
     agent = run.members[0].entry.agent(run)
     agent.train()
     return agent

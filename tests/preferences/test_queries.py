@@ -2,14 +2,134 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from helpers.runs import MakeRun, pebble
+from torch import Tensor
 
-from mujoco_sail.preferences.queries import ranking
+from mujoco_sail.preferences import sessions
+from mujoco_sail.preferences.queries import (
+    SCHEMES,
+    Candidates,
+    Scheme,
+    disagreement,
+    entropy,
+    k_center,
+    ranking,
+)
+
+OBSERVATIONS, ACTIONS, STEPS = 3, 2, 4
+COVERING: tuple[Scheme, ...] = ("k_center", "disagreement_k_center", "entropy_k_center")
+
+
+def candidates(probability: Tensor, labelled: int = 3) -> Candidates:
+    """Pairs with these predictions and random inputs."""
+    generator = torch.Generator().manual_seed(probability.shape[-1])
+    inputs, asked = (
+        torch.randn(len(probability), count, 2, STEPS, OBSERVATIONS + ACTIONS, generator=generator)
+        for count in (probability.shape[-1], labelled)
+    )
+    return Candidates(probability, inputs, asked, OBSERVATIONS)
+
+
+def brute_force(points: list[list[float]], centers: list[list[float]]) -> list[int]:
+    """Greedy k-centre, every distance computed anew for every choice."""
+    order: list[int] = []
+    while len(order) < len(points):
+        around = centers + [points[i] for i in order]
+        left = [i for i in range(len(points)) if i not in order]
+        order.append(
+            max(
+                left,
+                key=lambda i: min(
+                    (sum((a - b) ** 2 for a, b in zip(points[i], c, strict=True)) for c in around),
+                    default=0.0,
+                ),
+            )
+        )
+    return order
 
 
 def test_each_query_scheme_ranks_as_its_formula_says() -> None:
     """Ensembles of two: pair 0 agrees at one half, pair 1 quarrels, pair 2 is sure."""
-    probability = torch.tensor([[[0.5, 0.9, 0.99], [0.5, 0.2, 0.98]]])
-    assert ranking("disagreement", probability).tolist() == [[1, 2, 0]]
-    assert ranking("entropy", probability).tolist() == [[0, 1, 2]]
-    assert ranking("uniform", probability).tolist() == [[0, 1, 2]]
+    of = candidates(torch.tensor([[[0.5, 0.9, 0.99], [0.5, 0.2, 0.98]]]))
+    assert ranking("disagreement", of).tolist() == [[1, 2, 0]]
+    assert ranking("entropy", of).tolist() == [[0, 1, 2]]
+    assert ranking("uniform", of).tolist() == [[0, 1, 2]]
+
+
+def test_greedy_k_centre_is_the_brute_force_choice_on_200_random_sets() -> None:
+    generator = torch.Generator().manual_seed(0)
+    with_centers = set()
+    for _ in range(200):
+        count, centers, size = (
+            int(torch.randint(low, 9, (), generator=generator)) for low in (1, 0, 1)
+        )
+        # Whole numbers: distances are exact, and many of them tie.
+        points = torch.randint(-4, 5, (2, count, size), generator=generator).float()
+        around = torch.randint(-4, 5, (2, centers, size), generator=generator).float()
+        expected = [
+            brute_force(*sets) for sets in zip(points.tolist(), around.tolist(), strict=True)
+        ]
+        assert k_center(points, around).tolist() == expected
+        with_centers.add(centers > 0)
+    assert with_centers == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "information"),
+    [("disagreement_k_center", disagreement), ("entropy_k_center", entropy)],
+)
+def test_a_hybrid_spreads_the_more_informative_half(scheme: Scheme, information) -> None:
+    of = candidates(torch.rand(2, 3, 11, generator=torch.Generator().manual_seed(1)))
+    by_value = information(of.probability).argsort(-1, descending=True)
+    for member, order in enumerate(ranking(scheme, of).tolist()):
+        best = by_value[member, :5]
+        points = of.inputs[member, best, ..., :OBSERVATIONS].flatten(1).tolist()
+        around = of.labelled[member, ..., :OBSERVATIONS].flatten(1).tolist()
+        assert order[:5] == [int(best[i]) for i in brute_force(points, around)]
+        assert order[5:] == by_value[member, 5:].tolist()
+
+
+def test_k_centre_asks_first_about_what_differs_most_from_what_was_labelled() -> None:
+    of = candidates(torch.rand(1, 3, 4))
+    of.inputs.zero_()
+    of.labelled.zero_()
+    of.inputs[0, 2, 1, :, 0] = 5.0  # one observation of pair 2
+    of.inputs[0, 1, 0, :, OBSERVATIONS:] = 99.0  # actions have no distance
+    assert ranking("k_center", of).tolist() == [[2, 0, 1, 3]]
+    of.labelled[0, 0] = of.inputs[0, 2]
+    of.inputs[0, 3, 0, :, 1] = -1.0
+    assert ranking("k_center", of).tolist()[0][0] == 3
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_ranking_names_every_candidate_once_and_no_member_sees_another(scheme: Scheme) -> None:
+    of = candidates(torch.rand(5, 3, 33, generator=torch.Generator().manual_seed(2)))
+    together = ranking(scheme, of)
+    assert together.sort(-1).values.tolist() == [list(range(33))] * 5
+    for m in range(5):
+        one = slice(m, m + 1)
+        alone = Candidates(of.probability[one], of.inputs[one], of.labelled[one], OBSERVATIONS)
+        assert torch.equal(ranking(scheme, alone)[0], together[m])
+
+
+@pytest.mark.parametrize("scheme", COVERING)
+def test_centres_are_all_labelled_pairs_and_a_teacher_who_skips_gets_the_next(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, scheme: Scheme
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def spy(used: Scheme, of: Candidates) -> Tensor:
+        asked.append((used, of.labelled.shape[1]))
+        assert of.observation_size == 17  # half_cheetah's
+        return ranking(used, of)
+
+    monkeypatch.setattr(sessions, "ranking", spy)
+    recipe = {"teacher": "skip", "reward_range": [-1.0, 0.2], "oracle.skip": 1.01}
+    agent = pebble(make_run, settings={"pebble": {"queries": scheme}}, **recipe)
+    assert asked[0] == ("uniform", 0)
+    assert asked[-1] == (scheme, 4)
+    queries = agent.runner.feedback.queries[0]
+    assert sum(query.label is None for query in queries) > 0
+    assert sum(query.label is not None for query in queries) == 8

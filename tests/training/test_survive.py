@@ -16,6 +16,7 @@ from helpers.runs import FILES, contents
 from helpers.tiny import TINY
 
 KILLS = 20
+AGENTS = ("pebble", "surf", "rune", "sail_revkl")
 # Sessions, a wrapped query window, reference refreshes and the ends of many episodes fall into
 # the run; checkpoints are written nearly all the time.
 CHANGES = TINY | {
@@ -34,8 +35,8 @@ pytestmark = pytest.mark.survive
 
 
 def start(results: Path) -> subprocess.Popen[str]:
-    """The command of a benchmark of two arms with two seeds."""
-    options = ["--env", "walker_walk", "--agents", "pebble,sail_revkl", "--seeds", "2"]
+    """The command of a benchmark with two seeds of each agent."""
+    options = ["--env", "walker_walk", "--agents", ",".join(AGENTS), "--seeds", "2"]
     options += ["--protocol", "quick", "--results", str(results), "--device", "cpu"]
     options += overrides(CHANGES)
     return subprocess.Popen(
@@ -59,8 +60,8 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     output, _ = process.communicate()
     assert process.returncode == 0, output
     files = contents(results)
-    assert len(files) == 4 * len(FILES)
-    for agent in ("pebble", "sail_revkl"):
+    assert len(files) == 2 * len(AGENTS) * len(FILES)
+    for agent in AGENTS:
         training = pd.read_csv(results / f"walker_walk/{agent}/seed_1/training.csv")
         assert training["updates"].iloc[-1] > CHANGES["steps"] - CHANGES["random_steps"]
         assert training["labels"].iloc[-1] == 40
@@ -115,7 +116,7 @@ def test_a_signal_saves_the_stacks_and_the_same_command_goes_on(
     assert process.returncode == 128 + number
     assert "the same command goes on from here" in output
     assert "Traceback" not in output
-    assert len(list(tmp_path.glob("*/*/*/checkpoints/step_*.json"))) >= 4
+    assert len(list(tmp_path.glob("*/*/*/checkpoints/step_*.json"))) >= 2 * len(AGENTS)
     again = start(tmp_path)
     output, _ = again.communicate()
     assert again.returncode == 0, output

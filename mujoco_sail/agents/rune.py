@@ -1,0 +1,89 @@
+"""RUNE: PEBBLE that is also rewarded where its reward networks disagree.
+
+    r_t = mean_E r_nu(s,a) + beta_t std_E r_nu(s,a),    beta_t = beta_0 (1 - rho)^t
+
+t counts environment steps from the start of the run, as in the released code. The bonus begins
+with the first labels; the exploration before them is PEBBLE's.
+
+Source: RUNE (Liang et al. 2022, arXiv 2205.12401), section 4.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mujoco_sail.agents.base import Runner
+from mujoco_sail.agents.sail import SAIL, SAILSettings
+from mujoco_sail.core.replay_buffer import Batch
+from mujoco_sail.recipes.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class RUNESettings(SAILSettings):
+    """Hyperparameters that the protocol does not fix."""
+
+    exploration_weight: float = setting(low=0, per_member=True)  # beta_0
+    exploration_decay: float = setting(low=0, below=1, per_member=True)  # rho, per step
+
+
+class RUNE(SAIL):
+    """PEBBLE with the uncertainty of the learned reward as a bonus.
+
+    It extends `SAIL`, as the recipe of PEBBLE does, whose coefficients are 0 there.
+    """
+
+    Settings = RUNESettings
+    settings: RUNESettings
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
+        # std_E of every stored transition, [M, N], by the networks that its reward is of.
+        self.uncertainty = torch.zeros_like(self.replay_buffer.reward)
+        self.logged["exploration_bonus"] = torch.full_like(self.reward_updates, torch.nan)
+        self._beta = self.beta(0)  # one tensor for good, which a recorded update reads
+        self._has_bonus = bool(self._beta.any())
+
+    def beta(self, step: int) -> Tensor:
+        """beta_t, [M]."""
+        # In double precision: float32 rounds 1 - rho, and the power would add that up.
+        beta = [
+            member.settings.exploration_weight * (1 - member.settings.exploration_decay) ** step
+            for member in self.runner.members
+        ]
+        return torch.tensor(beta, device=self.device)
+
+    def learn_step(self, step: int) -> None:
+        """See `SAIL`, with this step's beta_t."""
+        self._beta.copy_(self.beta(step))
+        super().learn_step(step)
+
+    def sample(self, uniform: Tensor) -> Tensor:
+        """Rows with the learned reward and its bonus."""
+        rows = super().sample(uniform)
+        if self._has_bonus and self.labels.shape[1]:
+            uncertainty = self.uncertainty.gather(1, self.replay_buffer.drawn(uniform))
+            bonus = self._beta.unsqueeze(1) * uncertainty
+            Batch.of(rows, *self.runner.sizes).reward.add_(bonus)
+            self.logged["exploration_bonus"].copy_(bonus.mean(-1))
+        return rows
+
+    def training_reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
+        """The ensemble's mean; its deviation is kept for the transition that is stored next."""
+        mean, deviation = self.mean_and_deviation(observation.unsqueeze(1), action.unsqueeze(1))
+        at = self.replay_buffer.written % self.replay_buffer.capacity
+        self.uncertainty[:, at] = deviation.squeeze(1)
+        return mean.squeeze(1)
+
+    def relabel_part(self, part: slice) -> None:
+        """Replaces the reward and the uncertainty of some stored transitions."""
+        buffer = self.replay_buffer
+        buffer.reward[:, part], self.uncertainty[:, part] = self.mean_and_deviation(
+            buffer.observation[:, part], buffer.action[:, part]
+        )
+
+    @torch.no_grad()
+    def mean_and_deviation(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of r_nu over the ensemble, both [M, B]."""
+        rewards = self.ensemble_rewards(torch.cat([observation, action], -1).unsqueeze(1))
+        return rewards.mean(1), rewards.std(1, correction=0)

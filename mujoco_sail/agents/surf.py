@@ -1,0 +1,106 @@
+"""SURF: PEBBLE that also learns from its own sure predictions, on segments cropped at random.
+
+    loss = CE(labelled) + weight 1/(mu B) sum 1[ P_nu(sigma_k > sigma_{1-k}) > tau ] CE(k)
+
+over mu B unlabelled pairs, where k is the segment that a network predicts to be preferred. Both
+cross-entropies are of cropped segments, the prediction is of whole ones. Each network labels for
+itself, as in the released code.
+
+Source: SURF (Park et al. 2022, arXiv 2203.10050), section 4.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mujoco_sail.agents.base import Runner
+from mujoco_sail.agents.pebble import margin
+from mujoco_sail.agents.sail import SAIL, SAILSettings
+from mujoco_sail.core.memberwise import memberwise
+from mujoco_sail.core.objectives import log_likelihood
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.preferences.crops import crops
+from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.recipes.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class SURFSettings(SAILSettings):
+    """Hyperparameters that the protocol does not fix."""
+
+    unlabelled_weight: float = setting(low=0, per_member=True)  # the paper's lambda
+    unlabelled_ratio: int = setting(low=1)  # mu, unlabelled pairs per labelled one
+    confidence: float = setting(low=0.5, below=1, per_member=True)  # tau
+    # Length of the shortest crop as a share of a segment; 1 for no cropping.
+    shortest_crop: float = setting(above=0, high=1, per_member=True)
+
+
+class SURF(SAIL):
+    """PEBBLE with pseudo-labels and temporal cropping.
+
+    It extends `SAIL`, as the recipe of PEBBLE does, whose coefficients are 0 there.
+    """
+
+    Settings = SURFSettings
+    settings: SURFSettings
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
+        self.unlabelled_weight = self.per_member("unlabelled_weight")
+        self.shortest_crop = self.per_member("shortest_crop")
+        # P > tau means R_nu(sigma_k) - R_nu(sigma_{1-k}) > logit(tau).
+        self.sure_margin = memberwise(torch.logit, self.per_member("confidence")).view(-1, 1, 1)
+        self.logged["sure_predictions"] = torch.full_like(self.reward_updates, torch.nan)
+        self._has_unlabelled = bool(self.unlabelled_weight.any())
+
+    def before_reward_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
+        """See `SAIL`; here the random numbers of a fit begin."""
+        super().before_reward_fit(newest, labels, first)
+        session = self.runner.feedback.sessions
+        self._unlabelled_streams = self.streams("unlabelled pairs", session)
+        self._crop_streams = self.streams("crops", session)
+
+    def fit_reward(self, pairs: Pairs) -> None:
+        """See `PEBBLE`; records the share of fresh predictions that would be a label, [M]."""
+        super().fit_reward(pairs)
+        count = self.task.labels_per_session * self.task.candidates_per_label
+        fresh = self.unlabelled(count, self.streams("sure", self.runner.feedback.sessions))
+        sure, _ = self.pseudo_labels(self.predicted_margin(fresh))
+        self.logged["sure_predictions"] = sure.mean((1, 2))
+
+    def fitted_steps(self, valid: Tensor) -> Tensor:
+        """Those within a random crop of each segment."""
+        return crops(valid, self.shortest_crop, self._crop_streams)
+
+    def reward_objective(self, log_p: Tensor) -> Tensor:
+        """Minus the loss above, [M, E]."""
+        of_labels = super().reward_objective(log_p)
+        if not self._has_unlabelled:
+            return of_labels
+        count = self.settings.unlabelled_ratio * log_p.shape[-1]
+        pairs = self.unlabelled(count, self._unlabelled_streams)
+        of_pseudo_labels = self.pseudo_log_likelihood(pairs).mean(-1)
+        return of_labels + self.unlabelled_weight.unsqueeze(1) * of_pseudo_labels
+
+    def unlabelled(self, count: int, streams: Streams) -> Pairs:
+        """Pairs drawn uniformly from the query window."""
+        return Pairs.drawn(self.replay_buffer, streams, count, self.task.segment_steps)
+
+    def pseudo_log_likelihood(self, pairs: Pairs) -> Tensor:
+        """Log P_nu(k) of cropped segments where a network is sure, else 0, [M, E, P]."""
+        rewards = self.ensemble_rewards(pairs.inputs.unsqueeze(1))  # [M, E, P, 2, T]
+        valid = pairs.valid.unsqueeze(1).expand_as(rewards)
+        sure, label = self.pseudo_labels(margin(rewards.detach(), valid))
+        return sure * log_likelihood(margin(rewards, self.fitted_steps(valid)), label)
+
+    def pseudo_labels(self, margin: Tensor) -> tuple[Tensor, Tensor]:
+        """Where a prediction counts as a label, and the label.
+
+        Args:
+            margin: R_nu(sigma_1) - R_nu(sigma_2) of whole segments, [M, E, P].
+
+        Returns:
+            1 where the prediction is sure, and 1 where the first segment is preferred, [M, E, P].
+        """
+        return (margin.abs() > self.sure_margin).to(margin.dtype), (margin > 0).to(margin.dtype)

@@ -1,0 +1,164 @@
+"""SURF adds its pseudo-labels and its crops to PEBBLE's fit, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.gradients import assert_is_derivative
+from helpers.runs import MakeRun, members_of, rows, trained, trained_agent
+from helpers.tiny import CPU, tiny_task
+from torch import Tensor
+
+from mujoco_sail.core.objectives import log_likelihood
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.training.run import Run
+
+NEUTRAL = {"unlabelled_weight": 0.0, "shortest_crop": 1.0}
+WEIGHT = 0.7
+
+
+@pytest.fixture
+def agent(make_run: MakeRun, float64: None) -> Any:
+    """A trained stack of two whose networks are sure of something."""
+    settings = {"unlabelled_weight": WEIGHT, "confidence": 0.6, "shortest_crop": 0.7}
+    run = make_run([("surf", 0), ("surf", 1)], settings={"surf": settings})
+    return trained_agent(run)
+
+
+def margins(agent: Any, pairs: Pairs, steps: Tensor) -> Tensor:
+    """R(sigma_1) - R(sigma_2) by every network over some steps of [M, E, P, 2, T], [M, E, P]."""
+    rewards = agent.ensemble_rewards(pairs.inputs[:, None]) * steps
+    return rewards[..., 0, :].sum(-1) - rewards[..., 1, :].sum(-1)
+
+
+def test_without_weight_and_crops_it_is_pebble_bit_for_bit(make_run: MakeRun) -> None:
+    one = make_run([("surf", 3)], settings={"surf": NEUTRAL})
+    other = make_run([("pebble", 3)])
+    ours, theirs = trained(one), trained(other)
+    for a, b in zip(ours["surf", 3], theirs["pebble", 3], strict=True):
+        assert torch.equal(a, b)
+    for name in ("evaluations.csv", "feedback.csv"):
+        assert rows(one, 0, name) == rows(other, 0, name)
+
+
+def test_a_neutral_member_is_pebble_bit_for_bit_beside_one_that_is_not(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    members = members_of([("surf", 3)], {"surf": NEUTRAL})
+    members += members_of([("surf", 4)], {"surf": {"confidence": 0.5}})
+    ours = trained(Run(tiny_task(), members, CPU, tmp_path, lambda _: None))
+    theirs = trained(make_run([("pebble", 3), ("pebble", 4)]))
+    pairs = [zip(ours["surf", seed], theirs["pebble", seed], strict=True) for seed in (3, 4)]
+    same = [all(torch.equal(a, b) for a, b in both) for both in pairs]
+    assert same == [True, False]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"unlabelled_weight": 0.0}, {"shortest_crop": 1.0, "confidence": 0.5}]
+)
+def test_crops_and_pseudo_labels_each_change_what_is_learned(
+    make_run: MakeRun, changed: dict[str, float]
+) -> None:
+    one = trained(make_run([("surf", 0)], settings={"surf": changed}))["surf", 0]
+    other = trained(make_run([("pebble", 0)]))["pebble", 0]
+    assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_pseudo_label_terms_are_those_computed_by_hand(agent: Any) -> None:
+    """Returns 3 : 0, 1 : 2 and 0 : 4, the first and the last of which are sure of 0.9."""
+    agent.ensemble_rewards = lambda inputs: inputs[..., 0].expand(-1, 3, -1, -1, -1)
+    agent.sure_margin = torch.full((2, 1, 1), math.log(0.9 / 0.1))
+    agent.shortest_crop = torch.ones(2)
+    rewards = torch.tensor(
+        [[[1.0, 2.0], [0.0, 0.0]], [[0.5, 0.5], [1.0, 1.0]], [[0.0, 0.0], [4.0, 0.0]]]
+    )
+    inputs = rewards.expand(2, 3, 2, 2)
+    pairs = Pairs(inputs[..., None], torch.ones_like(inputs), torch.full_like(inputs, torch.nan))
+    expected = torch.tensor([-math.log1p(math.exp(-3)), 0.0, -math.log1p(math.exp(-4))])
+    terms = agent.pseudo_log_likelihood(pairs)
+    torch.testing.assert_close(terms, expected.expand(2, 3, 3))
+
+    agent.unlabelled = lambda count, streams: pairs
+    log_p = torch.tensor([-1.0, -3.0]).expand(2, 3, 2)
+    objective = agent.reward_objective(log_p)
+    torch.testing.assert_close(objective, (-2 + WEIGHT * expected.mean()).expand(2, 3))
+
+
+def test_a_network_labels_where_its_own_confidence_exceeds_the_threshold(agent: Any) -> None:
+    agent.sure_margin = torch.tensor([math.log(0.9 / 0.1), math.log(0.6 / 0.4)])[:, None, None]
+    probability = torch.tensor([0.91, 0.89, 0.61, 0.5, 0.39, 0.11, 0.09]).expand(2, 3, 7)
+    sure, label = agent.pseudo_labels(torch.logit(probability))
+    assert sure[0].tolist() == [[1, 0, 0, 0, 0, 0, 1]] * 3
+    assert sure[1].tolist() == [[1, 1, 1, 0, 1, 1, 1]] * 3
+    assert label[0].tolist() == [[1, 1, 1, 0, 0, 0, 0]] * 3
+
+
+def test_the_reward_gradient_is_that_of_both_cross_entropies(agent: Any) -> None:
+    """Pseudo-labels are constants: they are held while nu moves."""
+    shape = agent.labels.shape[1]
+    unlabelled = agent.unlabelled(4 * shape, agent.streams("fixed"))
+    agent.unlabelled = lambda count, streams: unlabelled
+    ones = [pairs.valid[:, None].expand(-1, 3, -1, -1, -1) for pairs in (agent.pairs, unlabelled)]
+    agent._crop_streams = agent.streams("other crops")
+    steps = [agent.fitted_steps(one) for one in ones]
+    assert all((s.sum(-1) > 0).all() and (s < 1).any() for s in steps)
+    with torch.no_grad():
+        probability = torch.sigmoid(margins(agent, unlabelled, ones[1]))
+        sure = torch.maximum(probability, 1 - probability) > 0.6
+        preferred = (probability > 0.5).double()
+    assert 0 < sure.double().mean() < 1
+
+    def objective() -> Tensor:
+        supervised = log_likelihood(margins(agent, agent.pairs, steps[0]), agent.labels[:, None])
+        pseudo = log_likelihood(margins(agent, unlabelled, steps[1]), preferred)
+        return (supervised.mean(-1) + WEIGHT * (sure * pseudo).mean(-1)).sum()
+
+    agent._crop_streams = agent.streams("other crops")
+    of_labels = margins(agent, agent.pairs, agent.fitted_steps(ones[0]))
+    stated = agent.reward_objective(log_likelihood(of_labels, agent.labels[:, None])).sum()
+    torch.testing.assert_close(stated, objective())
+    gradients = torch.autograd.grad(stated, agent.reward_net.parameters)
+    assert_is_derivative(gradients, agent.reward_net.parameters, objective)
+
+
+def test_a_fit_sees_mu_unlabelled_pairs_per_label_of_a_batch_and_no_task_reward(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    draw = agent.unlabelled
+
+    def counting(count: int, streams: Streams) -> Pairs:
+        counts.append(count)
+        return draw(count, streams)
+
+    agent.unlabelled = counting
+    agent.before_reward_fit(agent.pairs, agent.labels, False)
+    learned = agent.reward_net, agent.reward_adam
+    before = [copy.deepcopy(part.state()) for part in learned]
+    agent.fit_reward(agent.pairs)
+    # Eight labels in batches of four, three epochs; then those that are only counted.
+    assert counts == [16] * 6 + [40]
+    once = agent.reward_net.flat.clone()
+
+    agent.replay_buffer.task_reward.fill_(torch.nan)
+    for part, state in zip(learned, before, strict=True):
+        part.load(state)
+    agent.before_reward_fit(agent.pairs, agent.labels, False)
+    agent.fit_reward(agent.pairs)
+    assert torch.equal(agent.reward_net.flat, once)
+
+
+def test_the_recorded_share_is_that_of_fresh_predictions_above_the_threshold(agent: Any) -> None:
+    agent.before_reward_fit(agent.pairs, agent.labels, False)
+    agent.fit_reward(agent.pairs)
+    fresh = agent.unlabelled(40, agent.streams("sure", agent.runner.feedback.sessions))
+    probability = torch.sigmoid(agent.predicted_margin(fresh))
+    share = (torch.maximum(probability, 1 - probability) > 0.6).double().mean((1, 2))
+    torch.testing.assert_close(agent.metrics()["sure_predictions"], share)
+    assert 0 < share.min() <= share.max() < 1

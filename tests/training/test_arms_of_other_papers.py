@@ -1,0 +1,89 @@
+"""SURF and RUNE run as the other agents do: resumed, alone or stacked, exported and in tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.runs import FILES, MakeRun, members_of, results_of, stop_after
+from helpers.tiny import CPU, tiny_task
+
+from mujoco_sail import policies
+from mujoco_sail.cli import main
+from mujoco_sail.training.run import Run, Stopped
+from mujoco_sail.training.worker import resume_points
+
+# At these values both have something to do in a tiny run.
+ARMS = {
+    "surf": {"confidence": 0.5, "shortest_crop": 0.7},
+    "rune": {"exploration_weight": 0.5, "exploration_decay": 1e-3},
+}
+COLUMNS = {"surf": "sure_predictions", "rune": "exploration_bonus"}
+
+arms = pytest.mark.parametrize("arm", ARMS)
+
+
+@arms
+def test_stopped_after_any_step_it_goes_on_to_the_identical_files(
+    make_run: MakeRun, tmp_path: Path, arm: str
+) -> None:
+    """At the first session, and after the last when the buffer has wrapped."""
+    task, members = tiny_task(replay_capacity=100), members_of([(arm, 0), (arm, 1)], ARMS)
+    whole = make_run([(arm, 0), (arm, 1)], task, ARMS)
+    whole.execute()
+    for step in (80, 120):
+        results = tmp_path / str(step)
+        run = Run(task, members, CPU, results, lambda _: None)
+        stop_after(run, step)
+        with pytest.raises(Stopped):
+            run.execute()
+        ((stack, start),) = resume_points(task, members, CPU, results, lambda _: None)
+        assert start == step
+        again = Run(task, stack, CPU, results, lambda _: None, start)
+        again.execute()
+        assert results_of(again) == results_of(whole)
+
+
+@arms
+def test_a_seed_alone_and_in_a_stack_on_two_threads_writes_equal_files(
+    make_run: MakeRun, arm: str
+) -> None:
+    """With sizes that are no multiples of any vector register."""
+    task = tiny_task(
+        hidden_units=77,
+        batch_size=19,
+        reward_units=38,
+        reward_batch_size=5,
+        labels=20,
+        labels_per_session=10,
+    )
+    alone = make_run([(arm, 1)], task, ARMS)
+    stack = make_run([(arm, seed) for seed in range(3)], task, ARMS)
+    alone.execute()
+    torch.set_num_threads(2)
+    try:
+        stack.execute()
+    finally:
+        torch.set_num_threads(1)
+    assert results_of(alone) == results_of(stack)[len(FILES) : 2 * len(FILES)]
+
+
+@arms
+def test_its_runs_are_recorded_exported_and_tabulated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arm: str
+) -> None:
+    members = members_of([(name, seed) for name in ("pebble", arm) for seed in (0, 1)], ARMS)
+    for stack in (members[:2], members[2:]):
+        run = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None)
+        run.execute()
+    for files in run.files:
+        header, *_, last = (files.folder / "training.csv").read_text().splitlines()
+        row = dict(zip(header.split(","), last.split(","), strict=True))
+        assert float(row["updates"]) >= 50
+        assert float(row["reward_updates"]) >= 4
+        assert float(row["labels"]) == 8
+        assert float(row[COLUMNS[arm]]) > 0
+        assert policies.load(files.folder / "policy").about.agent == arm
+    assert main(["table", "--results", str(tmp_path)]) == 0
+    assert f"| {arm} " in capsys.readouterr().out
