@@ -162,17 +162,15 @@ class PEBBLE(SAC):
             batches = torch.split(order, self.task.reward_batch_size, dim=-1)
             moving = active.tolist()
             for at in batches:
-                difference = margin(
-                    self.ensemble_rewards(pairs.inputs[rows, at]), pairs.valid[rows, at]
-                )
-                label = self.labels[rows, at]
-                log_p = log_likelihood(difference, label)  # [M, E, B]
+                rewards = self.ensemble_rewards(pairs.inputs[rows, at])
+                valid, label = pairs.valid[rows, at], self.labels[rows, at]
+                log_p = self.fitted_log_likelihood(rewards, valid, label)
                 objective = self.reward_objective(log_p).sum()
                 self.reward_adam.step(
                     torch.autograd.grad(-objective, self.reward_net.parameters), moving
                 )
                 loss -= log_p.detach().sum((1, 2)) / order[0].numel()
-                right, counted = correct_predictions(difference.detach(), label)
+                right, counted = correct_predictions(margin(rewards.detach(), valid), label)
                 correct += right.sum((1, 2))
                 strict += counted.sum((1, 2))
             accuracy = correct / strict.clamp_min(1)
@@ -182,6 +180,19 @@ class PEBBLE(SAC):
             active = active & (accuracy < self.settings.accuracy_target)
             if not active.any():
                 break
+
+    def fitted_log_likelihood(self, rewards: Tensor, valid: Tensor, label: Tensor) -> Tensor:
+        """Log P_nu(y) of a batch of pairs as a fit sees them: here whole.
+
+        Args:
+            rewards: Of the pairs' steps, [M, E, B, 2, T].
+            valid: 1 at steps of a segment, 0 at padding, [M, E, B, 2, T].
+            label: [M, E, B].
+
+        Returns:
+            [M, E, B].
+        """
+        return log_likelihood(margin(rewards, valid), label)
 
     def reward_objective(self, log_p: Tensor) -> Tensor:
         """T1 = E[ log P_nu(y) ], to be maximised.
