@@ -46,7 +46,8 @@ def test_half_of_a_batch_is_new_from_the_first_session_on_until_the_budget_is_sp
     def watched(uniform: Any) -> Any:
         rows = sample(uniform)
         observation = Batch.of(rows, *agent.runner.sizes).observation
-        at = (observation.unsqueeze(2) == buffer.observation.unsqueeze(1)).all(-1).long().argmax(-1)
+        written = buffer.observation[:, : buffer.written].unsqueeze(1)
+        at = (observation.unsqueeze(2) == written).all(-1).long().argmax(-1)
         first = buffer.written // 40 * 40 - 40
         seen.append((buffer.written, int((at[:, :8] >= first).all(1).sum())))
         assert agent._recent.sum(1).tolist() == [8, 8]

@@ -30,14 +30,19 @@ CHANGES = TINY | {
     "checkpoint_minutes": 0.002,
 }
 
+AGENTS = ("pebble", "sail_revkl", "mrn", "qpa")
+SEEDS = 2
+SETTINGS = ("agent.mrn.meta_every=20", "agent.qpa.aligned_episodes=2")
+
 pytestmark = pytest.mark.survive
 
 
 def start(results: Path) -> subprocess.Popen[str]:
-    """The command of a benchmark of two arms with two seeds."""
-    options = ["--env", "walker_walk", "--agents", "pebble,sail_revkl", "--seeds", "2"]
+    """The command of a benchmark of these arms with two seeds."""
+    options = ["--env", "walker_walk", "--agents", ",".join(AGENTS), "--seeds", str(SEEDS)]
     options += ["--protocol", "quick", "--results", str(results), "--device", "cpu"]
     options += overrides(CHANGES)
+    options += [word for setting in SETTINGS for word in ("--set", setting)]
     return subprocess.Popen(
         [*PROGRAM, "run", *options],
         stdout=subprocess.PIPE,
@@ -59,13 +64,16 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     output, _ = process.communicate()
     assert process.returncode == 0, output
     files = contents(results)
-    assert len(files) == 4 * len(FILES)
-    for agent in ("pebble", "sail_revkl"):
-        training = pd.read_csv(results / f"walker_walk/{agent}/seed_1/training.csv")
+    assert len(files) == len(AGENTS) * SEEDS * len(FILES)
+    logs = {
+        agent: pd.read_csv(results / f"walker_walk/{agent}/seed_1/training.csv") for agent in AGENTS
+    }
+    for training in logs.values():
         assert training["updates"].iloc[-1] > CHANGES["steps"] - CHANGES["random_steps"]
         assert training["labels"].iloc[-1] == 40
-    assert training["kl_to_reference"].iloc[-1] > 0
-    assert training["kl_to_reference"].is_unique
+    assert logs["sail_revkl"]["kl_to_reference"].iloc[-1] > 0
+    assert logs["sail_revkl"]["kl_to_reference"].is_unique
+    assert logs["mrn"]["outer_loss"].iloc[-1] > 0
     return files
 
 
