@@ -164,16 +164,15 @@ class PEBBLE(SAC):
             batches = torch.split(order, self.task.reward_batch_size, dim=-1)
             moving = active.tolist()
             for at in batches:
-                steps = self.fitted_steps(pairs.valid[rows, at])
-                difference = margin(self.ensemble_rewards(pairs.inputs[rows, at]), steps)
-                label = self.labels[rows, at]
-                log_p = log_likelihood(difference, label)  # [M, E, B]
+                rewards = self.ensemble_rewards(pairs.inputs[rows, at])
+                valid, label = pairs.valid[rows, at], self.labels[rows, at]
+                log_p = self.fitted_log_likelihood(rewards, valid, label)
                 objective = self.reward_objective(log_p).sum()
                 self.reward_adam.step(
                     torch.autograd.grad(-objective, self.reward_net.parameters), moving
                 )
                 loss -= log_p.detach().sum((1, 2)) / order[0].numel()
-                right, counted = correct_predictions(difference.detach(), label)
+                right, counted = correct_predictions(margin(rewards.detach(), valid), label)
                 correct += right.sum((1, 2))
                 strict += counted.sum((1, 2))
             accuracy = correct / strict.clamp_min(1)
@@ -184,9 +183,18 @@ class PEBBLE(SAC):
             if not active.any():
                 break
 
-    def fitted_steps(self, valid: Tensor) -> Tensor:
-        """Steps of segments that a fit sees, [M, E, B, 2, T]: here all that are no padding."""
-        return valid
+    def fitted_log_likelihood(self, rewards: Tensor, valid: Tensor, label: Tensor) -> Tensor:
+        """Log P_nu(y) of a batch of pairs as a fit sees them: here whole.
+
+        Args:
+            rewards: Of the pairs' steps, [M, E, B, 2, T].
+            valid: 1 at steps of a segment, 0 at padding, [M, E, B, 2, T].
+            label: [M, E, B].
+
+        Returns:
+            [M, E, B].
+        """
+        return log_likelihood(margin(rewards, valid), label)
 
     def reward_objective(self, log_p: Tensor) -> Tensor:
         """T1 = E[ log P_nu(y) ], to be maximised.

@@ -69,9 +69,11 @@ class SURF(SAIL):
         sure, _ = self.pseudo_labels(self.predicted_margin(fresh))
         self.logged["sure_predictions"] = sure.mean((1, 2))
 
-    def fitted_steps(self, valid: Tensor) -> Tensor:
-        """Those within a random crop of each segment."""
-        return crops(valid, self.shortest_crop, self._crop_streams)
+    def fitted_log_likelihood(self, rewards: Tensor, valid: Tensor, label: Tensor) -> Tensor:
+        """See `PEBBLE`; here of a random crop of each segment."""
+        whole = torch.ones_like(self.shortest_crop)
+        left = crops(valid, self.shortest_crop, whole, self._crop_streams)
+        return log_likelihood(margin(rewards, left), label)
 
     def reward_objective(self, log_p: Tensor) -> Tensor:
         """Minus the loss above, [M, E]."""
@@ -92,7 +94,7 @@ class SURF(SAIL):
         rewards = self.ensemble_rewards(pairs.inputs.unsqueeze(1))  # [M, E, P, 2, T]
         valid = pairs.valid.unsqueeze(1).expand_as(rewards)
         sure, label = self.pseudo_labels(margin(rewards.detach(), valid))
-        return sure * log_likelihood(margin(rewards, self.fitted_steps(valid)), label)
+        return sure * self.fitted_log_likelihood(rewards, valid, label)
 
     def pseudo_labels(self, margin: Tensor) -> tuple[Tensor, Tensor]:
         """Where a prediction counts as a label, and the label.

@@ -32,7 +32,7 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     Args:
         a: [S, m, k], S matrices.
         b: [S, k, n].
-        bias: [S, 1, n].
+        bias: [S, 1, n] or [S, m, n].
     """
     large = min(*a.shape[1:], b.shape[2]) >= LARGE and not torch.compiler.is_compiling()
     if large and a.dtype == torch.float32 and a.device.type == "cpu" and onednn_is_exact():

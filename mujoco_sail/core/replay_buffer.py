@@ -154,14 +154,47 @@ class ReplayBuffer:
         Returns:
             [M, B, W].
         """
-        at = self.drawn(uniform)
-        rows = self._transitions.index_select(0, (self._rows * self.capacity + at).flatten())
-        return rows.view(*at.shape, -1)
+        return self._gather(self.drawn(uniform))
+
+    def sample_hybrid(self, uniform: Tensor, recent: Tensor, window: Tensor) -> Tensor:
+        """Draws some transitions uniformly from the query window, the others as `sample` does.
+
+        Args:
+            uniform: Random numbers in [0, 1), [M, B].
+            recent: Which come from the window, [M, B] of bool.
+            window: Where it lies, see `window_ranges`.
+
+        Returns:
+            [M, B, W].
+        """
+        first, length = window
+        steps = (uniform * length).long().clamp_max(length - 1)
+        within = (first + steps) % self.capacity
+        return self._gather(torch.where(recent, within, self.drawn(uniform)))
+
+    def window_ranges(self) -> Tensor:
+        """Place of the first transition of each member's query window, and how many it holds.
+
+        Returns:
+            Both as [2, M, 1]; the running episode belongs to the window.
+        """
+        oldest = [self._oldest(member) for member in range(len(self.episode_starts))]
+        ranges = [[(at % self.capacity, self.written - at) for at in oldest]]
+        return torch.tensor(ranges, device=self.device).permute(2, 1, 0)
+
+    def _oldest(self, member: int) -> int:
+        """Transitions written before the oldest one of a member's window that is still held."""
+        return max(self.episode_starts[member][0], self.written - self.capacity)
 
     def drawn(self, uniform: Tensor) -> Tensor:
         """Where in the columns, [M, N, ...], the transitions of `sample` lie, [M, B]."""
         # The size is read on the device, so that a recorded update sees it grow.
         return (uniform * self._held).long().clamp_max_(self._held.long() - 1)
+
+    def _gather(self, at: Tensor) -> Tensor:
+        """The rows at some places, [M, B, W]."""
+        rows = (self._rows * self.capacity + at).flatten()
+        return self._transitions.index_select(0, rows).view(*at.shape, -1)
 
     def _columns(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Splits rows into the fields that `COLUMNS` names."""
@@ -212,10 +245,9 @@ class ReplayBuffer:
             M of [N], the oldest first.
         """
         rewards = []
-        for member, starts in enumerate(self.episode_starts):
-            oldest = max(starts[0], self.written - self.capacity)
-            at = torch.arange(oldest, self.written, device=self.device) % self.capacity
-            rewards.append(self.task_reward[member, at])
+        for member in range(len(self.episode_starts)):
+            at = torch.arange(self._oldest(member), self.written, device=self.device)
+            rewards.append(self.task_reward[member, at % self.capacity])
         return rewards
 
     def _places(self, member: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -158,6 +158,19 @@ def critic_step(
     logged: Tensor,
 ) -> None:
     """A step down J_Q, equations 5 and 6."""
+    gradients, error = critic_gradients(constants, learner, batch, next_pi, next_noise)
+    adam_step(learner.critic, gradients, constants.learning_rate)
+    logged[:, 0] = 0.5 * (error * error).mean(-1).sum(-1)
+
+
+def critic_gradients(
+    constants: Constants,
+    learner: Learner,
+    batch: Batch,
+    next_pi: SquashedGaussian,
+    next_noise: Tensor,
+) -> tuple[list[Tensor], Tensor]:
+    """Gradients of J_Q by the critics' layers, and the errors Q_i(s,a) - y, [m, 2, B]."""
     next_action, next_log_prob = next_pi.action_and_log_prob(next_noise)
     target = rounded(learner.target, constants.precision)
     next_q = q_values(target, batch.next_observation, next_action)[0].amin(1)
@@ -169,8 +182,7 @@ def critic_step(
     q, inputs = q_values(critic, batch.observation, batch.action)
     error = q - y[:, None]  # [m, 2, B]
     of_q = (error / error.shape[-1]).flatten(0, 1).unsqueeze(-1)
-    adam_step(learner.critic, parameter_gradients(critic, inputs, of_q), constants.learning_rate)
-    logged[:, 0] = 0.5 * (error * error).mean(-1).sum(-1)
+    return parameter_gradients(critic, inputs, of_q), error
 
 
 def policy_step(

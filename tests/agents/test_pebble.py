@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.runs import MakeRun, pebble
 
+from mujoco_sail.agents.pebble import correct_predictions
 from mujoco_sail.core.objectives import log_likelihood
 
 
@@ -33,3 +34,15 @@ def test_ties_train_towards_equal_returns(make_run: MakeRun) -> None:
     probability = agent.preference_probability(agent.pairs)
     loss = -log_likelihood(torch.logit(probability), agent.labels[:, None]).mean()
     assert loss.item() == pytest.approx(np.log(2), abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ["pebble", "qpa"])
+def test_a_fit_ends_when_the_labels_of_whole_segments_are_predicted(
+    make_run: MakeRun, name: str
+) -> None:
+    agent = pebble(make_run, name, reward_epochs=300)
+    assert (agent.reward_updates < 900).all()  # 300 epochs of one batch, then of two
+    assert (agent.logged["reward_accuracy"] >= agent.settings.accuracy_target).all()
+    margin, label = agent.predicted_margin(agent.pairs), agent.labels.unsqueeze(1)
+    correct, strict = correct_predictions(margin, label)
+    assert correct.sum() >= 0.9 * strict.sum()

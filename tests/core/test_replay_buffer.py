@@ -58,6 +58,39 @@ def test_a_batch_is_drawn_uniformly_from_a_members_own_transitions() -> None:
     assert not torch.equal(step[0], step[1])
 
 
+def hybrid(replay_buffer: ReplayBuffer, recent: int, count: int) -> Tensor:
+    """Places overall of rows of which the first `recent` come from the window."""
+    uniform = Streams([0], "batch", CPU).uniform(count)
+    from_window = (torch.arange(count) < recent).unsqueeze(0)
+    rows = replay_buffer.sample_hybrid(uniform, from_window, replay_buffer.window_ranges())
+    return Batch.of(rows, 3, 1).observation[0, :, 2].long()
+
+
+@pytest.mark.parametrize("capacity", [100, 40])
+def test_a_share_of_a_hybrid_batch_is_drawn_uniformly_from_the_window(capacity: int) -> None:
+    """Of 50 transitions the window of 2 holds those from 20 on; 40 places hold those from 10."""
+    replay_buffer = filled(capacity, [10, 10, 10, 10], 10, window=2)
+    places = hybrid(replay_buffer, 3000, 5000)
+    recent, whole = (torch.bincount(part, minlength=50) for part in (places[:3000], places[3000:]))
+    oldest = 50 - min(capacity, 50)
+    assert (recent[:20] == 0).all()
+    assert (recent[20:] - 100).abs().max() < 45  # 4.5 standard deviations
+    assert (whole[:oldest] == 0).all()
+    assert (whole[oldest:] > 0).all()
+
+
+def test_a_window_that_holds_more_than_the_replay_is_cut_where_the_replay_begins() -> None:
+    replay_buffer = filled(25, [20, 20], 10)
+    assert replay_buffer.window_ranges().tolist() == [[[0]], [[25]]]  # 50 = 2 x 25 written
+    assert set(hybrid(replay_buffer, 500, 500).tolist()) == set(range(25, 50))
+
+
+def test_a_hybrid_batch_without_a_share_is_the_plain_batch() -> None:
+    replay_buffer = filled(40, [10, 10, 10, 10], 10, window=2)
+    plain = replay_buffer.sample(Streams([0], "batch", CPU).uniform(50))
+    assert torch.equal(hybrid(replay_buffer, 0, 50), Batch.of(plain, 3, 1).observation[0, :, 2])
+
+
 def test_no_segment_crosses_the_end_of_an_episode() -> None:
     observation, valid = segments(filled(100, [20, 7, 30], 15), 500, 5)
     assert valid.all()

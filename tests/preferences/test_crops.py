@@ -14,17 +14,26 @@ from mujoco_sail.preferences.crops import crops
 STEPS = 20
 
 
-def drawn(shortest: list[float], count: int = 2000, valid: Tensor | None = None) -> Tensor:
+def drawn(
+    shortest: list[float],
+    count: int = 2000,
+    valid: Tensor | None = None,
+    longest: float = 1.0,
+) -> Tensor:
     """Crops of many pairs, [M, count, 2, STEPS]."""
     members = len(shortest)
     whole = torch.ones(members, count, 2, STEPS) if valid is None else valid
     streams = Streams(range(members), "test", CPU)
-    return crops(whole, torch.tensor(shortest), streams)
+    return crops(whole, torch.tensor(shortest), torch.full((members,), longest), streams)
 
 
 def test_both_segments_of_a_pair_keep_the_same_number_of_consecutive_steps() -> None:
-    for share, lengths in ((0.9, {18, 19, 20}), (0.55, set(range(11, 21)))):
-        left = drawn([share])
+    for share, longest, lengths in (
+        (0.9, 1.0, {18, 19, 20}),
+        (0.55, 1.0, set(range(11, 21))),
+        (0.7, 0.9, set(range(14, 19))),
+    ):
+        left = drawn([share], longest=longest)
         length = left.sum(-1)
         assert torch.equal(length[..., 0], length[..., 1])
         assert set(length.flatten().tolist()) == lengths
@@ -70,5 +79,5 @@ def test_a_crop_computed_by_hand() -> None:
             return torch.tensor([[[0.4, 0.49, 0.5]]])
 
     fixed: Any = Fixed()
-    left = crops(torch.ones(1, 1, 2, 4), torch.tensor([0.5]), fixed)
+    left = crops(torch.ones(1, 1, 2, 4), torch.tensor([0.5]), torch.ones(1), fixed)
     assert left.tolist() == [[[[1, 1, 1, 0], [0, 1, 1, 1]]]]

@@ -1,4 +1,4 @@
-"""SURF and RUNE run as the other agents do: resumed, alone or stacked, exported and in tables."""
+"""Agents of other papers run as the others do: resumed, alone or stacked, exported, in tables."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.runs import FILES, MakeRun, members_of, results_of, stop_after
+from helpers.resuming import results_after_a_stop
+from helpers.runs import FILES, MakeRun, members_of, results_of
 from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail import policies
 from mujoco_sail.cli import main
-from mujoco_sail.training.run import Run, Stopped
-from mujoco_sail.training.worker import resume_points
+from mujoco_sail.training.run import Run
 
-# At these values both have something to do in a tiny run.
+# At these values all have something to do in a tiny run.
 ARMS = {
     "surf": {"confidence": 0.5, "shortest_crop": 0.7},
     "rune": {"exploration_weight": 0.5, "exploration_decay": 1e-3},
+    "mrn": {"meta_every": 10},
+    "qpa": {"aligned_episodes": 2},
 }
-COLUMNS = {"surf": "sure_predictions", "rune": "exploration_bonus"}
+COLUMNS = {
+    "surf": "sure_predictions",
+    "rune": "exploration_bonus",
+    "mrn": "outer_loss",
+    "qpa": "reward_loss",
+}
 
 arms = pytest.mark.parametrize("arm", ARMS)
 
@@ -28,21 +35,13 @@ arms = pytest.mark.parametrize("arm", ARMS)
 def test_stopped_after_any_step_it_goes_on_to_the_identical_files(
     make_run: MakeRun, tmp_path: Path, arm: str
 ) -> None:
-    """At the first session, and after the last when the buffer has wrapped."""
-    task, members = tiny_task(replay_capacity=100), members_of([(arm, 0), (arm, 1)], ARMS)
-    whole = make_run([(arm, 0), (arm, 1)], task, ARMS)
+    """At the first session, between two, and after the last when the buffer has wrapped."""
+    task, names = tiny_task(replay_capacity=100), [(arm, 0), (arm, 1)]
+    whole = make_run(names, task, ARMS)
     whole.execute()
-    for step in (80, 120):
-        results = tmp_path / str(step)
-        run = Run(task, members, CPU, results, lambda _: None)
-        stop_after(run, step)
-        with pytest.raises(Stopped):
-            run.execute()
-        ((stack, start),) = resume_points(task, members, CPU, results, lambda _: None)
-        assert start == step
-        again = Run(task, stack, CPU, results, lambda _: None, start)
-        again.execute()
-        assert results_of(again) == results_of(whole)
+    for step in (80, 95, 120):
+        folder = tmp_path / str(step)
+        assert results_after_a_stop(task, names, ARMS, step, folder) == results_of(whole)
 
 
 @arms

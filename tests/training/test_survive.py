@@ -16,7 +16,6 @@ from helpers.runs import FILES, contents
 from helpers.tiny import TINY
 
 KILLS = 20
-AGENTS = ("pebble", "surf", "rune", "sail_revkl")
 # Sessions, a wrapped query window, reference refreshes and the ends of many episodes fall into
 # the run; checkpoints are written nearly all the time.
 CHANGES = TINY | {
@@ -31,14 +30,18 @@ CHANGES = TINY | {
     "checkpoint_minutes": 0.002,
 }
 
+AGENTS = ("pebble", "sail_revkl", "surf", "rune", "mrn", "qpa")  # the first two are one stack
+SETTINGS = ("agent.mrn.meta_every=20", "agent.qpa.aligned_episodes=2")
+
 pytestmark = pytest.mark.survive
 
 
 def start(results: Path) -> subprocess.Popen[str]:
-    """The command of a benchmark with two seeds of each agent."""
-    options = ["--env", "walker_walk", "--agents", ",".join(AGENTS), "--seeds", "2"]
+    """The command of a benchmark of these arms."""
+    options = ["--env", "walker_walk", "--agents", ",".join(AGENTS), "--seeds", "1"]
     options += ["--protocol", "quick", "--results", str(results), "--device", "cpu"]
     options += overrides(CHANGES)
+    options += [word for setting in SETTINGS for word in ("--set", setting)]
     return subprocess.Popen(
         [*PROGRAM, "run", *options],
         stdout=subprocess.PIPE,
@@ -60,13 +63,16 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     output, _ = process.communicate()
     assert process.returncode == 0, output
     files = contents(results)
-    assert len(files) == 2 * len(AGENTS) * len(FILES)
-    for agent in AGENTS:
-        training = pd.read_csv(results / f"walker_walk/{agent}/seed_1/training.csv")
+    assert len(files) == len(AGENTS) * len(FILES)
+    logs = {
+        agent: pd.read_csv(results / f"walker_walk/{agent}/seed_0/training.csv") for agent in AGENTS
+    }
+    for training in logs.values():
         assert training["updates"].iloc[-1] > CHANGES["steps"] - CHANGES["random_steps"]
         assert training["labels"].iloc[-1] == 40
-    assert training["kl_to_reference"].iloc[-1] > 0
-    assert training["kl_to_reference"].is_unique
+    assert logs["sail_revkl"]["kl_to_reference"].iloc[-1] > 0
+    assert logs["sail_revkl"]["kl_to_reference"].is_unique
+    assert logs["mrn"]["outer_loss"].iloc[-1] > 0
     return files
 
 
@@ -116,7 +122,7 @@ def test_a_signal_saves_the_stacks_and_the_same_command_goes_on(
     assert process.returncode == 128 + number
     assert "the same command goes on from here" in output
     assert "Traceback" not in output
-    assert len(list(tmp_path.glob("*/*/*/checkpoints/step_*.json"))) >= 2 * len(AGENTS)
+    assert len(list(tmp_path.glob("*/*/*/checkpoints/step_*.json"))) >= 4
     again = start(tmp_path)
     output, _ = again.communicate()
     assert again.returncode == 0, output

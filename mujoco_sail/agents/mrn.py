@@ -1,0 +1,124 @@
+"""MRN (Meta-Reward-Net): PEBBLE whose reward also answers for the preferences of its critics.
+
+    theta'(nu) = theta - eta grad_theta J_Q(theta; nu)                                (10)
+    P_theta(sigma_1 > sigma_2) = sigmoid(Q_theta(s_0^1, a_0^1) - Q_theta(s_0^2, a_0^2)) (6)
+    L(nu) = -E[ log P_theta'(nu)(y) ], summed over both critics                        (7)
+
+Q of a segment's first step stands for its return. nu moves down L, through a virtual step of the
+critics. J_Q is that of `core.update`, whose gradient is linear in the rewards r_b = r_nu(s_b, a_b)
+of its batch, so that d theta' / d r_b = eta / B sum_i grad Q_i(s_b, a_b) and
+
+    dL/dnu = eta / B sum_b < sum_i grad Q_i(s_b, a_b), grad L(theta') > dr_b/dnu      (11)
+
+The product is a derivative of the critics along one direction: nothing is differentiated twice.
+
+Source: MRN (Liu et al. 2022, Meta-Reward-Net, NeurIPS), section 4.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mujoco_sail.agents.base import Runner
+from mujoco_sail.agents.sail import SAIL, SAILSettings
+from mujoco_sail.core.memberwise import memberwise
+from mujoco_sail.core.objectives import log_likelihood
+from mujoco_sail.core.optimiser import MemberAdam, by_member
+from mujoco_sail.core.passes import Parameters, output_derivative, parameter_gradients
+from mujoco_sail.core.replay_buffer import Batch
+from mujoco_sail.core.update import critic_gradients, q_values
+from mujoco_sail.recipes.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class MRNSettings(SAILSettings):
+    """Hyperparameters that the protocol does not fix."""
+
+    # Share of Adam's step, of rate `reward_learning_rate`, that nu takes down L.
+    meta_weight: float = setting(low=0, per_member=True)
+    meta_every: int = setting(low=1)  # N: environment steps between two of these
+    virtual_rate: float = setting(above=0)  # eta, of plain gradient descent
+
+
+class MRN(SAIL):
+    """PEBBLE with a bilevel step of its reward.
+
+    It extends `SAIL`, as the recipe of PEBBLE does, whose coefficients are 0 there.
+    """
+
+    Settings = MRNSettings
+    settings: MRNSettings
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
+        self.meta_weight = self.per_member("meta_weight")
+        self.meta_adam = MemberAdam(
+            self.reward_net.layers, len(runner.members), self.settings.reward_learning_rate
+        )
+        self.logged["outer_loss"] = torch.full_like(self.reward_updates, torch.nan)
+        self._has_meta = bool(self.meta_weight.any())
+
+    def learn_step(self, step: int) -> None:
+        """See `SAIL`; then the bilevel step, where one is due and labels are still to come."""
+        super().learn_step(step)
+        due = self._has_meta and step % self.settings.meta_every == 0
+        if due and self.labels.shape[1] and self.runner.feedback.labels_left:
+            self.meta_step(step)
+
+    @torch.no_grad()
+    def meta_step(self, step: int) -> None:
+        """Moves nu down L, equation 12, and relabels the replay buffer."""
+        size, streams = self.task.batch_size, self.streams("virtual step", step)
+        rows = self.replay_buffer.sample(streams.uniform(size))
+        noise = streams.normal(size, self.action_size)
+        gradients = self.meta_gradients(Batch.of(rows, *self.runner.sizes), noise)
+        nu, stored = self.reward_net.flat, self.replay_buffer.reward
+        before, labelled = nu.clone(), stored.clone()
+        self.meta_adam.step(gradients)
+        # nu <- nu + weight (step of Adam); a member of weight 0 keeps every bit.
+        nu.sub_(before).mul_(self.of_networks(self.meta_weight)).add_(before)
+        self.relabel()
+        stored.copy_(torch.where(self.meta_weight.unsqueeze(1) > 0, stored, labelled))
+
+    def of_networks(self, values: Tensor) -> Tensor:
+        """Values of members, [M], for the rows of `reward_net.flat`, [M E, 1]."""
+        return values.repeat_interleave(self.settings.ensemble).unsqueeze(1)
+
+    def meta_gradients(self, batch: Batch, next_noise: Tensor) -> list[Tensor]:
+        """dL/dnu, equation 11, as `reward_net.parameters` are laid out.
+
+        Args:
+            batch: Transitions of the virtual step; their stored reward is not read.
+            next_noise: Standard normal numbers for the next actions, [M, B, A].
+        """
+        with torch.enable_grad():
+            inputs = torch.cat([batch.observation, batch.action], -1)
+            reward = self.ensemble_rewards(inputs.unsqueeze(1)).mean(1)  # [M, B]
+        learner, rate = self.learner(), self.settings.virtual_rate
+        theta = learner.critic.parameters
+        with torch.no_grad():
+            batch = batch._replace(reward=reward.detach())
+            next_pi = self.distribution(batch.next_observation)
+            of_theta, _ = critic_gradients(self._constants, learner, batch, next_pi, next_noise)
+            virtual = [p - rate * g for p, g in zip(theta, of_theta, strict=True)]
+            _, layers = q_values(theta, batch.observation, batch.action)
+            along = output_derivative(theta, layers, self.outer_gradients(virtual))
+            of_reward = rate * by_member(along.squeeze(-1), len(reward)).sum(1) / reward.shape[1]
+        return list(torch.autograd.grad(reward, self.reward_net.parameters, of_reward))
+
+    def outer_gradients(self, theta: Parameters) -> list[Tensor]:
+        """Gradient of L over all labels with respect to the layers of critics; logs L.
+
+        Args:
+            theta: Those after the virtual step, [2 M, ...].
+        """
+        start = self.pairs.inputs[..., 0, :].flatten(1, 2)  # [M, P * 2, O + A]
+        q, layers = q_values(theta, *torch.split(start, list(self.runner.sizes), -1))
+        first, second = q.view(*q.shape[:2], -1, 2).unbind(-1)  # [M, 2, P]
+        margin, label = first - second, self.labels.unsqueeze(1)
+        loss = -log_likelihood(margin, label).mean(-1).sum(1)
+        self.logged["outer_loss"].copy_(torch.where(self.meta_weight > 0, loss, torch.nan))
+        of_margin = (memberwise(torch.sigmoid, margin) - label) / label.shape[-1]
+        of_q = torch.stack([of_margin, -of_margin], -1).flatten(2)
+        return parameter_gradients(theta, layers, of_q.flatten(0, 1).unsqueeze(-1))

@@ -1,0 +1,110 @@
+"""QPA (query-policy alignment): PEBBLE that asks about, and learns from, what it does now.
+
+Queries come from the newest episodes, the policy-aligned buffer, alone, and so does a share of
+every batch: hybrid experience replay. A fit of the reward sees random crops of the labelled
+segments in place of the segments.
+
+Source: QPA (Hu et al. 2024, arXiv 2305.17400), section 5, and its released script.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mujoco_sail.agents.base import Runner
+from mujoco_sail.agents.pebble import margin
+from mujoco_sail.agents.sail import SAIL, SAILSettings
+from mujoco_sail.core.objectives import log_likelihood
+from mujoco_sail.preferences.crops import crops
+from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.recipes.settings import RecipeError, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class QPASettings(SAILSettings):
+    """Hyperparameters that the protocol does not fix."""
+
+    # N: newest episodes that segments come from, in place of the protocol's `query_window`.
+    aligned_episodes: int = setting(low=1)
+    # omega: share of a batch, rounded to whole transitions, that comes from these episodes.
+    aligned_share: float = setting(low=0, high=1, per_member=True)
+    crops_per_pair: int = setting(low=0)  # tau: of a labelled pair in a batch; 0 for whole ones
+    # Lengths of the shortest and the longest crop as shares of a segment.
+    shortest_crop: float = setting(above=0, high=1, per_member=True)
+    longest_crop: float = setting(above=0, high=1, per_member=True)
+
+    def __post_init__(self) -> None:
+        """Checks what no single number can show."""
+        if self.shortest_crop > self.longest_crop:
+            raise RecipeError(
+                f"key 'shortest_crop' is {self.shortest_crop}; "
+                f"expected at most longest_crop = {self.longest_crop}"
+            )
+
+
+class QPA(SAIL):
+    """PEBBLE with queries, batches and segments near the current policy.
+
+    It extends `SAIL`, as the recipe of PEBBLE does, whose coefficients are 0 there.
+    """
+
+    Settings = QPASettings
+    settings: QPASettings
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
+        self.replay_buffer.query_window = self.settings.aligned_episodes
+        self.shortest_crop = self.per_member("shortest_crop")
+        self.longest_crop = self.per_member("longest_crop")
+        size = self.task.batch_size
+        aligned = (self.per_member("aligned_share") * size).round().unsqueeze(1)  # [M, 1]
+        self._recent = torch.arange(size, device=self.device) < aligned
+        self._has_recent = bool(self._recent.any())
+        # In one place for a recorded update to read; written before every update.
+        self._window = self.replay_buffer.window_ranges()
+
+    # --- hybrid experience replay ---
+
+    def is_hybrid(self) -> bool:
+        """Whether batches are mixed: from the first session on until the budget is spent."""
+        asks = bool(self.labels.shape[1] and self.runner.feedback.labels_left)
+        return self._has_recent and asks
+
+    def update(self) -> None:
+        """See `SAC.update`."""
+        if self.is_hybrid():
+            self._window.copy_(self.replay_buffer.window_ranges())
+        super().update()
+
+    def sample(self, uniform: Tensor) -> Tensor:
+        """See `PEBBLE.sample`; the first rows of a mixed batch come from the newest episodes."""
+        if not self.is_hybrid():
+            return super().sample(uniform)
+        return self.replay_buffer.sample_hybrid(uniform, self._recent, self._window)
+
+    def graph_key(self) -> Hashable | None:
+        """See `SAC.graph_key`."""
+        below = super().graph_key()
+        return None if below is None else (self.is_hybrid(), below)
+
+    # --- crops ---
+
+    def before_reward_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
+        """See `SAIL`; here the random numbers of a fit begin."""
+        super().before_reward_fit(newest, labels, first)
+        self._crop_streams = self.streams("crops", self.runner.feedback.sessions)
+
+    def fitted_log_likelihood(self, rewards: Tensor, valid: Tensor, label: Tensor) -> Tensor:
+        """Mean of log P_nu(y) over random crops of each pair, [M, E, B]; see `PEBBLE`.
+
+        A crop has the label of its pair. Its rewards are among the segments' own, so that the
+        networks are evaluated once.
+        """
+        if not self.settings.crops_per_pair:
+            return super().fitted_log_likelihood(rewards, valid, label)
+        many = valid.unsqueeze(2).expand(-1, -1, self.settings.crops_per_pair, -1, -1, -1)
+        seen = crops(many, self.shortest_crop, self.longest_crop, self._crop_streams)
+        margins = margin(rewards.unsqueeze(2), seen)  # [M, E, tau, B]
+        return log_likelihood(margins, label.unsqueeze(2)).mean(2)

@@ -1,0 +1,208 @@
+"""QPA: its queries, batches and crops, its share, and how it trains."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.command_line import fails
+from helpers.runs import FILES, MakeRun, rows, trained
+from helpers.tiny import tiny_task
+
+from mujoco_sail.agents import pebble, qpa
+from mujoco_sail.core.replay_buffer import Batch
+
+# Episodes of 40 steps: the window is the running episode and the one before it.
+NEAR = {"aligned_episodes": 1}
+NAMES = [("qpa", 0), ("qpa", 1)]
+SETTINGS = {"qpa": NEAR}
+# All that tells it from PEBBLE, switched off; 10 episodes is the window of `quick`.
+OFF = {
+    "aligned_episodes": 10, "aligned_share": 0.0, "crops_per_pair": 0, "queries": "disagreement",
+}  # fmt: skip
+
+
+def agent_of(make_run: MakeRun, settings: dict[str, Any] = NEAR, **changes: Any) -> Any:
+    run = make_run(NAMES, tiny_task(**changes), settings={"qpa": settings})
+    return run.members[0].entry.agent(run)
+
+
+# --- hybrid experience replay and queries ---
+
+
+def test_half_of_a_batch_is_new_from_the_first_session_on_until_the_budget_is_spent(
+    make_run: MakeRun,
+) -> None:
+    """How many of its 16 rows are in the window, by step; the others may be there by chance."""
+    agent = agent_of(make_run)
+    buffer = agent.replay_buffer
+    seen: list[tuple[int, int]] = []
+    sample = agent.sample
+
+    def watched(uniform: Any) -> Any:
+        rows = sample(uniform)
+        observation = Batch.of(rows, *agent.runner.sizes).observation
+        written = buffer.observation[:, : buffer.written].unsqueeze(1)
+        at = (observation.unsqueeze(2) == written).all(-1).long().argmax(-1)
+        first = buffer.written // 40 * 40 - 40
+        seen.append((buffer.written, int((at[:, :8] >= first).all(1).sum())))
+        assert agent._recent.sum(1).tolist() == [8, 8]
+        return rows
+
+    agent.sample = watched
+    agent.train()
+    # Sessions at 80 and 110: both members draw their eight rows from the window in between.
+    # A step learns from the transitions before it.
+    between = [full for written, full in seen if 79 <= written < 109]
+    others = [full for written, full in seen if not 79 <= written < 109]
+    assert len(between) == 30 + agent.settings.reset_updates
+    assert set(between) == {2}
+    assert min(others) < 2
+
+
+def test_rows_that_are_not_of_the_window_come_from_everywhere(make_run: MakeRun) -> None:
+    agent = agent_of(make_run, labels=80)
+    agent.train()
+    agent._window.copy_(agent.replay_buffer.window_ranges())
+    assert agent.is_hybrid()
+    rows = agent.sample(agent.streams("test").uniform(16))
+    whole = agent.replay_buffer.sample(agent.streams("test").uniform(16))
+    assert torch.equal(rows[:, 8:], whole[:, 8:])
+    assert not torch.equal(rows[:, :8], whole[:, :8])
+
+
+def test_the_share_is_exact_and_of_each_member(make_run: MakeRun, tmp_path: Path) -> None:
+    names = [("qpa", 0)]
+    for share in (0.0, 0.3, 1.0):
+        path = tmp_path / f"share_{share}.toml"
+        path.write_text(f'title = "share"\nbase = "qpa"\naligned_share = {share}\n')
+        names.append((str(path), 0))
+    run = make_run(names)
+    agent: Any = run.members[0].entry.agent(run)
+    assert agent._recent.sum(1).tolist() == [8, 0, 5, 16]
+
+
+def test_queries_come_from_the_newest_episodes_alone(make_run: MakeRun) -> None:
+    """At step 110 two episodes are complete and the window of one begins at 40."""
+    agent = agent_of(make_run)
+    agent.train()
+    assert agent.pairs.inputs.shape[1] == 8
+    observation = agent.replay_buffer.observation
+    start = agent.pairs.inputs[:, 4:, :, 0, : agent.runner.sizes[0]].flatten(1, 2)
+    at = (start.unsqueeze(2) == observation.unsqueeze(1)).all(-1).long().argmax(-1)
+    assert at.min() >= 40
+    assert at.max() >= 80
+
+
+# --- crops ---
+
+
+def test_the_fit_sees_the_mean_log_likelihood_of_the_crops(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: two crops of one pair whose rewards are 1, 2, 3 and 0, 1, 1."""
+    agent = agent_of(make_run, {**NEAR, "crops_per_pair": 2})
+    agent._crop_streams = agent.streams("test")
+    masks = torch.tensor([[[1.0, 1, 0], [0, 1, 1]], [[0, 1, 1], [1, 1, 0]]])
+    monkeypatch.setattr(
+        qpa, "crops", lambda valid, *_: masks.view(1, 1, 2, 1, 2, 3).expand(*valid.shape)
+    )
+    rewards = torch.tensor([[1.0, 2, 3], [0, 1, 1]]).expand(2, 3, 1, 2, 3)
+    valid, label = torch.ones_like(rewards), torch.ones(2, 3, 1)
+    log_p = agent.fitted_log_likelihood(rewards, valid, label)
+    # Margins 3 - 2 and 5 - 1.
+    expected = (torch.sigmoid(torch.tensor([1.0, 4.0])).log()).mean()
+    torch.testing.assert_close(log_p, expected.expand(2, 3, 1))
+
+
+def test_the_gradient_of_a_fit_is_that_of_the_mean_over_its_crops(
+    make_run: MakeRun, float64: None
+) -> None:
+    """By central differences, with the crops that the fit drew."""
+    agent = agent_of(make_run)
+    agent.train()
+    pairs, net = agent.pairs, agent.reward_net
+    label = agent.labels[:, None].expand(-1, 3, -1)
+    valid = pairs.valid[:, None].expand(-1, 3, -1, -1, -1)
+
+    def objective() -> torch.Tensor:
+        agent._crop_streams = agent.streams("test")
+        rewards = agent.ensemble_rewards(pairs.inputs[:, None])
+        log_p = agent.fitted_log_likelihood(rewards, valid, label)
+        return agent.reward_objective(log_p).sum()  # type: ignore[no-any-return]
+
+    def by_hand() -> torch.Tensor:
+        """Crop by crop, from rewards of cut segments."""
+        shares = torch.tensor([[0.7] * 2, [0.9] * 2])
+        streams = agent.streams("test")
+        many = valid[:, :, None].expand(-1, -1, 20, -1, -1, -1)
+        total = torch.zeros(())
+        for crop in qpa.crops(many, *shares, streams).unbind(2):
+            returns = (agent.ensemble_rewards(pairs.inputs[:, None]) * crop).sum(-1)
+            p = torch.sigmoid(returns[..., 0] - returns[..., 1])
+            total = total + (label * p.log() + (1 - label) * (1 - p).log()).mean(-1).sum() / 20
+        return total
+
+    torch.testing.assert_close(objective(), by_hand())
+    gradients = torch.autograd.grad(objective(), net.parameters)
+    values = []
+    with torch.no_grad():
+        for sign in (1, -1):
+            for p, g in zip(net.parameters, gradients, strict=True):
+                p.add_(g, alpha=sign * 1e-6)
+            values.append(float(by_hand()))
+            for p, g in zip(net.parameters, gradients, strict=True):
+                p.add_(g, alpha=-sign * 1e-6)
+    slope = sum(float(g.square().sum()) for g in gradients)
+    assert (values[0] - values[1]) / 2e-6 == pytest.approx(slope, rel=1e-5)
+
+
+def test_every_batch_of_a_fit_has_new_crops_and_the_accuracy_is_of_whole_segments(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = agent_of(make_run)
+    drawn, whole = [], []
+    crops, correct = qpa.crops, pebble.correct_predictions
+    monkeypatch.setattr(qpa, "crops", lambda *of: drawn.append(crops(*of)) or drawn[-1])
+    monkeypatch.setattr(
+        pebble, "correct_predictions", lambda *of: whole.append(of[0]) or correct(*of)
+    )
+    agent.train()
+    assert len(drawn) >= 6  # an epoch of one batch, then two epochs of two
+    assert not torch.equal(drawn[0], drawn[1])
+    assert set(drawn[0].sum(-1).flatten().tolist()) == {7.0, 8.0, 9.0}  # of 10 steps
+    assert all(margins.shape[:2] == (2, 3) for margins in whole[1:-1])
+
+
+def test_crops_that_are_longest_when_short_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--env", "half_cheetah", "--agents", "qpa", "--set", "agent.qpa.shortest_crop=0.95"]
+    said = fails(capsys, "run", *words)
+    assert "key 'shortest_crop' is 0.95; expected at most longest_crop = 0.9" in said
+
+
+# --- the share of zero, and training ---
+
+
+def test_with_all_of_it_switched_off_it_is_pebble_bit_for_bit(make_run: MakeRun) -> None:
+    one, other = make_run([("qpa", 3)], settings={"qpa": OFF}), make_run([("pebble", 3)])
+    assert one.task.query_window == OFF["aligned_episodes"]
+    for a, b in zip(trained(one)["qpa", 3], trained(other)["pebble", 3], strict=True):
+        assert torch.equal(a, b)
+    for name in FILES:
+        assert rows(one, 0, name) == rows(other, 0, name)
+
+
+def test_each_part_makes_another_agent(make_run: MakeRun) -> None:
+    actors = []
+    settings = dict(OFF)
+    for part in ({}, {"aligned_episodes": 1}, {"aligned_share": 0.5}, {"crops_per_pair": 20}):
+        settings |= part
+        parameters = trained(make_run([("qpa", 3)], settings={"qpa": settings}))["qpa", 3]
+        actors.append(torch.cat([p.flatten() for p in parameters[:6]]))
+    for one, other in itertools.combinations(actors, 2):
+        assert not torch.equal(one, other)

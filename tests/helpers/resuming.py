@@ -1,0 +1,35 @@
+"""A run that is stopped and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.runs import members_of, results_of, stop_after
+from helpers.tiny import CPU
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.training.run import Run, Stopped
+from mujoco_sail.training.worker import resume_points
+
+
+def results_after_a_stop(
+    task: Task,
+    names: Sequence[tuple[str, int]],
+    settings: Mapping[str, dict[str, Any]],
+    step: int,
+    results: Path,
+) -> list[bytes]:
+    """The files of a stack that was stopped after a step and trained on by another run."""
+    members = members_of(names, settings)
+    run = Run(task, members, CPU, results, lambda _: None)
+    stop_after(run, step)
+    with pytest.raises(Stopped):
+        run.execute()
+    ((stack, start),) = resume_points(task, members, CPU, results, lambda _: None)
+    assert start == step
+    again = Run(task, stack, CPU, results, lambda _: None, start)
+    again.execute()
+    return results_of(again)
