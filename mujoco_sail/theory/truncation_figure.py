@@ -23,6 +23,7 @@ from mujoco_sail.theory.truncation import (
 
 SIZE = (6.75, 5.0)  # inches, a page of two columns
 LOWEST, HIGHEST = 1e-3, 30  # of the errors in panels (a) to (d)
+ERRORS = (0.2, 0.5, 1, 2, 5)  # marked in panel (f)
 LABELS = (2, 4, 10, 30, 100, 300, 1000)
 SESSIONS = {  # rule and session of panels (e) and (f)
     "uniform": ("uniform", PICKED),
@@ -69,8 +70,8 @@ def draw(truncation: pd.DataFrame, picking: pd.DataFrame) -> Figure:
     _labels(panels[5], picking)
     for axes in panels[::3]:
         axes.set_ylabel(r"relative error of $\nabla J$")
-    _legend(figure, ESTIMATES, "outside upper center", len(ESTIMATES))
-    _legend(figure, tuple(SESSIONS), "outside lower center", len(SESSIONS) // 2)
+    _legend(figure, ESTIMATES, "outside upper center", "(a) to (d)", len(ESTIMATES))
+    _legend(figure, tuple(SESSIONS), "outside lower center", "(e), (f)", len(SESSIONS) // 2)
     return figure
 
 
@@ -106,6 +107,8 @@ def _labels(axes: Axes, picking: pd.DataFrame) -> None:
             part.assign(labels=n, session_error=session_error(part, n)) for n in LABELS
         )
         _curve(axes, over_problems(wide, "labels", "session_error"), index)
+    axes.set_yticks(ERRORS, [f"{error:g}" for error in ERRORS])
+    axes.yaxis.set_minor_locator(NullLocator())
     _levels(axes, LABELS, "labels of a session", f"(f) picking, share {SHARES[-1]:g}")
 
 
@@ -122,9 +125,17 @@ def _legend(
     figure: Figure,
     names: tuple[str, ...],
     place: Literal["outside upper center", "outside lower center"],
+    title: str,
     columns: int,
 ) -> None:
     handles = [Line2D([], [], label=name, **look(index)) for index, name in enumerate(names)]
     figure.legend(
-        handles=handles, loc=place, ncols=columns, frameon=False, fontsize=7, handlelength=2.5
+        handles=handles,
+        loc=place,
+        title=title,
+        title_fontsize=7,
+        ncols=columns,
+        frameon=False,
+        fontsize=7,
+        handlelength=2.5,
     )
