@@ -88,7 +88,8 @@ def _curve(axes: Axes, values: pd.DataFrame, index: int) -> None:
 
 def _levels(axes: Axes, levels: tuple[float, ...], label: str, title: str) -> None:
     axes.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
-    axes.xaxis.set_minor_locator(NullLocator())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel(label)
     axes.set_title(title, loc="left")
 
@@ -108,7 +109,6 @@ def _labels(axes: Axes, picking: pd.DataFrame) -> None:
         )
         _curve(axes, over_problems(wide, "labels", "session_error"), index)
     axes.set_yticks(ERRORS, [f"{error:g}" for error in ERRORS])
-    axes.yaxis.set_minor_locator(NullLocator())
     _levels(axes, LABELS, "labels of a session", f"(f) picking, share {SHARES[-1]:g}")
 
 

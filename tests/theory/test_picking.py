@@ -47,7 +47,7 @@ class Labels:
 
 
 def every_label(rewards: Tensor, level: float) -> tuple[Labels, Tensor]:
-    """All labels, and which are kept: those of disagreement above a level, whose mean log P is b."""
+    """All labels, and which are kept: those above a level of disagreement; b is their mean."""
     decisions = problem()
     paths = Trajectories.of(decisions)
     policy = decisions.policy()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mujoco_sail.recipes.settings import RecipeError
-from mujoco_sail.theory import claims, command, experiment, figure, truncation_figure
+from mujoco_sail.theory import claims, command, experiment, figure
 from mujoco_sail.theory.experiment import Experiment, Tables
 
 GAMMAS = (0.0, 0.03, 0.3)
@@ -164,16 +164,6 @@ def test_larger_problems_get_fewer_points(plan: Experiment) -> None:
     for limits in (experiment.POINTS, experiment.STARTS, experiment.SEARCHES):
         assert plan.amount(limits) == limits[1]
         assert limits[0] <= large.amount(limits) < limits[1]
-
-
-def test_the_second_figure_is_the_same_twice() -> None:
-    decisions = experiment.measure_decisions([0, 1])
-    assert set(decisions["truncation"]["seed"]) == set(decisions["picking"]["seed"]) == {0, 1, 2, 3}
-    both = decisions["truncation"], decisions["picking"]
-    first, second = (truncation_figure.render(*both) for _ in range(2))
-    assert first == second
-    assert first["png"].startswith(b"\x89PNG")
-    assert first["svg"].startswith(b"<?xml")
 
 
 def test_the_command_writes_six_tables_and_two_figures(
