@@ -66,8 +66,8 @@ class Experiment:
             f"{self.seeds} problems of {self.prompts} prompts, {self.responses} responses and "
             f"{self.features} features; of each {self.amount(POINTS)} points, "
             f"{self.amount(STARTS)} ascents, {self.amount(SEARCHES)} searches and, for each of "
-            f"{len(RATES)} rates, a run of {self.samples} preferences, at {len(self.gammas)} gammas; "
-            f"then {DECISIONS * self.seeds} decision problems of several steps"
+            f"{len(RATES)} rates, a run of {self.samples} preferences, at {len(self.gammas)} gammas"
+            f"; then {DECISIONS * self.seeds} decision problems of several steps"
         )
 
 
