@@ -121,9 +121,7 @@ def test_the_own_return_is_that_of_each_trajectory(condition: Condition) -> None
     close(counted(decisions)[1][OWN_RETURN], gradient_with_own_return(decisions))
 
 
-@pytest.mark.parametrize(
-    ("name", "steps"), [("one step", 1), ("two steps", 2), ("four steps", 4)]
-)
+@pytest.mark.parametrize(("name", "steps"), [("one step", 1), ("two steps", 2), ("four steps", 4)])
 def test_as_many_steps_as_the_horizon_are_exact_and_one_fewer_are_not(
     name: str, steps: int
 ) -> None:
