@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Writes four CSV files and the figure, and prints the claims.
+    """Writes six CSV files and two figures, and prints the claims and the errors.
 
     Returns:
         0.
@@ -40,7 +40,13 @@ def main(args: argparse.Namespace) -> int:
     from rich.table import Table  # noqa: PLC0415
 
     from mujoco_sail.files import write_bytes  # noqa: PLC0415
-    from mujoco_sail.theory import claims, experiment, figure  # noqa: PLC0415
+    from mujoco_sail.theory import (  # noqa: PLC0415
+        claims,
+        experiment,
+        figure,
+        summary,
+        truncation_figure,
+    )
 
     plan = experiment.Experiment(
         args.prompts,
@@ -56,18 +62,31 @@ def main(args: argparse.Namespace) -> int:
     tables = experiment.run(plan, lambda line: print(line, flush=True))
     rates = {gamma: claims.rate_of(tables["convergence"], gamma) for gamma in gammas}
 
+    console = Console(highlight=False)
     table = Table("claim", "measured", "holds", show_lines=True)
     for claim in claims.evaluate_claims(tables, rates):
         table.add_row(claim.claim, claim.measured, "yes" if claim.holds else "NO")
-    Console(highlight=False).print(table)
+    console.print(table)
     print(claims.confidence(tables["bias"]))
+    for rows in (
+        summary.truncation_rows(tables["truncation"]),
+        summary.picking_rows(tables["picking"]),
+    ):
+        table = Table(*rows[0])
+        for row in rows[1:]:
+            table.add_row(*row)
+        console.print(table)
 
     files = {
         f"{name}.csv": rows.to_csv(index=False, float_format="%.12g").encode()
         for name, rows in tables.items()
     }
-    for suffix, image in figure.render(tables, rates, args.radius).items():
-        files[f"theory.{suffix}"] = image
+    figures = {
+        "theory": figure.render(tables, rates, args.radius),
+        "truncation": truncation_figure.render(tables["truncation"], tables["picking"]),
+    }
+    for name, images in figures.items():
+        files |= {f"{name}.{suffix}": image for suffix, image in images.items()}
     for name, data in files.items():
         write_bytes(args.out / name, data)
         print(args.out / name)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mujoco_sail.core.machine import available_cores
 from mujoco_sail.core.streams import Streams
+from mujoco_sail.theory import picking, truncation
 from mujoco_sail.theory.ascent import Ascents, maximise
 from mujoco_sail.theory.direct import DRAWS, DirectSail
 from mujoco_sail.theory.exact import in_chunks, kl_to_reference, objective
@@ -23,6 +24,7 @@ SEEDS_AT_ONCE = 5  # whatever the number of cores, so that the numbers do not de
 BATCH = 32  # preferences of one stochastic step
 RATES = (30.0, 100.0, 300.0, 1000.0)
 CHECKPOINTS = 30
+DECISIONS = 2  # decision problems per seed
 EFFORT = 1 << 18  # pairs of one problem to enumerate at once; more are drawn where they are few
 POINTS, STARTS, SEARCHES = (100, 2000), (3, 64), (3, 16)  # at least and at most, per problem
 
@@ -65,6 +67,7 @@ class Experiment:
             f"{self.features} features; of each {self.amount(POINTS)} points, "
             f"{self.amount(STARTS)} ascents, {self.amount(SEARCHES)} searches and, for each of "
             f"{len(RATES)} rates, a run of {self.samples} preferences, at {len(self.gammas)} gammas"
+            f"; then {DECISIONS * self.seeds} decision problems of several steps"
         )
 
 
@@ -76,7 +79,7 @@ def run(experiment: Experiment, report: Callable[[str], None]) -> Tables:
         report: Called with one line of progress at a time.
 
     Returns:
-        The tables of `measure`, all seeds.
+        The tables of `measure` and `measure_decisions`, all seeds.
     """
     seeds = range(experiment.seeds)
     parts = [seeds[i : i + SEEDS_AT_ONCE] for i in seeds[::SEEDS_AT_ONCE]]
@@ -85,11 +88,24 @@ def run(experiment: Experiment, report: Callable[[str], None]) -> Tables:
     tables = []
     with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
         for part, table in zip(
-            parts, pool.map(measure, [experiment] * len(parts), parts), strict=True
+            parts, pool.map(_measure_all, [experiment] * len(parts), parts), strict=True
         ):
             tables.append(table)
             report(f"seeds {part[0]} to {part[-1]} done ({part[-1] + 1} of {len(seeds)})")
     return {name: pd.concat([t[name] for t in tables], ignore_index=True) for name in tables[0]}
+
+
+def _measure_all(experiment: Experiment, seeds: Sequence[int]) -> Tables:
+    return measure(experiment, seeds) | measure_decisions(seeds)
+
+
+def measure_decisions(seeds: Sequence[int]) -> Tables:
+    """The tables `truncation` and `picking`, of their `measure`, for `DECISIONS` problems a seed.
+
+    Problem i of seed n is numbered `DECISIONS` n + i.
+    """
+    problems = [DECISIONS * seed + i for seed in seeds for i in range(DECISIONS)]
+    return {"truncation": truncation.measure(problems), "picking": picking.measure(problems)}
 
 
 def measure(experiment: Experiment, seeds: Sequence[int]) -> Tables:

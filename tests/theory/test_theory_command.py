@@ -166,7 +166,7 @@ def test_larger_problems_get_fewer_points(plan: Experiment) -> None:
         assert limits[0] <= large.amount(limits) < limits[1]
 
 
-def test_the_command_writes_four_tables_and_the_figure(
+def test_the_command_writes_six_tables_and_two_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = ["--prompts", "1", "--responses", "3", "--features", "2", "--gammas", "0.3"]
@@ -176,13 +176,17 @@ def test_the_command_writes_four_tables_and_the_figure(
         "bias.csv",
         "convergence.csv",
         "curvature.csv",
+        "picking.csv",
         "pl_ratio.csv",
         "theory.png",
         "theory.svg",
+        "truncation.csv",
+        "truncation.png",
+        "truncation.svg",
     ]
     assert set(pd.read_csv(tmp_path / "bias.csv")["gamma"]) == {0.0, 0.3}
     shown = capsys.readouterr().out
-    for heading in ("claim", "measured", "holds"):
+    for heading in ("claim", "measured", "holds", "one step", "disagreement"):
         assert heading in shown
 
 
