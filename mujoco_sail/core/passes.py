@@ -89,6 +89,29 @@ def input_gradient(
     return product(parameters[0][:, columns], last.mT).mT.to(gradient.dtype)
 
 
+def output_derivative(
+    parameters: Parameters,
+    inputs: Sequence[Tensor],
+    direction: Parameters,
+    activation: Activation = "relu",
+) -> Tensor:
+    """Derivative of the outputs along a direction in the space of the parameters, [S, B, out].
+
+    Args:
+        parameters: Of the networks, not in bfloat16.
+        inputs: Of every layer, as `forward` returned them.
+        direction: Of each weight and bias, as `parameters` are laid out.
+        activation: f.
+    """
+    along = product(inputs[0], *direction[:2])
+    for layer, h in enumerate(inputs[1:], 1):
+        # Through f', as a gradient goes.
+        along = backpropagate(activation, along, h)
+        weight, of_weight, of_bias = parameters[2 * layer], *direction[2 * layer : 2 * layer + 2]
+        along = product(along, weight, product(h, of_weight, of_bias))
+    return along
+
+
 def _backward(
     parameters: Parameters, inputs: Sequence[Tensor], gradient: Tensor, activation: Activation
 ) -> Iterator[tuple[int, Tensor]]:

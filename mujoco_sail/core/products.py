@@ -32,7 +32,7 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None
     Args:
         a: [S, m, k], S matrices.
         b: [S, k, n].
-        bias: [S, 1, n].
+        bias: [S, 1, n] or [S, m, n].
         out: Where to write the product, [S, m, n], of any precision; not together with a bias.
     """
     large = min(*a.shape[1:], b.shape[2]) >= LARGE and not torch.compiler.is_compiling()
