@@ -103,9 +103,7 @@ def output_fisher(output: Tensor, log_std: LogStd) -> Tensor:
     return torch.cat([torch.exp(-2 * pi.log_std), 2 * slope * slope], -1)
 
 
-def fisher_product(
-    parameters: Parameters, inputs: Parameters, weight: Tensor, v: Tensor
-) -> Tensor:
+def fisher_product(parameters: Parameters, inputs: Parameters, weight: Tensor, v: Tensor) -> Tensor:
     """F v = J^T diag(weight) J v, [m, N].
 
     Args:
@@ -149,8 +147,8 @@ def conjugate_gradients(
 
 
 def quotient(a: Tensor | float, b: Tensor) -> Tensor:
-    """a / b, and 0 where b = 0."""
-    return torch.where(b == 0, 0.0, a / b)
+    """Division a / b; 0 where b is not positive."""
+    return torch.where(b > 0, a / b, 0.0)
 
 
 def flat(layers: Parameters) -> Tensor:
