@@ -24,6 +24,7 @@ from mujoco_sail.training.run import Run, Stopped
 from mujoco_sail.training.worker import resume_points
 
 NAMES = [("pebble_npg", 0), ("sail_revkl_npg", 1), ("sail_revkl_npg", 2)]
+FEW = {name: {"cg_iterations": 3} for name in ("pebble_npg", "sail_revkl_npg")}
 
 
 def test_both_arms_are_one_stack_apart_from_the_arms_that_adam_moves() -> None:
@@ -79,28 +80,30 @@ def test_an_update_lowers_the_actors_loss_on_its_batch(
 def test_the_anchor_bends_the_step_and_without_it_and_t2_all_is_pebble_npg(
     make_run: MakeRun,
 ) -> None:
-    settings = {"sail_revkl_npg": {"lambda": 0.0, "reverse_kl": 0.0}}
-    plain = trained(make_run([("sail_revkl_npg", 3)], settings=settings))["sail_revkl_npg", 3]
-    twin = trained(make_run([("pebble_npg", 3)]))["pebble_npg", 3]
+    def of(name: str, **settings: float) -> list[Tensor]:
+        changed = {name: {"cg_iterations": 3, **settings}}
+        return trained(make_run([(name, 3)], settings=changed))[name, 3]
+
+    plain = of("sail_revkl_npg", reverse_kl=0.0, **{"lambda": 0.0})
+    twin = of("pebble_npg")
     assert all(torch.equal(a, b) for a, b in zip(plain, twin, strict=True))
-    settings["sail_revkl_npg"]["reverse_kl"] = 0.5
-    anchored = trained(make_run([("sail_revkl_npg", 3)], settings=settings))["sail_revkl_npg", 3]
+    anchored = of("sail_revkl_npg", reverse_kl=0.5, **{"lambda": 0.0})
     assert not torch.equal(anchored[0], plain[0])
 
 
 @pytest.mark.parametrize(
     ("width", "batch", "precision"),
-    [(77, 19, "float32"), (257, 32, "bfloat16"), (64, 64, "float32"), (31, 7, "bfloat16")],
+    [(77, 19, "float32"), (64, 64, "float32"), (31, 7, "bfloat16")],
 )
 def test_no_bit_depends_on_threads_or_the_size_of_the_stack(
     make_run: MakeRun, width: int, batch: int, precision: str
 ) -> None:
     short = {"steps": 100, "evaluation_every": 100, "random_steps": 45}
     task = tiny_task(hidden_units=width, batch_size=batch, precision=precision, **short)
-    alone = trained(make_run([NAMES[2]], task))[NAMES[2]]
+    alone = trained(make_run([NAMES[2]], task, FEW))[NAMES[2]]
     torch.set_num_threads(2)
     try:
-        together = trained(make_run(NAMES, task))[NAMES[2]]
+        together = trained(make_run(NAMES, task, FEW))[NAMES[2]]
     finally:
         torch.set_num_threads(1)
     for a, b in zip(alone, together, strict=True):
@@ -109,7 +112,7 @@ def test_no_bit_depends_on_threads_or_the_size_of_the_stack(
 
 def test_stopped_after_an_update_they_go_on_to_the_identical_files(tmp_path: Path) -> None:
     """With an anchor in use."""
-    members = members_of(NAMES[:2])
+    members = members_of(NAMES[:2], FEW)
     whole = Run(tiny_task(), members, CPU, tmp_path / "whole", lambda _: None)
     whole.execute()
     stopped = Run(tiny_task(), members, CPU, tmp_path, lambda _: None)
