@@ -232,7 +232,8 @@ class SAC(Agent):
         gradients = torch.autograd.grad(loss.sum(), self.actor.parameters)
         with torch.no_grad():
             layers = [g.flatten(0, 1) for g in gradients]
-            policy_step(self._constants, learner, layers, log_prob, self._log)
+            observation = batch.observation
+            policy_step(self._constants, learner, observation, layers, log_prob, self._log)
             target_step(learner, self._tau)
             self.logged["actor_loss"].copy_(loss)
 

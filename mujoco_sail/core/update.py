@@ -5,8 +5,9 @@
     J_pi    = E[ alpha log pi(a|s) - min_i Q_i(s,a) + gamma KL(pi_ref(.|s) || pi(.|s)) ],  a ~ pi
     J_alpha = E[ alpha (-log pi(a|s) - target entropy) ]
 
-All gradients are written out, so that there is nothing for autograd to do, and a compiler sees the
-whole step: `core.engine`. The m members that a call updates have nothing to do with each other.
+Adam moves everything, or everything but the actor: `core.natural`. All gradients are written out,
+so that there is nothing for autograd to do, and a compiler sees the whole step: `core.engine`. The
+m members that a call updates have nothing to do with each other.
 
 Sources: SAC (Haarnoja et al. 2018, arXiv 1812.05905), equations 5 to 7 and 18; SAIL-RevKL (Wu et
 al. 2026, arXiv 2606.31524) for the anchor.
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.core.distributions import LogStd, SquashedGaussian, standard_normals
+from mujoco_sail.core.natural import NaturalGradient, natural_step
 from mujoco_sail.core.objectives import gaussian_kl, gaussian_kl_gradient
 from mujoco_sail.core.optimiser import Trained, adam_step, by_member, part
 from mujoco_sail.core.passes import (
@@ -42,7 +44,7 @@ LOGGED = ("critic_loss", "actor_loss", "entropy")
 
 @dataclass(frozen=True)
 class Constants:
-    """Numbers that all members share."""
+    """Numbers that all members share; `natural` is None where the actor moves by Adam."""
 
     observation_size: int
     action_size: int
@@ -51,6 +53,7 @@ class Constants:
     log_std: LogStd
     temperature_loss: TemperatureLoss
     precision: Precision
+    natural: NaturalGradient | None = None
 
 
 class Anchor(NamedTuple):
@@ -144,7 +147,7 @@ def update(
     of_output = of.to_output(output, constants.log_std)
     size = batch.observation.shape[1]
     gradients = parameter_gradients(actor, [h[:, size:] for h in inputs], of_output / size)
-    policy_step(constants, learner, gradients, log_prob, logged)
+    policy_step(constants, learner, batch.observation, gradients, log_prob, logged)
     logged[:, 1] = loss.mean(-1)
     target_step(learner, tau)
 
@@ -188,12 +191,17 @@ def critic_gradients(
 def policy_step(
     constants: Constants,
     learner: Learner,
+    observation: Tensor,
     gradients: Sequence[Tensor],
     log_prob: Tensor,
     logged: Tensor,
 ) -> None:
     """A step down J_pi, whose gradients by the actor's layers are given, and one down J_alpha."""
-    adam_step(learner.actor, gradients, constants.learning_rate)
+    if constants.natural is None:
+        adam_step(learner.actor, gradients, constants.learning_rate)
+    else:
+        actor, log_std = learner.actor.parameters, constants.log_std
+        natural_step(constants.natural, actor, gradients, observation, log_std)
     if learner.radius is not None:
         project(learner.actor.parameters, learner.radius)
     entropy = -log_prob.mean(-1)

@@ -19,11 +19,21 @@ from mujoco_sail.core import engine
 from mujoco_sail.core import update as update_module
 from mujoco_sail.core.distributions import LogStd
 from mujoco_sail.core.engine import Updater
+from mujoco_sail.core.natural import NaturalGradient
 from mujoco_sail.core.optimiser import Trained
 from mujoco_sail.core.update import LOGGED, Anchor, Constants, Learner, update
 
 AGENTS = [("pebble", 0), ("sail", 1), ("pebble_revkl", 2), ("sail_revkl", 3)]
-STRONG = {name: {"reverse_kl": 0.3} for name in ("pebble_revkl", "sail_revkl")}
+# Conjugate gradients amplify rounding with every iteration: 3 of them keep what is compared alike.
+NATURAL = [("sail_revkl_npg", 0)]
+STRONG: dict[str, dict[str, Any]] = {
+    "pebble_revkl": {"reverse_kl": 0.3},
+    "sail_revkl": {"reverse_kl": 0.3},
+    "sail_revkl_npg": {"reverse_kl": 0.3, "cg_iterations": 3},
+}
+WEAK = {"sail_revkl_npg": {"cg_iterations": 3}}
+STACKS = [[("sac", 0)], AGENTS, NATURAL]
+STACK_IDS = ["sac", "preferences", "natural gradient"]
 
 
 def updated(
@@ -69,7 +79,7 @@ def agent_of(
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("names", [[("sac", 0)], AGENTS], ids=["sac", "preferences"])
+@pytest.mark.parametrize("names", STACKS, ids=STACK_IDS)
 def test_whole_updates_agree_to_twelve_digits(
     make_run: MakeRun, names: list[tuple[str, int]]
 ) -> None:
@@ -84,7 +94,7 @@ def test_whole_updates_agree_to_twelve_digits(
     assert not torch.equal(moved, learner.actor.parameters[0])
 
 
-@pytest.mark.parametrize("names", [[("sac", 0)], AGENTS], ids=["sac", "preferences"])
+@pytest.mark.parametrize("names", STACKS, ids=STACK_IDS)
 def test_runs_agree_over_fifty_steps(make_run: MakeRun, names: list[tuple[str, int]]) -> None:
     """With sessions and a reference among them; later, contacts amplify any difference."""
     short = {
@@ -93,7 +103,7 @@ def test_runs_agree_over_fifty_steps(make_run: MakeRun, names: list[tuple[str, i
     }  # fmt: skip
     states = []
     for kind in ("eager", "compiled"):
-        agent = agent_of(make_run, names, {}, engine=kind, **short)
+        agent = agent_of(make_run, names, WEAK, engine=kind, **short)
         states.append([p for net in (agent.actor, agent.critic) for p in net.parameters])
     for one, other in zip(*states, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
@@ -155,9 +165,12 @@ def test_programs_are_told_apart_by_all_that_they_are_made_of(
     assert place() in places
 
 
-def test_nothing_of_an_update_lies_on_the_host_or_waits_for_the_device() -> None:
+@pytest.mark.parametrize("natural", [None, NaturalGradient(0.01, 10, 0.1)], ids=["adam", "natural"])
+def test_nothing_of_an_update_lies_on_the_host_or_waits_for_the_device(
+    natural: NaturalGradient | None,
+) -> None:
     """On a made-up CUDA device; see the next test for what it would find."""
-    _update_on_a_fake_device()
+    _update_on_a_fake_device(natural)
 
 
 @pytest.mark.parametrize(
@@ -177,9 +190,10 @@ def test_a_tensor_on_the_host_and_a_wait_are_found(
         _update_on_a_fake_device()
 
 
-def _update_on_a_fake_device() -> None:
+def _update_on_a_fake_device(natural: NaturalGradient | None = None) -> None:
     with fake_cuda():
-        constants = Constants(17, 6, 0.99, 1e-3, LogStd(-5.0, 2.0, "tanh"), "alpha", "float32")
+        log_std = LogStd(-5.0, 2.0, "tanh")
+        constants = Constants(17, 6, 0.99, 1e-3, log_std, "alpha", "float32", natural)
         learner = on_cuda(constants, members=2, width=8)
         rows, uniform, tau, logged = (
             torch.empty(shape, device="cuda") for shape in ((2, 16, 43), (2, 16, 12), (), (2, 3))

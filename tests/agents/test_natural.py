@@ -1,0 +1,142 @@
+"""The natural-gradient arms train, stack, resume and are exported as the others are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.command_line import run
+from helpers.runs import MakeRun, members_of, results_of, stop_after, trained, trained_agent
+from helpers.tiny import CPU, tiny_task
+from torch import Tensor
+from torch.distributions import Independent, Normal, kl_divergence
+
+from mujoco_sail import policies
+from mujoco_sail.cli import main
+from mujoco_sail.core import update as update_module
+from mujoco_sail.core.distributions import SquashedGaussian
+from mujoco_sail.core.passes import forward
+from mujoco_sail.training.benchmark import stack_key
+from mujoco_sail.training.run import Run, Stopped
+from mujoco_sail.training.worker import resume_points
+
+NAMES = [("pebble_npg", 0), ("sail_revkl_npg", 1), ("sail_revkl_npg", 2)]
+FEW = {name: {"cg_iterations": 3} for name in ("pebble_npg", "sail_revkl_npg")}
+
+
+def test_both_arms_are_one_stack_apart_from_the_arms_that_adam_moves() -> None:
+    stacks = [stack_key(member) for member in members_of([*NAMES, ("sail_revkl", 1)])]
+    assert len(set(stacks[:3])) == 1
+    assert stacks[3] != stacks[0]
+
+
+@pytest.mark.parametrize("max_kl", [0.01, 1.0])
+def test_no_step_of_a_run_exceeds_its_kl_by_more_than_a_tenth(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, max_kl: float
+) -> None:
+    reached = []
+    step = update_module.natural_step
+
+    def watched(
+        natural: Any, parameters: Sequence[Tensor], gradients: Any, states: Tensor, log_std: Any
+    ) -> None:
+        base = []
+        for move in (lambda: None, lambda: step(natural, parameters, gradients, states, log_std)):
+            move()
+            output = forward([p.double() for p in parameters], states.double())[0]
+            pi = SquashedGaussian.from_output(output, log_std)
+            base.append(Independent(Normal(pi.mean, pi.log_std.exp()), 1))
+        reached.append(kl_divergence(*base).mean(-1) / max_kl)
+
+    monkeypatch.setattr(update_module, "natural_step", watched)
+    settings = {name: {"max_kl": max_kl} for name, _ in NAMES}
+    agent = trained_agent(make_run(NAMES, settings=settings))
+    kl = torch.stack(reached)
+    assert kl.shape == (agent.updates, 3)
+    assert (kl <= 1.1 + 1e-3).all()  # 1e-3: the rounding of float32
+    assert (kl.median(0).values > 0.5).all()
+    assert not any(moment.any() for moment in agent.actor_adam.trained.means)
+
+
+def test_an_update_lowers_the_actors_loss_on_its_batch(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = trained_agent(make_run(NAMES))
+    streams, log, still = agent.streams("test"), torch.zeros(3, 3), torch.zeros(())
+    rows, uniform = agent.sample(streams.uniform(16)), streams.uniform(16, 2 * agent.action_size)
+    # Critics and temperature rest, so that the loss is the same function before and after.
+    monkeypatch.setattr(update_module, "adam_step", lambda *_: None)
+    losses = []
+    for _ in range(2):
+        with torch.no_grad():
+            update_module.update(agent._constants, agent.learner(), rows, uniform, still, log)
+        losses.append(log[:, 1].clone())
+    assert (losses[1] < losses[0]).all()
+
+
+def test_the_anchor_bends_the_step_and_without_it_and_t2_all_is_pebble_npg(
+    make_run: MakeRun,
+) -> None:
+    def of(name: str, **settings: float) -> list[Tensor]:
+        changed = {name: {"cg_iterations": 3, **settings}}
+        return trained(make_run([(name, 3)], settings=changed))[name, 3]
+
+    plain = of("sail_revkl_npg", reverse_kl=0.0, **{"lambda": 0.0})
+    twin = of("pebble_npg")
+    assert all(torch.equal(a, b) for a, b in zip(plain, twin, strict=True))
+    anchored = of("sail_revkl_npg", reverse_kl=0.5, **{"lambda": 0.0})
+    assert not torch.equal(anchored[0], plain[0])
+
+
+@pytest.mark.parametrize(
+    ("width", "batch", "precision"),
+    [(77, 19, "float32"), (64, 64, "float32"), (31, 7, "bfloat16")],
+)
+def test_no_bit_depends_on_threads_or_the_size_of_the_stack(
+    make_run: MakeRun, width: int, batch: int, precision: str
+) -> None:
+    short = {"steps": 100, "evaluation_every": 100, "random_steps": 45}
+    task = tiny_task(hidden_units=width, batch_size=batch, precision=precision, **short)
+    alone = trained(make_run([NAMES[2]], task, FEW))[NAMES[2]]
+    torch.set_num_threads(2)
+    try:
+        together = trained(make_run(NAMES, task, FEW))[NAMES[2]]
+    finally:
+        torch.set_num_threads(1)
+    for a, b in zip(alone, together, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_stopped_after_an_update_they_go_on_to_the_identical_files(tmp_path: Path) -> None:
+    """With an anchor in use."""
+    members = members_of(NAMES[:2], FEW)
+    whole = Run(tiny_task(), members, CPU, tmp_path / "whole", lambda _: None)
+    whole.execute()
+    stopped = Run(tiny_task(), members, CPU, tmp_path, lambda _: None)
+    stop_after(stopped, 95)
+    with pytest.raises(Stopped):
+        stopped.execute()
+    ((stack, start),) = resume_points(tiny_task(), members, CPU, tmp_path, lambda _: None)
+    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, start)
+    assert again.step == 95
+    again.execute()
+    assert results_of(again) == results_of(whole)
+
+
+def test_their_runs_are_tabulated_and_leave_policies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("pebble_npg", "sail_revkl_npg")
+    assert run(tmp_path, "half_cheetah", ",".join(names)) == 0
+    capsys.readouterr()
+    assert main(["table", "--results", str(tmp_path)]) == 0
+    table = capsys.readouterr().out
+    for name in names:
+        assert f"| {name} " in table
+        folder = tmp_path / "half_cheetah" / name / "seed_0"
+        assert main(["export", str(folder), "--out", str(tmp_path / name)]) == 0
+        policy = policies.load(tmp_path / name)
+        assert (policy.about.agent, policy.about.step) == (name, 150)
