@@ -26,11 +26,12 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mujoco_sail.core.streams import seed_for
-from mujoco_sail.preferences.queries import SCHEMES
+from mujoco_sail.preferences.queries import disagreement, entropy, uniform
 from mujoco_sail.theory.decisions import Decisions, draw
 from mujoco_sail.theory.truncation import ACTIONS, STATES, T1_ALONE, USUAL, compare
 from mujoco_sail.theory.visits import Visits
 
+RULES = {"uniform": uniform, "disagreement": disagreement, "entropy": entropy}
 HORIZON = 4
 ENSEMBLE = 3
 SPREAD = 0.5  # of the ensemble's rewards, in standard deviations of a step's reward
@@ -161,12 +162,12 @@ def measure(seeds: Sequence[int]) -> pd.DataFrame:
 def sessions(pairs: Pairs, rewards: Tensor) -> Iterator[dict[str, object]]:
     """All sessions for every rule and share, of an ensemble of rewards [E, D]."""
     predicted = torch.sigmoid(rewards @ pairs.difference.mT)
-    uniform = pairs.probability
-    t1, t2 = pairs.terms(uniform)
+    drawn = pairs.probability
+    t1, t2 = pairs.terms(drawn)
     truth = t1 + t2
-    half_uniform = pairs.variance(uniform, times=2)  # half of the labels count twice in T2
-    for (rule, value), share in product(SCHEMES.items(), SHARES):
-        picked = pick(value(predicted[None])[0], uniform, share)
+    half_uniform = pairs.variance(drawn, times=2)  # half of the labels count twice in T2
+    for (rule, value), share in product(RULES.items(), SHARES):
+        picked = pick(value(predicted[None])[0], drawn, share)
         picked_t1, picked_t2 = pairs.terms(picked)
         without_t2 = pairs.variance(picked, times=0)
         for session, its_t1, its_t2, variance in (

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
+from mujoco_sail.preferences.crops import crops
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.training.run import Run
 
@@ -105,8 +106,8 @@ def test_the_reward_gradient_is_that_of_both_cross_entropies(agent: Any) -> None
     unlabelled = agent.unlabelled(4 * shape, agent.streams("fixed"))
     agent.unlabelled = lambda count, streams: unlabelled
     ones = [pairs.valid[:, None].expand(-1, 3, -1, -1, -1) for pairs in (agent.pairs, unlabelled)]
-    agent._crop_streams = agent.streams("other crops")
-    steps = [agent.fitted_steps(one) for one in ones]
+    crop_streams, whole = agent.streams("other crops"), torch.ones_like(agent.shortest_crop)
+    steps = [crops(one, agent.shortest_crop, whole, crop_streams) for one in ones]
     assert all((s.sum(-1) > 0).all() and (s < 1).any() for s in steps)
     with torch.no_grad():
         probability = torch.sigmoid(margins(agent, unlabelled, ones[1]))
@@ -120,8 +121,9 @@ def test_the_reward_gradient_is_that_of_both_cross_entropies(agent: Any) -> None
         return (supervised.mean(-1) + WEIGHT * (sure * pseudo).mean(-1)).sum()
 
     agent._crop_streams = agent.streams("other crops")
-    of_labels = margins(agent, agent.pairs, agent.fitted_steps(ones[0]))
-    stated = agent.reward_objective(log_likelihood(of_labels, agent.labels[:, None])).sum()
+    rewards = agent.ensemble_rewards(agent.pairs.inputs[:, None])
+    of_labels = agent.fitted_log_likelihood(rewards, ones[0], agent.labels[:, None])
+    stated = agent.reward_objective(of_labels).sum()
     torch.testing.assert_close(stated, objective())
     gradients = torch.autograd.grad(stated, agent.reward_net.parameters)
     assert_is_derivative(gradients, agent.reward_net.parameters, objective)
