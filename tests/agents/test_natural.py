@@ -1,27 +1,21 @@
-"""The natural-gradient arms train, stack, resume and are exported as the others are."""
+"""The natural-gradient arms take steps of bounded KL divergence, in one stack."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.command_line import run
-from helpers.runs import MakeRun, members_of, results_of, stop_after, trained, trained_agent
-from helpers.tiny import CPU, tiny_task
+from helpers.runs import MakeRun, members_of, trained, trained_agent
+from helpers.tiny import tiny_task
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
-from mujoco_sail import policies
-from mujoco_sail.cli import main
 from mujoco_sail.core import update as update_module
 from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.passes import forward
 from mujoco_sail.training.benchmark import stack_key
-from mujoco_sail.training.run import Run, Stopped
-from mujoco_sail.training.worker import resume_points
 
 NAMES = [("pebble_npg", 0), ("sail_revkl_npg", 1), ("sail_revkl_npg", 2)]
 FEW = {name: {"cg_iterations": 3} for name in ("pebble_npg", "sail_revkl_npg")}
@@ -108,35 +102,3 @@ def test_no_bit_depends_on_threads_or_the_size_of_the_stack(
         torch.set_num_threads(1)
     for a, b in zip(alone, together, strict=True):
         assert torch.equal(a, b)
-
-
-def test_stopped_after_an_update_they_go_on_to_the_identical_files(tmp_path: Path) -> None:
-    """With an anchor in use."""
-    members = members_of(NAMES[:2], FEW)
-    whole = Run(tiny_task(), members, CPU, tmp_path / "whole", lambda _: None)
-    whole.execute()
-    stopped = Run(tiny_task(), members, CPU, tmp_path, lambda _: None)
-    stop_after(stopped, 95)
-    with pytest.raises(Stopped):
-        stopped.execute()
-    ((stack, start),) = resume_points(tiny_task(), members, CPU, tmp_path, lambda _: None)
-    again = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None, start)
-    assert again.step == 95
-    again.execute()
-    assert results_of(again) == results_of(whole)
-
-
-def test_their_runs_are_tabulated_and_leave_policies(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    names = ("pebble_npg", "sail_revkl_npg")
-    assert run(tmp_path, "half_cheetah", ",".join(names)) == 0
-    capsys.readouterr()
-    assert main(["table", "--results", str(tmp_path)]) == 0
-    table = capsys.readouterr().out
-    for name in names:
-        assert f"| {name} " in table
-        folder = tmp_path / "half_cheetah" / name / "seed_0"
-        assert main(["export", str(folder), "--out", str(tmp_path / name)]) == 0
-        policy = policies.load(tmp_path / name)
-        assert (policy.about.agent, policy.about.step) == (name, 150)

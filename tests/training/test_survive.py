@@ -30,7 +30,8 @@ CHANGES = TINY | {
     "checkpoint_minutes": 0.002,
 }
 
-AGENTS = ("pebble", "sail_revkl", "surf", "rune", "mrn", "qpa")  # the first two are one stack
+# The first two are one stack.
+AGENTS = ("pebble", "sail_revkl", "surf", "rune", "mrn", "qpa", "sail_revkl_npg")
 SETTINGS = ("agent.mrn.meta_every=20", "agent.qpa.aligned_episodes=2")
 
 pytestmark = pytest.mark.survive

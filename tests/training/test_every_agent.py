@@ -1,4 +1,4 @@
-"""Agents of other papers run as the others do: resumed, alone or stacked, exported, in tables."""
+"""Every further agent runs as the others do: resumed, alone or stacked, exported, in tables."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ ARMS = {
     "rune": {"exploration_weight": 0.5, "exploration_decay": 1e-3},
     "mrn": {"meta_every": 10},
     "qpa": {"aligned_episodes": 2},
+    "sail_revkl_npg": {"cg_iterations": 3},
 }
 COLUMNS = {
     "surf": "sure_predictions",
     "rune": "exploration_bonus",
     "mrn": "outer_loss",
     "qpa": "reward_loss",
+    "sail_revkl_npg": "kl_to_reference",
 }
 
 arms = pytest.mark.parametrize("arm", ARMS)
