@@ -7,6 +7,6 @@ run() {
 }
 run sac,random,pebble,pebble_rate_1e-4.toml,pebble_rate_1e-3.toml,\
 sail,sail_lambda_1.toml,sail_lambda_10.toml,\
-pebble_revkl,pebble_revkl_gamma_1e-4.toml,pebble_revkl_gamma_1e-2.toml || exit
+pebble_revkl_gamma_1e-4.toml,pebble_revkl_gamma_1e-3.toml,pebble_revkl_gamma_1e-2.toml || exit
 # With the lambda that the second search chose.
 run sail_revkl_gamma_1e-4.toml,sail_revkl_gamma_1e-3.toml,sail_revkl_gamma_1e-2.toml

@@ -161,7 +161,7 @@ def test_every_setting_is_one_that_recipes_have() -> None:
     }
     assert len(found) > 6
     for word in found:
-        registry.load("walker_walk", "sail,sail_revkl", "quick", [word], "noisy+skip")
+        registry.load("walker_walk", "pebble,sail,sail_revkl", "quick", [word], "noisy+skip")
 
 
 def test_the_papers_environments_are_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,6 +184,8 @@ def test_every_other_command_is_one_that_is_known() -> None:
         "make demo",
         "make test",
         "pytest -m survive",
+        "study/search.sh",
+        "python study/scores.py",
         "pip install --constraint constraints.txt --editable '.[fast]'",
         "pip install --constraint constraints.txt --editable '.[peers]'",
     }
@@ -198,7 +200,7 @@ def test_the_tables_of_published_runs_are_what_their_commands_print(
 ) -> None:
     monkeypatch.chdir(ROOT)
     lines = {line for line in SUITE if "--results results" in line}
-    assert len(lines) == 3
+    assert len(lines) == 2
     shown = []
     for line in lines:
         assert cli.main(shlex.split(line)[1:]) == 0
@@ -210,6 +212,13 @@ def test_the_tables_of_published_runs_are_what_their_commands_print(
         assert len(rows) == 4
         for row in rows:
             assert any({cell.strip() for cell in row.split("|")} <= set(cells) for cells in shown)
+
+
+def test_the_scores_of_the_study_are_those_of_its_tables() -> None:
+    command = [sys.executable, ROOT / "study/scores.py"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert len(printed.splitlines()) == 2 + 14  # candidates, with random and SAC
+    assert printed in (ROOT / "docs/study.md").read_text()
 
 
 # --- what runs, where only the wheel is installed ---

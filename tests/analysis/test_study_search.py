@@ -1,0 +1,40 @@
+"""Every arm of the study had the same search: candidates, seeds, steps."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+STUDY = Path(__file__).resolve().parents[2] / "study"
+ARMS = {"pebble", "sail", "pebble_revkl", "sail_revkl"}
+TABLES = sorted(STUDY.glob("*_search.csv"))
+
+
+def arm_of(candidate: str) -> str:
+    """The arm that a candidate is a variant of: the base of its recipe."""
+    if candidate in ARMS:
+        return candidate
+    recipe = tomllib.loads((STUDY / "candidates" / f"{candidate}.toml").read_text())
+    assert len(set(recipe) - {"title", "base"}) <= 2  # lambda and gamma, or one setting
+    return str(recipe["base"])
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.stem)
+def test_every_arm_had_three_candidates_of_ten_seeds(table: Path) -> None:
+    runs = pd.read_csv(table)
+    candidates = defaultdict(list)
+    for agent, of_agent in runs.groupby("agent"):
+        seeds = {seed: list(of_seed["step"]) for seed, of_seed in of_agent.groupby("seed")}
+        assert sorted(seeds) == list(range(10))
+        assert all(steps == list(range(5000, 50_001, 5000)) for steps in seeds.values())
+        if agent not in ("random", "sac"):
+            candidates[arm_of(str(agent))].append(agent)
+    assert {arm: len(names) for arm, names in candidates.items()} == dict.fromkeys(ARMS, 3)
+
+
+def test_the_searches_were_on_two_tasks() -> None:
+    assert [table.stem for table in TABLES] == ["half_cheetah_search", "walker2d_search"]
