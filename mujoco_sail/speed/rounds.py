@@ -121,7 +121,7 @@ def _of_one_size(
 ) -> Iterator[Rate]:
     """The measurements of M members; what is compared is measured one right after the other."""
     at_once = plan.at_once(count)
-    own = threads(at_once)
+    own = threads(plan.task, at_once)
     for entry in plan.entries:
         pool, request = ours[entry.name, count], Request("train", plan.seconds, own)
         yield _rate(plan, "train", entry.name, "member-steps/s", pool, request)

@@ -33,6 +33,10 @@ from mujoco_sail.training.worker import (
     work,
 )
 
+# Networks of this many hidden units are updated faster by two threads than by one, narrower ones
+# more slowly: threads would have to meet at every small product (docs/speed.md).
+WIDE = 512
+
 
 class Interrupted(Exception):  # noqa: N818
     """A signal ended the benchmark; its argument is the signal's number."""
@@ -162,9 +166,12 @@ def max_workers(device: torch.device) -> int:
     return available_cores() if device.type == "cpu" else 1
 
 
-def threads(workers: int) -> int:
-    """Threads of each worker: the cores shared out; no result depends on their number."""
-    return max(1, available_cores() // workers)
+def threads(task: Task, workers: int) -> int:
+    """Threads of each worker: the cores shared out, if networks are wide enough to gain by it.
+
+    No result depends on their number.
+    """
+    return max(1, available_cores() // workers) if task.hidden_units >= WIDE else 1
 
 
 def execute(
@@ -232,7 +239,7 @@ def _execute(
         stop = context.Event()
     parts = shards(members, max_workers(device))
     # Every worker holds every lock: none is free before the last of them has ended.
-    shared = device, results, messages, stop, locks, threads(len(parts))
+    shared = device, results, messages, stop, locks, threads(task, len(parts))
     workers = [context.Process(target=work, args=(task, stacks, *shared)) for stacks in parts]
     failures = []
     with _started(workers, stop) as signals:

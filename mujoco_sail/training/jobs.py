@@ -115,9 +115,9 @@ def _time(job: Job, recipe: str, device: torch.device, results: Path) -> Iterato
         )
         return
     left = task.steps - min(_steps_done(task, member, device, results) for member in job.members)
-    seconds = estimate.seconds_needed(
-        task, [stacks for stacks in timed if stacks], left, device, benchmark.threads(len(shares))
-    )
+    threads = benchmark.threads(task, len(shares))
+    timed = [stacks for stacks in timed if stacks]
+    seconds = estimate.seconds_needed(task, timed, left, device, threads)
     if seconds is None:
         return
     line = f"{task.name}: this will take about {duration(seconds)}"
