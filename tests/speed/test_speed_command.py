@@ -148,7 +148,7 @@ def test_the_command_writes_rates_ratios_and_the_machine(
     assert set(rows.environment) == {"short"}
     most = min(2, available_cores())
     trained = rows[(rows.measurement == "train") & (rows.against == "")]
-    expected = {("sac", 1, 1, available_cores()), ("sac", 2, most, available_cores() // most)}
+    expected = {("sac", 1, 1, 1), ("sac", 2, most, 1)}  # as narrow as that
     expected |= {("sb3_sac", 1, 1, t) for t in (1, available_cores())} | {
         ("sb3_sac", most, most, 1)
     }
