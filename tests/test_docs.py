@@ -214,13 +214,6 @@ def test_the_tables_of_published_runs_are_what_their_commands_print(
             assert any({cell.strip() for cell in row.split("|")} <= set(cells) for cells in shown)
 
 
-def test_the_scores_of_the_study_are_those_of_its_tables() -> None:
-    command = [sys.executable, ROOT / "study/scores.py"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert len(printed.splitlines()) == 2 + 14  # candidates, with random and SAC
-    assert printed in (ROOT / "docs/study.md").read_text()
-
-
 # --- what runs, where only the wheel is installed ---
 
 

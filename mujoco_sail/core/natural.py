@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from mujoco_sail.core.distributions import LogStd, SquashedGaussian
 from mujoco_sail.core.objectives import gaussian_kl
+from mujoco_sail.core.optimiser import member_sums
 from mujoco_sail.core.passes import Parameters, forward, output_derivative, parameter_gradients
 
 # By how much a step may exceed `max_kl`.
@@ -166,6 +167,4 @@ def unflat(vectors: Tensor, like: Parameters) -> list[Tensor]:
 
 def inner(a: Tensor, b: Tensor, like: Parameters) -> Tensor:
     """Inner products of the members' vectors, [m, 1]."""
-    # In two steps: the sum of very many numbers to one depends on the number of threads.
-    sums = [layer.sum(-1).sum(1) for layer in unflat(a * b, like)]
-    return torch.stack(sums).sum(0)[:, None]
+    return member_sums(unflat(a * b, like))[:, None]

@@ -101,6 +101,12 @@ def by_member(tensor: Tensor, members: int) -> Tensor:
     return tensor.view(members, -1, *tensor.shape[1:])
 
 
+def member_sums(layers: Sequence[Tensor]) -> Tensor:
+    """Sum of all numbers of each member, [m], in layers of one network each, [m, ...]."""
+    # In two steps: the sum of very many numbers to one depends on the number of threads.
+    return torch.stack([layer.sum(-1).sum(1) for layer in layers]).sum(0)
+
+
 def adam_step(
     trained: Trained,
     gradients: Sequence[Tensor],

@@ -23,7 +23,7 @@ from torch import Tensor
 from mujoco_sail.core.distributions import LogStd, SquashedGaussian, standard_normals
 from mujoco_sail.core.natural import NaturalGradient, natural_step
 from mujoco_sail.core.objectives import gaussian_kl, gaussian_kl_gradient
-from mujoco_sail.core.optimiser import Trained, adam_step, by_member, part
+from mujoco_sail.core.optimiser import Trained, adam_step, by_member, member_sums, part
 from mujoco_sail.core.passes import (
     Parameters,
     Precision,
@@ -258,9 +258,7 @@ def project(parameters: Parameters, radius: Tensor) -> None:
         parameters: Layers, [m, ...].
         radius: [m]; infinity leaves a member as it is.
     """
-    # In two steps: the sum of very many numbers to one depends on the number of threads.
-    squares = [p.square().sum(-1).sum(1) for p in parameters]
-    norm = torch.stack(squares).sum(0).sqrt()
+    norm = member_sums([p.square() for p in parameters]).sqrt()
     scale = torch.where(norm > radius, radius / norm, torch.ones_like(norm))
     for p in parameters:
         p.mul_(scale.view(-1, 1, 1))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.neutral import assert_is_pebble
 from helpers.runs import MakeRun, rows, trained
 from helpers.tiny import tiny_task
 from torch import Tensor
@@ -169,12 +170,7 @@ def columns(text: str, dropped: str) -> str:
 
 
 def test_a_weight_of_zero_is_pebble_bit_for_bit(make_run: MakeRun) -> None:
-    one = make_run([("mrn", 3)], settings={"mrn": {**EVERY, "meta_weight": 0.0}})
-    other = make_run([("pebble", 3)])
-    for a, b in zip(trained(one)["mrn", 3], trained(other)["pebble", 3], strict=True):
-        assert torch.equal(a, b)
-    for name in ("evaluations.csv", "feedback.csv"):
-        assert rows(one, 0, name) == rows(other, 0, name)
+    one, other = assert_is_pebble(make_run, "mrn", {**EVERY, "meta_weight": 0.0})
     text = columns(rows(one, 0, "training.csv"), "outer_loss")
     assert text == rows(other, 0, "training.csv")
 

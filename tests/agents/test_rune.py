@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from helpers.gradients import Recorder, assert_is_derivative
-from helpers.runs import MakeRun, members_of, rows, trained, trained_agent
-from helpers.tiny import CPU, tiny_task
+from helpers.neutral import assert_is_pebble, assert_neutral_member_is_pebble
+from helpers.runs import MakeRun, trained_agent
+from helpers.tiny import tiny_task
 from torch import Tensor
 
 from mujoco_sail.agents.pebble import PEBBLE
@@ -18,7 +19,6 @@ from mujoco_sail.core import update as update_module
 from mujoco_sail.core.distributions import standard_normals
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.core.update import LOGGED
-from mujoco_sail.training.run import Run
 
 NEUTRAL = {"exploration_weight": 0.0}
 BETA, RHO, LAST = 0.5, 0.01, 150
@@ -44,25 +44,13 @@ def ensemble_std(agent: Any, observation: Tensor, action: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 def test_without_weight_it_is_pebble_bit_for_bit(make_run: MakeRun, engine: str) -> None:
-    task = tiny_task(engine=engine)
-    one = make_run([("rune", 3)], task, settings={"rune": NEUTRAL})
-    other = make_run([("pebble", 3)], task)
-    ours, theirs = trained(one), trained(other)
-    for a, b in zip(ours["rune", 3], theirs["pebble", 3], strict=True):
-        assert torch.equal(a, b)
-    for name in ("evaluations.csv", "feedback.csv"):
-        assert rows(one, 0, name) == rows(other, 0, name)
+    assert_is_pebble(make_run, "rune", NEUTRAL, tiny_task(engine=engine))
 
 
 def test_a_neutral_member_is_pebble_bit_for_bit_beside_one_that_is_not(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
-    members = members_of([("rune", 3)], {"rune": NEUTRAL}) + members_of([("rune", 4)])
-    ours = trained(Run(tiny_task(), members, CPU, tmp_path, lambda _: None))
-    theirs = trained(make_run([("pebble", 3), ("pebble", 4)]))
-    pairs = [zip(ours["rune", seed], theirs["pebble", seed], strict=True) for seed in (3, 4)]
-    same = [all(torch.equal(a, b) for a, b in both) for both in pairs]
-    assert same == [True, False]
+    assert_neutral_member_is_pebble(make_run, "rune", NEUTRAL, {}, tmp_path)
 
 
 def test_the_weight_decays_per_environment_step_as_computed_by_hand(make_run: MakeRun) -> None:

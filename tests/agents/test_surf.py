@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 import torch
 from helpers.gradients import assert_is_derivative
-from helpers.runs import MakeRun, members_of, rows, trained, trained_agent
-from helpers.tiny import CPU, tiny_task
+from helpers.neutral import assert_is_pebble, assert_neutral_member_is_pebble
+from helpers.runs import MakeRun, trained, trained_agent
 from torch import Tensor
 
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.crops import crops
 from mujoco_sail.preferences.sessions import Pairs
-from mujoco_sail.training.run import Run
 
 NEUTRAL = {"unlabelled_weight": 0.0, "shortest_crop": 1.0}
 WEIGHT = 0.7
@@ -39,25 +38,13 @@ def margins(agent: Any, pairs: Pairs, steps: Tensor) -> Tensor:
 
 
 def test_without_weight_and_crops_it_is_pebble_bit_for_bit(make_run: MakeRun) -> None:
-    one = make_run([("surf", 3)], settings={"surf": NEUTRAL})
-    other = make_run([("pebble", 3)])
-    ours, theirs = trained(one), trained(other)
-    for a, b in zip(ours["surf", 3], theirs["pebble", 3], strict=True):
-        assert torch.equal(a, b)
-    for name in ("evaluations.csv", "feedback.csv"):
-        assert rows(one, 0, name) == rows(other, 0, name)
+    assert_is_pebble(make_run, "surf", NEUTRAL)
 
 
 def test_a_neutral_member_is_pebble_bit_for_bit_beside_one_that_is_not(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
-    members = members_of([("surf", 3)], {"surf": NEUTRAL})
-    members += members_of([("surf", 4)], {"surf": {"confidence": 0.5}})
-    ours = trained(Run(tiny_task(), members, CPU, tmp_path, lambda _: None))
-    theirs = trained(make_run([("pebble", 3), ("pebble", 4)]))
-    pairs = [zip(ours["surf", seed], theirs["pebble", seed], strict=True) for seed in (3, 4)]
-    same = [all(torch.equal(a, b) for a, b in both) for both in pairs]
-    assert same == [True, False]
+    assert_neutral_member_is_pebble(make_run, "surf", NEUTRAL, {"confidence": 0.5}, tmp_path)
 
 
 @pytest.mark.parametrize(

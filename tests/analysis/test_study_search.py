@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from collections import defaultdict
 from pathlib import Path
@@ -38,3 +40,10 @@ def test_every_arm_had_three_candidates_of_ten_seeds(table: Path) -> None:
 
 def test_the_searches_were_on_two_tasks() -> None:
     assert [table.stem for table in TABLES] == ["half_cheetah_search", "walker2d_search"]
+
+
+def test_the_scores_in_the_docs_are_those_of_the_tables() -> None:
+    command = [sys.executable, STUDY / "scores.py"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert len(printed.splitlines()) == 2 + 14  # candidates, with random and SAC
+    assert printed in (STUDY.parent / "docs/study.md").read_text()

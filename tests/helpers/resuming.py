@@ -31,5 +31,6 @@ def results_after_a_stop(
     ((stack, start),) = resume_points(task, members, CPU, results, lambda _: None)
     assert start == step
     again = Run(task, stack, CPU, results, lambda _: None, start)
+    assert again.step == step
     again.execute()
     return results_of(again)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from helpers.command_line import run
 from helpers.envpool import needs_envpool
+from helpers.resuming import results_after_a_stop
 from helpers.runs import MakeRun, flip, members_of, results_of, stop_after
 from helpers.tiny import CPU, TINY, tiny_task
 
@@ -52,16 +53,7 @@ def test_stopped_after_any_step_it_goes_on_to_the_identical_files(
 ) -> None:
     """Before, at and after the first update, a session, a reference refresh, the last step."""
     task = tiny_task(engine=engine)
-    run = Run(task, members(), CPU, tmp_path, lambda _: None)
-    stop_after(run, step)
-    with pytest.raises(Stopped):
-        run.execute()
-    ((stack, start),) = resume_points(task, members(), CPU, tmp_path, lambda _: None)
-    assert start == step
-    again = Run(task, stack, CPU, tmp_path, lambda _: None, start)
-    assert again.step == step
-    again.execute()
-    assert results_of(again) == references[engine]
+    assert results_after_a_stop(task, MEMBERS, {}, step, tmp_path) == references[engine]
 
 
 def test_members_go_on_alone_to_the_files_they_would_have_written_in_the_stack(
