@@ -1,14 +1,16 @@
-"""What runs on a GPU only: eager and recorded updates, both precisions, resuming."""
+"""What runs on a GPU only: eager and recorded updates, all agents, resuming."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.runs import MakeRun, members_of, stop_after, trained_agent
+from helpers.runs import FILES, MakeRun, members_of, rows, stop_after
 from helpers.tiny import tiny_task
+from torch.utils import _pytree as pytree
 
 from mujoco_sail.core.engine import Updater
 from mujoco_sail.training.run import Run, Stopped
@@ -20,69 +22,93 @@ CUDA = torch.device("cuda")
 NAMES = [("pebble", 0), ("sail", 1), ("sail_revkl", 2)]
 
 
-def trained(make_run: MakeRun, **changes: Any) -> Any:
+AGENTS = ("sac", "surf", "rune", "mrn", "qpa", "pebble_npg", "sail_revkl_npg")
+
+
+def trained(make_run: MakeRun, names: Sequence[tuple[str, int]] = NAMES, **changes: Any) -> Any:
     """The agent after its training."""
-    return trained_agent(make_run(NAMES, tiny_task(**changes), device=CUDA))
+    run = make_run(names, tiny_task(**changes), device=CUDA)
+    agent: Any = run.members[0].entry.agent(run)
+    agent.train()
+    assert agent.updates >= 50
+    return agent
 
 
-def parameters(agent: Any) -> list[torch.Tensor]:
-    nets = (agent.actor, agent.critic, agent.target, agent.reward_net)
-    return [p.detach().cpu() for net in nets for p in net.parameters]
+def assert_equal_training(eager: Any, recorded: Any) -> None:
+    assert eager._recorder is None
+    one, other = (agent.learner() for agent in (eager, recorded))
+    for a, b in zip(pytree.tree_leaves(one), pytree.tree_leaves(other), strict=True):
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    for name, values in eager.metrics().items():
+        torch.testing.assert_close(
+            values, recorded.metrics()[name], rtol=1e-3, atol=1e-5, equal_nan=True
+        )
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_a_recorded_update_is_the_eager_one_over_a_whole_run(
     make_run: MakeRun, precision: str
 ) -> None:
-    eager = trained(make_run, precision=precision)
-    recorded = trained(make_run, precision=precision, cuda_graph=True)
-    assert eager._recorder is None
+    eager = trained(make_run, precision=precision, cuda_graph=False)
+    recorded = trained(make_run, precision=precision)
     assert len(recorded._recorder.recordings) == 2  # with the anchor and without
-    for one, other in zip(parameters(eager), parameters(recorded), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
-    for name, values in eager.metrics().items():
-        torch.testing.assert_close(values, recorded.metrics()[name], rtol=1e-3, atol=1e-5)
+    assert_equal_training(eager, recorded)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_agent_learns_the_same_from_recorded_updates(make_run: MakeRun, name: str) -> None:
+    eager, recorded = (
+        trained(make_run, [(name, 0), (name, 1)], cuda_graph=graph) for graph in (False, True)
+    )
+    assert recorded._recorder.recordings
+    assert_equal_training(eager, recorded)
 
 
 def test_updates_on_the_gpu_are_those_on_the_cpu(make_run: MakeRun) -> None:
-    """From equal parameters and data; random numbers differ between devices."""
+    """From equal states and data; random numbers differ between devices."""
     on_cpu, on_gpu = (
         make_run(NAMES, tiny_task(), device=device) for device in (torch.device("cpu"), CUDA)
     )
     one: Any = on_cpu.members[0].entry.agent(on_cpu)
     one.train()
     other: Any = on_gpu.members[0].entry.agent(on_gpu)
-    for a, b in (
-        (one.critic, other.critic),
-        (one.target, other.target),
-        (one.actor, other.actor),
-        (one.reference, other.reference),
-    ):
-        for p, q in zip(a.parameters, b.parameters, strict=True):
-            q.data.copy_(p.data)
-    other.log_alpha.copy_(one.log_alpha)
+    other.anchored = one.anchored
+    leaves = [pytree.tree_leaves(agent.learner()) for agent in (one, other)]
+    with torch.no_grad():
+        for a, b in zip(*leaves, strict=True):
+            if a is not None:
+                b.copy_(a)
     streams = one.streams("test")
-    rows, uniform = one.sample(streams.uniform(16)), streams.uniform(16, 2 * one.action_size)
+    batch, uniform = one.sample(streams.uniform(16)), streams.uniform(16, 2 * one.action_size)
     logged = []
     for agent, device in ((one, torch.device("cpu")), (other, CUDA)):
         log = torch.zeros(len(NAMES), 3, device=device)
         updater = Updater(agent._constants, agent.learner(), 16, "eager")
-        updater(rows.to(device), uniform.to(device), torch.zeros((), device=device), log)
+        updater(batch.to(device), uniform.to(device), torch.zeros((), device=device), log)
         logged.append(log.cpu())
     torch.testing.assert_close(*logged, rtol=1e-4, atol=1e-6)
+    for a, b in zip(*leaves, strict=True):
+        if a is not None:
+            torch.testing.assert_close(a, b.cpu(), rtol=1e-3, atol=1e-5)
 
 
-def test_a_run_on_the_gpu_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [90, 100])
+def test_a_run_on_the_gpu_goes_on_to_the_identical_result(tmp_path: Path, stop: int) -> None:
     members = members_of(NAMES)
-    run = Run(tiny_task(), members, CUDA, tmp_path, lambda _: None)
-    stop_after(run, 100)
+    through = Run(tiny_task(), members, CUDA, tmp_path / "through", lambda _: None)
+    through.execute()
+    run = Run(tiny_task(), members, CUDA, tmp_path / "again", lambda _: None)
+    stop_after(run, stop)
     with pytest.raises(Stopped):
         run.execute()
-    ((stack, start),) = resume_points(tiny_task(), members, CUDA, tmp_path, lambda _: None)
-    again = Run(tiny_task(), stack, CUDA, tmp_path, lambda _: None, start)
-    assert again.step == 100
+    ((stack, start),) = resume_points(tiny_task(), members, CUDA, tmp_path / "again", print)
+    again = Run(tiny_task(), stack, CUDA, tmp_path / "again", lambda _: None, start)
+    assert again.step == stop
     again.execute()
-    assert (again.files[0].folder / "evaluations.csv").read_text().count("\n") == 3
+    for m in range(len(NAMES)):
+        for name in FILES:
+            assert rows(through, m, name) == rows(again, m, name)
 
 
 def test_tf32_rounds_the_products_of_the_runs_that_ask_for_it(make_run: MakeRun) -> None:

@@ -18,7 +18,7 @@ from mujoco_sail.core.graphs import GraphRecorder
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.replay_buffer import Batch, ReplayBuffer
-from mujoco_sail.core.streams import Streams
+from mujoco_sail.core.streams import Draws, Streams
 from mujoco_sail.core.update import (
     CRITICS,
     LOGGED,
@@ -75,8 +75,12 @@ class SAC(Agent):
         self.critic_adam = MemberAdam(self.critic.layers, members, rate)
         self.actor_adam = MemberAdam(self.actor.layers, members, rate)
         self.alpha_adam = MemberAdam([self.log_alpha], members, rate)
-        self.action_streams = self.streams("action")
-        self.update_streams = self.streams("update")
+        self.action_noise = Draws(self.streams("action"), "normal", [1, self.action_size])
+        # All random numbers of an update are one draw of each member, which is copied to a place
+        # of its own, where a recorded update finds it.
+        size = task.batch_size * (1 + 2 * self.action_size)
+        self.update_draws = Draws(self.streams("update"), "uniform", [size])
+        self._drawn = torch.zeros(members, size, device=runner.device)
         self.updates = 0
         log = torch.full((members, len(LOGGED)), torch.nan, device=runner.device)
         self.logged = dict(zip(LOGGED, log.unbind(1), strict=True))
@@ -91,7 +95,7 @@ class SAC(Agent):
         self._log, self._tau = log, torch.zeros((), device=runner.device)
         self._updater: Updater | None = None  # as long as `learner` names the same tensors
         records = task.cuda_graph and runner.device.type == "cuda"
-        self._recorder = GraphRecorder(self.update_streams.generators) if records else None
+        self._recorder = GraphRecorder() if records else None
 
     def streams(self, purpose: str, index: int = 0) -> Streams:
         """Generators of the members for one purpose."""
@@ -131,8 +135,8 @@ class SAC(Agent):
     def act(self, observation: Tensor, step: int) -> Tensor:
         """Exploring actions, [M, A], for observations [M, O]."""
         if step <= self.task.random_steps:
-            return 2 * self.action_streams.uniform(self.action_size) - 1
-        noise = self.action_streams.normal(1, self.action_size)
+            return 2 * self.action_noise.streams.uniform(self.action_size) - 1
+        noise = self.action_noise.next()
         return self.distribution(observation.unsqueeze(1)).action(noise).squeeze(1)
 
     # --- learning ---
@@ -182,6 +186,7 @@ class SAC(Agent):
         self.updates += 1
         moves_target = self.updates % self.settings.target_every == 0
         self._tau.fill_(self.settings.tau if moves_target else 0.0)
+        self._drawn.copy_(self.update_draws.next())
         key = self.graph_key()
         if self._recorder is None or key is None:
             self._update()
@@ -196,9 +201,8 @@ class SAC(Agent):
         return ()
 
     def _update(self) -> None:
-        """An update; all its random numbers are one draw of each member."""
-        size = self.task.batch_size
-        drawn = self.update_streams.uniform(size * (1 + 2 * self.action_size))
+        """An update from the numbers that were drawn for it."""
+        size, drawn = self.task.batch_size, self._drawn
         rows, uniform = self.sample(drawn[:, :size]), drawn[:, size:].view(len(drawn), size, -1)
         if type(self).actor_loss is not type(self).loss_written_out:
             self._update_by_autograd(rows, uniform)

@@ -4,7 +4,7 @@ On the CPU, and wherever recording is not wanted, the function is called as it i
 the two over whole updates.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 
 import torch
 
@@ -15,15 +15,11 @@ WARM_UP = 3
 class GraphRecorder:
     """Calls a function by replaying a recording of it; there is one recording per key.
 
-    The function must read and write tensors that keep their place in memory, and what it does in
-    Python must be the same in every call with the same key.
-
-    Args:
-        generators: All that the function draws from, on the device.
+    The function must read and write tensors that keep their place in memory, draw no random
+    numbers, and what it does in Python must be the same in every call with the same key.
     """
 
-    def __init__(self, generators: Sequence[torch.Generator]) -> None:
-        self.generators = generators
+    def __init__(self) -> None:
         self.calls: dict[Hashable, int] = {}
         self.recordings: dict[Hashable, torch.cuda.CUDAGraph] = {}
 
@@ -55,8 +51,6 @@ class GraphRecorder:
     def _record(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
         """Records the function without carrying it out."""
         graph = torch.cuda.CUDAGraph()
-        for generator in self.generators:
-            graph.register_generator_state(generator)
         with torch.cuda.graph(graph):
             function()
         return graph

@@ -2,12 +2,16 @@
 
 import zlib
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mujoco_sail.core.state import Tree
+
+# Draws made at once on CUDA, where a launch per member would take longer than the update.
+AHEAD = 32
 
 
 def seed_for(seed: int, purpose: str, index: int = 0) -> int:
@@ -66,3 +70,43 @@ class Streams:
 
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.empty(len(self.generators), *shape, dtype=dtype, device=self.device)
+
+
+class Draws:
+    """Equal draws of each member, one after the other; on CUDA several are made at once.
+
+    Args:
+        streams: What they are made with; others may draw from it only before the first of them.
+        kind: Their distribution.
+        shape: Of a member's draw.
+    """
+
+    def __init__(
+        self, streams: Streams, kind: Literal["uniform", "normal"], shape: Sequence[int]
+    ) -> None:
+        self.streams, self.kind, self.shape = streams, kind, tuple(shape)
+        self.ahead = AHEAD if streams.device.type == "cuda" else 1
+        self._made: list[Tensor] = []  # not yet handed out, the next one last
+        self._before: Tree = {}  # the streams' state before these were made
+
+    def state(self) -> Tree:
+        """See `core.state`."""
+        if self._made:
+            return {**self._before, "used": self.ahead - len(self._made)}
+        return {**self.streams.state(), "used": 0}
+
+    def load(self, saved: Tree) -> None:
+        """See `core.state`."""
+        self.streams.load(saved)
+        self._made = []
+        for _ in range(saved["used"]):
+            self.next()
+
+    def next(self) -> Tensor:
+        """The next draw, [M, *shape]."""
+        if not self._made:
+            if self.ahead > 1:
+                self._before = self.streams.state()
+            made = getattr(self.streams, self.kind)(self.ahead, *self.shape)
+            self._made = list(made.unbind(1))[::-1]
+        return self._made.pop()

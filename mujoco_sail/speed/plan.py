@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from mujoco_sail.agents.base import Entry
+from mujoco_sail.core.machine import available_cores
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.speed.peers import Peer
 from mujoco_sail.training.benchmark import max_workers
@@ -37,9 +38,13 @@ class Plan:
 
     @property
     def processes(self) -> int:
-        """Most worker processes at once: one per core, or one on CUDA."""
+        """Most worker processes of ours at once: one per core, or one on CUDA."""
         return max_workers(self.device)
 
     def at_once(self, members: int) -> int:
-        """Processes that M members are spread over, and that a peer has beside them."""
+        """Processes that M members are spread over."""
         return min(members, self.processes)
+
+    def peers_at_once(self, members: int) -> int:
+        """Processes that a peer has beside M members: one per core; on CUDA they share it."""
+        return min(members, available_cores())

@@ -89,7 +89,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Rate]:
         peers = []
         for number, peer in enumerate(itertools.chain(*plan.peers.values())):
             if most := max(
-                (n for n in map(plan.at_once, plan.members) if peer.threads_of(n)), default=0
+                (n for n in map(plan.peers_at_once, plan.members) if peer.threads_of(n)), default=0
             ):
                 stacks = [[Member(peer.entry, seed)] for seed in range(most)]
                 peers.append((peer, pool(f"peer_{number}", stacks, peer.variables)))
@@ -126,10 +126,11 @@ def _of_one_size(
         pool, request = ours[entry.name, count], Request("train", plan.seconds, own)
         yield _rate(plan, "train", entry.name, "member-steps/s", pool, request)
     for peer, pool in peers:
-        for its in peer.threads_of(at_once):
-            request, runs = Request("train", plan.seconds, its), pool.sizes[:at_once]
+        processes = plan.peers_at_once(count)
+        for its in peer.threads_of(processes):
+            request, runs = Request("train", plan.seconds, its), pool.sizes[:processes]
             rate = _rate(plan, "train", peer.entry.name, "member-steps/s", pool, request, runs)
-            yield replace(rate, members=at_once, precision=peer.precision)
+            yield replace(rate, members=processes, precision=peer.precision)
     for entry in plan.entries:
         pool, request = ours[entry.name, count], Request("update", plan.seconds, own)
         yield _rate(plan, "update", entry.name, "member-updates/s", pool, request)

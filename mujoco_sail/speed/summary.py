@@ -141,7 +141,7 @@ def _ratios(plan: Plan, rates: Sequence[Rate], name: str, count: int) -> list[di
     steps, updates = np.array(train.values), np.array(update.values)
 
     names = [ways[0].entry.name for ways in plan.peers.values()]
-    peers = [r for r in rates if r.learner in names and r.processes == plan.at_once(count)]
+    peers = [r for r in rates if r.learner in names and r.processes == plan.peers_at_once(count)]
     # In each precision, the faster number of threads.
     for kind in dict.fromkeys((r.learner, r.precision) for r in peers):
         peer = max((r for r in peers if (r.learner, r.precision) == kind), key=_median)

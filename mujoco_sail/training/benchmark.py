@@ -75,12 +75,13 @@ def choose_engine(task: Task, device: torch.device) -> tuple[Task, str]:
     Returns:
         The task, and one line if it is another engine than the recipe's.
     """
-    if task.engine == "eager" or (device.type == "cpu" and has_compiler()):
-        return task, ""
     if device.type == "cpu":
+        task = replace(task, cuda_graph=False)  # so that the run does not record that it had it
         reason = "no C++ compiler was found (g++, or what CXX names), so"
     else:
         reason = f"on {device.type}"
+    if task.engine == "eager" or (device.type == "cpu" and has_compiler()):
+        return task, ""
     line = f"{task.name}: {reason} updates are not compiled: env.engine is now 'eager'"
     return replace(task, engine="eager"), line
 

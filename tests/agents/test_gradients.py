@@ -178,10 +178,12 @@ def test_the_reward_gradient_is_that_of_t1_plus_lambda_t2(agent: Any) -> None:
 def test_a_coefficient_changes_the_gradient_of_its_own_parameters_only(
     agent: Any, coefficient: str, moved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before_draws = agent.update_draws.state()
+
     def gradients() -> dict[str, list[Tensor]]:
         recorder = Recorder(agent.learner())
         monkeypatch.setattr(update_module, "adam_step", recorder)
-        agent.update_streams = agent.streams("test")
+        agent.update_draws.load(before_draws)
         agent._updater, agent.updates = None, 0  # the target rests at the first update
         agent.update()
         agent.before_reward_fit(agent._newest[0], agent._newest[1], first=False)

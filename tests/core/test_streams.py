@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from helpers.tiny import CPU
 
-from mujoco_sail.core.streams import Streams
+from mujoco_sail.core.streams import Draws, Streams
 
 
 def test_a_member_draws_the_same_random_numbers_alone_and_in_a_stack() -> None:
@@ -15,3 +16,26 @@ def test_a_member_draws_the_same_random_numbers_alone_and_in_a_stack() -> None:
     assert torch.equal(many.uniform(5)[4], one.uniform(5)[0])
     other = Streams([4], "another purpose", device)
     assert not torch.equal(Streams([4], "noise", device).normal(3), other.normal(3))
+
+
+def draws(ahead: int) -> Draws:
+    made = Draws(Streams([3, 5], "update", CPU), "uniform", [4, 2])
+    made.ahead = ahead
+    return made
+
+
+def test_draws_made_several_at_a_time_are_those_made_one_by_one() -> None:
+    one, several = draws(1), draws(3)
+    for _ in range(7):
+        assert torch.equal(one.next(), several.next())
+
+
+def test_draws_go_on_from_their_state_wherever_they_stood() -> None:
+    for ahead in (1, 3):
+        for done in range(5):
+            through, loaded = draws(ahead), draws(ahead)
+            for _ in range(done):
+                through.next()
+            loaded.next()
+            loaded.load(through.state())
+            assert all(torch.equal(through.next(), loaded.next()) for _ in range(5)), (ahead, done)

@@ -22,6 +22,7 @@ from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
 from mujoco_sail.cli import main
 from mujoco_sail.speed import peers, pinning, rounds, summary
+from mujoco_sail.speed import plan as plan_module
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.pool import WorkerError, WorkerPool
 from mujoco_sail.speed.worker import Request
@@ -74,7 +75,7 @@ class IdlePool:
 @pytest.fixture
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """A machine with so many."""
-    for module in (benchmark, peers):
+    for module in (benchmark, peers, plan_module):
         monkeypatch.setattr(module, "available_cores", lambda: request.param)
     return request.param
 
@@ -109,6 +110,13 @@ def test_as_many_processes_of_a_peer_are_timed_as_of_ours(
     started = {("PJRT_NPROC" in p.variables) for p in IdlePool.made if p.agent == "sbx_sac"}
     assert started == {its == 1 for its in (1, cores) if its == 1 or 1 in sizes.values()}
     assert all(not p.variables for p in IdlePool.made if p.agent != "sbx_sac")
+
+
+@pytest.mark.parametrize("cores", [8], indirect=True)
+def test_on_cuda_one_process_of_ours_is_timed_beside_one_of_a_peer_per_core(cores: int) -> None:
+    plan = Plan(tiny_task(), [], {}, [1, 12], torch.device("cuda"), 2, 1.0, 100)
+    assert [plan.at_once(count) for count in (1, 3, 12)] == [1, 1, 1]
+    assert [plan.peers_at_once(count) for count in (1, 3, 12)] == [1, 3, cores]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])

@@ -52,12 +52,13 @@ def test_a_cache_that_cannot_be_written_is_one_line_too(
     assert "set XDG_CACHE_HOME to another folder" in line
 
 
-def test_on_cuda_updates_are_not_compiled() -> None:
-    task, line = choose_engine(tiny_task(engine="compiled"), torch.device("cuda"))
-    assert task.engine == "eager"
+def test_on_cuda_updates_are_recorded_and_on_the_cpu_compiled() -> None:
+    asked = tiny_task(engine="compiled")
+    task, line = choose_engine(asked, torch.device("cuda"))
+    assert (task.engine, task.cuda_graph) == ("eager", True)
     assert "on cuda updates are not compiled" in line
-    same = tiny_task(engine="compiled")
-    assert choose_engine(same, CPU) == (same, "")
+    task, line = choose_engine(asked, CPU)
+    assert (task.engine, task.cuda_graph, line) == ("compiled", False, "")
 
 
 def test_only_wide_networks_get_more_threads_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
