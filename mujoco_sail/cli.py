@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from mujoco_sail.files import folder
 from mujoco_sail.recipes.settings import RecipeError, one_line
+from mujoco_sail.results import tracking
 from mujoco_sail.speed import command as speed
 from mujoco_sail.theory import command as theory
 from mujoco_sail.training.output import lasting_output
@@ -75,36 +76,7 @@ def _parser() -> Parser:
     one = commands.add_parser("list", help="environments and agents, with one line each")
     one.set_defaults(command=_list)
 
-    one = commands.add_parser("run", help="train agents on environments", allow_abbrev=False)
-    one.add_argument("--env", required=True, help="names or paths of recipes, joined by commas")
-    one.add_argument(
-        "--agents",
-        default="sac,pebble,sail,sail_revkl",
-        help="names or paths of recipes, joined by commas (default: %(default)s)",
-    )
-    one.add_argument(
-        "--seeds", default="3", help="how many, or a list such as 0,4,7 (default: %(default)s)"
-    )
-    one.add_argument(
-        "--protocol", default="paper", help="paper, study or quick (default: %(default)s)"
-    )
-    one.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="env.KEY=VALUE or agent.NAME.KEY=VALUE; may be given many times",
-    )
-    one.add_argument("--teacher", help="teachers joined by +, such as noisy+skip")
-    one.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    one.add_argument(
-        "--resume",
-        action="store_true",
-        help="let failed runs go on from their checkpoints too; runs cut off do so anyway",
-    )
-    _add_results(one)
-    one.set_defaults(command=_run)
+    _add_run(commands.add_parser("run", help="train agents on environments", allow_abbrev=False))
 
     one = commands.add_parser("table", help="compare the agents of a results folder")
     _add_results(one)
@@ -163,6 +135,50 @@ def _parser() -> Parser:
     return parser
 
 
+def _add_run(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--env", required=True, help="names or paths of recipes, joined by commas")
+    one.add_argument(
+        "--agents",
+        default="sac,pebble,sail,sail_revkl",
+        help="names or paths of recipes, joined by commas (default: %(default)s)",
+    )
+    one.add_argument(
+        "--seeds", default="3", help="how many, or a list such as 0,4,7 (default: %(default)s)"
+    )
+    one.add_argument(
+        "--protocol", default="paper", help="paper, study or quick (default: %(default)s)"
+    )
+    one.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="env.KEY=VALUE or agent.NAME.KEY=VALUE; may be given many times",
+    )
+    one.add_argument("--teacher", help="teachers joined by +, such as noisy+skip")
+    one.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    one.add_argument(
+        "--resume",
+        action="store_true",
+        help="let failed runs go on from their checkpoints too; runs cut off do so anyway",
+    )
+    one.add_argument(
+        "--keep-preferences",
+        action="store_true",
+        help="write every labelled pair of a complete run to its file preferences.h5",
+    )
+    one.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        choices=tracking.TRACKERS,
+        help="show the runs as they are made in TensorBoard or Weights & Biases",
+    )
+    _add_results(one)
+    one.set_defaults(command=_run)
+
+
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=folder, default=Path("results"), help="default: %(default)s"
@@ -187,9 +203,12 @@ def _run(args: argparse.Namespace) -> int:
     from mujoco_sail.environments.factory import disable_rendering  # noqa: PLC0415
     from mujoco_sail.recipes.load import parse_seeds  # noqa: PLC0415
     from mujoco_sail.training import benchmark, jobs, progress  # noqa: PLC0415
+    from mujoco_sail.training.extras import Extras  # noqa: PLC0415
     from mujoco_sail.training.worker import Failure  # noqa: PLC0415
 
     disable_rendering()
+    extras = Extras(args.keep_preferences, tuple(dict.fromkeys(args.track)))
+    tracking.check(extras.track)
     device = benchmark.choose_device(args.device)
     seeds = parse_seeds(args.seeds)
     tasks, entries = registry.load(
@@ -203,9 +222,9 @@ def _run(args: argparse.Namespace) -> int:
     for job in prepared:
         if job.members:
             with progress.ProgressDisplay(job.task, job.members) as display:
-                todo = job.task, job.members, device, args.results
+                todo = job.task, job.members, device, args.results, display.update, display.say
                 try:
-                    failures += benchmark.execute(*todo, display.update, display.say, args.resume)
+                    failures += benchmark.execute(*todo, args.resume, extras)
                 except RecipeError as error:  # the other environments are trained all the same
                     refused = tuple((m.entry.name, m.seed) for m in job.members)
                     failures.append(Failure(refused, str(error), refused=True))

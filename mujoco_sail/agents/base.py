@@ -14,7 +14,7 @@ from mujoco_sail.agents.programs import Program
 from mujoco_sail.core.state import Tree, capture, restore
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.policies.policy import About, Activation, Policy, Squash
-from mujoco_sail.preferences.sessions import Feedback
+from mujoco_sail.preferences.sessions import Feedback, Pairs
 from mujoco_sail.recipes.task import Task
 
 
@@ -191,6 +191,13 @@ class Agent(ABC):
             M policies that act as `policy` does, or an empty list.
         """
         return []
+
+    def labelled_pairs(self) -> tuple[Pairs, Tensor] | None:
+        """All pairs that have a label so far, in their order, and the labels, [M, P].
+
+        None, as here, if the agent learns from none.
+        """
+        return None
 
     def _make_policy(
         self,

@@ -207,6 +207,10 @@ class PEBBLE(SAC):
         """
         return log_p.mean(-1)
 
+    def labelled_pairs(self) -> tuple[Pairs, Tensor]:
+        """See `Agent.labelled_pairs`."""
+        return self.pairs, self.labels
+
     def health(self) -> dict[str, Tensor]:
         """See `Agent.health`."""
         return {"a parameter of the reward": self.reward_net.largest(), **super().health()}

@@ -70,6 +70,11 @@ class Pairs:
             self.inputs[rows, index], self.valid[rows, index], self.task_reward[rows, index]
         )
 
+    def member(self, m: int) -> "Pairs":
+        """One member's, [1, P, ...]."""
+        part = slice(m, m + 1)
+        return Pairs(self.inputs[part], self.valid[part], self.task_reward[part])
+
     def side(self, index: int) -> tuple[Tensor, Tensor]:
         """Task reward and validity of one side, each [M, P, T]."""
         return self.task_reward[:, :, index], self.valid[:, :, index]

@@ -4,21 +4,24 @@ import csv
 import io
 import shutil
 import subprocess
+import uuid
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import tomli_w
+from torch import Tensor
 
 from mujoco_sail.agents.base import Entry
 from mujoco_sail.agents.registry import resolved
-from mujoco_sail.files import holds_nothing, remove_leftovers, write_text
-from mujoco_sail.preferences.sessions import Query
+from mujoco_sail.files import holds_nothing, remove_leftovers, write_bytes, write_text
+from mujoco_sail.preferences.sessions import Pairs, Query
 from mujoco_sail.recipes.settings import RecipeError, read_toml
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.checkpoint import Checkpoints, first_difference
 from mujoco_sail.results.read import EVALUATIONS, FEEDBACK, SKIPPED
+from mujoco_sail.results.tracking import TrackedRun, Tracking
 from mujoco_sail.results.versions import versions
 
 CHECKPOINTS = "checkpoints"  # folder in a run folder
@@ -70,13 +73,23 @@ class RunWriter:
         entry: Resolved recipe of the agent.
         seed: The member's seed.
         device: Where the updates run.
+        tracking: Who is told of every row.
 
     Attributes:
         checkpoints: The run's checkpoints.
     """
 
-    def __init__(self, folder: Path, task: Task, entry: Entry, seed: int, device: str) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        task: Task,
+        entry: Entry,
+        seed: int,
+        device: str,
+        tracking: Sequence[Tracking] = (),
+    ) -> None:
+        self.folder, self.tracking = folder, tracking
+        self.tracked_as = uuid.uuid4().hex if tracking else ""
         identity: dict[str, Any] = {
             "seed": seed,
             "device": device,
@@ -102,14 +115,21 @@ class RunWriter:
         if saved is not None:
             self.rows = {name: [list(row) for row in saved["rows"][name]] for name in CSV_FILES}
             self.wall_seconds = saved["wall_seconds"]
+            self.tracked_as = saved["tracked_as"] or self.tracked_as
         self.write_status("running", 0.0)
         for name in CSV_FILES:
             self._write(name)
+        for tracking in self.tracking:
+            tracking.begin(TrackedRun(self.folder, self.tracked_as, self.about), self.rows)
 
     def state(self, seconds: float) -> dict[str, Any]:
         """What has been written so far, plain values, `seconds` after `begin`."""
         rows = {name: [list(row) for row in rows] for name, rows in self.rows.items()}
-        return {"rows": rows, "wall_seconds": self.wall_seconds + seconds}
+        return {
+            "rows": rows,
+            "wall_seconds": self.wall_seconds + seconds,
+            "tracked_as": self.tracked_as,
+        }
 
     def write_status(self, status: str, seconds: float, failure: str | None = None) -> None:
         """Writes `run.toml`.
@@ -129,6 +149,7 @@ class RunWriter:
         """Adds a row to `evaluations.csv`, in the order of `EVALUATIONS`."""
         self.rows["evaluations.csv"].append([_cell(value) for value in row])
         self._write("evaluations.csv")
+        self._track("evaluations.csv")
 
     def add_training_row(self, row: Mapping[str, float], steps_per_second: float) -> None:
         """Adds a row to `training.csv`, whose columns are its keys, and one to `timing.csv`."""
@@ -138,6 +159,7 @@ class RunWriter:
         self.rows["timing.csv"].append([row["step"], round(steps_per_second, 1)])
         self._write("training.csv")
         self._write("timing.csv")
+        self._track("training.csv")
 
     def add_queries(self, queries: Sequence[Query]) -> None:
         """Adds questions to `feedback.csv`."""
@@ -147,6 +169,33 @@ class RunWriter:
             row = (q.step, q.session, number, q.return_1, q.return_2, _label(q.label))
             rows.append([_cell(value) for value in row])
         self._write("feedback.csv")
+
+    def write_preferences(self, pairs: Pairs, labels: Tensor, sizes: tuple[int, int]) -> None:
+        """Writes `preferences.h5`.
+
+        Args:
+            pairs: This run's, in the order in which they were labelled, [1, P, ...].
+            labels: [1, P].
+            sizes: O and A.
+        """
+        from mujoco_sail.results.preferences import NAME, encode  # noqa: PLC0415 (rarely used)
+
+        env, agent = self.about["env"], self.about["agent"]
+        about = {
+            "env": env["id"],
+            "teacher": env["teacher"],
+            "agent": agent["name"],
+            "seed": self.about["seed"],
+            "mujoco_sail": self.about["versions"]["mujoco_sail"],
+        }
+        rows = self.rows["feedback.csv"][1:]
+        asked = [(int(row[0]), int(row[1])) for row in rows if row[-1] != SKIPPED]
+        write_bytes(self.folder / NAME, encode(pairs, labels, asked, sizes, about))
+
+    def _track(self, name: str) -> None:
+        columns, *_, row = self.rows[name]
+        for tracking in self.tracking:
+            tracking.log(self.folder, name, columns, row)
 
     def _write(self, name: str) -> None:
         text = io.StringIO()

@@ -23,6 +23,7 @@ from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import remove_checkpoints, run_folder, status_of
+from mujoco_sail.training.extras import NO_EXTRAS, Extras
 from mujoco_sail.training.lock import Lock
 from mujoco_sail.training.run import Progress
 from mujoco_sail.training.worker import (
@@ -183,6 +184,7 @@ def execute(
     report: Callable[[Progress | Failure], None],
     say: Callable[[str], None] = print,
     resume_failed: bool = False,
+    extras: Extras = NO_EXTRAS,
 ) -> list[Failure]:
     """Trains members to their ends, with one worker per core, or one on CUDA.
 
@@ -194,6 +196,7 @@ def execute(
         report: Called with the progress of every stack, and with who fails.
         say: Called with what a user should know at once.
         resume_failed: Whether runs that failed go on as well; otherwise they start over.
+        extras: What the runs leave beside their own files.
 
     Returns:
         What failed; the other members are complete.
@@ -219,7 +222,8 @@ def execute(
                 f"{task.name}: the file system of {results} has no locks: a second command on "
                 "these runs would not be stopped, and would mix its files with these"
             )
-        return _execute(task, left, device, results, report, say, locks) if left else []
+        where = device, results
+        return _execute(task, left, *where, report, say, locks, extras) if left else []
     finally:
         for lock in locks:
             lock.release()
@@ -233,6 +237,7 @@ def _execute(
     report: Callable[[Progress | Failure], None],
     say: Callable[[str], None],
     locks: Sequence[Lock],
+    extras: Extras,
 ) -> list[Failure]:
     context = multiprocessing.get_context("spawn")
     with terminal_signals_blocked():  # multiprocessing starts a process of its own here
@@ -240,7 +245,7 @@ def _execute(
         stop = context.Event()
     parts = shards(members, max_workers(device))
     # Every worker holds every lock: none is free before the last of them has ended.
-    shared = device, results, messages, stop, locks, threads(task, len(parts))
+    shared = device, results, messages, stop, locks, threads(task, len(parts)), extras
     workers = [context.Process(target=work, args=(task, stacks, *shared)) for stacks in parts]
     failures = []
     with _started(workers, stop) as signals:

@@ -19,9 +19,11 @@ from mujoco_sail.files import WriteError
 from mujoco_sail.preferences.sessions import Feedback
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.results import tracking
 from mujoco_sail.results.checkpoint import MemberState
 from mujoco_sail.results.write import RunWriter, remove_checkpoints, run_folder
 from mujoco_sail.training.evaluation import Evaluation
+from mujoco_sail.training.extras import NO_EXTRAS, Extras
 
 # Environment steps between two reports that carry no evaluation, and between two looks at
 # whether all numbers are finite.
@@ -75,6 +77,7 @@ class Run:
         start: Step of the members' checkpoints to go on from; 0 begins anew.
         stopping: Whether the stack shall stop.
         say: Called with what a user should know at once.
+        extras: What the runs leave beside their own files.
 
     Attributes:
         step: Environment steps done before.
@@ -90,6 +93,7 @@ class Run:
         start: int = 0,
         stopping: Callable[[], bool] = lambda: False,
         say: Callable[[str], None] = lambda _: None,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         set_precision(task.precision, device)
         self.task, self.members, self.device = task, list(members), device
@@ -97,11 +101,17 @@ class Run:
         self.sizes = space_sizes(task)  # O, A
         self.feedback = Feedback(task, self.seeds, device)
         self.evaluation = Evaluation(task, self.seeds, device)
-        self.report, self.stopping, self.say = report, stopping, say
+        self.report, self.stopping, self.say, self.extras = report, stopping, say, extras
         self.names = tuple((member.entry.name, member.seed) for member in members)
+        self.tracking = tracking.start(extras.track, say)
         self.files = [
             RunWriter(
-                run_folder(results, task, m.entry.name, m.seed), task, m.entry, m.seed, str(device)
+                run_folder(results, task, m.entry.name, m.seed),
+                task,
+                m.entry,
+                m.seed,
+                str(device),
+                self.tracking,
             )
             for m in members
         ]
@@ -145,8 +155,15 @@ class Run:
             for m in range(len(self.members)):
                 self._fail(m, f"{type(error).__name__}: {error}")
             raise
+        finally:
+            for each in self.tracking:
+                each.finish()
+        labelled = agent.labelled_pairs() if self.extras.keep_preferences else None
         for m, files in enumerate(self.files):
             self._write_feedback(m)
+            if labelled is not None:
+                pairs, labels = labelled
+                files.write_preferences(pairs.member(m), labels[m : m + 1], self.sizes)
             files.write_status("complete", self._seconds())
             remove_checkpoints(files.folder)
 

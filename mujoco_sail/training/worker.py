@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
@@ -23,6 +24,7 @@ from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.checkpoint import Checkpoints, DamagedError
 from mujoco_sail.results.write import RunWriter, run_folder
+from mujoco_sail.training.extras import NO_EXTRAS, Extras
 from mujoco_sail.training.lock import Lock
 from mujoco_sail.training.output import lasting_output
 from mujoco_sail.training.run import MembersFailed, Progress, Run, Stopped
@@ -66,6 +68,7 @@ def work(
     stop: Event,
     locks: Sequence[Lock],
     threads: int,
+    extras: Extras = NO_EXTRAS,
 ) -> None:
     """Trains stacks one after the other; a failed one does not stop the next.
 
@@ -78,6 +81,7 @@ def work(
         stop: Set when the worker shall save what it has and end.
         locks: Held by this process as well as by the main one, until both have ended.
         threads: PyTorch's.
+        extras: What the runs leave beside their own files.
     """
     for number in TERMINAL_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the main process decides
@@ -90,7 +94,7 @@ def work(
         return bool(terminated) or stop.is_set()
 
     for stack in stacks:
-        _train_stack(task, stack, device, results, messages.put, stopping)
+        _train_stack(task, stack, device, results, messages.put, stopping, extras)
 
 
 def _train_stack(
@@ -100,6 +104,7 @@ def _train_stack(
     results: Path,
     send: Send,
     stopping: Callable[[], bool],
+    extras: Extras = NO_EXTRAS,
 ) -> None:
     """Trains the groups of a stack that go on from one step; each fails for itself."""
     groups: list[tuple[list[Member], int]] = []
@@ -107,7 +112,7 @@ def _train_stack(
         groups += resume_points(task, stack, device, results, send)
     for members, step in groups:
         with _failures_told(members, send):
-            _train(task, members, step, device, results, send, stopping)
+            _train(task, members, step, device, results, send, stopping, extras)
 
 
 @contextmanager
@@ -137,12 +142,12 @@ def _train(
     results: Path,
     send: Send,
     stopping: Callable[[], bool],
+    extras: Extras,
 ) -> None:
     """Trains one stack, smaller by those that fail, to its end."""
     while members:
-        run = Run(
-            task, members, device, results, send, step, stopping, lambda t: send(UserMessage(t))
-        )
+        say = partial(_say, send)
+        run = Run(task, members, device, results, send, step, stopping, say, extras)
         try:
             run.execute()
         except MembersFailed as failed:
@@ -151,6 +156,10 @@ def _train(
             members, step = failed.survivors, failed.step
         else:
             return
+
+
+def _say(send: Send, text: str) -> None:
+    send(UserMessage(text))
 
 
 def resume_points(

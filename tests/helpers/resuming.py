@@ -11,6 +11,7 @@ import pytest
 from helpers.runs import members_of, results_of, stop_after
 from helpers.tiny import CPU
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.training.extras import NO_EXTRAS, Extras
 from mujoco_sail.training.run import Run, Stopped
 from mujoco_sail.training.worker import resume_points
 
@@ -21,16 +22,17 @@ def results_after_a_stop(
     settings: Mapping[str, dict[str, Any]],
     step: int,
     results: Path,
+    extras: Extras = NO_EXTRAS,
 ) -> list[bytes]:
     """The files of a stack that was stopped after a step and trained on by another run."""
     members = members_of(names, settings)
-    run = Run(task, members, CPU, results, lambda _: None)
+    run = Run(task, members, CPU, results, lambda _: None, extras=extras)
     stop_after(run, step)
     with pytest.raises(Stopped):
         run.execute()
     ((stack, start),) = resume_points(task, members, CPU, results, lambda _: None)
     assert start == step
-    again = Run(task, stack, CPU, results, lambda _: None, start)
+    again = Run(task, stack, CPU, results, lambda _: None, start, extras=extras)
     assert again.step == step
     again.execute()
     return results_of(again)
