@@ -55,7 +55,8 @@ class RUNE(SAIL):
 
     def learn_step(self, step: int) -> None:
         """See `SAIL`, with this step's beta_t."""
-        self._beta.copy_(self.beta(step))
+        if self._has_bonus:
+            self._beta.copy_(self.beta(step))
         super().learn_step(step)
 
     def sample(self, uniform: Tensor) -> Tensor:

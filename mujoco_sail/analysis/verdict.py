@@ -9,12 +9,16 @@ from mujoco_sail.analysis.rendering import interval
 
 JUDGED = ("sail", "sail_revkl")
 TITLES = {
+    "mrn": "MRN",
     "pebble": "PEBBLE",
+    "pebble_npg": "PEBBLE with natural gradients",
     "pebble_revkl": "PEBBLE with the anchor",
+    "qpa": "QPA",
     "rune": "RUNE",
     "sac": "SAC",
     "sail": "SAIL",
     "sail_revkl": "SAIL-RevKL",
+    "sail_revkl_npg": "SAIL-RevKL with natural gradients",
     "surf": "SURF",
 }
 
