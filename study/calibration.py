@@ -1,0 +1,48 @@
+"""SAC on the true reward beside curves that others have published, for docs/study.md."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mujoco_sail.results.read import collect
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+# Means of others' seeds by steps. pytorch_sac (Yarats and Kostrikov 2020), three seeds of networks
+# of 2 x 1024 units; SAC as in SimbaV2 (Lee et al. 2025), which has no fixed horizon on Walker2d,
+# where the search had one.
+PUBLIC = {
+    "walker_walk": {20_000: 73, 40_000: 184, 60_000: 371},
+    "walker_stand": {20_000: 263, 40_000: 562, 60_000: 693},
+    "cheetah_run": {20_000: 59, 40_000: 63, 60_000: 108},
+    "half_cheetah": {16_700: 547, 33_000: 2518},
+}
+
+
+def curves() -> Iterator[tuple[str, pd.DataFrame]]:
+    """Returns of `sac`, steps x seeds, by environment: of the study, then of the search."""
+    runs = [run for run in collect(ROOT / "results/study") if run.agent == "sac"]
+    for env in dict.fromkeys(run.env for run in runs):
+        seeds = {r.seed: r.evaluations.set_index("step") for r in runs if r.env == env}
+        yield env, pd.DataFrame({seed: table["episode_return"] for seed, table in seeds.items()})
+    for path in sorted(HERE.glob("*_search.csv")):
+        table = pd.read_csv(path).query("agent == 'sac'")
+        name = path.name.removesuffix("_search.csv")
+        yield name, table.pivot(index="step", columns="seed", values="episode_return")
+
+
+def rows() -> Iterator[str]:
+    """A markdown table; between two evaluations a seed's return is a straight line."""
+    yield "| SAC | steps | public | mean here | lowest to highest seed | seeds |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for env, table in curves():
+        for step, public in PUBLIC.get(env, {}).items():
+            at = np.array([np.interp(step, table.index, table[seed]) for seed in table])
+            spread = f"{at.min():.0f} to {at.max():.0f}"
+            yield f"| {env} | {step} | {public} | {at.mean():.0f} | {spread} | {len(at)} |"
+
+
+if __name__ == "__main__":
+    print("\n".join(rows()))
