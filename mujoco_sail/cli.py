@@ -164,6 +164,11 @@ def _add_run(one: argparse.ArgumentParser) -> None:
         help="let failed runs go on from their checkpoints too; runs cut off do so anyway",
     )
     one.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="train on a Ray cluster, auto for the one that this machine belongs to",
+    )
+    one.add_argument(
         "--keep-preferences",
         action="store_true",
         help="write every labelled pair of a complete run to its file preferences.h5",
@@ -199,44 +204,9 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mujoco_sail.agents import registry  # noqa: PLC0415
-    from mujoco_sail.environments.factory import disable_rendering  # noqa: PLC0415
-    from mujoco_sail.recipes.load import parse_seeds  # noqa: PLC0415
-    from mujoco_sail.training import benchmark, jobs, progress  # noqa: PLC0415
-    from mujoco_sail.training.extras import Extras  # noqa: PLC0415
-    from mujoco_sail.training.worker import Failure  # noqa: PLC0415
+    from mujoco_sail.training import command  # noqa: PLC0415
 
-    disable_rendering()
-    extras = Extras(args.keep_preferences, tuple(dict.fromkeys(args.track)))
-    tracking.check(extras.track)
-    device = benchmark.choose_device(args.device)
-    seeds = parse_seeds(args.seeds)
-    tasks, entries = registry.load(
-        args.env, args.agents, args.protocol, args.overrides, args.teacher
-    )
-    prepared = jobs.prepare(tasks, entries, seeds, device, args.results)
-    for job, recipe in zip(prepared, args.env.split(","), strict=True):
-        for line in jobs.announce(job, recipe, device, args.results):
-            print(line, flush=True)
-    failures = []
-    for job in prepared:
-        if job.members:
-            with progress.ProgressDisplay(job.task, job.members) as display:
-                todo = job.task, job.members, device, args.results, display.update, display.say
-                try:
-                    failures += benchmark.execute(*todo, args.resume, extras)
-                except RecipeError as error:  # the other environments are trained all the same
-                    refused = tuple((m.entry.name, m.seed) for m in job.members)
-                    failures.append(Failure(refused, str(error), refused=True))
-                except benchmark.Interrupted as stop:
-                    display.say("stopped; the same command goes on from here")
-                    return 128 + int(stop.args[0])
-    for failure in failures:
-        names = ", ".join(f"{agent} seed {seed}" for agent, seed in failure.members)
-        print(f"mujoco-sail: failed: {names}: {one_line(failure.reason)}", file=sys.stderr)
-    if failures:
-        return 2 if all(failure.refused for failure in failures) else 1
-    return 0
+    return command.run(args)
 
 
 def _table(args: argparse.Namespace) -> int:

@@ -121,8 +121,8 @@ def test_every_fenced_block_is_of_a_known_kind_and_every_file_has_a_name() -> No
     assert {(block.page, block.kind) for block in BLOCKS if block.kind not in KINDS} == set()
     assert [block for block in BLOCKS if block.kind == "toml" and not block.file] == []
     texts = {block.page: block.text for block in BLOCKS if block.kind == "text"}
-    # The commands, a line of output, the equations.
-    assert set(texts) == {"README.md", "speed.md", "theory.md"}
+    # The commands, files of a cluster, a line of output, the equations.
+    assert set(texts) == {"README.md", "cluster.md", "speed.md", "theory.md"}
     files = [block for block in BLOCKS if "/" in block.file]
     for block in files:
         real = (ROOT / block.file).read_text().splitlines()
@@ -184,8 +184,12 @@ def test_every_other_command_is_one_that_is_known() -> None:
         "make demo",
         "make test",
         "pytest -m survive",
+        "ray start --head --port=6379 --num-cpus=1",
+        "ray start --address=127.0.0.1:6379 --num-cpus=1",
+        "ray stop",
         "study/search.sh",
         "python study/scores.py",
+        "pip install --constraint constraints.txt --editable '.[cluster]'",
         "pip install --constraint constraints.txt --editable '.[fast]'",
         "pip install --constraint constraints.txt --editable '.[peers]'",
     }

@@ -2,7 +2,6 @@
 
 import itertools
 import multiprocessing
-import os
 import queue
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +14,12 @@ from typing import Any
 
 import torch
 
-from mujoco_sail.agents.base import Entry, Member
+from mujoco_sail.agents.base import Member
 from mujoco_sail.core.engine import has_compiler
 from mujoco_sail.core.machine import available_cores
-from mujoco_sail.environments.envpool import import_envpool
-from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.results.write import remove_checkpoints, run_folder, status_of
+from mujoco_sail.training.claims import claimed
 from mujoco_sail.training.extras import NO_EXTRAS, Extras
 from mujoco_sail.training.lock import Lock
 from mujoco_sail.training.run import Progress
@@ -85,52 +82,6 @@ def choose_engine(task: Task, device: torch.device) -> tuple[Task, str]:
         return task, ""
     line = f"{task.name}: {reason} updates are not compiled: env.engine is now 'eager'"
     return replace(task, engine="eager"), line
-
-
-def unfinished_members(
-    task: Task, entries: Sequence[Entry], seeds: Sequence[int], results: Path
-) -> list[Member]:
-    """The members whose runs are still to be made, arm by arm.
-
-    Raises:
-        RecipeError: The environment cannot be made, its backend cannot simulate it for these
-            agents, or a folder holds a run of another recipe.
-    """
-    space_sizes(task)
-    _check_backend(task, entries)
-    members = []
-    for entry, seed in itertools.product(entries, seeds):
-        folder = run_folder(results, task, entry.name, seed)
-        if status_of(folder, task, entry) == "complete":
-            remove_checkpoints(folder)  # of a process that was killed when all was done
-        else:
-            members.append(Member(entry, seed))
-    return members
-
-
-def _check_backend(task: Task, entries: Sequence[Entry]) -> None:
-    if task.backend == "envpool":
-        import_envpool(task)
-        if alone := [entry.name for entry in entries if entry.agent.own_environments]:
-            raise RecipeError(
-                f"{task.name}: key 'backend' is 'envpool'; expected gymnasium, for {alone[0]} "
-                "makes environments of its own"
-            )
-
-
-def check_writable(results: Path) -> None:
-    """Makes the results folder.
-
-    Raises:
-        RecipeError: It cannot be written.
-    """
-    probe = results / f".writable-{os.getpid()}"
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RecipeError(f"--results {results}: cannot be written: {error.strerror}") from error
 
 
 def stack_key(member: Member) -> tuple[Any, ...]:
@@ -205,28 +156,9 @@ def execute(
         RecipeError: Another process trains one of the members, or a folder holds another run.
         Interrupted: A signal came; the stacks have saved what they could.
     """
-    locks: list[Lock] = []
-    left = []
-    try:
-        for member in members:
-            folder = run_folder(results, task, member.entry.name, member.seed)
-            locks.append(Lock(folder.with_name(f".{folder.name}.lock")))
-            # Read again: another command may have trained it since this one began.
-            status = status_of(folder, task, member.entry)
-            if status == "failed" and not resume_failed:
-                remove_checkpoints(folder)
-            if status != "complete":
-                left.append(member)
-        if not all(lock.binding for lock in locks):
-            say(
-                f"{task.name}: the file system of {results} has no locks: a second command on "
-                "these runs would not be stopped, and would mix its files with these"
-            )
+    with claimed(task, members, results, say, resume_failed) as (left, locks):
         where = device, results
         return _execute(task, left, *where, report, say, locks, extras) if left else []
-    finally:
-        for lock in locks:
-            lock.release()
 
 
 def _execute(

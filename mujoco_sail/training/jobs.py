@@ -13,7 +13,7 @@ from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.load import shorter_protocols
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import RunWriter, run_folder
-from mujoco_sail.training import benchmark, estimate, footprint
+from mujoco_sail.training import benchmark, claims, estimate, footprint
 from mujoco_sail.training.lock import allow_open_files
 
 LONG = 12 * 60 * 60  # seconds from which on shorter protocols are named
@@ -29,7 +29,7 @@ class Job:
         members: Whose runs are to be made.
         complete: Runs that are complete already.
         engine: One line where the recipe's engine is replaced.
-        memory: One line, how much the members need.
+        memory: One line, how much the members need; empty where other machines train them.
     """
 
     task: Task
@@ -45,21 +45,32 @@ def prepare(
     seeds: Sequence[int],
     device: torch.device,
     results: Path,
+    *,
+    here: bool = True,
 ) -> list[Job]:
     """Finds what is to be done and makes the results folder.
+
+    Args:
+        tasks: Environments and protocol.
+        entries: Agents.
+        seeds: Of each.
+        device: Where the updates run.
+        results: Folder that the run folders lie in.
+        here: Whether this machine trains them, and must be able to.
 
     Raises:
         RecipeError: Something of it cannot be done; nothing has begun.
     """
     chosen = [benchmark.choose_engine(task, device) for task in tasks]
-    for task, _ in chosen:
-        benchmark.check_precision(task, device)
-    unfinished = [benchmark.unfinished_members(task, entries, seeds, results) for task, _ in chosen]
-    benchmark.check_writable(results)
+    if here:
+        for task, _ in chosen:
+            benchmark.check_precision(task, device)
+    unfinished = [claims.unfinished_members(task, entries, seeds, results) for task, _ in chosen]
+    claims.check_writable(results)
     jobs = []
     for (task, engine), members in zip(chosen, unfinished, strict=True):
         memory = ""
-        if members:
+        if members and here:
             workers = len(benchmark.shards(members, benchmark.max_workers(device)))
             memory = footprint.check(task, len(members), space_sizes(task), device, workers)
             allow_open_files(len(members), workers)
@@ -68,22 +79,14 @@ def prepare(
     return jobs
 
 
-def announce(job: Job, recipe: str, device: torch.device, results: Path) -> Iterator[str]:
-    """Lines about a job, its time measured if that is long.
-
-    Args:
-        job: What is to be done.
-        recipe: Name or path of the environment's recipe.
-        device: Where the updates run.
-        results: Folder that the run folders lie in.
-    """
+def announce(job: Job) -> Iterator[str]:
+    """Lines about a job, wherever it is done."""
     task, members = job.task, job.members
     if job.complete:
         total = job.complete + len(members)
         yield f"{task.name}: {job.complete} of {total} runs are complete already"
     if not members:
         return
-    yield job.memory
     if job.engine:
         yield job.engine
     if task.labels_in_reach < task.labels:
@@ -91,6 +94,21 @@ def announce(job: Job, recipe: str, device: torch.device, results: Path) -> Iter
             f"{task.name}: {task.steps} steps leave room for {task.labels_in_reach} of "
             f"{task.labels} labels"
         )
+
+
+def look_ahead(job: Job, recipe: str, device: torch.device, results: Path) -> Iterator[str]:
+    """Lines about a job that this machine does: its memory, and its time, measured if it is long.
+
+    Args:
+        job: What is to be done.
+        recipe: Name or path of the environment's recipe.
+        device: Where the updates run.
+        results: Folder that the run folders lie in.
+    """
+    task = job.task
+    if not job.members:
+        return
+    yield job.memory
     if task.precision == "bfloat16" and device.type == "cpu":
         slowdown = bfloat16_slowdown()
         if slowdown > NOTICEABLE:

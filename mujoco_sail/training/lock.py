@@ -36,6 +36,7 @@ class Lock:
 
     Args:
         path: The file; it tells who holds it.
+        patience: Seconds for which the holder is waited for, by default `PATIENCE`.
 
     Attributes:
         binding: Whether others are kept out; some file systems have no locks.
@@ -44,8 +45,9 @@ class Lock:
         RecipeError: Another process holds it; it is named. Or the file cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float | None = None) -> None:
         self.path, self.binding = path, True
+        self.patience = PATIENCE if patience is None else patience
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._wait()
@@ -55,7 +57,7 @@ class Lock:
             raise RecipeError(f"{path}: cannot be locked: {error.strerror}") from error
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while not self._take():
             if time.monotonic() > deadline:
                 holder = self.path.read_text(encoding="utf-8", errors="replace").strip()

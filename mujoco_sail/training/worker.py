@@ -94,10 +94,10 @@ def work(
         return bool(terminated) or stop.is_set()
 
     for stack in stacks:
-        _train_stack(task, stack, device, results, messages.put, stopping, extras)
+        train_stack(task, stack, device, results, messages.put, stopping, extras)
 
 
-def _train_stack(
+def train_stack(
     task: Task,
     stack: Sequence[Member],
     device: torch.device,
@@ -108,15 +108,15 @@ def _train_stack(
 ) -> None:
     """Trains the groups of a stack that go on from one step; each fails for itself."""
     groups: list[tuple[list[Member], int]] = []
-    with _failures_told(stack, send):
+    with failures_told(stack, send):
         groups += resume_points(task, stack, device, results, send)
     for members, step in groups:
-        with _failures_told(members, send):
+        with failures_told(members, send):
             _train(task, members, step, device, results, send, stopping, extras)
 
 
 @contextmanager
-def _failures_told(members: Sequence[Member], send: Send) -> Iterator[None]:
+def failures_told(members: Sequence[Member], send: Send) -> Iterator[None]:
     """Turns what goes wrong with members into a message; a worker that shall stop exits."""
     names = _names(members)
     try:

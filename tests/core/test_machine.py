@@ -198,7 +198,7 @@ def test_bfloat16_that_is_slower_here_is_told_with_the_ratio(
     monkeypatch.setattr(products, "seconds_of_product", lambda a, b: measured[a.dtype])
     task = load_task("walker_walk", "quick", {"precision": precision})
     job = jobs.Job(task, [Member(registry.load_entry("sac", {}), 0)], 0, "", "memory")
-    lines = list(jobs.announce(job, "walker_walk", CPU, tmp_path))
+    lines = list(jobs.look_ahead(job, "walker_walk", CPU, tmp_path))
     about = [line for line in lines if "bfloat16" in line]
     assert len(about) == said
     if said:

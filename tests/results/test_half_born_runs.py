@@ -17,7 +17,7 @@ from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results import write
 from mujoco_sail.results.read import collect
 from mujoco_sail.results.write import RunWriter, run_folder, status_of
-from mujoco_sail.training.benchmark import unfinished_members
+from mujoco_sail.training.claims import unfinished_members
 
 ROWS = ((75, 1.0), (150, 2.0))
 

@@ -80,7 +80,7 @@ def said(
 ) -> list[str]:
     """The lines about a job whose time is measured to be `seconds`."""
     monkeypatch.setattr(estimate, "seconds_needed", lambda *_: seconds)
-    first, *lines = jobs.announce(job, "walker_walk", CPU, folder)
+    first, *lines = jobs.look_ahead(job, "walker_walk", CPU, folder)
     assert first == "memory"
     return lines
 
@@ -121,13 +121,13 @@ def test_what_a_checkpoint_holds_is_not_counted_again(
 ) -> None:
     paper = job("paper", members("pebble"))
     monkeypatch.setattr(estimate, "seconds_needed", lambda task, shares, steps, *_: float(steps))
-    assert list(jobs.announce(paper, "walker_walk", CPU, tmp_path))[1:] == [
+    assert list(jobs.look_ahead(paper, "walker_walk", CPU, tmp_path))[1:] == [
         f"walker_walk: this will take about {duration(400_000)}; shorter: --protocol study or quick"
     ]
     folder = tmp_path / "walker_walk" / "pebble" / "seed_0" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / "step_399960.json").touch()
-    lines = list(jobs.announce(paper, "walker_walk", CPU, tmp_path))
+    lines = list(jobs.look_ahead(paper, "walker_walk", CPU, tmp_path))
     assert lines[1:] == ["walker_walk: this will take about 40 s"]
 
 

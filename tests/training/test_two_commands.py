@@ -16,7 +16,8 @@ from mujoco_sail.analysis.stats import effect_interval
 from mujoco_sail.cli import main
 from mujoco_sail.results.checkpoint import Checkpoints, MemberState
 from mujoco_sail.training import worker
-from mujoco_sail.training.benchmark import execute, unfinished_members
+from mujoco_sail.training.benchmark import execute
+from mujoco_sail.training.claims import unfinished_members
 from mujoco_sail.training.run import Run
 
 
@@ -44,7 +45,7 @@ def test_members_that_cannot_begin_do_not_keep_the_rest_of_their_stack_from_trai
         trained.append(members)
 
     monkeypatch.setattr(worker, "_train", train)
-    worker._train_stack(tiny_task(), stack, CPU, tmp_path, told.append, lambda: False)
+    worker.train_stack(tiny_task(), stack, CPU, tmp_path, told.append, lambda: False)
     assert trained == [stack[1:]]
     assert [failure.members for failure in told] == [(("sac", 0),)]
 

@@ -1,0 +1,141 @@
+"""`--cluster`: a Ray cluster whose nodes share the folder of the results."""
+
+import re
+import socket
+import uuid
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mujoco_sail.files import write_text
+from mujoco_sail.recipes.settings import RecipeError, one_line
+from mujoco_sail.training import node
+
+TIMEOUT = 10.0  # seconds for an address to answer
+# A worker must not spin on a core that an update needs, see `cli.main`.
+VARIABLES = {"OMP_WAIT_POLICY": "passive"}
+
+
+class Cluster:
+    """A connection to a Ray cluster whose nodes are fit.
+
+    Args:
+        address: Of the cluster, or "auto" for the one that this machine belongs to.
+        results: The folder that every node must see.
+
+    Attributes:
+        cores: Of all nodes.
+        gpus: Of all nodes.
+
+    Raises:
+        RecipeError: Ray is not installed, there is no cluster, a node does not see the folder,
+            or has other versions.
+    """
+
+    def __init__(self, address: str, results: Path) -> None:
+        if re.match(r"[a-z][a-z0-9+.-]*:/", str(results)):
+            raise RecipeError(f"--results {results}: expected a folder that all nodes have mounted")
+        self.ray = _import_ray()
+        _check_answers(address)
+        try:
+            self.ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level="error",
+                runtime_env={"env_vars": VARIABLES},
+            )
+        except Exception as error:  # each of its own kind: no cluster, another version of Python
+            raise RecipeError(f"--cluster {address}: {one_line(error)}") from error
+        self.results = results.resolve()
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+        resources = self.ray.cluster_resources()
+        self.cores, self.gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+
+    def close(self) -> None:
+        """Disconnects."""
+        self.ray.shutdown()
+
+    def nodes(self) -> dict[str, Any]:
+        """The nodes that are alive, by their ids."""
+        return {each["NodeID"]: each for each in self.ray.nodes() if each["Alive"]}
+
+    def on(self, function: Any, node_id: str) -> Any:
+        """A function or class of Ray that runs on one node and needs no core."""
+        kind = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+        return self.ray.remote(function).options(
+            num_cpus=0, scheduling_strategy=kind(node_id, soft=False)
+        )
+
+    def device(self, name: str) -> torch.device:
+        """What `--device` means here.
+
+        Raises:
+            RecipeError: CUDA is asked for, and no node has a GPU.
+        """
+        if name == "cuda" and not self.gpus:
+            raise RecipeError("--device cuda: no node of the cluster has a GPU")
+        return torch.device("cuda" if name != "cpu" and self.gpus else "cpu")
+
+    def _check(self) -> None:
+        """Looks at every node.
+
+        Raises:
+            RecipeError: One is not fit.
+        """
+        token = uuid.uuid4().hex
+        probe = self.results / f".probe-{token}"
+        try:
+            write_text(probe, token)
+        except OSError as error:
+            raise RecipeError(f"--results {self.results}: cannot be written: {error}") from error
+        try:
+            own = node.describe(probe)
+            for node_id, about in self.nodes().items():
+                where = f"node {about['NodeManagerAddress']}"
+                try:
+                    found = self.ray.get(self.on(node.describe, node_id).remote(probe))
+                except Exception as error:
+                    raise RecipeError(
+                        f"{where}: {one_line(str(error).splitlines()[-1])}"
+                    ) from error
+                for name, value in own.items():
+                    if name == "seen" and found[name] != value:
+                        raise RecipeError(f"{where} ({found['host']}) does not see {self.results}")
+                    if name not in ("seen", "host") and found[name] != value:
+                        raise RecipeError(
+                            f"{where} ({found['host']}) has {name} {found[name]}, here is {value}"
+                        )
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def _check_answers(address: str) -> None:
+    """Looks whether anything is there: Ray itself would ask for minutes.
+
+    Raises:
+        RecipeError: No address, or nothing answers.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise RecipeError(f"--cluster {address}: expected auto or HOST:PORT, as ray start prints")
+    try:
+        socket.create_connection((host, int(port)), TIMEOUT).close()
+    except OSError as error:
+        raise RecipeError(f"--cluster {address}: no cluster there: {error}") from error
+
+
+def _import_ray() -> Any:
+    try:
+        return import_module("ray")
+    except (ImportError, OSError) as error:
+        raise RecipeError(
+            f"--cluster needs the package ray ({error}); pip install 'mujoco-sail[cluster]'"
+        ) from error

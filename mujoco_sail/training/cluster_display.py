@@ -1,0 +1,50 @@
+"""What a benchmark on a cluster shows while it runs."""
+
+import time
+from collections.abc import Sequence
+
+from mujoco_sail.core.duration import duration
+from mujoco_sail.training.node import Part
+from mujoco_sail.training.run import Progress
+
+EVERY = 10.0  # seconds between two lines
+
+
+class Counts:
+    """Member-steps of all parts.
+
+    Args:
+        parts: All that have to be done.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.total = sum(part.steps for part in parts)
+        self.parts = len(parts)
+        self.steps: dict[tuple[int, tuple[str, int]], int] = {}
+        self.first: dict[tuple[int, tuple[str, int]], int] = {}  # done by an earlier process
+        self.done: set[int] = set()
+        self.started = self.told = time.perf_counter()
+
+    def take(self, number: int, news: Progress) -> None:
+        """Takes in the progress of a stack of a part."""
+        for member in news.members:
+            self.first.setdefault((number, member), news.step)
+            self.steps[number, member] = news.step
+
+    def end(self, number: int) -> None:
+        """A part has ended."""
+        self.done.add(number)
+
+    def line(self, nodes: int, waiting: int, running: int) -> str:
+        """One line where it is time for one, else nothing."""
+        now = time.perf_counter()
+        if now - self.told < EVERY:
+            return ""
+        self.told = now
+        steps, first = sum(self.steps.values()), sum(self.first.values())
+        rate = (steps - first) / (now - self.started)
+        left = f", {duration((self.total - steps) / rate)} left" if rate else ""
+        return (
+            f"cluster: {nodes} node{'s' if nodes != 1 else ''}; {len(self.done)} of {self.parts} "
+            f"tasks done, {running} running, {waiting} waiting; {rate:.0f} steps/s in all{left}"
+        )

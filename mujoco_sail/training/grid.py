@@ -1,0 +1,202 @@
+"""A grid of environments, agents and seeds as tasks of a Ray cluster.
+
+The main process cuts the grid, starts tasks and hears of them on a board. A task whose node died
+starts again elsewhere, from the newest checkpoints of its members.
+"""
+
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from mujoco_sail.agents.base import Member
+from mujoco_sail.environments.factory import space_sizes
+from mujoco_sail.recipes.settings import RecipeError, one_line
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.training import benchmark, footprint, node
+from mujoco_sail.training.claims import claimed
+from mujoco_sail.training.cluster import Cluster
+from mujoco_sail.training.cluster_display import Counts
+from mujoco_sail.training.extras import Extras
+from mujoco_sail.training.jobs import Job
+from mujoco_sail.training.node import Began, Board, Part
+from mujoco_sail.training.run import Progress
+from mujoco_sail.training.worker import TERMINAL_SIGNALS, Failure, UserMessage
+
+WAIT = 0.5  # seconds between two looks at the board
+TRIES = 2  # of a part that fails for a reason of its own
+WAVES = 2  # parts for each core, so that a node that joins later finds some
+
+
+def stacks_of(jobs: Sequence[Job], places: int) -> Iterator[tuple[Task, list[list[Member]]]]:
+    """Cuts a grid: every environment gets its share of the places, at least one.
+
+    Args:
+        jobs: The grid.
+        places: Cores, each several times, or GPUs.
+    """
+    everyone = sum(len(job.members) for job in jobs)
+    for job in jobs:
+        share = max(1, round(places * len(job.members) / everyone))
+        for stacks in benchmark.shards(job.members, share):
+            yield job.task, stacks
+
+
+def execute(
+    cluster: Cluster,
+    jobs: Sequence[Job],
+    device: torch.device,
+    say: Callable[[str], None],
+    resume_failed: bool,
+    extras: Extras,
+) -> list[Failure]:
+    """Trains a grid to its end, all environments at once.
+
+    Args:
+        cluster: Where.
+        jobs: What is left to train on each environment.
+        device: Where the updates run.
+        say: Called with lines for the user.
+        resume_failed: Whether runs that failed go on as well; otherwise they start over.
+        extras: What the runs leave beside their own files.
+
+    Returns:
+        What failed; the other members are complete.
+
+    Raises:
+        RecipeError: Another process trains one of the members, or a folder holds another run, or
+            a part fits on no node.
+        Interrupted: A signal came; the parts have saved what they could.
+    """
+    with ExitStack() as held:
+        for job in jobs:
+            held.enter_context(claimed(job.task, job.members, cluster.results, say, resume_failed))
+        places = cluster.gpus if device.type == "cuda" else WAVES * cluster.cores
+        made = [
+            Part(task, stacks, device, cluster.results, extras)
+            for task, stacks in stacks_of(jobs, places)
+        ]
+        signals = held.enter_context(_signals())
+        return Grid(cluster, made, say).execute(signals)
+
+
+class Grid:
+    """The parts of a benchmark while they are tasks of a cluster.
+
+    Args:
+        cluster: Where.
+        made: The parts.
+        say: Called with lines for the user.
+    """
+
+    def __init__(self, cluster: Cluster, made: Sequence[Part], say: Callable[[str], None]) -> None:
+        self.cluster, self.parts, self.say = cluster, made, say
+        self.board = cluster.on(Board, cluster.ray.get_runtime_context().get_node_id()).remote()
+        self.running: dict[Any, int] = {}  # Ray's reference -> number of a part
+        self.where: dict[int, str] = {}  # part -> node that it has begun on
+        self.tries: Counter[int] = Counter()
+        self.failures: list[Failure] = []
+        self.counts = Counts(made)
+        self.memory = [self._memory(part) for part in made]
+
+    def execute(self, signals: Sequence[int]) -> list[Failure]:
+        """See the function of this name."""
+        for number in range(len(self.parts)):
+            self._submit(number)
+        stopped = False
+        while self.running:
+            done, _ = self.cluster.ray.wait(list(self.running), timeout=WAIT)
+            for reference in done:
+                self._end(reference, stopped)
+            self._listen()
+            if signals and not stopped:
+                stopped = True
+                self.board.stop.remote()
+            waiting = len(self.running) - len(self.where)
+            if line := self.counts.line(len(self.cluster.nodes()), waiting, len(self.where)):
+                self.say(line)
+        self._listen()
+        if signals:
+            raise benchmark.Interrupted(signals[0])
+        return self.failures
+
+    def _submit(self, number: int) -> None:
+        part = self.parts[number]
+        gpus = 1 if part.device.type == "cuda" else 0
+        task = self.cluster.ray.remote(node.train).options(
+            num_cpus=1, num_gpus=gpus, memory=self.memory[number], max_retries=0
+        )
+        self.running[task.remote(part, number, self.board)] = number
+
+    def _memory(self, part: Part) -> int:
+        sizes = space_sizes(part.task)
+        host, _ = footprint.estimate(part.task, len(part.members), sizes, part.device, 1)
+        most = max(int(n["Resources"].get("memory", 0)) for n in self.cluster.nodes().values())
+        if host > most:
+            raise RecipeError(
+                f"{part.task.name}: {len(part.members)} members need {host / 2**30:.1f} GiB, no "
+                f"node has more than {most / 2**30:.1f} GiB for Ray's tasks"
+            )
+        return int(host)
+
+    def _end(self, reference: Any, stopped: bool) -> None:
+        """Takes note of a part that has ended, or starts it again."""
+        number = self.running.pop(reference)
+        place, part = self.where.pop(number, None), self.parts[number]
+        try:
+            self.cluster.ray.get(reference)
+        except Exception as error:
+            if stopped:
+                return
+            lost = place is not None and place not in self.cluster.nodes()
+            if lost or isinstance(error, self.cluster.ray.exceptions.NodeDiedError):
+                names = sorted({agent for agent, _ in part.members})
+                self.say(f"{part.task.name}: a node was lost; {', '.join(names)} start again")
+            else:
+                self.tries[number] += 1
+            if self.tries[number] < TRIES:
+                self._submit(number)
+            else:
+                reason = one_line(str(error).strip().splitlines()[-1])
+                self.failures.append(Failure(part.members, f"{type(error).__name__}: {reason}"))
+                self.counts.end(number)
+        else:
+            self.counts.end(number)
+
+    def _listen(self) -> None:
+        """Reads the board."""
+        for number, message in self.cluster.ray.get(self.board.take.remote()):
+            match message:
+                case Began():
+                    self.where[number] = message.node
+                case Progress():
+                    self.counts.take(number, message)
+                case Failure():
+                    self.failures.append(message)
+                case UserMessage():
+                    self.say(message.text)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects the signals that ask for a stop; the second one ends the process."""
+    came: list[int] = []
+
+    def on_signal(number: int, frame: object) -> None:
+        if came:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        came.append(number)
+
+    numbers = (*TERMINAL_SIGNALS, signal.SIGTERM)
+    before = {
+        n: signal.signal(n, on_signal) for n in numbers if signal.getsignal(n) != signal.SIG_IGN
+    }
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,262 @@
+"""`--cluster`: two Ray nodes on this machine make the bytes that one process makes."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command_line import PROGRAM, fails, overrides
+from helpers.runs import contents
+from helpers.tiny import TINY, tiny_task
+
+from mujoco_sail.agents import registry
+from mujoco_sail.agents.base import Member
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.training import cluster, grid, node
+from mujoco_sail.training.jobs import Job
+
+needs_ray = pytest.mark.skipif(
+    find_spec("ray") is None,
+    reason="needs the extra: pip install 'mujoco-sail[cluster]'",
+)
+LONGER = TINY | {"steps": 900, "evaluation_every": 300, "log_every": 100, "labels": 40}
+LONGER |= {"checkpoint_minutes": 0.002}
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+
+Nodes = Any  # ray.cluster_utils.Cluster
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """A cluster of two nodes with one core each."""
+    utils = pytest.importorskip("ray.cluster_utils")
+    made = utils.Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    made.add_node(**NODE)
+    yield made
+    made.shutdown()
+
+
+def start(results: Path, changes: Mapping[str, Any], *more: str) -> subprocess.Popen[str]:
+    """2 environments x 3 agents x 2 seeds."""
+    options = ["--env", "half_cheetah,walker2d", "--agents", "sac,pebble,sail", "--seeds", "2"]
+    options += ["--protocol", "quick", "--results", str(results), "--device", "cpu"]
+    return subprocess.Popen(
+        [*PROGRAM, "run", *options, *overrides(changes), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def made(results: Path, changes: Mapping[str, Any], *more: str) -> tuple[dict[str, bytes], str]:
+    """The files of a benchmark that ends well, and what it said."""
+    process = start(results, changes, *more)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    files = contents(results)
+    assert len(files) == 12 * 3
+    assert not [path for path in results.rglob(".*") if path.is_file()]  # no lock, no probe
+    return files, output
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of this machine alone."""
+    files, _ = made(tmp_path_factory.mktemp("here"), LONGER)
+    return files
+
+
+def wait_for_checkpoints(results: Path, process: subprocess.Popen[str], since: int) -> None:
+    def fresh() -> bool:
+        found = results.glob("*/*/*/checkpoints/*.json")
+        return any(path.stat().st_mtime_ns > since for path in found if path.exists())
+
+    while process.poll() is None and not fresh():
+        time.sleep(0.02)
+
+
+def test_two_nodes_make_the_bytes_of_one_machine(
+    nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
+) -> None:
+    files, output = made(tmp_path / "results", LONGER, "--cluster", nodes.address)
+    assert files == longer
+    assert "from step" not in output
+
+
+def test_a_node_killed_three_times_changes_nothing(
+    nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
+) -> None:
+    results, moments = tmp_path / "results", random.Random(0)
+    process = start(results, LONGER | {"checkpoint_minutes": 0.001}, "--cluster", nodes.address)
+    for _ in range(3):
+        wait_for_checkpoints(results, process, time.time_ns())
+        time.sleep(moments.uniform(0, 0.5))
+        assert process.poll() is None
+        nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
+        nodes.add_node(**NODE)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert output.count("a node was lost") >= 1, output
+    assert "from step" in output
+    assert contents(results) == longer
+
+
+def test_a_main_process_that_was_killed_goes_on_with_the_same_command(
+    nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
+) -> None:
+    results = tmp_path / "results"
+    process = start(results, LONGER, "--cluster", nodes.address)
+    wait_for_checkpoints(results, process, 0)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    files, output = made(results, LONGER, "--cluster", nodes.address)
+    assert "from step" in output
+    assert files == longer
+
+
+def test_a_stopped_benchmark_saves_what_it_has(
+    nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
+) -> None:
+    results, rare = tmp_path / "results", LONGER | {"checkpoint_minutes": 60}
+    process = start(results, rare, "--cluster", nodes.address)
+    while process.poll() is None and not list(results.glob("*/*/*/run.toml")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 130, output
+    assert "stopped; the same command goes on from here" in output
+    assert list(results.glob("*/*/*/checkpoints/*.json"))
+    files, _ = made(results, rare, "--cluster", nodes.address)
+    assert files == longer
+
+
+# An agent that ends its process where it stands.
+CRASH = """
+import os
+from mujoco_sail.agents.sac import SAC
+
+
+class Crash(SAC):
+    def learn_step(self, step):
+        if step == 100:
+            os._exit(1)
+        super().learn_step(step)
+"""
+
+
+def test_a_part_that_fails_for_a_reason_of_its_own_is_tried_twice_and_named(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    (tmp_path / "crash.py").write_text(CRASH)
+    (tmp_path / "crash.toml").write_text('title = "x"\nbase = "sac"\nclass = "crash:Crash"\n')
+    options = ["--env", "half_cheetah", "--agents", f"{tmp_path}/crash.toml,sac", "--seeds", "1"]
+    options += ["--protocol", "quick", "--results", str(tmp_path / "results"), "--device", "cpu"]
+    done = subprocess.run(
+        [*PROGRAM, "run", *options, *overrides(TINY), "--cluster", nodes.address],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "failed: crash seed 0" in line
+    assert (tmp_path / "results/half_cheetah/sac/seed_0/evaluations.csv").exists()
+
+
+# --- what is refused before anything begins ---
+
+
+@needs_ray
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "nonsense"])
+def test_no_cluster_at_the_address_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    results = tmp_path / "results"
+    arguments = ("--env", "half_cheetah", "--results", str(results), "--cluster", address)
+    assert f"--cluster {address}: " in fails(capsys, "run", *arguments)
+    assert not results.exists()
+
+
+def test_without_ray_its_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(f"No module named '{name}'")
+
+    monkeypatch.setattr(cluster, "import_module", missing)
+    arguments = ("--env", "half_cheetah", "--results", str(tmp_path / "r"), "--cluster", "auto")
+    assert "pip install 'mujoco-sail[cluster]'" in fails(capsys, "run", *arguments)
+
+
+def test_an_object_store_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--env", "half_cheetah", "--results", "s3://bucket/x", "--cluster", "auto")
+    assert "expected a folder that all nodes have mounted" in fails(capsys, "run", *arguments)
+
+
+class TwoNodes(cluster.Cluster):
+    """The second one differs in one thing."""
+
+    def __init__(self, results: Path, difference: Mapping[str, str]) -> None:
+        self.results, self.difference = results, difference
+        self.ray = self  # type: ignore[assignment]
+
+    def nodes(self) -> dict[str, Any]:
+        return {name: {"NodeManagerAddress": f"10.0.0.{name}"} for name in ("1", "2")}
+
+    def on(self, function: Any, node_id: str) -> Any:
+        self.node_id = node_id
+        return self
+
+    def remote(self, probe: Path) -> dict[str, str]:
+        found = dict(node.describe(probe))
+        return found | self.difference if self.node_id == "2" else found
+
+    def get(self, value: Any) -> Any:
+        return value
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        ({"PyTorch": "1.0"}, "node 10.0.0.2 (far) has PyTorch 1.0, here is"),
+        ({"Python": "3.0"}, "node 10.0.0.2 (far) has Python 3.0, here is"),
+        ({"mujoco_sail": "0.0"}, "node 10.0.0.2 (far) has mujoco_sail 0.0, here is"),
+        ({"seen": ""}, "node 10.0.0.2 (far) does not see "),
+    ],
+)
+def test_a_node_that_is_not_fit_is_named(
+    tmp_path: Path, difference: dict[str, str], said: str
+) -> None:
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        TwoNodes(tmp_path, {"host": "far", **difference})._check()
+    TwoNodes(tmp_path, {"host": "far"})._check()
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- how a grid is cut ---
+
+
+@pytest.mark.parametrize("places", [1, 2, 6, 50])
+def test_a_grid_is_cut_into_as_many_parts_as_there_are_places(places: int) -> None:
+    entries = [registry.load_entry(name, {}) for name in ("sac", "pebble", "sail")]
+    members = [Member(entry, seed) for entry in entries for seed in range(4)]
+    jobs = [Job(tiny_task(), members, 0, "", ""), Job(tiny_task(), members[:6], 0, "", "")]
+    cut = list(grid.stacks_of(jobs, places))
+    for job in jobs:
+        mine = [stacks for task, stacks in cut if task is job.task]
+        trained = [member for stacks in mine for stack in stacks for member in stack]
+        assert trained == job.members
+        sizes = [sum(map(len, stacks)) for stacks in mine]
+        assert max(sizes) - min(sizes) <= 1
+    # One of each environment at least, and never more than members.
+    assert len(cut) == {1: 2, 2: 2, 6: 6, 50: 18}[places]
