@@ -141,9 +141,9 @@ def test_the_list_of_commands_has_every_command_and_only_their_options() -> None
     assert set(listed) == set(commands)
     for name, options in listed.items():
         known = {flag for action in commands[name]._actions for flag in action.option_strings}
-        assert set(re.findall(r"--\w+", options)) <= known
+        assert set(re.findall(r"--[\w-]+", options)) <= known
         if name not in ("theory", "speed"):  # of these two the README names some options only
-            assert known - set(re.findall(r"--\w+", options)) <= {"-h", "--help"}
+            assert known - set(re.findall(r"--[\w-]+", options)) <= {"-h", "--help"}
 
 
 @pytest.mark.parametrize("line", sorted(set(SUITE)))
@@ -192,6 +192,7 @@ def test_every_other_command_is_one_that_is_known() -> None:
         "pip install --constraint constraints.txt --editable '.[cluster]'",
         "pip install --constraint constraints.txt --editable '.[fast]'",
         "pip install --constraint constraints.txt --editable '.[peers]'",
+        "pip install --constraint constraints.txt --editable '.[tensorboard]'",
     }
     assert {"fast", "peers"} <= set(project["project"]["optional-dependencies"])
     assert project["tool"]["pytest"]["ini_options"]["markers"][0].startswith("survive:")
@@ -274,7 +275,8 @@ def test_the_demo_then_export_then_the_lines_of_python(installed: Installed) -> 
         (export,) = commands_of(page, " export ")
         installed.does(export)
         assert len(commands_of(page, " watch ")) == 1  # slow; it is parsed above
-    (code,) = (block.text for block in BLOCKS if block.kind == "python" and not block.file)
+    of_readme = (b for b in BLOCKS if (b.page, b.kind, b.file) == ("README.md", "python", ""))
+    (code,) = (block.text for block in of_readme)
     check = "assert env.observation_space.contains(observation)"
     installed.does(sys.executable, "-c", f"{code}\n{check}")
 
