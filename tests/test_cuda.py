@@ -50,8 +50,8 @@ def assert_equal_training(eager: Any, recorded: Any) -> None:
 def test_a_recorded_update_is_the_eager_one_over_a_whole_run(
     make_run: MakeRun, precision: str
 ) -> None:
-    eager = trained(make_run, precision=precision, cuda_graph=False)
-    recorded = trained(make_run, precision=precision)
+    eager = trained(make_run, precision=precision)
+    recorded = trained(make_run, precision=precision, cuda_graph=True)
     assert len(recorded._recorder.recordings) == 2  # with the anchor and without
     assert_equal_training(eager, recorded)
 
@@ -95,15 +95,15 @@ def test_updates_on_the_gpu_are_those_on_the_cpu(make_run: MakeRun) -> None:
 
 @pytest.mark.parametrize("stop", [90, 100])
 def test_a_run_on_the_gpu_goes_on_to_the_identical_result(tmp_path: Path, stop: int) -> None:
-    members = members_of(NAMES)
-    through = Run(tiny_task(), members, CUDA, tmp_path / "through", lambda _: None)
+    task, members = tiny_task(cuda_graph=True), members_of(NAMES)
+    through = Run(task, members, CUDA, tmp_path / "through", lambda _: None)
     through.execute()
-    run = Run(tiny_task(), members, CUDA, tmp_path / "again", lambda _: None)
+    run = Run(task, members, CUDA, tmp_path / "again", lambda _: None)
     stop_after(run, stop)
     with pytest.raises(Stopped):
         run.execute()
-    ((stack, start),) = resume_points(tiny_task(), members, CUDA, tmp_path / "again", print)
-    again = Run(tiny_task(), stack, CUDA, tmp_path / "again", lambda _: None, start)
+    ((stack, start),) = resume_points(task, members, CUDA, tmp_path / "again", print)
+    again = Run(task, stack, CUDA, tmp_path / "again", lambda _: None, start)
     assert again.step == stop
     again.execute()
     for m in range(len(NAMES)):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from helpers.command_line import overrides
 from helpers.tiny import TINY
 
 from mujoco_sail import cli
@@ -33,7 +34,7 @@ KINDS = ("sh", "python", "toml", "text")
 FENCE = re.compile(r"^```(.*?)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"`([^`\n]+)`")
 SMALL = TINY | {"steps": 100, "evaluation_every": 50}
-TASK = [part for key, value in SMALL.items() for part in ("--set", f"env.{key}={value}")]
+TASK = overrides(SMALL)
 TINY_RUN = [*TASK, "--device", "cpu", "--seeds", "1"]
 # Files of the example on adding an agent, and of folders of runs.
 ELSEWHERE = {"calm.py", "calm.toml", "finger_spin.toml", "run.toml", "policy.toml", "walker.toml"}
@@ -204,19 +205,23 @@ def test_the_tables_of_published_runs_are_what_their_commands_print(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    lines = {line for line in SUITE if "--results results" in line}
-    assert len(lines) == 2
-    shown = []
+    lines = {line for line in SUITE if line.startswith("mujoco-sail table --results results/")}
+    shown, verdict = [], ""
     for line in lines:
         assert cli.main(shlex.split(line)[1:]) == 0
         rows = capsys.readouterr().out.splitlines()
         shown += [[cell.strip() for cell in row.split("|")] for row in rows]
-    for page in ("README.md", "docs/agents.md"):
-        rows = re.findall(r"^\| .* \[.*\] \|.*\|$", (ROOT / page).read_text(), re.MULTILINE)
+        verdict += "".join(f"{row} " for row in rows if re.match(r"SAIL(-RevKL)? .*: d = ", row))
+    for page, section in (("README.md", ""), ("docs/agents.md", ""), ("docs/study.md", "## Choos")):
+        text = (ROOT / page).read_text()
+        text = text.partition(section)[0] if section else text
+        rows = re.findall(r"^\| .* \[.*\] \|.*\|$", text, re.MULTILINE)
         rows = [row for row in rows if "interval" not in row]
-        assert len(rows) == 4
+        assert len(rows) >= 4
         for row in rows:
             assert any({cell.strip() for cell in row.split("|")} <= set(cells) for cells in shown)
+    assert verdict.strip()
+    assert verdict.strip() in " ".join(PAGES[0].read_text().split())
 
 
 # --- what runs, where only the wheel is installed ---

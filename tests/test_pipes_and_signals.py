@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.command_line import overrides
 from helpers.tiny import TINY
 
 PROGRAM = [sys.executable, "-m", "mujoco_sail"]
@@ -26,8 +27,7 @@ IN_A_SHELL = 'exec "$@" '
 def run_command(results: Path, **changes: Any) -> list[str]:
     options = ["--env", "half_cheetah", "--agents", "sac,sb3_ppo", "--seeds", "1"]
     options += ["--protocol", "quick", "--results", str(results), "--device", "cpu"]
-    for key, value in (TINY | changes).items():
-        options += ["--set", f"env.{key}={value}"]
+    options += overrides(TINY | changes)
     return [*PROGRAM, "run", *options]
 
 

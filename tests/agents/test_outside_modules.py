@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from helpers.command_line import overrides
 from helpers.tiny import TINY, tiny_task
 
 from mujoco_sail.agents import registry
@@ -82,7 +83,7 @@ def test_two_programs_of_equal_names_train_each_as_itself(
 ) -> None:
     agents = [program(tmp_path / "a", 1, "one"), program(tmp_path / "b", 2, "two")]
     monkeypatch.setattr(benchmark, "max_workers", lambda device: 2)
-    small = [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
+    small = overrides(TINY)
     options = ["--env=half_cheetah", f"--agents={','.join(agents)}", "--seeds=1"]
     options += ["--protocol=quick", "--device=cpu", f"--results={tmp_path / 'out'}"]
     assert main(["run", *options, *small]) == 0

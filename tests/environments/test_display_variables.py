@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.command_line import overrides
 from helpers.tiny import TINY
 
 # None of these leads to a display on any machine.
@@ -26,8 +27,7 @@ def test_training_does_not_mind_how_one_would_draw(
     variables: dict[str, str], env: str, tmp_path: Path
 ) -> None:
     options = ["--env", env, "--agents", "sac", "--seeds", "1", "--protocol", "quick"]
-    for key, value in (TINY | {"steps": 75}).items():
-        options += ["--set", f"env.{key}={value}"]
+    options += overrides(TINY | {"steps": 75})
     process = subprocess.run(
         [sys.executable, "-m", "mujoco_sail", "run", *options, "--results", tmp_path],
         env={**os.environ, **variables},

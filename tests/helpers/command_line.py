@@ -18,7 +18,8 @@ PROGRAM = [sys.executable, "-m", "mujoco_sail"]
 
 def overrides(changes: Mapping[str, Any]) -> list[str]:
     """Changes to a task as options."""
-    return [part for key, value in changes.items() for part in ("--set", f"env.{key}={value}")]
+    words = {key: str(v).lower() if isinstance(v, bool) else v for key, v in changes.items()}
+    return [part for key, value in words.items() for part in ("--set", f"env.{key}={value}")]
 
 
 SMALL = overrides(TINY)

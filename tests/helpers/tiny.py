@@ -14,6 +14,7 @@ CPU = torch.device("cpu")
 # Small enough for a test, large enough that sessions, relabelling and a reference refresh happen.
 TINY = {
     "engine": "eager",
+    "cuda_graph": False,  # as every run on the CPU
     "steps": 150,
     "random_steps": 60,
     "exploration_steps": 20,

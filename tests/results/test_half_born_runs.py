@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.command_line import overrides
 from helpers.tiny import TINY, tiny_task
 
 from mujoco_sail.agents import registry
@@ -164,7 +165,7 @@ def test_wherever_a_beginning_is_cut_off_the_table_calls_it_incomplete(
 
 
 def test_a_run_made_anew_ends_as_one_that_was_never_cut_off(tmp_path: Path) -> None:
-    small = [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
+    small = overrides(TINY)
     options = ["--env=half_cheetah", "--agents=sac", "--seeds=1", "--protocol=quick", *small]
     texts = []
     for name, cut in (("whole", None), ("cut", CUTS["csv files"])):

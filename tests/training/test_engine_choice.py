@@ -53,7 +53,7 @@ def test_a_cache_that_cannot_be_written_is_one_line_too(
 
 
 def test_on_cuda_updates_are_recorded_and_on_the_cpu_compiled() -> None:
-    asked = tiny_task(engine="compiled")
+    asked = tiny_task(engine="compiled", cuda_graph=True)
     task, line = choose_engine(asked, torch.device("cuda"))
     assert (task.engine, task.cuda_graph) == ("eager", True)
     assert "on cuda updates are not compiled" in line

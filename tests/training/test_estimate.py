@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.command_line import overrides
 from helpers.tiny import CPU, TINY, tiny_task
 from rich.console import Console
 
@@ -199,7 +200,7 @@ def test_a_look_ahead_changes_nothing_of_the_run(
 ) -> None:
     options = ["--env", "half_cheetah", "--agents", "sac,sail", "--seeds", "1"]
     options += ["--protocol", "quick", "--device", "cpu"]
-    options += [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
+    options += overrides(TINY)
     runs = {}
     for limit in (float("inf"), 0):
         monkeypatch.setattr(estimate, "WORTH_MEASURING", limit)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.command_line import overrides
 from helpers.tiny import TINY
 
 from mujoco_sail.cli import main
@@ -19,7 +20,7 @@ from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.training.lock import Lock, allow_open_files
 
 OPTIONS = ["--env", "half_cheetah", "--agents", "pebble", "--protocol", "quick", "--device", "cpu"]
-OPTIONS += [part for key, value in TINY.items() for part in ("--set", f"env.{key}={value}")]
+OPTIONS += overrides(TINY)
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
