@@ -189,6 +189,7 @@ def test_every_other_command_is_one_that_is_known() -> None:
         "ray start --address=127.0.0.1:6379 --num-cpus=1",
         "ray stop",
         "study/search.sh",
+        "python study/calibration.py",
         "python study/scores.py",
         "pip install --constraint constraints.txt --editable '.[cluster]'",
         "pip install --constraint constraints.txt --editable '.[fast]'",

@@ -83,10 +83,10 @@ def _draw_row(axes: Axes, y: int, row: Mapping[Any, Any], limit: float) -> None:
     d, low, high = row["d"], row["d_low"], row["d_high"]
     pooled = row["environment"] == across.POOLED
     line: dict[str, Any] = {"color": COLOUR, "linewidth": 1.8 if pooled else 1.2}
-    text = f"{d:.2f}"
+    text = f"{d:z.2f}"
     if not np.isnan(low):
         axes.plot([max(low, -limit), min(high, limit)], [y, y], solid_capstyle="butt", **line)
-        text += f" [{low:.2f}, {high:.2f}]"
+        text += f" [{low:z.2f}, {high:z.2f}]"
     least, most = np.nanmin([d, low]), np.nanmax([d, high])
     for end, outside, marker in ((-limit, least < -limit, "<"), (limit, most > limit, ">")):
         if outside:

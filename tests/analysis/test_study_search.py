@@ -42,8 +42,9 @@ def test_the_searches_were_on_two_tasks() -> None:
     assert [table.stem for table in TABLES] == ["half_cheetah_search", "walker2d_search"]
 
 
-def test_the_scores_in_the_docs_are_those_of_the_tables() -> None:
-    command = [sys.executable, STUDY / "scores.py"]
+@pytest.mark.parametrize(("program", "rows"), [("scores", 14), ("calibration", 5)])
+def test_a_table_in_the_docs_is_what_its_program_prints(program: str, rows: int) -> None:
+    command = [sys.executable, STUDY / f"{program}.py"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert len(printed.splitlines()) == 2 + 14  # candidates, with random and SAC
+    assert len(printed.splitlines()) == 2 + rows  # scores: candidates, with random and SAC
     assert printed in (STUDY.parent / "docs/study.md").read_text()
