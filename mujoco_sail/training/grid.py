@@ -4,6 +4,7 @@ The main process cuts the grid, starts tasks and hears of them on a board. A tas
 starts again elsewhere, from the newest checkpoints of its members.
 """
 
+import itertools
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +81,11 @@ def execute(
             for task, stacks in stacks_of(jobs, places)
         ]
         signals = held.enter_context(_signals())
-        return Grid(cluster, made, say).execute(signals)
+        failures = Grid(cluster, made, say).execute(signals)
+        for part in made:  # parts that were killed have left theirs
+            for member in itertools.chain(*part.stacks):
+                node.lock_of(part, member).unlink(missing_ok=True)
+        return failures
 
 
 class Grid:
@@ -109,19 +114,25 @@ class Grid:
         stopped = False
         while self.running:
             done, _ = self.cluster.ray.wait(list(self.running), timeout=WAIT)
+            self._listen()  # first: a part has told everything before it ends
             for reference in done:
                 self._end(reference, stopped)
-            self._listen()
             if signals and not stopped:
                 stopped = True
-                self.board.stop.remote()
+                self._stop()
             waiting = len(self.running) - len(self.where)
             if line := self.counts.line(len(self.cluster.nodes()), waiting, len(self.where)):
                 self.say(line)
-        self._listen()
         if signals:
             raise benchmark.Interrupted(signals[0])
         return self.failures
+
+    def _stop(self) -> None:
+        """Asks the parts that have begun to save what they have; the others are not begun."""
+        self.board.stop.remote()
+        for reference, number in self.running.items():
+            if number not in self.where:
+                self.cluster.ray.cancel(reference)
 
     def _submit(self, number: int) -> None:
         part = self.parts[number]

@@ -112,6 +112,7 @@ class Link:
         self._thread.join()
 
     def _work(self) -> None:
+        self._tell()
         while not self._done.wait(EVERY):
             self._tell()
         self._tell()
@@ -139,8 +140,7 @@ def train(part: Part, number: int, board: Any) -> None:
                 left = [member for member in stack if _status(part, member) != "complete"]
                 benchmark.check_precision(part.task, part.device)
                 # A worker of a node that was given up may still live, and write.
-                names = [_folder(part, m).with_name(f".seed_{m.seed}.node.lock") for m in left]
-                locks += [Lock(name, PATIENCE) for name in names]
+                locks += [Lock(lock_of(part, member), PATIENCE) for member in left]
                 worker.train_stack(
                     part.task,
                     left,
@@ -173,6 +173,11 @@ def describe(probe: Path) -> Mapping[str, str]:
         "Python": platform.python_version(),
         "seen": probe.read_text(encoding="utf-8") if probe.exists() else "",
     }
+
+
+def lock_of(part: Part, member: Member) -> Path:
+    """What a part holds locked while it trains a member."""
+    return _folder(part, member).with_name(f".seed_{member.seed}.node.lock")
 
 
 def _folder(part: Part, member: Member) -> Path:

@@ -168,8 +168,9 @@ def test_a_part_that_fails_for_a_reason_of_its_own_is_tried_twice_and_named(
         check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    (line,) = done.stderr.splitlines()
-    assert "failed: crash seed 0" in line
+    failed = [line for line in done.stderr.splitlines() if line.startswith("mujoco-sail: ")]
+    assert len(failed) == 1
+    assert failed[0].startswith("mujoco-sail: failed: crash seed 0: ")
     assert (tmp_path / "results/half_cheetah/sac/seed_0/evaluations.csv").exists()
 
 
