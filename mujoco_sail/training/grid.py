@@ -202,9 +202,11 @@ def _signals() -> Iterator[list[int]]:
             signal.raise_signal(number)
         came.append(number)
 
-    numbers = (*TERMINAL_SIGNALS, signal.SIGTERM)
     before = {
-        n: signal.signal(n, on_signal) for n in numbers if signal.getsignal(n) != signal.SIG_IGN
+        number: signal.signal(number, on_signal)
+        for number in (*TERMINAL_SIGNALS, signal.SIGTERM)
+        # nohup ignores SIGHUP.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     }
     try:
         yield came

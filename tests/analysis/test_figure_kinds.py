@@ -37,7 +37,7 @@ def band(axes: mpl.axes.Axes, x: float) -> tuple[float, float]:
 
 
 def test_the_published_figure_is_what_is_drawn_today(tmp_path: Path) -> None:
-    figures.plot(["learning_curves"], ROOT / "results", tmp_path, print)
+    figures.plot(["learning_curves"], ROOT / "results/study", tmp_path, print)
     for name in ("learning_curves.svg", "learning_curves.png"):
         assert (tmp_path / name).read_bytes() == (ROOT / "plots" / name).read_bytes()
 

@@ -26,7 +26,7 @@ from mujoco_sail.analysis import figures  # noqa: F401
 from mujoco_sail.cli import main
 from mujoco_sail.environments import factory
 from mujoco_sail.results.write import RunWriter, commit, run_folder
-from mujoco_sail.training import benchmark, estimate, jobs
+from mujoco_sail.training import benchmark, claims, estimate, jobs
 
 # At least 5000 together.
 CASES = {
@@ -202,6 +202,6 @@ def no_training(known: Sequence[str]) -> Iterator[list[Path]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark, "execute", execute)
         patch.setattr(estimate, "seconds_needed", lambda *_: None)  # it trains for a moment
-        for module in (factory, benchmark, jobs, estimate):
+        for module in (factory, claims, jobs, estimate):
             patch.setattr(module, "space_sizes", space_sizes)
         yield written

@@ -19,6 +19,7 @@ from helpers.tiny import CPU, TINY, tiny_task
 from mujoco_sail.analysis.tables import table
 from mujoco_sail.cli import main
 from mujoco_sail.training import worker
+from mujoco_sail.training.extras import NO_EXTRAS
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.worker import Failure
 
@@ -106,7 +107,7 @@ def test_a_member_that_fails_is_named_and_the_others_end_as_if_alone(
     monkeypatch.setattr(Run, "after_step", planting_after_step)
     members = members_of(NAMES)
     told: list[Any] = []
-    worker._train(tiny_task(), members, 0, CPU, tmp_path, told.append, lambda: False)
+    worker._train(tiny_task(), members, 0, CPU, tmp_path, told.append, lambda: False, NO_EXTRAS)
 
     (failure,) = [one for one in told if isinstance(one, Failure)]
     assert failure.members == (NAMES[FAILING],)
@@ -139,7 +140,7 @@ def test_when_all_members_fail_the_stack_ends(
     monkeypatch.setattr(Run, "after_step", planting_after_step)
     members = members_of(NAMES)
     told: list[Any] = []
-    worker._train(tiny_task(), members, 0, CPU, tmp_path, told.append, lambda: False)
+    worker._train(tiny_task(), members, 0, CPU, tmp_path, told.append, lambda: False, NO_EXTRAS)
     assert [one.members[0] for one in told if isinstance(one, Failure)] == NAMES
     assert {about(tmp_path, name)["status"] for name in NAMES} == {"failed"}
 
