@@ -2,6 +2,7 @@
 
 import re
 import socket
+import time
 import uuid
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ from mujoco_sail.files import write_text
 from mujoco_sail.recipes.settings import RecipeError, one_line
 from mujoco_sail.training import node
 
+GONE_AFTER = 20.0  # seconds until Ray knows that a node is gone
 TIMEOUT = 10.0  # seconds for an address to answer
 # A worker must not spin on a core that an update needs, see `cli.main`.
 VARIABLES = {"OMP_WAIT_POLICY": "passive"}
@@ -82,6 +84,15 @@ class Cluster:
             raise RecipeError("--device cuda: no node of the cluster has a GPU")
         return torch.device("cuda" if name != "cpu" and self.gpus else "cpu")
 
+    def _lasts(self, node_id: str) -> bool:
+        """Whether a node is still there when Ray has had time to notice that it is not."""
+        deadline = time.monotonic() + GONE_AFTER
+        while time.monotonic() < deadline:
+            if node_id not in self.nodes():
+                return False
+            time.sleep(0.2)
+        return True
+
     def _check(self) -> None:
         """Looks at every node.
 
@@ -101,6 +112,8 @@ class Cluster:
                 try:
                     found = self.ray.get(self.on(node.describe, node_id).remote(probe))
                 except Exception as error:
+                    if not self._lasts(node_id):
+                        continue
                     raise RecipeError(
                         f"{where}: {one_line(str(error).splitlines()[-1])}"
                     ) from error
