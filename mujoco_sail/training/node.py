@@ -122,7 +122,7 @@ class Link:
             messages, self._waiting = self._waiting, []
         try:
             self.stopped |= self._ray.get(self._board.put.remote(self._part, messages))
-        except Exception:
+        except self._ray.exceptions.RayError:
             self.stopped = True  # the main process is gone
 
 

@@ -155,7 +155,7 @@ def test_a_tracker_that_hangs_does_not_keep_the_run(
 ) -> None:
     monkeypatch.setattr(tracking, "PATIENCE", 0.05)
     released = tracking.threading.Event()
-    monkeypatch.setitem(tracking.KINDS, "wandb", lambda run: released.wait())  # type: ignore
+    monkeypatch.setitem(tracking.KINDS, "wandb", lambda run: released.wait())  # type: ignore[index]
     lines: list[str] = []
     made = tracking.Tracking("wandb", lines.append)
     made.begin(
