@@ -13,7 +13,8 @@ from helpers.tiny import tiny_task
 from torch.utils import _pytree as pytree
 
 from mujoco_sail.core.engine import Updater
-from mujoco_sail.training.run import Run, Stopped
+from mujoco_sail.training.messages import Stopped
+from mujoco_sail.training.run import Run
 from mujoco_sail.training.worker import resume_points
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

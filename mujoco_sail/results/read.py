@@ -31,6 +31,8 @@ SKIPPED = "skip"  # a label that was refused
 LARGEST = 1e30  # of a number: no simulator's return comes near, and its square is still finite
 # Packages whose version changes what a return means.
 VERSIONS = ("mujoco", "gymnasium", "dm_control", "metaworld", "envpool", "mujoco_sail")
+# Settings of the machine that trains: they change no more than the rounding of a result.
+MACHINE = ("env.engine", "env.cuda_graph", "env.checkpoint_minutes")
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,9 @@ def _arm(folder: Path) -> tuple[str, str]:
 def check_poolable(records: Sequence[RunRecord]) -> None:
     """Refuses runs that do not measure the same thing.
 
-    Within an environment: the whole environment recipe (protocol, teacher, label budget, ...),
-    the versions and the steps of evaluation; the labels used by the arms that ask for any.
-    Within an agent: every hyperparameter. Running ones are no statistics and are left alone.
+    Within an environment: the environment recipe (protocol, teacher, label budget, ...) but for
+    `MACHINE`, the versions and the steps of evaluation; the labels used by the arms that ask for
+    any. Within an agent: every hyperparameter. Running ones are no statistics and are left alone.
 
     Raises:
         RecipeError: Names two runs, the key and both values.
@@ -158,7 +160,7 @@ def check_poolable(records: Sequence[RunRecord]) -> None:
     for record in ended:
         arm = (record.env, record.agent)
         shared: dict[tuple[str, ...], Mapping[str, Any]] = {
-            ("environment", record.env): _flat(record.table["env"], "env") | _versions(record),
+            ("environment", record.env): _environment(record) | _versions(record),
             ("agent", *arm): _flat(record.table["agent"], "agent"),
         }
         if record.status == "complete":
@@ -266,6 +268,11 @@ def _labels(path: Path) -> int:
     if not pd.to_numeric(answers, errors="coerce").isin([0, 0.5, 1]).all():
         raise RecipeError(f"{path}: column 'label' has a value other than 0, 0.5, 1, {SKIPPED}")
     return len(answers)
+
+
+def _environment(record: RunRecord) -> dict[str, Any]:
+    flat = _flat(record.table["env"], "env")
+    return {key: value for key, value in flat.items() if key not in MACHINE}
 
 
 def _versions(record: RunRecord) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import multiprocessing
 import queue
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -22,14 +22,9 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.training.claims import claimed
 from mujoco_sail.training.extras import NO_EXTRAS, Extras
 from mujoco_sail.training.lock import Lock
-from mujoco_sail.training.run import Progress
-from mujoco_sail.training.worker import (
-    TERMINAL_SIGNALS,
-    Failure,
-    UserMessage,
-    terminal_signals_blocked,
-    work,
-)
+from mujoco_sail.training.messages import Failure, Progress, UserMessage
+from mujoco_sail.training.signals import stops_handled, terminal_signals_blocked
+from mujoco_sail.training.worker import work
 
 # Networks of this many hidden units are updated faster by two threads than by one, narrower ones
 # more slowly: threads would have to meet at every small product (docs/speed.md).
@@ -219,16 +214,9 @@ def _started(workers: Sequence[Any], stop: Event) -> Iterator[list[int]]:
             for worker in workers:
                 worker.kill()
 
-    before = {}
-    try:
+    with ExitStack() as handling:
         with terminal_signals_blocked():
             for worker in workers:
                 worker.start()
-            for number in (*TERMINAL_SIGNALS, signal.SIGTERM):
-                # nohup ignores SIGHUP.
-                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                    before[number] = signal.signal(number, on_signal)
+            handling.enter_context(stops_handled(on_signal))
         yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -4,6 +4,7 @@ import re
 import socket
 import time
 import uuid
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -112,20 +113,21 @@ class Cluster:
                 try:
                     found = self.ray.get(self.on(node.describe, node_id).remote(probe))
                 except Exception as error:
-                    if not self._lasts(node_id):
-                        continue
-                    raise RecipeError(
-                        f"{where}: {one_line(str(error).splitlines()[-1])}"
-                    ) from error
-                for name, value in own.items():
-                    if name == "seen" and found[name] != value:
-                        raise RecipeError(f"{where} ({found['host']}) does not see {self.results}")
-                    if name not in ("seen", "host") and found[name] != value:
-                        raise RecipeError(
-                            f"{where} ({found['host']}) has {name} {found[name]}, here is {value}"
-                        )
+                    if self._lasts(node_id):
+                        reason = one_line(str(error).splitlines()[-1])
+                        raise RecipeError(f"{where}: {reason}") from error
+                else:
+                    self._compare(own, found, where)
         finally:
             probe.unlink(missing_ok=True)
+
+    def _compare(self, own: Mapping[str, Any], found: Mapping[str, Any], where: str) -> None:
+        where = f"{where} ({found['host']})"
+        if found["seen"] != own["seen"]:
+            raise RecipeError(f"{where} does not see {self.results}")
+        for name, value in own.items():
+            if name != "host" and found[name] != value:
+                raise RecipeError(f"{where} has {name} {found[name]}, here is {value}")
 
 
 def _check_answers(address: str) -> None:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 
 from mujoco_sail.core.duration import duration
+from mujoco_sail.training.messages import Progress
 from mujoco_sail.training.node import Part
-from mujoco_sail.training.run import Progress
 
 EVERY = 10.0  # seconds between two lines
 

@@ -16,7 +16,7 @@ from mujoco_sail.results import tracking
 from mujoco_sail.training import benchmark, jobs, progress
 from mujoco_sail.training.extras import Extras
 from mujoco_sail.training.jobs import Job
-from mujoco_sail.training.worker import Failure
+from mujoco_sail.training.messages import Failure
 
 Grid = tuple[Sequence[Task], Sequence[Entry], Sequence[int]]  # environments, agents, seeds
 

@@ -21,7 +21,8 @@ from mujoco_sail.core.machine import synchronise
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.training.run import Run
-from mujoco_sail.training.worker import end_with_the_main_process, terminal_signals_blocked
+from mujoco_sail.training.signals import terminal_signals_blocked
+from mujoco_sail.training.worker import end_with_the_main_process
 
 # Runs of more floating-point operations per worker than this, which take a core at least some ten
 # minutes, are timed in advance.

@@ -23,9 +23,9 @@ from mujoco_sail.training.cluster import Cluster
 from mujoco_sail.training.cluster_display import Counts
 from mujoco_sail.training.extras import Extras
 from mujoco_sail.training.jobs import Job
+from mujoco_sail.training.messages import Failure, Progress, UserMessage
 from mujoco_sail.training.node import Began, Board, Part
-from mujoco_sail.training.run import Progress
-from mujoco_sail.training.worker import TERMINAL_SIGNALS, Failure, UserMessage
+from mujoco_sail.training.signals import stops_handled
 
 WAIT = 0.5  # seconds between two looks at the board
 TRIES = 2  # of a part that fails for a reason of its own
@@ -202,14 +202,5 @@ def _signals() -> Iterator[list[int]]:
             signal.raise_signal(number)
         came.append(number)
 
-    before = {
-        number: signal.signal(number, on_signal)
-        for number in (*TERMINAL_SIGNALS, signal.SIGTERM)
-        # nohup ignores SIGHUP.
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
-    }
-    try:
+    with stops_handled(on_signal):
         yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

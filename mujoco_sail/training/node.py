@@ -17,7 +17,7 @@ from mujoco_sail.results.write import run_folder, status_of
 from mujoco_sail.training import benchmark, worker
 from mujoco_sail.training.extras import Extras
 from mujoco_sail.training.lock import Lock
-from mujoco_sail.training.run import Progress
+from mujoco_sail.training.messages import Progress
 
 EVERY = 1.0  # seconds between two words with the board
 # Until a shared file system takes back the locks of a node that is gone (NFS: 90 s).

@@ -13,8 +13,7 @@ from rich.text import Text
 from mujoco_sail.agents.base import Member
 from mujoco_sail.core.duration import duration
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.training.run import Progress
-from mujoco_sail.training.worker import Failure
+from mujoco_sail.training.messages import Failure, Progress
 
 
 class TimeLeftColumn(ProgressColumn):

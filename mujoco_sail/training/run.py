@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,43 +23,11 @@ from mujoco_sail.results.checkpoint import MemberState
 from mujoco_sail.results.write import RunWriter, remove_checkpoints, run_folder
 from mujoco_sail.training.evaluation import Evaluation
 from mujoco_sail.training.extras import NO_EXTRAS, Extras
+from mujoco_sail.training.messages import MembersFailed, Progress, Stopped
 
 # Environment steps between two reports that carry no evaluation, and between two looks at
 # whether all numbers are finite.
 REPORT_EVERY = 100
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A step of a stack, for whoever watches.
-
-    Attributes:
-        step: Environment steps done.
-        returns: Newest mean evaluation return of each member, if there was one.
-    """
-
-    members: tuple[tuple[str, int], ...]
-    step: int
-    returns: tuple[float, ...] | None
-
-
-class Stopped(Exception):  # noqa: N818
-    """The stack was asked to stop, and did, after a checkpoint if the agent can have one."""
-
-
-@dataclass(eq=False)
-class MembersFailed(Exception):  # noqa: N818
-    """Members failed; the others can go on without them.
-
-    Attributes:
-        reasons: Per member that failed, why.
-        survivors: The others; each has a checkpoint of `step`.
-        step: Environment steps done; 0 if the agent has no checkpoints and must start over.
-    """
-
-    reasons: dict[tuple[str, int], str]
-    survivors: list[Member]
-    step: int
 
 
 class Run:

@@ -9,7 +9,6 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
@@ -26,34 +25,10 @@ from mujoco_sail.results.checkpoint import Checkpoints, DamagedError
 from mujoco_sail.results.write import RunWriter, run_folder
 from mujoco_sail.training.extras import NO_EXTRAS, Extras
 from mujoco_sail.training.lock import Lock
+from mujoco_sail.training.messages import Failure, MembersFailed, Progress, Stopped, UserMessage
 from mujoco_sail.training.output import lasting_output
-from mujoco_sail.training.run import MembersFailed, Progress, Run, Stopped
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Members that did not reach their end.
-
-    Attributes:
-        members: Which.
-        reason: One or two lines.
-        refused: Whether nothing was begun, for a reason that the user can mend.
-    """
-
-    members: tuple[tuple[str, int], ...]
-    reason: str
-    refused: bool = False
-
-
-@dataclass(frozen=True)
-class UserMessage:
-    """Something that a user should know at once."""
-
-    text: str
-
-
-# A terminal sends these to every process that it has started: on Ctrl-C, and when it closes.
-TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
+from mujoco_sail.training.run import Run
+from mujoco_sail.training.signals import TERMINAL_SIGNALS
 
 Send = Callable[[Progress | Failure | UserMessage], None]
 
@@ -212,13 +187,3 @@ def end_with_the_main_process() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
-
-
-@contextmanager
-def terminal_signals_blocked() -> Iterator[None]:
-    """Blocks `TERMINAL_SIGNALS`; processes that are started inside inherit the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -44,6 +44,17 @@ def test_the_backend_is_recorded_and_never_pooled_with_the_other(
     assert "env.backend is 'gymnasium' there and 'envpool' here" in capsys.readouterr().err
 
 
+def test_runs_made_by_other_means_are_pooled(tmp_path: Path) -> None:
+    ways = (("eager", "10.0"), ("compiled", "0.5"))
+    for seed, (engine, minutes) in enumerate(ways):
+        means = (f"env.engine={engine}", f"env.checkpoint_minutes={minutes}")
+        options = [word for setting in means for word in ("--set", setting)]
+        assert run(tmp_path, "half_cheetah", "sac", f"{seed},", *options) == 0
+    records = [read(tmp_path / "half_cheetah" / "sac" / f"seed_{seed}") for seed in (0, 1)]
+    assert [record.table["env"]["engine"] for record in records] == ["eager", "compiled"]
+    check_poolable(records)
+
+
 def test_versions_name_envpool_only_where_it_simulates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: f"{name} 1")
     assert "envpool" not in versions()

@@ -18,8 +18,8 @@ from mujoco_sail.core.duration import duration
 from mujoco_sail.recipes.load import load_task, shorter_protocols
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.training import benchmark, estimate, jobs
+from mujoco_sail.training.messages import Progress
 from mujoco_sail.training.progress import ProgressDisplay
-from mujoco_sail.training.run import Progress
 
 DAY = 24 * 60 * 60
 

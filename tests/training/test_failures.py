@@ -20,8 +20,8 @@ from mujoco_sail.analysis.tables import table
 from mujoco_sail.cli import main
 from mujoco_sail.training import worker
 from mujoco_sail.training.extras import NO_EXTRAS
+from mujoco_sail.training.messages import Failure
 from mujoco_sail.training.run import Run
-from mujoco_sail.training.worker import Failure
 
 NAMES = [("pebble", 0), ("sail_revkl", 1), ("sail", 2)]
 FAILING = 1  # index among them

@@ -11,9 +11,8 @@ from rich.console import Console
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
 from mujoco_sail.training import progress
+from mujoco_sail.training.messages import Failure, Progress
 from mujoco_sail.training.progress import ProgressDisplay
-from mujoco_sail.training.run import Progress
-from mujoco_sail.training.worker import Failure
 
 A, B, C = (("sac", seed) for seed in range(3))
 

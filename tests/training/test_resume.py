@@ -15,7 +15,8 @@ from helpers.tiny import CPU, TINY, tiny_task
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.training import benchmark
-from mujoco_sail.training.run import Run, Stopped
+from mujoco_sail.training.messages import Stopped
+from mujoco_sail.training.run import Run
 from mujoco_sail.training.worker import resume_points
 
 MEMBERS = [("pebble", 0), ("sail_revkl", 1)]

@@ -11,7 +11,8 @@ from torch import Tensor
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.results.checkpoint import Checkpoints, MemberState
-from mujoco_sail.training.run import Run, Stopped
+from mujoco_sail.training.messages import Stopped
+from mujoco_sail.training.run import Run
 
 STOP = 75
 
