@@ -117,22 +117,18 @@ class Grid:
             self._listen()  # first: a part has told everything before it ends
             for reference in done:
                 self._end(reference, stopped)
-            if signals and not stopped:
+            if stopped and not self.where:  # what had begun has saved what it had
+                for reference in self.running:
+                    self.cluster.ray.cancel(reference)
+            elif signals and not stopped:
                 stopped = True
-                self._stop()
+                self.board.stop.remote()
             waiting = len(self.running) - len(self.where)
             if line := self.counts.line(len(self.cluster.nodes()), waiting, len(self.where)):
                 self.say(line)
         if signals:
             raise benchmark.Interrupted(signals[0])
         return self.failures
-
-    def _stop(self) -> None:
-        """Asks the parts that have begun to save what they have; the others are not begun."""
-        self.board.stop.remote()
-        for reference, number in self.running.items():
-            if number not in self.where:
-                self.cluster.ray.cancel(reference)
 
     def _submit(self, number: int) -> None:
         part = self.parts[number]

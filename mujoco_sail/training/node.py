@@ -83,7 +83,7 @@ class Began:
 
 
 class Link:
-    """A part's side of the board: nothing that trains waits for it.
+    """A part's side of the board: once it has begun, nothing that trains waits for it.
 
     Args:
         ray: The library.
@@ -96,6 +96,7 @@ class Link:
         self._waiting: list[Any] = [Began(ray.get_runtime_context().get_node_id())]
         self._lock, self._done = threading.Lock(), threading.Event()
         self.stopped = False
+        self._tell()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -112,7 +113,6 @@ class Link:
         self._thread.join()
 
     def _work(self) -> None:
-        self._tell()
         while not self._done.wait(EVERY):
             self._tell()
         self._tell()
@@ -121,7 +121,8 @@ class Link:
         with self._lock:
             messages, self._waiting = self._waiting, []
         try:
-            self.stopped |= self._ray.get(self._board.put.remote(self._part, messages))
+            # `ray.get` would lend this task's core to another one meanwhile.
+            self.stopped |= self._board.put.remote(self._part, messages).future().result()
         except self._ray.exceptions.RayError:
             self.stopped = True  # the main process is gone
 
@@ -135,6 +136,8 @@ def train(part: Part, number: int, board: Any) -> None:
     locks: list[Lock] = []
     try:
         for stack in part.stacks:
+            if link.stopped:
+                break
             with worker.failures_told(stack, link.send):
                 # What a node that died has finished of it is complete already.
                 left = [member for member in stack if _status(part, member) != "complete"]
