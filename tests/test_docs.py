@@ -12,70 +12,22 @@ import pkgutil
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers.command_line import overrides
-from helpers.tiny import TINY
+from helpers.checkout import ROOT
+from helpers.pages import BLOCKS, CODE, COMMANDS, PAGES, SUITE, prose
 
 from mujoco_sail import cli
 from mujoco_sail.agents import registry
 from mujoco_sail.speed.command import check as check_speed
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 HOMES = (ROOT, ROOT / "mujoco_sail", ROOT / "mujoco_sail/agents")
 PAPER = ("walker_walk", "walker_stand", "cheetah_run", "door_open")
 KINDS = ("sh", "python", "toml", "text")
-FENCE = re.compile(r"^```(.*?)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-CODE = re.compile(r"`([^`\n]+)`")
-SMALL = TINY | {"steps": 100, "evaluation_every": 50}
-TASK = overrides(SMALL)
-TINY_RUN = [*TASK, "--device", "cpu", "--seeds", "1"]
 # Files of the example on adding an agent, and of folders of runs.
 ELSEWHERE = {"calm.py", "calm.toml", "finger_spin.toml", "run.toml", "policy.toml", "walker.toml"}
-
-
-@dataclass(frozen=True)
-class Block:
-    page: str
-    kind: str
-    text: str
-    file: str  # that the paragraph before it ends with; empty if none
-
-    @property
-    def commands(self) -> list[str]:
-        """Of a shell block, comments left out and continued lines joined."""
-        lines = re.sub(r"\\\n\s*", " ", self.text).splitlines()
-        return [line for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines) if line]
-
-
-def _blocks() -> Iterator[Block]:
-    for page in PAGES:
-        text = page.read_text()
-        for found in FENCE.finditer(text):
-            before = text[: found.start()].rstrip().rsplit("\n\n", 1)[-1]
-            named = re.search(r"`([\w/]+\.(?:py|toml))`:$", before)
-            yield Block(page.name, found[1], found[2], named[1] if named else "")
-
-
-def _prose(page: Path) -> str:
-    return FENCE.sub("", page.read_text())
-
-
-BLOCKS = list(_blocks())
-COMMANDS = [(block.page, line) for block in BLOCKS if block.kind == "sh" for line in block.commands]
-INLINE = [
-    (page.name, code)
-    for page in PAGES
-    for code in CODE.findall(_prose(page))
-    if re.match(r"mujoco-sail \w", code)
-]
-SUITE = [line for _, line in [*COMMANDS, *INLINE] if line.startswith("mujoco-sail ")]
 
 
 # --- what is written ---
@@ -96,7 +48,7 @@ def test_a_page_begins_with_the_question_that_it_answers(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_paths_lead_to_something(page: Path) -> None:
-    text = _prose(page)
+    text = prose(page)
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     missing = [link for link in links if not (page.parent / link.partition("#")[0]).exists()]
     for code in CODE.findall(text):
@@ -158,7 +110,7 @@ def test_every_setting_is_one_that_recipes_have() -> None:
     found = {
         word
         for page in PAGES
-        for word in re.findall(r"--set ((?:env|agent)\.[^\s`]+)", _prose(page))
+        for word in re.findall(r"--set ((?:env|agent)\.[^\s`]+)", prose(page))
     }
     assert len(found) > 6
     for word in found:
@@ -223,87 +175,3 @@ def test_the_tables_of_published_runs_are_what_their_commands_print(
             assert any({cell.strip() for cell in row.split("|")} <= set(cells) for cells in shown)
     assert verdict.strip()
     assert verdict.strip() in " ".join(PAGES[0].read_text().split())
-
-
-# --- what runs, where only the wheel is installed ---
-
-
-@dataclass(frozen=True)
-class Installed:
-    folder: Path  # empty at first
-    environment: dict[str, str]
-
-    def does(self, line: str, *more: str) -> str:
-        words, place = [*shlex.split(line), *more], {"cwd": self.folder, "env": self.environment}
-        done = subprocess.run(words, **place, capture_output=True, text=True, check=False)  # type: ignore[call-overload]
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-        return str(done.stdout)
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    home = tmp_path_factory.mktemp("wheel")
-    python = [sys.executable, "-m"]
-    build = [*python, "hatchling", "build", "-t", "wheel", "-d", str(home)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = home.glob("*.whl")
-    pip = [*python, "pip", "install", "--no-deps", "--no-index", "--target", home / "site", wheel]
-    subprocess.run(pip, check=True, capture_output=True)
-    path = f"{home / 'site/bin'}{os.pathsep}{os.environ['PATH']}"
-    empty = home / "empty"
-    empty.mkdir()
-    suite = Installed(empty, {**os.environ, "PYTHONPATH": str(home / "site"), "PATH": path})
-    where = suite.does(sys.executable, "-c", "import mujoco_sail; print(mujoco_sail.__file__)")
-    assert Path(where.strip()).is_relative_to(home / "site")
-    return suite
-
-
-def commands_of(page: str, pattern: str) -> list[str]:
-    return [line for where, line in COMMANDS if where == page and re.search(pattern, line)]
-
-
-def write_files(folder: Path, *names: str) -> None:
-    for name in names:
-        (text,) = (block.text for block in BLOCKS if block.file == name)
-        (folder / name).write_text(text)
-
-
-def test_the_demo_then_export_then_the_lines_of_python(installed: Installed) -> None:
-    """What `make demo` calls, cut down, and what the README does with its runs."""
-    make = subprocess.check_output(["make", "-n", "demo"], cwd=ROOT, text=True)
-    printed = re.sub(r"\\\n\s*", " ", make)
-    demo, table, plot = re.findall(r"^\.venv/bin/(mujoco-sail .*)$", printed, re.MULTILINE)
-    installed.does(demo, *TINY_RUN)
-    assert "| sail_revkl |" in installed.does(table)
-    installed.does(plot)
-    assert (installed.folder / "demo/learning_curves.png").is_file()
-    for page in ("README.md", "policies.md"):
-        (export,) = commands_of(page, " export ")
-        installed.does(export)
-        assert len(commands_of(page, " watch ")) == 1  # slow; it is parsed above
-    of_readme = (b for b in BLOCKS if (b.page, b.kind, b.file) == ("README.md", "python", ""))
-    (code,) = (block.text for block in of_readme)
-    check = "assert env.observation_space.contains(observation)"
-    installed.does(sys.executable, "-c", f"{code}\n{check}")
-
-
-def test_the_agent_of_the_readme_trains(installed: Installed) -> None:
-    write_files(installed.folder, "calm.py", "calm.toml")
-    (line,) = commands_of("README.md", "calm.toml")
-    installed.does(line, *TINY_RUN)
-    for agent in ("pebble", "calm"):
-        run = installed.folder / f"results/walker_stand/{agent}/seed_0/run.toml"
-        assert tomllib.loads(run.read_text())["status"] == "complete"
-
-
-def test_the_environment_of_the_readme_trains(installed: Installed) -> None:
-    write_files(installed.folder, "finger_spin.toml")
-    (line,) = commands_of("README.md", "finger_spin.toml")
-    installed.does(line, *TINY_RUN, "--agents", "pebble")
-    assert (installed.folder / "results/finger_spin/pebble/seed_0/evaluations.csv").is_file()
-
-
-def test_the_theory_page_has_a_command_that_works(installed: Installed) -> None:
-    (line,) = commands_of("theory.md", "")
-    installed.does(line, "--seeds", "2", "--samples", "1000", "--gammas", "0,0.3")
-    assert (installed.folder / "theory/theory.png").is_file()

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,33 @@ def test_a_stopped_benchmark_saves_what_it_has(
     assert list(results.glob("*/*/*/checkpoints/*.json"))
     files, _ = made(results, rare, "--cluster", nodes.address)
     assert files == longer
+
+
+@needs_ray
+def test_a_part_keeps_its_core_while_it_talks(nodes: Nodes) -> None:
+    """Ray lends the core of a task that waits to another one; nothing may train beside a part."""
+    import ray
+
+    class Busy(node.Board):
+        def put(self, part: int, messages: Sequence[Any]) -> bool:
+            time.sleep(0.5)
+            return super().put(part, messages)
+
+    def part(board: Any, number: int) -> tuple[float, float]:
+        link, began = node.Link(ray, board, number), time.time()
+        time.sleep(2 * node.EVERY)
+        link.close()
+        return began, time.time()
+
+    ray.init(address=nodes.address, log_to_driver=False)
+    try:
+        board = ray.remote(Busy).options(num_cpus=0).remote()
+        task = ray.remote(part).options(num_cpus=1)
+        times = ray.get([task.remote(board, number) for number in range(6)])
+    finally:
+        ray.shutdown()
+    for began, _ in times:
+        assert sum(start <= began < end for start, end in times) <= 2  # a core each
 
 
 # An agent that ends its process where it stands.

@@ -1,0 +1,97 @@
+"""What the README and the pages in docs/ show runs, where only the wheel is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from helpers.checkout import ROOT
+from helpers.pages import BLOCKS, COMMANDS, TINY_RUN
+
+
+@dataclass(frozen=True)
+class Installed:
+    folder: Path  # empty at first
+    environment: dict[str, str]
+
+    def does(self, line: str, *more: str) -> str:
+        words, place = [*shlex.split(line), *more], {"cwd": self.folder, "env": self.environment}
+        done = subprocess.run(words, **place, capture_output=True, text=True, check=False)  # type: ignore[call-overload]
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        return str(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    home = tmp_path_factory.mktemp("wheel")
+    python = [sys.executable, "-m"]
+    build = [*python, "hatchling", "build", "-t", "wheel", "-d", str(home)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = home.glob("*.whl")
+    pip = [*python, "pip", "install", "--no-deps", "--no-index", "--target", home / "site", wheel]
+    subprocess.run(pip, check=True, capture_output=True)
+    path = f"{home / 'site/bin'}{os.pathsep}{os.environ['PATH']}"
+    empty = home / "empty"
+    empty.mkdir()
+    suite = Installed(empty, {**os.environ, "PYTHONPATH": str(home / "site"), "PATH": path})
+    where = suite.does(sys.executable, "-c", "import mujoco_sail; print(mujoco_sail.__file__)")
+    assert Path(where.strip()).is_relative_to(home / "site")
+    return suite
+
+
+def commands_of(page: str, pattern: str) -> list[str]:
+    return [line for where, line in COMMANDS if where == page and re.search(pattern, line)]
+
+
+def write_files(folder: Path, *names: str) -> None:
+    for name in names:
+        (text,) = (block.text for block in BLOCKS if block.file == name)
+        (folder / name).write_text(text)
+
+
+def test_the_demo_then_export_then_the_lines_of_python(installed: Installed) -> None:
+    """What `make demo` calls, cut down, and what the README does with its runs."""
+    make = subprocess.check_output(["make", "-n", "demo"], cwd=ROOT, text=True)
+    printed = re.sub(r"\\\n\s*", " ", make)
+    demo, table, plot = re.findall(r"^\.venv/bin/(mujoco-sail .*)$", printed, re.MULTILINE)
+    installed.does(demo, *TINY_RUN)
+    assert "| sail_revkl |" in installed.does(table)
+    installed.does(plot)
+    assert (installed.folder / "demo/learning_curves.png").is_file()
+    for page in ("README.md", "policies.md"):
+        (export,) = commands_of(page, " export ")
+        installed.does(export)
+        assert len(commands_of(page, " watch ")) == 1  # slow; it is parsed above
+    of_readme = (b for b in BLOCKS if (b.page, b.kind, b.file) == ("README.md", "python", ""))
+    (code,) = (block.text for block in of_readme)
+    check = "assert env.observation_space.contains(observation)"
+    installed.does(sys.executable, "-c", f"{code}\n{check}")
+
+
+def test_the_agent_of_the_readme_trains(installed: Installed) -> None:
+    write_files(installed.folder, "calm.py", "calm.toml")
+    (line,) = commands_of("README.md", "calm.toml")
+    installed.does(line, *TINY_RUN)
+    for agent in ("pebble", "calm"):
+        run = installed.folder / f"results/walker_stand/{agent}/seed_0/run.toml"
+        assert tomllib.loads(run.read_text())["status"] == "complete"
+
+
+def test_the_environment_of_the_readme_trains(installed: Installed) -> None:
+    write_files(installed.folder, "finger_spin.toml")
+    (line,) = commands_of("README.md", "finger_spin.toml")
+    installed.does(line, *TINY_RUN, "--agents", "pebble")
+    assert (installed.folder / "results/finger_spin/pebble/seed_0/evaluations.csv").is_file()
+
+
+def test_the_theory_page_has_a_command_that_works(installed: Installed) -> None:
+    (line,) = commands_of("theory.md", "")
+    installed.does(line, "--seeds", "2", "--samples", "1000", "--gammas", "0,0.3")
+    assert (installed.folder / "theory/theory.png").is_file()
