@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.command_line import fails
+from helpers.gradients import assert_is_derivative
 from helpers.neutral import assert_is_pebble
 from helpers.runs import FILES, MakeRun, trained
 from helpers.tiny import tiny_task
@@ -149,16 +150,7 @@ def test_the_gradient_of_a_fit_is_that_of_the_mean_over_its_crops(
 
     torch.testing.assert_close(objective(), by_hand())
     gradients = torch.autograd.grad(objective(), net.parameters)
-    values = []
-    with torch.no_grad():
-        for sign in (1, -1):
-            for p, g in zip(net.parameters, gradients, strict=True):
-                p.add_(g, alpha=sign * 1e-6)
-            values.append(float(by_hand()))
-            for p, g in zip(net.parameters, gradients, strict=True):
-                p.add_(g, alpha=-sign * 1e-6)
-    slope = sum(float(g.square().sum()) for g in gradients)
-    assert (values[0] - values[1]) / 2e-6 == pytest.approx(slope, rel=1e-5)
+    assert_is_derivative(gradients, net.parameters, by_hand)
 
 
 def test_every_batch_of_a_fit_has_new_crops_and_the_accuracy_is_of_whole_segments(
