@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers.checkout import ROOT
+from helpers.checkout import ROOT, build_wheel
 from helpers.pages import BLOCKS, COMMANDS, TINY_RUN
 
 
@@ -31,11 +31,8 @@ class Installed:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     home = tmp_path_factory.mktemp("wheel")
-    python = [sys.executable, "-m"]
-    build = [*python, "hatchling", "build", "-t", "wheel", "-d", str(home)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = home.glob("*.whl")
-    pip = [*python, "pip", "install", "--no-deps", "--no-index", "--target", home / "site", wheel]
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index"]
+    pip += ["--target", str(home / "site"), str(build_wheel(home))]
     subprocess.run(pip, check=True, capture_output=True)
     path = f"{home / 'site/bin'}{os.pathsep}{os.environ['PATH']}"
     empty = home / "empty"

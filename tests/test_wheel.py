@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
-from helpers.checkout import ROOT
+from helpers.checkout import build_wheel
 from helpers.command_line import SMALL, program
 
 
 def test_a_wheel_runs_a_benchmark_from_an_empty_folder(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(build_wheel(tmp_path)) as archive:
         roots = {Path(name).parts[0] for name in archive.namelist()}
         archive.extractall(tmp_path / "site")
     assert {root for root in roots if not root.endswith(".dist-info")} == {"mujoco_sail"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -10,3 +12,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def readme(title: str) -> str:
     """The section of the README under a title."""
     return (ROOT / "README.md").read_text().split(f"## {title}")[1].split("\n## ")[0]
+
+
+def build_wheel(folder: Path) -> Path:
+    """The project as a wheel, built into a folder."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
