@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from mujoco_sail.agents.base import Member
+from mujoco_sail.core.machine import prepare_worker
 from mujoco_sail.files import WriteError
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
@@ -63,7 +64,7 @@ def work(
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
     threading.Thread(target=end_with_the_main_process, daemon=True).start()
-    torch.set_num_threads(threads)
+    prepare_worker(threads)
 
     def stopping() -> bool:
         return bool(terminated) or stop.is_set()
