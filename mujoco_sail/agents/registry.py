@@ -89,11 +89,14 @@ def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], programs.
     try:
         program = programs.beside(recipe.parent, module_name)
         load = importlib.import_module if program is None else program.load
-        found = getattr(load(module_name), class_name)
+        module = load(module_name)
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises
         raise RecipeError(f"{where}; it cannot be imported: {error}") from error
+    found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Agent)):
-        raise RecipeError(f"{where}; expected a subclass of mujoco_sail.agents.base:Agent")
+        raise RecipeError(
+            f"{where}; expected module:Class, a subclass of mujoco_sail.agents.base:Agent"
+        )
     if inspect.isabstract(found) or not is_dataclass(getattr(found, "Settings", None)):
         raise RecipeError(
             f"{where}; the class is abstract or its Settings are no dataclass: not an agent yet"
