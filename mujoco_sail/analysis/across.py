@@ -1,7 +1,6 @@
 """Statistics across environments: normalised scores, effects against a baseline, a verdict.
 
-The seed is the replicate. Every environment has the same weight, however many seeds it has, but
-in the pooled d, where weights follow from the precision of each environment's d.
+The seed is the replicate. Every environment has the same weight, however many seeds it has.
 
 Sources: Agarwal et al. 2021 (arXiv 2108.13264) for normalised scores, the stratified bootstrap
 and performance profiles; see also `stats` and `inference`.
@@ -14,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mujoco_sail.analysis import inference, stats
+from mujoco_sail.analysis import commands, inference, stats
 from mujoco_sail.recipes.settings import RecipeError
-from mujoco_sail.results.read import RunRecord, agents_in_order
+from mujoco_sail.results.read import RunRecord, agents_in_order, check_alike
 
 LOW, HIGH = "random", "sac"  # agents whose mean final returns have the scores 0 and 1
 POOLED = "pooled"  # in place of an environment's name
@@ -24,24 +23,23 @@ HALF = 0.5
 EFFECTS = ("environment", "agent", "d", "d_low", "d_high", "p", "p_holm", "seeds")
 
 
-def normalised_scores(runs: Sequence[RunRecord], low: str = LOW, high: str = HIGH) -> pd.DataFrame:
+def normalised_scores(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """Final returns on one scale.
 
-    score = (final return - mean of `low`) / (mean of `high` - mean of `low`), by environment
+    score = (final return - mean of `LOW`) / (mean of `HIGH` - mean of `LOW`), by environment
 
     Args:
         runs: Poolable runs (see `results.read.collect`); only complete ones have a part.
-        low: Agent whose mean over seeds has the score 0.
-        high: Agent whose mean over seeds has the score 1.
 
     Returns:
         Columns environment, agent, seed, score; a row per complete run, in the runs' order.
 
     Raises:
-        RecipeError: An environment has no complete run of either agent, or `high` is not above
-            `low` there.
+        RecipeError: An environment has no complete run of either agent, or `HIGH` is not above
+            `LOW` there; or the environments must not be pooled (`results.read.check_alike`).
     """
-    anchors = _anchors(runs, low, high)
+    check_alike(runs)
+    anchors = _anchors(runs)
     frame = final_returns(runs)
     zero = frame["environment"].map({env: ends[0] for env, ends in anchors.items()})
     one = frame["environment"].map({env: ends[1] for env, ends in anchors.items()})
@@ -71,10 +69,14 @@ def effects(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
         than the baseline, where both have complete runs: Hedges-corrected d, its noncentral-t
         interval, the permutation test of the difference of means, and the agent's seeds. Then a
         row per agent with environment `POOLED`, over the environments whose d is defined: the
-        fixed-effect mean of d, the permutation test within environments, and the sum of the
+        mean of d, the permutation test within environments, and the sum of the
         seeds. `p_holm` corrects two families: all rows of single environments, and all pooled
         rows.
+
+    Raises:
+        RecipeError: The environments must not be pooled, see `results.read.check_alike`.
     """
+    check_alike(runs)
     arms = _arms(final_returns(runs), "final_return")
     single, together = [], []
     for agent in [name for name in agents_in_order(runs, baseline) if name != baseline]:
@@ -159,16 +161,12 @@ def profiles(scores: pd.DataFrame, thresholds: ArrayLike) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def labels_to_reach(
-    runs: Sequence[RunRecord], share: float = HALF, low: str = LOW, high: str = HIGH
-) -> pd.DataFrame:
-    """Labels used when the return first reaches a share of what `high` gains over `low`.
+def labels_to_reach(runs: Sequence[RunRecord], share: float = HALF) -> pd.DataFrame:
+    """Labels used when the return first reaches a share of what `HIGH` gains over `LOW`.
 
     Args:
         runs: Poolable runs; only complete ones have a part.
-        share: The return to reach is mean of `low` + share (mean of `high` - mean of `low`).
-        low: See `normalised_scores`.
-        high: Likewise.
+        share: The return to reach is mean of `LOW` + share (mean of `HIGH` - mean of `LOW`).
 
     Returns:
         Columns environment, agent, labels, reached, seeds: the median over seeds, where a seed
@@ -179,7 +177,7 @@ def labels_to_reach(
         RecipeError: See `normalised_scores`.
     """
     rows = []
-    for env, (zero, one) in _anchors(runs, low, high).items():
+    for env, (zero, one) in _anchors(runs).items():
         here = [run for run in runs if run.env == env and run.status == "complete"]
         for agent in agents_in_order(here, ""):
             arm = [run for run in here if run.agent == agent]
@@ -195,23 +193,23 @@ def _first_labels(run: RunRecord, target: float) -> float:
     return float(reached.iloc[0]) if len(reached) else math.inf
 
 
-def _anchors(runs: Sequence[RunRecord], low: str, high: str) -> dict[str, tuple[float, float]]:
+def _anchors(runs: Sequence[RunRecord]) -> dict[str, tuple[float, float]]:
     """Mean final returns of both agents in each environment that has runs that ended."""
     frame = final_returns(runs)
     means = frame.groupby(["environment", "agent"])["final_return"].mean()
     anchors = {}
-    for env in sorted({run.env for run in runs if run.status != "running"}):
-        for agent in (low, high):
+    for env, some in sorted({run.env: run for run in runs if run.status != "running"}.items()):
+        for agent in (LOW, HIGH):
             if (env, agent) not in means:
                 raise RecipeError(
                     f"{env}: no finished run of {agent}, which scores are normalised with;",
-                    f"first run mujoco-sail run --env {env} --agents {low},{high}",
+                    f"first run {commands.command_beside(some, (LOW, HIGH))}",
                 )
-        ends = float(means[env, low]), float(means[env, high])
+        ends = float(means[env, LOW]), float(means[env, HIGH])
         if ends[1] - ends[0] <= 1e-12 * max(map(abs, ends)):
             raise RecipeError(
-                f"{env}: the mean final return of {high}, {ends[1]:.6g}, is not above that of "
-                f"{low}, {ends[0]:.6g}: scores cannot be normalised"
+                f"{env}: the mean final return of {HIGH}, {ends[1]:.6g}, is not above that of "
+                f"{LOW}, {ends[0]:.6g}: scores cannot be normalised"
             )
         anchors[env] = ends
     return anchors

@@ -4,14 +4,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from mujoco_sail.analysis import across, tables
 from mujoco_sail.analysis.across import HIGH, LOW, POOLED
 from mujoco_sail.analysis.rendering import NONE, Cells, interval, number, render
 from mujoco_sail.analysis.verdict import verdict
-from mujoco_sail.recipes.settings import check_name
 from mujoco_sail.results.read import RunRecord, agents_in_order, collect
 
 COLUMNS = (
@@ -32,22 +30,21 @@ COLUMNS = (
     "d_high",
     "p",
     "p_holm",
-    "labels",  # median over environments of the labels to half of what sac gains
-    "reached",  # runs that got there
+    "reached",  # runs that got to half of what sac gains
     "runs",
 )
-LABELS = f"labels to half of {HIGH}'s gain"
+HALF_WAY = f"half of {HIGH}'s gain"
 
 
 def table(results: Path, format: str, baseline: str) -> str:
     """The comparison over all environments of a folder, for `mujoco-sail table --across`.
 
     Raises:
-        RecipeError: Unknown format, a baseline that is no name, results that cannot be compared
+        RecipeError: Unknown format or baseline, results that cannot be compared
             or scores that cannot be normalised.
     """
-    check_name(baseline, "--baseline")
     runs = collect(results)
+    tables.check_baseline(baseline, runs)
     effects, labels = across.effects(runs, baseline), across.labels_to_reach(runs)
     text = render(summary(runs, effects, labels, baseline), summary_cells, 1, format)
     if format != "md":
@@ -105,11 +102,13 @@ def definitions(baseline: str) -> list[str]:
         "resampled within environments. P(better): probability that a seed is above one of "
         f"{baseline}, mean over environments.",
         f"d: Cohen's d of the final return against {baseline}, Hedges-corrected; above the "
-        "fixed-effect mean over environments.",
+        "mean over environments.",
         "p: two-sided permutation test, seeds exchanged within environments; Holm: corrected for "
         "all rows of the same table.",
-        f"{LABELS}: median over seeds, above over environments too; in parentheses the runs that "
-        "got there.",
+        f"{HALF_WAY}: from {LOW}, at any evaluation. Labels used by then: median over seeds; in "
+        "parentheses the runs that got there.",
+        f"The means of {LOW} and {HIGH} are taken as known: their own uncertainty is in no "
+        "interval of a score.",
     ]
 
 
@@ -132,7 +131,6 @@ def _totals(labels: pd.DataFrame) -> pd.DataFrame:
         environments=("environment", "size"),
         seeds=("seeds", "min"),
         seeds_most=("seeds", "max"),
-        labels=("labels", np.median),
         reached=("reached", "sum"),
         runs=("seeds", "sum"),
     ).reset_index()
@@ -143,7 +141,7 @@ def summary_cells(frame: pd.DataFrame) -> Cells:
     baseline = frame["baseline"].iloc[0] if len(frame) else "baseline"
     header = ["agent", "environments", "seeds in each", "IQM of score [95 % interval]"]
     header += [f"P(better than {baseline}) [95 %]", f"pooled d vs {baseline} [95 % interval]"]
-    rows = [[*header, "p (Holm)", LABELS]]
+    rows = [[*header, "p (Holm)", f"runs at {HALF_WAY}"]]
     for row in frame.to_dict("records"):
         few, many = row["seeds"], row["seeds_most"]
         rows.append(
@@ -155,7 +153,7 @@ def summary_cells(frame: pd.DataFrame) -> Cells:
                 interval(row["improvement"], row["improvement_low"], row["improvement_high"], 2),
                 interval(row["d"], row["d_low"], row["d_high"], 2),
                 number(row["p_holm"], 4),
-                _labels(row["labels"], row["reached"], row["runs"]),
+                f"{row['reached']} of {row['runs']}",
             ]
         )
     return rows
@@ -164,7 +162,7 @@ def summary_cells(frame: pd.DataFrame) -> Cells:
 def single_cells(frame: pd.DataFrame, baseline: str) -> Cells:
     """Of `single`, as people read it."""
     header = ["environment", "agent", "seeds", f"d vs {baseline} [95 % interval]"]
-    rows = [[*header, "p", "p (Holm)", LABELS]]
+    rows = [[*header, "p", "p (Holm)", f"labels to {HALF_WAY}"]]
     for row in frame.to_dict("records"):
         rows.append(
             [

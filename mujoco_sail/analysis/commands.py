@@ -21,7 +21,7 @@ def run_commands(runs: Sequence[RunRecord], results: Path) -> list[str]:
     """Commands that train these runs: one per environment, seeds, device and settings.
 
     What differs from the recipes of the suite is set with `--set`. A recipe that the suite does
-    not have is named as a file.
+    not have is named as a file, and everything that it may not say is set.
 
     Args:
         runs: Poolable runs of any status; one that was cut off before it was described has no
@@ -60,13 +60,21 @@ def analysis_commands(results: Path, baseline: str) -> list[str]:
     ]
 
 
+def command_beside(run: RunRecord, agents: Sequence[str]) -> str:
+    """The command that trains other agents for the same table as a run."""
+    words = ["mujoco-sail", "run", "--env", _recipe("envs", run.env), "--agents", ",".join(agents)]
+    results = run.folder.parent.parent.parent
+    return shlex.join([*words, *_environment(run), "--results", str(results)])
+
+
 def _environment(run: RunRecord) -> list[str]:
     """The options about an environment."""
     table = run.table["env"]
     protocol, teacher = (one_line(table.get(key, "")) for key in ("protocol", "teacher"))
     options = ["--protocol", protocol]
     if run.env not in recipe_names("envs"):
-        return [*options, "--teacher", teacher]
+        shared = read_recipe("envs", "base/protocols")[1]["protocols"].get(protocol, {})
+        return [*options, "--teacher", teacher, *_set("env", table, shared)]
     try:
         usual = dump(load_task(run.env, protocol, {}))
         if usual["teacher"] != teacher:
@@ -80,7 +88,7 @@ def _environment(run: RunRecord) -> list[str]:
 def _agent(run: RunRecord) -> list[str]:
     """The options about an agent."""
     if run.agent not in recipe_names("agents"):
-        return []
+        return _set(f"agent.{run.agent}", run.table["agent"], dict.fromkeys(run.table["agent"]))
     _, usual = with_bases("agents", *read_recipe("agents", run.agent))
     return _set(f"agent.{run.agent}", run.table["agent"], usual)
 

@@ -1,8 +1,7 @@
 """Tests and pooled effects over several tasks, for arrays of final returns.
 
-Sources: Hedges and Olkin 1985 and Borenstein et al. 2009 (chapters 4 and 11) for the pooled
-effect; Phipson and Smyth 2010 (doi 10.2202/1544-6115.1585) for p-values from random permutations;
-Holm 1979 for the correction.
+Sources: Borenstein et al. 2009 (chapter 4) for the variance of an effect; Phipson and Smyth 2010
+(doi 10.2202/1544-6115.1585) for p-values from random permutations; Holm 1979 for the correction.
 """
 
 import math
@@ -22,14 +21,14 @@ DECIMALS = 12  # of a difference of standard scores: equal splits sum to equal n
 
 
 def pooled_effect(pairs: Sequence[Pair]) -> tuple[float, float, float]:
-    """Fixed-effect mean of Hedges' g over tasks, with its 95 % normal interval.
+    """Mean of Hedges' g over tasks, with its 95 % normal interval.
 
-    g_i = J d_i is weighted by the inverse of its variance (Borenstein et al. 2009, equations 4.20
-    and 4.24; Hedges and Olkin 1985, section 5.F):
+    g = J d has the variance (Borenstein et al. 2009, equations 4.20 and 4.24)
 
         var g = J^2 ((n_1 + n_2) / (n_1 n_2) + d^2 / (2 (n_1 + n_2)))
 
-    and the mean has variance 1 / sum_i (1 / var g_i). It speaks of these tasks, not of others.
+    and the mean over K tasks sum_i var g_i / K^2. Tasks weigh the same, as in the scores: weights
+    of 1 / var g would be small where d is large. It speaks of these tasks, not of others.
 
     Args:
         pairs: Per task the scores of an agent and of the baseline, shapes (seeds,).
@@ -40,7 +39,7 @@ def pooled_effect(pairs: Sequence[Pair]) -> tuple[float, float, float]:
     """
     if len(pairs) == 1:  # no mean: the exact interval
         return stats.hedges_g(*pairs[0]), *stats.effect_interval(*pairs[0])
-    effects, weights = [], []
+    effects, variances = [], []
     for scores, baseline in pairs:
         d = stats.cohens_d(scores, baseline)
         if math.isnan(d):
@@ -48,11 +47,11 @@ def pooled_effect(pairs: Sequence[Pair]) -> tuple[float, float, float]:
         n, m = np.size(scores), np.size(baseline)
         correction = stats.hedges_correction(n, m)
         effects.append(correction * d)
-        weights.append(1 / (correction**2 * ((n + m) / (n * m) + d**2 / (2 * (n + m)))))
+        variances.append(correction**2 * ((n + m) / (n * m) + d**2 / (2 * (n + m))))
     if not effects:
         return math.nan, math.nan, math.nan
-    mean = float(np.average(effects, weights=weights))
-    half = float(ndtri((1 + stats.LEVEL) / 2)) / math.sqrt(sum(weights))
+    mean = float(np.mean(effects))
+    half = float(ndtri((1 + stats.LEVEL) / 2)) * math.sqrt(sum(variances)) / len(variances)
     return mean, mean - half, mean + half
 
 

@@ -23,7 +23,7 @@ from mujoco_sail.analysis.choice import MissingDataError
 from mujoco_sail.analysis.rendering import Cells
 from mujoco_sail.analysis.verdict import verdict
 from mujoco_sail.files import write_text
-from mujoco_sail.recipes.settings import RecipeError, check_name
+from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.read import RunRecord, agents_in_order, collect
 
 TEMPLATE = "report.html.jinja"
@@ -59,11 +59,12 @@ def report(results: Path, out: Path, baseline: str) -> None:
         baseline: Agent that effects are measured against.
 
     Raises:
-        RecipeError: A baseline that is no name, results that cannot be pooled, or a file that
+        RecipeError: An unknown baseline, results that cannot be pooled, or a file that
             cannot be written.
     """
-    check_name(baseline, "--baseline")
-    page = render(collect(results), results, baseline)
+    runs = collect(results)
+    tables.check_baseline(baseline, runs)
+    page = render(runs, results, baseline)
     try:
         write_text(out, page)
     except OSError as error:

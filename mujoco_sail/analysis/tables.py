@@ -8,7 +8,8 @@ import pandas as pd
 
 from mujoco_sail.analysis import rendering, stats
 from mujoco_sail.analysis.rendering import NONE, Cells, interval, number
-from mujoco_sail.recipes.settings import check_name, one_line
+from mujoco_sail.recipes.load import recipe_names
+from mujoco_sail.recipes.settings import RecipeError, nearest, one_line
 from mujoco_sail.results.read import RunRecord, agents_in_order, collect
 
 COLUMNS = (
@@ -39,12 +40,23 @@ def table(results: Path, format: str, baseline: str) -> str:
     """The comparison of all runs of a folder, for `mujoco-sail table`.
 
     Raises:
-        RecipeError: Unknown format, a baseline that is no name, or results that cannot be compared.
+        RecipeError: Unknown format or baseline, or results that cannot be compared.
     """
-    check_name(baseline, "--baseline")
     runs = collect(results)
+    check_baseline(baseline, runs)
     text = render(comparison(runs, baseline), format)
     return "\n".join([text, "", *footer(runs, baseline)]) if format == "md" else text
+
+
+def check_baseline(name: str, runs: Sequence[RunRecord]) -> None:
+    """Refuses a name that neither these runs nor the suite have; a missing run is no error.
+
+    Raises:
+        RecipeError: With the nearest names.
+    """
+    known = {run.agent for run in runs} | {*recipe_names("agents")}
+    if name not in known:
+        raise RecipeError(f"--baseline: no agent '{one_line(name)}'; {nearest(name, known)}")
 
 
 def comparison(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:

@@ -4,6 +4,7 @@ Nothing that is read is executed, and whatever is damaged or does not belong tog
 of one or two lines.
 """
 
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ LARGEST = 1e30  # of a number: no simulator's return comes near, and its square 
 VERSIONS = ("mujoco", "gymnasium", "dm_control", "metaworld", "envpool", "mujoco_sail")
 # Settings of the machine that trains: they change no more than the rounding of a result.
 MACHINE = ("env.engine", "env.cuda_graph", "env.checkpoint_minutes")
+# What environments that are pooled have in common, beside the teacher's and agents' settings.
+EVERYWHERE = ("env.protocol", "env.teacher", "versions.mujoco_sail")
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,9 @@ def collect(results: Path) -> list[RunRecord]:
         raise _damaged(results, error) from error
     if not folders:
         raise RecipeError(
-            f"{results}: no results here; "
-            "first run, say, mujoco-sail run --env walker_walk --agents pebble,sail --seeds 5"
+            f"{results}: no results here;",
+            "first run, say, mujoco-sail run --env walker_walk --agents pebble,sail --seeds 5 "
+            f"--protocol quick --results {shlex.quote(str(results))}",
         )
     records = sorted((read(folder) for folder in folders), key=_place)
     check_poolable(records)
@@ -171,6 +175,34 @@ def check_poolable(records: Sequence[RunRecord]) -> None:
             if arm in asking:
                 shared["labels", record.env] = {"labels used": record.labels}
         for group, values in shared.items():
+            first, expected = seen.setdefault(group, (record, values))
+            _compare(first, expected, record, values)
+
+
+def check_alike(records: Sequence[RunRecord]) -> None:
+    """Refuses to pool environments whose runs do not ask the same question.
+
+    They may differ in what belongs to a task: sizes, label budget, simulator. The protocol, the
+    teacher, an agent's hyperparameters and the version of mujoco_sail must agree.
+
+    Args:
+        records: Poolable runs; running ones are left alone.
+
+    Raises:
+        RecipeError: Names two runs, the key and both values.
+    """
+    seen: dict[str, tuple[RunRecord, Mapping[str, Any]]] = {}
+    for record in records:
+        if record.status == "running":
+            continue
+        flat = _flat(record.table, "")
+        common = {
+            key: value
+            for key, value in flat.items()
+            if key in EVERYWHERE or key.startswith("env.oracle.")
+        }
+        agent = {key: value for key, value in flat.items() if key.startswith("agent.")}
+        for group, values in (("", common), (record.agent, agent)):
             first, expected = seen.setdefault(group, (record, values))
             _compare(first, expected, record, values)
 
@@ -283,7 +315,7 @@ def _versions(record: RunRecord) -> dict[str, Any]:
 def _flat(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in table.items():
-        name = f"{prefix}.{key}"
+        name = f"{prefix}.{key}" if prefix else key
         flat |= _flat(value, name) if isinstance(value, dict) else {name: value}
     return flat
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -103,7 +104,7 @@ def test_effects_are_those_of_each_environment_and_pooled() -> None:
     assert ant["d"] == pytest.approx(2 * math.sqrt(2 / math.pi))
     assert (ant["d_low"], ant["d_high"]) == stats.effect_interval(x["ant"], y["ant"])
     assert ant["p"] == pytest.approx(4 / 20)  # 3, 4, 5 with either 3, and both mirrored
-    assert together["d"] == pytest.approx(2 / 3 * math.sqrt(2 / math.pi))
+    assert together["d"] == pytest.approx(math.sqrt(2 / math.pi))
     assert frame["seeds"].to_list() == [3, 2, 5]
 
 
@@ -120,6 +121,35 @@ def test_an_agent_with_too_few_seeds_has_no_effect() -> None:
     frame = across.effects(records(arms), "pebble")
     assert frame[["d", "d_low", "d_high", "p", "p_holm"]].isna().all(axis=None)
     assert across.effects(records(arms), "none").empty
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"env": {"protocol": "paper"}},
+        {"env": {"teacher": "noisy"}},
+        {"env": {"oracle": {"beta": 3.0}}},
+        {"agent": {"lambda": 10.0}},
+        {"versions": {"mujoco_sail": "9.9"}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_environments_that_ask_another_question_are_not_pooled(change: dict[str, Any]) -> None:
+    (scope,) = change
+    runs = random_arms(sail=1)
+    table = runs[0].table | {scope: {**runs[0].table[scope], **change[scope]}}
+    odd = [replace(run, table=table) if run.env == "ant" else run for run in runs]
+    for pool in (lambda: across.effects(odd, "pebble"), lambda: across.normalised_scores(odd)):
+        with pytest.raises(RecipeError, match=f"differ in {scope}.*:\n.*never pooled"):
+            pool()
+
+
+def test_environments_may_differ_in_their_sizes_labels_and_simulator() -> None:
+    runs = random_arms(sail=1)
+    sizes = {"labels": 500, "backend": "envpool", "session_every": 7}
+    table = runs[0].table | {"env": {**runs[0].table["env"], **sizes}}
+    mixed = [replace(run, table=table) if run.env == "ant" else run for run in runs]
+    pd.testing.assert_frame_equal(across.effects(mixed, "pebble"), across.effects(runs, "pebble"))
 
 
 # --- pooled scores ---

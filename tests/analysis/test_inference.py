@@ -35,8 +35,8 @@ def differences(scores: Sequence[float], baseline: Sequence[float]) -> list[floa
 
 def test_pooled_effect_is_that_of_a_hand_computation() -> None:
     # g = 2 sqrt(2 / pi) with variance 2 / pi (6 / 9 + 4 / 12) = 2 / pi; 0 with 1 / pi (4 / 4).
-    expected = (math.pi / 2 * 2 * math.sqrt(2 / math.pi)) / (math.pi / 2 + math.pi)
-    half = 1.959964 * math.sqrt(1 / (math.pi / 2 + math.pi))
+    expected = math.sqrt(2 / math.pi)
+    half = 1.959964 * math.sqrt(2 / math.pi + 1 / math.pi) / 2
     assert inference.pooled_effect(TWO) == pytest.approx(
         (expected, expected - half, expected + half), rel=1e-6
     )

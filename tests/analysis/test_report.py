@@ -239,6 +239,18 @@ def test_the_commands_train_the_same_runs_again(results: Path, tmp_path: Path) -
     assert again == recorded
 
 
+def test_the_command_of_a_strangers_recipe_sets_what_the_recipe_may_not_say(results: Path) -> None:
+    settings = {"hidden_units": 64, "backend": "envpool", "steps": 100_000, "id": "Their-v0"}
+    changes = {f"env.{key}": value for key, value in settings.items()}
+    write_run(results, "finger_spin", "calm", 0, **changes | {"env.protocol": "study"})
+    (line,) = commands.run_commands(collect(results), results)
+    assert "--env finger_spin.toml --agents calm.toml" in line
+    overrides = _parser().parse_args(shlex.split(line)[1:]).overrides
+    assert {"env.hidden_units=64", 'env.backend="envpool"'} <= {*overrides}
+    assert "agent.calm.lambda=1.0" in overrides
+    assert not [word for word in overrides if word.startswith(("env.steps=", "env.id="))]
+
+
 def test_agents_with_the_same_seeds_train_in_one_command(results: Path) -> None:
     for agent, seeds in (("sail", 3), ("pebble", 3), ("sac", 2)):
         for seed in range(seeds):

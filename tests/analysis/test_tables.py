@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.command_line import fails
 from helpers.results import MakeFolder
 
 from mujoco_sail.analysis import stats, tables
@@ -43,13 +44,22 @@ def test_agents_without_labels_come_first_then_the_baseline(results: Path) -> No
     assert [agent for _, agent in compare(results, "sail").index] == ["sac", "sail", "pebble"]
 
 
+@pytest.mark.parametrize("command", ["table", "table --across", "report"])
+@pytest.mark.usefixtures("three_arms")
+def test_a_misspelt_baseline_is_refused(
+    results: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    said = fails(capsys, *command.split(), "--results", str(results), "--baseline", "pebbel")
+    assert "--baseline: no agent 'pebbel'; did you mean 'pebble'?" in said
+
+
 @pytest.mark.usefixtures("three_arms")
 def test_effect_is_undefined_for_the_baseline_and_without_one(results: Path) -> None:
     effects = ["d", "d_low", "d_high", "improvement"]
     assert compare(results).loc[("walker_walk", "pebble"), effects].isna().all()
-    assert compare(results, "ppo")[effects].isna().all(axis=None)
-    assert "no finished run of the baseline ppo in: walker_walk" in tables.table(
-        results, "md", "ppo"
+    assert compare(results, "surf")[effects].isna().all(axis=None)
+    assert "no finished run of the baseline surf in: walker_walk" in tables.table(
+        results, "md", "surf"
     )
 
 
@@ -125,11 +135,11 @@ def test_csv_has_plain_numbers_that_read_back(results: Path) -> None:
 
 @pytest.mark.usefixtures("three_arms")
 def test_latex_escapes_names_and_fills_every_column(results: Path) -> None:
-    lines = tables.table(results, "latex", "a_b").splitlines()
+    lines = tables.table(results, "latex", "pebble_npg").splitlines()
     rows = [line for line in lines if line.endswith(r"\\")]
     assert lines[0] == r"\begin{tabular}{lllrrrrrr}"
     assert {row.count(" & ") for row in rows} == {8}
-    assert r"d vs a\_b [95 \% interval]" in rows[0]
+    assert r"d vs pebble\_npg [95 \% interval]" in rows[0]
     assert r"walker\_walk & sac & quick & 3 & 0 & 6.00 & 6.00 [5.00, 7.00] & -- & --" in rows[1]
 
 

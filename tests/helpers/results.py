@@ -86,7 +86,7 @@ def record(
     steps = range(100, 100 * len(returns) + 1, 100)
     columns = {"step": steps, "episode_return": returns, "labels": used}
     evaluations = pd.DataFrame(columns, dtype="float64")
-    return RunRecord(Path(), env, agent, seed, "complete", "", evaluations, used[-1], {})
+    return RunRecord(Path(), env, agent, seed, "complete", "", evaluations, used[-1], RUN)
 
 
 def records(finals: Mapping[tuple[str, str], Sequence[float]]) -> list[RunRecord]:

@@ -97,9 +97,11 @@ def test_evaluations_at_other_steps_are_refused(results: Path, make: MakeFolder)
 
 
 def test_empty_or_missing_folder_says_what_to_run(results: Path) -> None:
-    assert f"{results}: no results here; first run" in refusal(results)
+    assert f"{results}: no results here;\nfirst run" in refusal(results)
     results.mkdir()
-    assert "mujoco-sail run --env" in refusal(results)
+    said = refusal(results)
+    assert "mujoco-sail run --env" in said
+    assert said.endswith(f"--results {results}")
 
 
 @pytest.mark.parametrize(
