@@ -23,15 +23,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mujoco_sail.core.machine import processor
+from mujoco_sail.core.passes import cache_parts
 from mujoco_sail.core.replay_buffer import row_width
 from mujoco_sail.core.update import CRITICS, LOGGED, Constants, Learner, update
 from mujoco_sail.recipes.settings import RecipeError
 
 Engine = Literal["eager", "compiled"]
-
-# Members are updated together whose activations of one hidden layer take at most this many bytes;
-# found by trial to suit the cache of a core, see docs/speed.md.
-CACHE_BYTES = 2**20
 
 # What an update is made of: a compiled one is valid as long as no file of this folder changes.
 SOURCES = Path(__file__).parent
@@ -60,14 +57,13 @@ class Updater:
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         members, device = len(learner.temperature.steps), learner.temperature.steps.device
-        size = members
-        if engine == "compiled":
-            size = 1
-        elif device.type == "cpu":
-            widest = max(weight.shape[2] for weight in learner.critic.parameters[:-2:2])
-            row = CRITICS * widest * learner.target[0].element_size()
-            size = min(members, max(1, CACHE_BYTES // (batch_size * row)))
-        self.parts = [slice(first, first + size) for first in range(0, members, size)]
+        widest = max(weight.shape[2] for weight in learner.critic.parameters[:-2:2])
+        layer_bytes = batch_size * CRITICS * widest * learner.target[0].element_size()
+        self.parts = (
+            cache_parts(members, layer_bytes, device)
+            if engine == "eager"
+            else [slice(member, member + 1) for member in range(members)]
+        )
         self._calls = [
             partial(update, constants, part)
             if engine == "eager"

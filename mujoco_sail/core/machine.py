@@ -1,35 +1,13 @@
 """What the machine offers this process, on whatever system."""
 
-import ctypes
 import math
 import platform
-import sys
 from pathlib import Path
 
 import psutil
 import torch
 
 from mujoco_sail.core import cgroups
-
-# Options of glibc's `mallopt`.
-TRIM_THRESHOLD, MMAP_MAX = -1, -4
-
-
-def prepare_worker(threads: int) -> None:
-    """Sets up a process that trains: its threads, and memory that it keeps.
-
-    By default glibc gives every large tensor back to the system at once. The next one then
-    consists of pages that the system has to find and to zero, one by one: in label sessions of
-    forty members that took as long as computing them.
-
-    Args:
-        threads: PyTorch's.
-    """
-    torch.set_num_threads(threads)
-    glibc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if mallopt := getattr(glibc, "mallopt", None):  # Alpine's libc has none
-        mallopt(MMAP_MAX, 0)
-        mallopt(TRIM_THRESHOLD, -1)
 
 
 def available_cores() -> int:

@@ -11,10 +11,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mujoco_sail.core.activations import Activation
-from mujoco_sail.core.optimiser import by_member
+from mujoco_sail.core.optimiser import by_member, part
 from mujoco_sail.core.passes import (
     Parameters,
     Precision,
+    cache_parts,
     forward,
     input_gradient,
     parameter_gradients,
@@ -94,16 +95,26 @@ class StackedMLP:
             [M, G, B, out].
         """
         members, groups = self._shapes[0][:2]
-        x = x.expand(members, groups, *x.shape[2:]).flatten(0, 1)
+        x = x.expand(members, groups, *x.shape[2:])
         if torch.is_grad_enabled():
-            out = _Apply.apply(x, self, *self.parameters)  # type: ignore[no-untyped-call]
+            out: Tensor = _Apply.apply(x, self, *self.parameters)  # type: ignore[no-untyped-call]
         else:
-            out, _ = forward(self.rounded(), x, self.activation)
+            out = torch.cat([self.forward(x, members)[0] for members in self.parts(x)])
         return by_member(out, members)
 
-    def rounded(self) -> Parameters:
-        """The parameters as the passes use them, in the precision of the products."""
-        return rounded(self.layers, self.precision)
+    def parts(self, x: Tensor) -> list[slice]:
+        """The members as they go through their networks, see `cache_parts`."""
+        members, groups, rows, _ = x.shape
+        widest = max((shape[-1] for shape in self._shapes[:-2:2]), default=1)
+        return cache_parts(members, groups * rows * widest * x.element_size(), x.device)
+
+    def forward(self, x: Tensor, members: slice) -> tuple[Tensor, list[Tensor]]:
+        """`passes.forward` of some members' networks for their rows of x, [M, G, B, in]."""
+        return forward(self.rounded(members), x[members].flatten(0, 1), self.activation)
+
+    def rounded(self, members: slice = slice(None)) -> Parameters:
+        """Members' parameters as the passes use them, in the precision of the products."""
+        return rounded(part(self.layers, members, self._shapes[0][0]), self.precision)
 
     def state(self) -> Tree:
         """See `core.state`."""
@@ -136,26 +147,33 @@ class _Apply(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, net: StackedMLP, *parameters: Tensor) -> Tensor:
-        """Outputs, [M G, B, out], for inputs [M G, B, in]."""
-        out, inputs = forward(net.rounded(), x, net.activation)
-        ctx.net = net
+        """Outputs, [M G, B, out], for inputs [M, G, B, in]."""
+        ctx.net, ctx.shape, ctx.parts = net, x.shape, net.parts(x)
+        passes = [net.forward(x, members) for members in ctx.parts]
         # Saved so that autograd refuses to go backward after the parameters have changed.
-        ctx.save_for_backward(net.flat, *inputs)
-        return out
+        ctx.save_for_backward(net.flat, *itertools.chain(*(inputs for _, inputs in passes)))
+        return torch.cat([out for out, _ in passes])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients with respect to x and to the parameters, where they are wanted."""
         net: StackedMLP = ctx.net
-        _, *inputs = ctx.saved_tensors
+        _, *saved = ctx.saved_tensors
         # Contiguous, because the library chooses its product, and the last bits, by strides.
-        passed = net.rounded(), inputs, gradient.contiguous()
-        of_x: Tensor | None = None
-        of: list[Tensor | None] = [None] * len(net.parameters)
-        if ctx.needs_input_grad[0]:
-            of_x = input_gradient(*passed, slice(None), net.activation)
-        if any(ctx.needs_input_grad[2:]):
-            gradients = parameter_gradients(*passed, net.activation)
-            of = [g.view(p.shape) for g, p in zip(gradients, net.parameters, strict=True)]
-        return of_x, None, *of
+        gradient = gradient.contiguous().view(*ctx.shape[:3], -1)
+        of_x = gradient.new_empty(ctx.shape) if ctx.needs_input_grad[0] else None
+        wanted = net.parameters if any(ctx.needs_input_grad[2:]) else []
+        of = [torch.empty_like(p) for p in wanted]
+        depth = len(saved) // len(ctx.parts)
+        for members in ctx.parts:
+            inputs, saved = saved[:depth], saved[depth:]
+            passed = net.rounded(members), inputs, gradient[members].flatten(0, 1)
+            if of_x is not None:
+                rows = input_gradient(*passed, slice(None), net.activation)
+                of_x[members] = rows.view_as(of_x[members])
+            if of:
+                gradients = parameter_gradients(*passed, net.activation)
+                for whole, g in zip(of, gradients, strict=True):
+                    whole[members] = g.view_as(whole[members])
+        return of_x, None, *(of or len(net.parameters) * [None])

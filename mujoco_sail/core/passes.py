@@ -12,8 +12,27 @@ from torch import Tensor
 from mujoco_sail.core.activations import Activation, activate_, backpropagate
 from mujoco_sail.core.products import product
 
+# What is kept of a hidden layer's activations at once; found by trial to suit the cache of a core,
+# see docs/speed.md.
+CACHE_BYTES = 2**20
+
 Parameters = Sequence[Tensor]
 Precision = Literal["float32", "tf32", "bfloat16"]
+
+
+def cache_parts(members: int, layer_bytes: int, device: torch.device) -> list[slice]:
+    """Members that go through a pass together: as many as `CACHE_BYTES` holds, on CUDA all.
+
+    In the cache of a core they pass faster. And tensors of a few MiB are used again, while glibc
+    gives larger ones back to the system, which has to find and zero their pages anew.
+
+    Args:
+        members: M.
+        layer_bytes: Of a member's activations of one hidden layer.
+        device: Where they pass.
+    """
+    size = max(1, CACHE_BYTES // layer_bytes) if device.type == "cpu" else members
+    return [slice(at, min(at + size, members)) for at in range(0, members, size)]
 
 
 def rounded(parameters: Parameters, precision: Precision) -> Parameters:

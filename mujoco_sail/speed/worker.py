@@ -15,7 +15,7 @@ import torch
 
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.sac import SAC
-from mujoco_sail.core.machine import prepare_worker, synchronise
+from mujoco_sail.core.machine import synchronise
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.speed import pinning
 from mujoco_sail.speed.products import ProductCall, middle_product
@@ -153,7 +153,7 @@ def work(
     """A worker process: it ends with its parent, or after it has sent why it failed."""
     # An interrupt is for the parent, which ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prepare_worker(1)
+    torch.set_num_threads(1)
     os.environ.update(variables)  # before a peer's library is imported
     try:
         TimedRun(task, members, device, results, requests).execute()

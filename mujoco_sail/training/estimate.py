@@ -17,7 +17,7 @@ import torch
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.agents.sac import SAC
-from mujoco_sail.core.machine import prepare_worker, synchronise
+from mujoco_sail.core.machine import synchronise
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.training.run import Run
@@ -99,7 +99,7 @@ def _work(
 ) -> None:
     """A worker: sends the seconds of a step of each of its stacks, added up."""
     threading.Thread(target=end_with_the_main_process, daemon=True).start()
-    prepare_worker(threads)
+    torch.set_num_threads(threads)
     with contextlib.suppress(Exception):  # what fails here fails again, and is told, in the run
         sender.send(sum(_seconds_per_step(task, stack, device, scratch) for stack in stacks))
 

@@ -12,7 +12,6 @@ import torch
 
 from mujoco_sail import __version__
 from mujoco_sail.agents.base import Member
-from mujoco_sail.core.machine import prepare_worker
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import run_folder, status_of
 from mujoco_sail.training import benchmark, worker
@@ -133,7 +132,7 @@ def train(part: Part, number: int, board: Any) -> None:
     import ray  # noqa: PLC0415
 
     link = Link(ray, board, number)
-    prepare_worker(1)
+    torch.set_num_threads(1)
     locks: list[Lock] = []
     try:
         for stack in part.stacks:

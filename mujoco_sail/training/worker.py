@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 
 from mujoco_sail.agents.base import Member
-from mujoco_sail.core.machine import prepare_worker
 from mujoco_sail.files import WriteError
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
@@ -64,7 +63,7 @@ def work(
     terminated: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
     threading.Thread(target=end_with_the_main_process, daemon=True).start()
-    prepare_worker(threads)
+    torch.set_num_threads(threads)
 
     def stopping() -> bool:
         return bool(terminated) or stop.is_set()

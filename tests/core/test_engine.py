@@ -15,7 +15,7 @@ from helpers.runs import MakeRun, trained
 from helpers.tiny import tiny_task
 from torch import Tensor
 
-from mujoco_sail.core import engine
+from mujoco_sail.core import engine, passes
 from mujoco_sail.core import update as update_module
 from mujoco_sail.core.distributions import LogStd
 from mujoco_sail.core.engine import Updater
@@ -124,7 +124,7 @@ def test_no_bit_depends_on_how_the_stack_is_cut(
     agent = agent_of(make_run, AGENTS)
     results = []
     for cache in (1, 2**40):
-        monkeypatch.setattr(engine, "CACHE_BYTES", cache)
+        monkeypatch.setattr(passes, "CACHE_BYTES", cache)
         parts = Updater(agent._constants, agent.learner(), 16, "eager").parts
         assert len(parts) == (4 if cache == 1 else 1)
         results.append(updated(agent, agent.learner(), "eager"))

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import platform
-import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -220,25 +216,3 @@ def test_a_disturbance_of_some_timings_changes_no_ratio(monkeypatch: pytest.Monk
 
 def test_the_seconds_of_a_product_are_positive() -> None:
     assert products.seconds_of_product(torch.ones(1, 2, 3), torch.ones(1, 3, 4)) > 0
-
-
-KEPT = """
-import resource, sys, torch
-from mujoco_sail.core.machine import prepare_worker
-if sys.argv[1:] == ["prepared"]:
-    prepare_worker(1)
-for _ in range(9):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**24)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone can be told to")
-def test_a_worker_uses_freed_memory_again_without_asking_the_system() -> None:
-    faults = {
-        words: int(subprocess.check_output([sys.executable, "-c", KEPT, *words.split()]))
-        for words in ("", "prepared")
-    }
-    pages = 2**26 // resource.getpagesize()  # of the tensor
-    assert faults["prepared"] < pages / 100 < pages / 2 < faults[""]

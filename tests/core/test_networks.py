@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from helpers.tiny import CPU, draw
@@ -71,6 +73,24 @@ def test_every_gradient_is_that_of_autograd(activation: Activation, sizes: list[
         passes(net, x.detach(), output_gradient),
         [expected.detach(), of_x[:, 0, :, 1:3], *of_parameters],
     )
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_no_bit_depends_on_the_parts_in_which_members_pass(
+    monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    net, results = make_stack("leaky_relu"), []
+    x = draw(MEMBERS, 1 if shared else GROUPS, ROWS, SIZES[0]).requires_grad_()
+    for cache in (1, 2 * GROUPS * ROWS * max(SIZES[1:-1]) * 4, 2**40):
+        monkeypatch.setattr("mujoco_sail.core.passes.CACHE_BYTES", cache)
+        out = net(x)
+        with torch.no_grad():
+            assert torch.equal(net(x), out)
+        gradients = torch.autograd.grad(out.square().sum(), [x, *net.parameters])
+        results.append((len(net.parts(x.expand(MEMBERS, GROUPS, *x.shape[2:]))), out, *gradients))
+    counts, *tensors = zip(*results, strict=True)
+    assert counts == (MEMBERS, math.ceil(MEMBERS / 2), 1)
+    assert all(torch.equal(one, other) for one, *others in tensors for other in others)
 
 
 def test_parameters_that_moved_before_the_way_back_are_noticed() -> None:
