@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mujoco_sail.results.read import collect
+from mujoco_sail.results.pooling import collect
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

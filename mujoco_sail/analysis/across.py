@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 
 from mujoco_sail.analysis import commands, inference, stats
 from mujoco_sail.recipes.settings import RecipeError
-from mujoco_sail.results.read import RunRecord, agents_in_order, check_alike
+from mujoco_sail.results.pooling import check_alike
+from mujoco_sail.results.read import RunRecord, agents_in_order
 
 LOW, HIGH = "random", "sac"  # agents whose mean final returns have the scores 0 and 1
 POOLED = "pooled"  # in place of an environment's name
@@ -29,14 +30,14 @@ def normalised_scores(runs: Sequence[RunRecord]) -> pd.DataFrame:
     score = (final return - mean of `LOW`) / (mean of `HIGH` - mean of `LOW`), by environment
 
     Args:
-        runs: Poolable runs (see `results.read.collect`); only complete ones have a part.
+        runs: Poolable runs (see `results.pooling.collect`); only complete ones have a part.
 
     Returns:
         Columns environment, agent, seed, score; a row per complete run, in the runs' order.
 
     Raises:
         RecipeError: An environment has no complete run of either agent, or `HIGH` is not above
-            `LOW` there; or the environments must not be pooled (`results.read.check_alike`).
+            `LOW` there; or the environments must not be pooled (`results.pooling.check_alike`).
     """
     check_alike(runs)
     anchors = _anchors(runs)
@@ -74,7 +75,7 @@ def effects(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
         rows.
 
     Raises:
-        RecipeError: The environments must not be pooled, see `results.read.check_alike`.
+        RecipeError: The environments must not be pooled, see `results.pooling.check_alike`.
     """
     check_alike(runs)
     arms = _arms(final_returns(runs), "final_return")

@@ -10,7 +10,8 @@ from mujoco_sail.analysis import across, tables
 from mujoco_sail.analysis.across import HIGH, LOW, POOLED
 from mujoco_sail.analysis.rendering import NONE, Cells, interval, number, render
 from mujoco_sail.analysis.verdict import verdict
-from mujoco_sail.results.read import RunRecord, agents_in_order, collect
+from mujoco_sail.results.pooling import collect
+from mujoco_sail.results.read import RunRecord, agents_in_order
 
 COLUMNS = (
     "agent",
@@ -61,7 +62,7 @@ def summary(
     """Statistics of each agent over all environments.
 
     Args:
-        runs: Poolable runs (see `results.read.collect`).
+        runs: Poolable runs (see `results.pooling.collect`).
         effects: See `across.effects`.
         labels: See `across.labels_to_reach`.
         baseline: Agent that effects and improvement are measured against.

@@ -24,7 +24,8 @@ from mujoco_sail.analysis.style import (
     sheet,
 )
 from mujoco_sail.recipes.settings import setting
-from mujoco_sail.results.read import EVALUATIONS, RunRecord, agents_in_order, training_tables
+from mujoco_sail.results.pooling import training_tables
+from mujoco_sail.results.read import EVALUATIONS, RunRecord, agents_in_order
 
 PANEL = (2.25, 1.75)  # inches; three panels fill a page
 MARKS = 6  # markers on a curve

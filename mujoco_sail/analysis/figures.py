@@ -17,7 +17,8 @@ from mujoco_sail.analysis.tables import incomplete
 from mujoco_sail.files import write_bytes
 from mujoco_sail.recipes.load import read_recipe, recipe_names
 from mujoco_sail.recipes.settings import RecipeError, build, nearest
-from mujoco_sail.results.read import RunRecord, collect
+from mujoco_sail.results.pooling import collect
+from mujoco_sail.results.read import RunRecord
 
 Recipe = curves.CurvesRecipe | profiles.ProfileRecipe | forest.ForestRecipe
 KINDS: dict[str, type[Recipe]] = {

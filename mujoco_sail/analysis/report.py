@@ -24,7 +24,8 @@ from mujoco_sail.analysis.rendering import Cells
 from mujoco_sail.analysis.verdict import verdict
 from mujoco_sail.files import write_text
 from mujoco_sail.recipes.settings import RecipeError
-from mujoco_sail.results.read import RunRecord, agents_in_order, collect
+from mujoco_sail.results.pooling import collect
+from mujoco_sail.results.read import RunRecord, agents_in_order
 
 TEMPLATE = "report.html.jinja"
 SIZE = ("width", "height")

@@ -10,7 +10,8 @@ from mujoco_sail.analysis import rendering, stats
 from mujoco_sail.analysis.rendering import NONE, Cells, interval, number
 from mujoco_sail.recipes.load import recipe_names
 from mujoco_sail.recipes.settings import RecipeError, nearest, one_line
-from mujoco_sail.results.read import RunRecord, agents_in_order, collect
+from mujoco_sail.results.pooling import collect
+from mujoco_sail.results.read import RunRecord, agents_in_order
 
 COLUMNS = (
     "environment",
@@ -63,7 +64,7 @@ def comparison(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
     """Statistics of each agent on each environment.
 
     Args:
-        runs: Poolable runs (see `results.read.collect`); running ones have no part.
+        runs: Poolable runs (see `results.pooling.collect`); running ones have no part.
         baseline: Agent that effects are measured against.
 
     Returns:

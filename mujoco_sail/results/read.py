@@ -1,10 +1,8 @@
-"""From a results folder to runs that may be compared.
+"""From the files of a run to its record.
 
-Nothing that is read is executed, and whatever is damaged or does not belong together is an error
-of one or two lines.
+Nothing that is read is executed, and whatever is damaged is an error of one or two lines.
 """
 
-import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,12 +28,6 @@ TRAINING = ("step", "labels")  # and what the agent records
 FEEDBACK = ("step", "session", "query", "return_1", "return_2", "label")
 SKIPPED = "skip"  # a label that was refused
 LARGEST = 1e30  # of a number: no simulator's return comes near, and its square is still finite
-# Packages whose version changes what a return means.
-VERSIONS = ("mujoco", "gymnasium", "dm_control", "metaworld", "envpool", "mujoco_sail")
-# Settings of the machine that trains: they change no more than the rounding of a result.
-MACHINE = ("env.engine", "env.cuda_graph", "env.checkpoint_minutes")
-# What environments that are pooled have in common, beside the teacher's and agents' settings.
-EVERYWHERE = ("env.protocol", "env.teacher", "versions.mujoco_sail")
 
 
 @dataclass(frozen=True)
@@ -65,33 +57,6 @@ class RunRecord:
     evaluations: pd.DataFrame
     labels: int
     table: Mapping[str, Any]
-
-
-def collect(results: Path) -> list[RunRecord]:
-    """Reads all runs of a results folder and checks that they may be compared.
-
-    Args:
-        results: Folder with `<env>/<agent>/seed_<n>/`.
-
-    Returns:
-        Runs sorted by environment, agent and seed.
-
-    Raises:
-        RecipeError: No runs, a damaged file, or runs that must not be pooled.
-    """
-    try:
-        folders = [folder for folder in results.glob("*/*/seed_*") if folder.is_dir()]
-    except OSError as error:
-        raise _damaged(results, error) from error
-    if not folders:
-        raise RecipeError(
-            f"{results}: no results here;",
-            "first run, say, mujoco-sail run --env walker_walk --agents pebble,sail --seeds 5 "
-            f"--protocol quick --results {shlex.quote(str(results))}",
-        )
-    records = sorted((read(folder) for folder in folders), key=_place)
-    check_poolable(records)
-    return records
 
 
 def read(folder: Path) -> RunRecord:
@@ -148,91 +113,6 @@ def _arm(folder: Path) -> tuple[str, str]:
     return folder.parent.parent.name, folder.parent.name
 
 
-def check_poolable(records: Sequence[RunRecord]) -> None:
-    """Refuses runs that do not measure the same thing.
-
-    Within an environment: the environment recipe (protocol, teacher, label budget, ...) but for
-    `MACHINE`, the versions and the steps of evaluation; the labels used by the arms that ask for
-    any. Within an agent: every hyperparameter. Running ones are no statistics and are left alone.
-
-    Raises:
-        RecipeError: Names two runs, the key and both values.
-    """
-    ended = [record for record in records if record.status != "running"]
-    asking = {(record.env, record.agent) for record in ended if record.labels}
-    seen: dict[tuple[str, ...], tuple[RunRecord, Mapping[str, Any]]] = {}
-    for record in ended:
-        arm = (record.env, record.agent)
-        shared: dict[tuple[str, ...], Mapping[str, Any]] = {
-            ("environment", record.env): _environment(record) | _versions(record),
-            ("agent", *arm): _flat(record.table["agent"], "agent"),
-        }
-        if record.status == "complete":
-            shared["schedule", record.env] = {
-                f"step of evaluation {i}": step
-                for i, step in enumerate(record.evaluations["step"], start=1)
-            }
-            if arm in asking:
-                shared["labels", record.env] = {"labels used": record.labels}
-        for group, values in shared.items():
-            first, expected = seen.setdefault(group, (record, values))
-            _compare(first, expected, record, values)
-
-
-def check_alike(records: Sequence[RunRecord]) -> None:
-    """Refuses to pool environments whose runs do not ask the same question.
-
-    They may differ in what belongs to a task: sizes, label budget, simulator. The protocol, the
-    teacher, an agent's hyperparameters and the version of mujoco_sail must agree.
-
-    Args:
-        records: Poolable runs; running ones are left alone.
-
-    Raises:
-        RecipeError: Names two runs, the key and both values.
-    """
-    seen: dict[str, tuple[RunRecord, Mapping[str, Any]]] = {}
-    for record in records:
-        if record.status == "running":
-            continue
-        flat = _flat(record.table, "")
-        common = {
-            key: value
-            for key, value in flat.items()
-            if key in EVERYWHERE or key.startswith("env.oracle.")
-        }
-        agent = {key: value for key, value in flat.items() if key.startswith("agent.")}
-        for group, values in (("", common), (record.agent, agent)):
-            first, expected = seen.setdefault(group, (record, values))
-            _compare(first, expected, record, values)
-
-
-def training_tables(records: Sequence[RunRecord]) -> list[pd.DataFrame]:
-    """Reads `training.csv` of an agent's complete runs on one environment.
-
-    It is read here, for the figures that ask for it, and not with every run.
-
-    Args:
-        records: Runs of the same agent and environment.
-
-    Returns:
-        A table per run that has the file, all with the same steps: "step", "labels" and whatever
-        else the agent records, nan where a cell is empty.
-
-    Raises:
-        RecipeError: A file is damaged, or two differ in their steps.
-    """
-    records = [record for record in records if (record.folder / "training.csv").exists()]
-    tables = [_training(record.folder / "training.csv") for record in records]
-    schedules = [
-        {f"step of row {i} of training.csv": step for i, step in enumerate(table["step"], start=1)}
-        for table in tables
-    ]
-    for record, schedule in zip(records, schedules, strict=True):
-        _compare(records[0], schedules[0], record, schedule)
-    return tables
-
-
 def agents_in_order(records: Sequence[RunRecord], baseline: str) -> list[str]:
     """Agents as a reader expects them: those that need no labels, the baseline, the others."""
     silent = {r.agent for r in records if r.status == "complete"}
@@ -241,11 +121,8 @@ def agents_in_order(records: Sequence[RunRecord], baseline: str) -> list[str]:
     return sorted(agents, key=lambda agent: (agent not in silent, agent != baseline, agent))
 
 
-def _place(record: RunRecord) -> tuple[str, str, int]:
-    return record.env, record.agent, record.seed
-
-
-def _damaged(path: Path, error: Exception) -> RecipeError:
+def damaged(path: Path, error: Exception) -> RecipeError:
+    """That something cannot be read, and why."""
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return RecipeError(f"{path}: cannot be read: {reason}")
 
@@ -261,7 +138,7 @@ def _csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             warnings.simplefilter("error", ParserWarning)  # rows longer than the header
             frame = pd.read_csv(path, index_col=False, dtype=str)
     except (OSError, ValueError, ParserWarning) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if missing := [name for name in columns if name not in frame]:
         raise RecipeError(f"{path}: missing column '{missing[0]}'")
     return frame
@@ -273,7 +150,12 @@ def _evaluations(path: Path) -> pd.DataFrame:
     return _numbers(path, text, without)
 
 
-def _training(path: Path) -> pd.DataFrame:
+def read_training(path: Path) -> pd.DataFrame:
+    """Reads `training.csv`: nan where a cell is empty.
+
+    Raises:
+        RecipeError: It is damaged.
+    """
     text = _csv(path, TRAINING)
     return _numbers(path, text, [str(name) for name in text if name not in TRAINING])
 
@@ -300,33 +182,3 @@ def _labels(path: Path) -> int:
     if not pd.to_numeric(answers, errors="coerce").isin([0, 0.5, 1]).all():
         raise RecipeError(f"{path}: column 'label' has a value other than 0, 0.5, 1, {SKIPPED}")
     return len(answers)
-
-
-def _environment(record: RunRecord) -> dict[str, Any]:
-    flat = _flat(record.table["env"], "env")
-    return {key: value for key, value in flat.items() if key not in MACHINE}
-
-
-def _versions(record: RunRecord) -> dict[str, Any]:
-    versions = record.table["versions"]
-    return {f"versions.{name}": versions[name] for name in VERSIONS if name in versions}
-
-
-def _flat(table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        name = f"{prefix}.{key}" if prefix else key
-        flat |= _flat(value, name) if isinstance(value, dict) else {name: value}
-    return flat
-
-
-def _compare(
-    first: RunRecord, expected: Mapping[str, Any], second: RunRecord, values: Mapping[str, Any]
-) -> None:
-    for key in [*expected, *values]:
-        one, other = (table.get(key, "(absent)") for table in (expected, values))
-        if one != other:
-            raise RecipeError(
-                f"{first.folder} and {second.folder} differ in {key}:",
-                f"{one!r} and {other!r}; such results are never pooled",
-            )

@@ -22,7 +22,7 @@ from mujoco_sail.agents.base import Entry, Member
 from mujoco_sail.cli import main
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.checkpoint import MemberState
-from mujoco_sail.results.read import collect
+from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.write import RunWriter, run_folder, status_of
 from mujoco_sail.training import benchmark
 

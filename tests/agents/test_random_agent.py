@@ -16,7 +16,7 @@ from scipy.stats import kstest
 from mujoco_sail.agents.random_policy import RandomPolicy
 from mujoco_sail.analysis import tables
 from mujoco_sail.cli import main
-from mujoco_sail.results.read import collect
+from mujoco_sail.results.pooling import collect
 from mujoco_sail.training.messages import Stopped
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.worker import resume_points

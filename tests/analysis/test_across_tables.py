@@ -15,7 +15,7 @@ from helpers.results import MakeFolder
 
 from mujoco_sail.analysis import across, across_tables
 from mujoco_sail.cli import main
-from mujoco_sail.results.read import collect
+from mujoco_sail.results.pooling import collect
 
 LEVELS = {"random": 0, "sac": 100, "pebble": 40, "sail": 60, "sail_revkl": 20}
 

@@ -19,7 +19,7 @@ from mujoco_sail.analysis.choice import MissingDataError
 from mujoco_sail.cli import main
 from mujoco_sail.recipes.load import recipe_names
 from mujoco_sail.recipes.settings import RecipeError
-from mujoco_sail.results.read import collect
+from mujoco_sail.results.pooling import collect
 
 
 def draw(results: Path, name: str, **changes: Any) -> mpl.figure.Figure:

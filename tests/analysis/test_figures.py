@@ -14,7 +14,7 @@ from helpers.results import MakeFolder
 from mujoco_sail.analysis import figures, style
 from mujoco_sail.analysis.curves import CurvesRecipe
 from mujoco_sail.recipes.settings import RecipeError, build
-from mujoco_sail.results.read import collect
+from mujoco_sail.results.pooling import collect
 
 RECIPE = build(
     CurvesRecipe,

@@ -14,7 +14,7 @@ from helpers.results import MakeFolder
 
 from mujoco_sail.analysis import stats, tables
 from mujoco_sail.recipes.settings import RecipeError
-from mujoco_sail.results.read import collect
+from mujoco_sail.results.pooling import collect
 
 
 def compare(results: Path, baseline: str = "pebble") -> pd.DataFrame:

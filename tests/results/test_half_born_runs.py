@@ -16,7 +16,7 @@ from mujoco_sail.cli import main
 from mujoco_sail.policies import export
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results import write
-from mujoco_sail.results.read import collect
+from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.write import RunWriter, run_folder, status_of
 from mujoco_sail.training.claims import unfinished_members
 

@@ -8,7 +8,8 @@ import pytest
 from helpers.results import RUN, MakeFolder
 
 from mujoco_sail.recipes.settings import RecipeError
-from mujoco_sail.results.read import EVALUATIONS, FEEDBACK, collect
+from mujoco_sail.results.pooling import collect
+from mujoco_sail.results.read import EVALUATIONS, FEEDBACK
 
 
 def refusal(results: Path) -> str:

@@ -12,7 +12,8 @@ from helpers.command_line import run
 from helpers.envpool import needs_envpool
 
 from mujoco_sail.recipes.settings import RecipeError
-from mujoco_sail.results.read import check_poolable, read
+from mujoco_sail.results.pooling import check_poolable
+from mujoco_sail.results.read import read
 from mujoco_sail.results.versions import versions
 
 

@@ -1,0 +1,175 @@
+"""From a results folder to runs that may be compared; what does not belong together is refused."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.results.read import RunRecord, damaged, read, read_training
+
+# Packages whose version changes what a return means.
+PACKAGES = ("mujoco", "gymnasium", "dm_control", "metaworld", "envpool", "mujoco_sail")
+VERSIONS = {f"versions.{name}" for name in PACKAGES}
+# Settings of the machine that trains: they change no more than the rounding of a result.
+MACHINE = ("env.engine", "env.cuda_graph", "env.checkpoint_minutes")
+# What environments that are pooled have in common, beside the teacher's and agents' settings.
+EVERYWHERE = ("env.protocol", "env.teacher", "versions.mujoco_sail")
+
+# What a run says of itself, in a group whose runs must all say the same.
+Claim = tuple[tuple[str, ...], RunRecord, Mapping[str, Any]]
+
+
+def collect(results: Path) -> list[RunRecord]:
+    """Reads all runs of a results folder and checks that they may be compared.
+
+    Args:
+        results: Folder with `<env>/<agent>/seed_<n>/`.
+
+    Returns:
+        Runs sorted by environment, agent and seed.
+
+    Raises:
+        RecipeError: No runs, a damaged file, or runs that must not be pooled.
+    """
+    try:
+        folders = [folder for folder in results.glob("*/*/seed_*") if folder.is_dir()]
+    except OSError as error:
+        raise damaged(results, error) from error
+    if not folders:
+        raise RecipeError(
+            f"{results}: no results here;",
+            "first run, say, mujoco-sail run --env walker_walk --agents pebble,sail --seeds 5 "
+            f"--protocol quick --results {shlex.quote(str(results))}",
+        )
+    records = sorted((read(folder) for folder in folders), key=_place)
+    check_poolable(records)
+    return records
+
+
+def check_poolable(records: Sequence[RunRecord]) -> None:
+    """Refuses runs that do not measure the same thing.
+
+    Within an environment: the environment recipe (protocol, teacher, label budget, ...) but for
+    `MACHINE`, the versions and the steps of evaluation; the labels used by the arms that ask for
+    any. Within an agent: every hyperparameter. Running ones are no statistics and are left alone.
+
+    Raises:
+        RecipeError: Names two runs, the key and both values.
+    """
+    ended = [record for record in records if record.status != "running"]
+    asking = {(record.env, record.agent) for record in ended if record.labels}
+    claims: list[Claim] = []
+    for record in ended:
+        arm, settings = (record.env, record.agent), _flat(record.table)
+        shared = {
+            key: value
+            for key, value in settings.items()
+            if key in VERSIONS or (key.startswith("env.") and key not in MACHINE)
+        }
+        claims.append((("environment", record.env), record, shared))
+        claims.append((("agent", *arm), record, _of_agent(settings)))
+        if record.status == "complete":
+            schedule = {
+                f"step of evaluation {i}": step
+                for i, step in enumerate(record.evaluations["step"], start=1)
+            }
+            claims.append((("schedule", record.env), record, schedule))
+            if arm in asking:
+                claims.append((("labels", record.env), record, {"labels used": record.labels}))
+    _agree(claims)
+
+
+def check_alike(records: Sequence[RunRecord]) -> None:
+    """Refuses to pool environments whose runs do not ask the same question.
+
+    They may differ in what belongs to a task: sizes, label budget, simulator. The protocol, the
+    teacher, an agent's hyperparameters and the version of mujoco_sail must agree.
+
+    Args:
+        records: Poolable runs; running ones are left alone.
+
+    Raises:
+        RecipeError: Names two runs, the key and both values.
+    """
+    claims: list[Claim] = []
+    for record in records:
+        if record.status == "running":
+            continue
+        settings = _flat(record.table)
+        shared = {
+            key: value
+            for key, value in settings.items()
+            if key in EVERYWHERE or key.startswith("env.oracle.")
+        }
+        claims.append((("environments",), record, shared))
+        claims.append((("agent", record.agent), record, _of_agent(settings)))
+    _agree(claims)
+
+
+def training_tables(records: Sequence[RunRecord]) -> list[pd.DataFrame]:
+    """Reads `training.csv` of an agent's complete runs on one environment.
+
+    It is read here, for the figures that ask for it, and not with every run.
+
+    Args:
+        records: Runs of the same agent and environment.
+
+    Returns:
+        A table per run that has the file, all with the same steps: "step", "labels" and whatever
+        else the agent records, nan where a cell is empty.
+
+    Raises:
+        RecipeError: A file is damaged, or two differ in their steps.
+    """
+    records = [record for record in records if (record.folder / "training.csv").exists()]
+    tables = [read_training(record.folder / "training.csv") for record in records]
+    schedules = [
+        {f"step of row {i} of training.csv": step for i, step in enumerate(table["step"], start=1)}
+        for table in tables
+    ]
+    _agree([(("schedule",), *claim) for claim in zip(records, schedules, strict=True)])
+    return tables
+
+
+def _agree(claims: Iterable[Claim]) -> None:
+    """Compares each claim with the first of its group.
+
+    Raises:
+        RecipeError: Names two runs, the key and both values.
+    """
+    seen: dict[tuple[str, ...], tuple[RunRecord, Mapping[str, Any]]] = {}
+    for group, record, values in claims:
+        first, expected = seen.setdefault(group, (record, values))
+        _compare(first, expected, record, values)
+
+
+def _compare(
+    first: RunRecord, expected: Mapping[str, Any], second: RunRecord, values: Mapping[str, Any]
+) -> None:
+    for key in [*expected, *values]:
+        one, other = (table.get(key, "(absent)") for table in (expected, values))
+        if one != other:
+            raise RecipeError(
+                f"{first.folder} and {second.folder} differ in {key}:",
+                f"{one!r} and {other!r}; such results are never pooled",
+            )
+
+
+def _place(record: RunRecord) -> tuple[str, str, int]:
+    return record.env, record.agent, record.seed
+
+
+def _of_agent(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key.startswith("agent.")}
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A table's values by dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
