@@ -28,6 +28,16 @@ class NaturalSAIL(SAIL):
     Settings = NaturalSAILSettings
     settings: NaturalSAILSettings
 
+    def __init_subclass__(cls) -> None:
+        """Refuses a loss whose gradient does not reach the actor through its outputs alone.
+
+        Raises:
+            TypeError: It has an `actor_loss` of its own.
+        """
+        super().__init_subclass__()
+        if cls.actor_loss is not cls.loss_written_out:
+            raise TypeError(f"{cls.__name__} has an actor_loss of its own: extend SAIL instead")
+
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
         chosen = self.settings

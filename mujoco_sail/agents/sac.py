@@ -16,7 +16,7 @@ from mujoco_sail.core.distributions import LogStd, SquashedGaussian, standard_no
 from mujoco_sail.core.engine import Updater
 from mujoco_sail.core.graphs import GraphRecorder
 from mujoco_sail.core.networks import StackedMLP
-from mujoco_sail.core.optimiser import MemberAdam
+from mujoco_sail.core.optimiser import MemberAdam, adam_step
 from mujoco_sail.core.replay_buffer import Batch, ReplayBuffer
 from mujoco_sail.core.streams import Draws, Streams
 from mujoco_sail.core.update import (
@@ -25,8 +25,9 @@ from mujoco_sail.core.update import (
     Constants,
     Learner,
     critic_step,
-    policy_step,
+    project,
     target_step,
+    temperature_step,
 )
 from mujoco_sail.policies.policy import Policy
 from mujoco_sail.recipes.settings import setting
@@ -236,8 +237,9 @@ class SAC(Agent):
         gradients = torch.autograd.grad(loss.sum(), self.actor.parameters)
         with torch.no_grad():
             layers = [g.flatten(0, 1) for g in gradients]
-            observation = batch.observation
-            policy_step(self._constants, learner, observation, layers, log_prob, self._log)
+            adam_step(learner.actor, layers, self._constants.learning_rate)
+            project(learner)
+            temperature_step(self._constants, learner, log_prob, self._log)
             target_step(learner, self._tau)
             self.logged["actor_loss"].copy_(loss)
 

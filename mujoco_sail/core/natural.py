@@ -6,29 +6,40 @@
 
 J is the derivative of the actor's outputs with respect to theta, D the Fisher information of
 pi(.|s) with respect to these outputs; that of a squashed Gaussian is that of its base Gaussian,
-since tanh is a bijection. Expectations are means over the states of a batch. F is never formed.
-All is written out, without autograd, so that an update stays a function that can be compiled.
+since tanh is a bijection. Expectations are means over the states of a batch.
+
+The gradient reaches theta through the outputs, g = J^T w, so x is J^T xi, and what is solved is
+
+    (D K + damping 1) xi = w,   K = J J^T
+
+in the space of the outputs, which is the smaller one. With a^T K b as inner product of a and b its
+conjugate gradients are those of the equation for x, number for number but for rounding. Neither F
+nor K is formed. All is written out, without autograd, so that an update stays a function that can
+be compiled.
 
 Sources: Kakade 2001, "A Natural Policy Gradient"; TRPO (Schulman et al. 2015, arXiv 1502.05477),
-appendix C, for products with F, the damping and the step's length.
+appendix C, for the damping and the step's length.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mujoco_sail.core.distributions import LogStd, SquashedGaussian
 from mujoco_sail.core.objectives import gaussian_kl
-from mujoco_sail.core.optimiser import member_sums
-from mujoco_sail.core.passes import Parameters, forward, output_derivative, parameter_gradients
+from mujoco_sail.core.passes import (
+    Parameters,
+    forward,
+    gram_matrices,
+    parameter_gradients,
+    tangent_kernel_product,
+)
 
 # By how much a step may exceed `max_kl`.
 TOLERANCE = 1.1
-# Each member's vector takes a multiple of this many numbers, as in `core.networks`.
-ALIGNED = 16
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class NaturalGradient:
 def natural_step(
     natural: NaturalGradient,
     parameters: Parameters,
-    gradients: Parameters,
+    of_output: Tensor,
     observation: Tensor,
     log_std: LogStd,
 ) -> None:
@@ -62,36 +73,29 @@ def natural_step(
     Args:
         natural: Numbers.
         parameters: Layers of the m actors.
-        gradients: Of what is descended, as `parameters` are laid out.
+        of_output: w, the gradient of what is descended with respect to the outputs, [m, B, 2A].
         observation: States, [m, B, O].
         log_std: Of the policy.
     """
-    theta = flat(parameters)
     output, inputs = forward(parameters, observation)
     old = SquashedGaussian.from_output(output, log_std)
-    weight = output_fisher(output, log_std) / observation.shape[1]
-
-    def damped_fisher(v: Tensor) -> Tensor:
-        return fisher_product(parameters, inputs, weight, v) + natural.damping * v
+    fisher = output_fisher(output, log_std) / observation.shape[1]
+    kernel = partial(tangent_kernel_product, parameters, inputs, gram_matrices(inputs))
+    xi, curvature = conjugate_gradients(natural, fisher, kernel, of_output)
+    x = parameter_gradients(parameters, inputs, xi)
 
     def kl(beta: Tensor) -> Tensor:
-        moved, _ = forward(unflat(theta - beta * x, parameters), observation)
+        moved, _ = forward([p - beta * d for p, d in zip(parameters, x, strict=True)], observation)
         new = SquashedGaussian.from_output(moved, log_std)
-        return gaussian_kl(*old, *new).mean(-1, keepdim=True)
+        return gaussian_kl(*old, *new).mean(-1)[:, None, None]
 
-    gradient = flat(gradients)
-    x, residual = conjugate_gradients(
-        damped_fisher, gradient, natural.iterations, lambda a, b: inner(a, b, parameters)
-    )
-    # (F + damping 1) x is the gradient less the residual.
-    curvature = inner(x, gradient - residual, parameters)
     beta = quotient(2 * natural.max_kl, curvature).sqrt()
     largest = TOLERANCE * natural.max_kl
     realised = kl(beta)
     beta = torch.where(realised > largest, beta * (natural.max_kl / realised).sqrt(), beta)
     beta = torch.where(kl(beta) > largest, 0.0, beta)
-    for p, step in zip(parameters, unflat(beta * x, parameters), strict=True):
-        p.sub_(step)
+    for p, d in zip(parameters, x, strict=True):
+        p.sub_(beta * d)
 
 
 def output_fisher(output: Tensor, log_std: LogStd) -> Tensor:
@@ -104,47 +108,35 @@ def output_fisher(output: Tensor, log_std: LogStd) -> Tensor:
     return torch.cat([torch.exp(-2 * pi.log_std), 2 * slope * slope], -1)
 
 
-def fisher_product(parameters: Parameters, inputs: Parameters, weight: Tensor, v: Tensor) -> Tensor:
-    """F v = J^T diag(weight) J v, [m, N].
-
-    Args:
-        parameters: Layers of the m actors.
-        inputs: Of every layer, as `forward` returned them.
-        weight: D divided by the number of states, [m, B, 2A].
-        v: [m, N], see `flat`.
-    """
-    along = output_derivative(parameters, inputs, unflat(v, parameters))
-    return flat(parameter_gradients(parameters, inputs, weight * along))
-
-
 def conjugate_gradients(
-    product: Callable[[Tensor], Tensor],
-    b: Tensor,
-    iterations: int,
-    inner: Callable[[Tensor, Tensor], Tensor],
+    natural: NaturalGradient, fisher: Tensor, kernel: Callable[[Tensor], Tensor], w: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Solves A x = b for every member, from x = 0 on.
+    """Solves (D K + damping 1) xi = w for every member, from xi = 0 on.
 
     Source: Hestenes and Stiefel 1952.
 
     Args:
-        product: A v, [m, N], of v, [m, N]; A is symmetric and positive definite.
-        b: [m, N].
-        iterations: As many for every member; one that is done keeps its x.
-        inner: Inner product of each member's vectors, [m, 1].
+        natural: Numbers; as many iterations for every member, one that is done keeps its xi.
+        fisher: D, a diagonal, divided by the number of states, [m, B, 2A].
+        kernel: K v of v, [m, B, 2A].
+        w: [m, B, 2A].
 
     Returns:
-        x and the residual b - A x.
+        xi and x^T (F + damping 1) x of x = J^T xi, [m, 1, 1].
     """
-    x, r, p = torch.zeros_like(b), b, b
-    rr = inner(r, r)
-    for _ in range(iterations):
-        ap = product(p)
-        step = quotient(rr, inner(p, ap))
-        x, r = x + step * p, r - step * ap
-        rr, before = inner(r, r), rr
-        p = r + quotient(rr, before) * p
-    return x, r
+    xi, r, p = torch.zeros_like(w), w, torch.zeros_like(w)
+    k_xi, kp = xi, p
+    before = torch.full_like(w[:, :1, :1], torch.inf)
+    for _ in range(natural.iterations):
+        kr = kernel(r)
+        rr = inner(r, kr)
+        turn = quotient(rr, before)
+        p, kp, before = r + turn * p, kr + turn * kp, rr
+        ap = fisher * kp + natural.damping * p
+        step = quotient(rr, inner(ap, kp))
+        xi, k_xi, r = xi + step * p, k_xi + step * kp, r - step * ap
+    # (D K + damping 1) xi is w less the residual.
+    return xi, inner(k_xi, w - r)
 
 
 def quotient(a: Tensor | float, b: Tensor) -> Tensor:
@@ -152,19 +144,7 @@ def quotient(a: Tensor | float, b: Tensor) -> Tensor:
     return torch.where(b > 0, a / b, 0.0)
 
 
-def flat(layers: Parameters) -> Tensor:
-    """Each member's layers, one network each, as one vector: [m, N], zeros at its end."""
-    joined = torch.cat([layer.flatten(1) for layer in layers], 1)
-    return functional.pad(joined, (0, -joined.shape[1] % ALIGNED))
-
-
-def unflat(vectors: Tensor, like: Parameters) -> list[Tensor]:
-    """The layers in vectors [m, N], views laid out as those of `StackedMLP` are."""
-    lengths = [layer[0].numel() for layer in like]
-    pieces = torch.split(vectors[:, : sum(lengths)], lengths, 1)
-    return [piece.view(layer.shape) for piece, layer in zip(pieces, like, strict=True)]
-
-
-def inner(a: Tensor, b: Tensor, like: Parameters) -> Tensor:
-    """Inner products of the members' vectors, [m, 1]."""
-    return member_sums(unflat(a * b, like))[:, None]
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products of each member's numbers, [m, 1, 1]."""
+    # In two steps, as in `optimiser.member_sums`.
+    return (a * b).sum(-1, keepdim=True).sum(1, keepdim=True)

@@ -131,6 +131,42 @@ def output_derivative(
     return along
 
 
+def gram_matrices(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Inner products of the states' inputs to each layer, the bias's 1 among them, [S, B, B]."""
+    return [product(h, h.mT) + 1 for h in inputs]
+
+
+def tangent_kernel_product(
+    parameters: Parameters,
+    inputs: Sequence[Tensor],
+    grams: Sequence[Tensor],
+    vector: Tensor,
+    activation: Activation = "relu",
+) -> Tensor:
+    """K v = J (J^T v), [S, B, out], where J is the outputs' derivative by the parameters.
+
+    K is the neural tangent kernel of the batch. A layer's part of J^T v is H^T G, H its inputs and
+    G the gradient of its H W + b; along it H W + b moves by H H^T G. So nothing of the parameters'
+    size is ever made.
+
+    Source: Jacot et al. 2018, arXiv 1806.07572.
+
+    Args:
+        parameters: Of the networks, not in bfloat16.
+        inputs: Of every layer, as `forward` returned them.
+        grams: Of `inputs`, see `gram_matrices`.
+        vector: v, [S, B, out].
+        activation: f.
+    """
+    gradients = [g for _, g in _backward(parameters, inputs, vector, activation)][::-1]
+    along = product(grams[0], gradients[0])
+    for layer, h in enumerate(inputs[1:], 1):
+        along = backpropagate(activation, along, h)
+        own = product(grams[layer], gradients[layer])
+        along = product(along, parameters[2 * layer], own)
+    return along
+
+
 def _backward(
     parameters: Parameters, inputs: Sequence[Tensor], gradient: Tensor, activation: Activation
 ) -> Iterator[tuple[int, Tensor]]:

@@ -13,7 +13,6 @@ Sources: SAC (Haarnoja et al. 2018, arXiv 1812.05905), equations 5 to 7 and 18; 
 al. 2026, arXiv 2606.31524) for the anchor.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -146,9 +145,15 @@ def update(
         )
     of_output = of.to_output(output, constants.log_std)
     size = batch.observation.shape[1]
-    gradients = parameter_gradients(actor, [h[:, size:] for h in inputs], of_output / size)
-    policy_step(constants, learner, batch.observation, gradients, log_prob, logged)
+    if constants.natural is None:
+        gradients = parameter_gradients(actor, [h[:, size:] for h in inputs], of_output / size)
+        adam_step(learner.actor, gradients, constants.learning_rate)
+    else:
+        exact, log_std = learner.actor.parameters, constants.log_std
+        natural_step(constants.natural, exact, of_output / size, batch.observation, log_std)
     logged[:, 1] = loss.mean(-1)
+    project(learner)
+    temperature_step(constants, learner, log_prob, logged)
     target_step(learner, tau)
 
 
@@ -188,22 +193,10 @@ def critic_gradients(
     return parameter_gradients(critic, inputs, of_q), error
 
 
-def policy_step(
-    constants: Constants,
-    learner: Learner,
-    observation: Tensor,
-    gradients: Sequence[Tensor],
-    log_prob: Tensor,
-    logged: Tensor,
+def temperature_step(
+    constants: Constants, learner: Learner, log_prob: Tensor, logged: Tensor
 ) -> None:
-    """A step down J_pi, whose gradients by the actor's layers are given, and one down J_alpha."""
-    if constants.natural is None:
-        adam_step(learner.actor, gradients, constants.learning_rate)
-    else:
-        actor, log_std = learner.actor.parameters, constants.log_std
-        natural_step(constants.natural, actor, gradients, observation, log_std)
-    if learner.radius is not None:
-        project(learner.actor.parameters, learner.radius)
+    """A step down J_alpha, equation 18."""
     entropy = -log_prob.mean(-1)
     # The heuristic of appendix D for the target: minus the number of action dimensions.
     (log_alpha,) = learner.temperature.parameters
@@ -251,13 +244,11 @@ def kl_to_reference(
     return gaussian_kl(*reference, *pi), SquashedGaussian(*gaussian_kl_gradient(*reference, *pi))
 
 
-def project(parameters: Parameters, radius: Tensor) -> None:
-    """Projects each member's parameters, one network each, onto the L2 ball of its radius.
-
-    Args:
-        parameters: Layers, [m, ...].
-        radius: [m]; infinity leaves a member as it is.
-    """
+def project(learner: Learner) -> None:
+    """Projects each member's actor onto the L2 ball of its radius; infinity leaves it as it is."""
+    if learner.radius is None:
+        return
+    parameters, radius = learner.actor.parameters, learner.radius
     norm = member_sums([p.square() for p in parameters]).sqrt()
     scale = torch.where(norm > radius, radius / norm, torch.ones_like(norm))
     for p in parameters:

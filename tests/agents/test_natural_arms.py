@@ -12,6 +12,7 @@ from helpers.tiny import tiny_task
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
+from mujoco_sail.agents.natural import NaturalSAIL
 from mujoco_sail.core import update as update_module
 from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.passes import forward
@@ -35,10 +36,10 @@ def test_no_step_of_a_run_exceeds_its_kl_by_more_than_a_tenth(
     step = update_module.natural_step
 
     def watched(
-        natural: Any, parameters: Sequence[Tensor], gradients: Any, states: Tensor, log_std: Any
+        natural: Any, parameters: Sequence[Tensor], of_output: Any, states: Tensor, log_std: Any
     ) -> None:
         base = []
-        for move in (lambda: None, lambda: step(natural, parameters, gradients, states, log_std)):
+        for move in (lambda: None, lambda: step(natural, parameters, of_output, states, log_std)):
             move()
             output = forward([p.double() for p in parameters], states.double())[0]
             pi = SquashedGaussian.from_output(output, log_std)
@@ -53,6 +54,14 @@ def test_no_step_of_a_run_exceeds_its_kl_by_more_than_a_tenth(
     assert (kl <= 1.1 + 1e-3).all()  # 1e-3: the rounding of float32
     assert (kl.median(0).values > 0.5).all()
     assert not any(moment.any() for moment in agent.actor_adam.trained.means)
+
+
+def test_a_loss_of_its_own_is_refused() -> None:
+    with pytest.raises(TypeError, match="Penalised has an actor_loss of its own: extend SAIL"):
+
+        class Penalised(NaturalSAIL):
+            def actor_loss(self, observation: Tensor, *sample: Any) -> Tensor:
+                return super().actor_loss(observation, *sample) + observation.mean((1, 2))
 
 
 def test_an_update_lowers_the_actors_loss_on_its_batch(
