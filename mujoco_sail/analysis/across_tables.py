@@ -98,10 +98,11 @@ def definitions(baseline: str) -> list[str]:
     return [
         f"score: final return, scaled in each environment so that the mean of {LOW} is 0 and that "
         f"of {HIGH} is 1.",
-        "IQM: interquartile mean over environments and seeds. Environments weigh the same. "
-        "Intervals: 95 % bootstrap, seeds",
-        "resampled within environments. P(better): probability that a seed is above one of "
-        f"{baseline}, mean over environments.",
+        "IQM: interquartile mean over the agent's environments and seeds, to be compared between "
+        "agents of the same environments.",
+        "Environments weigh the same. Intervals: 95 % bootstrap, seeds resampled within "
+        "environments.",
+        f"P(better): probability that a seed is above one of {baseline}, mean over environments.",
         f"d: Cohen's d of the final return against {baseline}, Hedges-corrected; above the "
         "mean over environments.",
         "p: two-sided permutation test, seeds exchanged within environments; Holm: corrected for "

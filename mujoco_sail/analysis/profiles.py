@@ -29,7 +29,7 @@ class ProfileRecipe:
     kind: Literal["profile"] = setting()
     title: str = setting()
     caption: str = setting()  # what the band is; for the report
-    agents: str = setting()  # names joined by commas, or "all"
+    agents: str = setting()  # names joined by commas, or "all" that every environment has
     x_label: str = setting()
     y_label: str = setting()
 
@@ -50,20 +50,24 @@ def draw(recipe: ProfileRecipe, runs: Sequence[RunRecord], where: str) -> Figure
         scores = across.normalised_scores(runs)
     except RecipeError as error:
         raise MissingDataError(f"{where}: {error.args[0]}", *error.args[1:]) from error
-    there = [agent for agent in order if (scores["agent"] == agent).any()]
+    # Profiles over different environments cannot be compared.
+    covered = scores.groupby("agent")["environment"].nunique()
+    everywhere = covered[covered == scores["environment"].nunique()].index
+    there = [agent for agent in order if agent in everywhere]
     agents = choose(recipe.agents, there, f"{where}: key 'agents'")
     scores = scores[scores["agent"].isin(agents)]
     if scores.empty:
         raise MissingDataError(f"{where}: no finished run")
 
-    legend = Legend(agents, set(agents), SIZE[0])
+    looks = {agent: look(index) for index, agent in enumerate(agents)}
+    legend = Legend(looks, SIZE[0])
     figure = sheet(SIZE[0], SIZE[1] + TITLE + legend.height)
     axes = figure.subplots()
     thresholds = _thresholds(scores["score"].to_numpy())
     table = across.profiles(scores, thresholds)
     every = max(1, THRESHOLDS // MARKS)
-    for index, agent in enumerate(agents):
-        rows, style = table[table["agent"] == agent], look(index)
+    for index, (agent, style) in enumerate(looks.items()):
+        rows = table[table["agent"] == agent]
         axes.fill_between(
             thresholds, rows["low"], rows["high"], color=style["color"], alpha=0.15, linewidth=0
         )

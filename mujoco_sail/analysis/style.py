@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib import style
@@ -71,10 +71,15 @@ def sheet(width: float, height: float) -> Figure:
     return figure
 
 
-def look(index: int) -> dict[str, Any]:
-    """Line and marker of the agent that is `index`-th in the legend."""
+def look(index: int, colour: int | None = None) -> dict[str, Any]:
+    """Line and marker of the agent that is `index`-th in the legend.
+
+    Args:
+        index: From 0 on; no two of the first 45 look alike whatever their colours.
+        colour: Place in `COLOURS`, by default `index`.
+    """
     return {
-        "color": COLOURS[index % len(COLOURS)],
+        "color": COLOURS[(index if colour is None else colour) % len(COLOURS)],
         "linestyle": DASHES[index % len(DASHES)],
         "marker": MARKERS[index % len(MARKERS)],
         "markersize": 4,
@@ -87,20 +92,15 @@ class Legend:
     """The legend below the panels.
 
     Args:
-        agents: All agents of the figure, in the order of their looks.
-        drawn: Those of them that have a curve.
+        looks: Of the agents that have a curve, see `look`.
         width: Of the figure, inches.
 
     Attributes:
         height: Inches that it takes.
     """
 
-    def __init__(self, agents: Sequence[str], drawn: set[str], width: float) -> None:
-        self.handles = [
-            Line2D([], [], label=label(agent), **look(index))
-            for index, agent in enumerate(agents)
-            if agent in drawn
-        ]
+    def __init__(self, looks: Mapping[str, dict[str, Any]], width: float) -> None:
+        self.handles = [Line2D([], [], label=label(agent), **of) for agent, of in looks.items()]
         self.columns = even(len(self.handles), int(width / LEGEND_ENTRY[0]))
         self.height = LEGEND_ENTRY[1] * math.ceil(len(self.handles) / self.columns)
 

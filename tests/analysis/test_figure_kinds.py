@@ -167,6 +167,16 @@ def test_a_profile_is_the_share_of_runs_above_each_score(results: Path) -> None:
 
 
 @pytest.mark.usefixtures("normalised")
+def test_an_agent_that_lacks_an_environment_has_no_profile(results: Path, make: MakeFolder) -> None:
+    make("hopper", "surf", 0, (0, 0, 1), answers=("1", "0"), labels=(0, 1, 2))
+    figure = draw(results, "performance_profiles")
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["random", "sac", "pebble", "sail"]
+    with pytest.raises(MissingDataError, match="'surf'"):
+        draw(results, "performance_profiles", agents="pebble,surf")
+
+
+@pytest.mark.usefixtures("normalised")
 def test_a_forest_has_a_row_per_effect_at_its_place(results: Path) -> None:
     effects = across.effects(collect(results), "pebble")
     effects = effects[effects["agent"] == "sail"]  # the others use no labels

@@ -27,6 +27,7 @@ RECIPE = build(
         "centre": "mean",
         "environments": "all",
         "agents": "all",
+        "baseline": "pebble",
         "x_label": "steps",
         "y_label": "return",
         "columns": 2,
@@ -93,6 +94,40 @@ def test_agent_looks_the_same_in_the_legend_and_in_every_panel(
     ant, walker = figure.axes
     assert list(curves(ant)) == [colour["sail"]]
     assert curves(walker)[colour["sail"]][-1, 1] == 3
+
+
+def test_more_agents_than_colours_share_the_panels_of_an_environment(
+    results: Path, make: MakeFolder
+) -> None:
+    names = [f"agent{i}" for i in range(8)]
+    for agent, last in zip(["sac", "pebble", *names], range(10), strict=True):
+        make("ant", agent, 0, (0, 0, last), answers=() if agent == "sac" else ("1",))
+    for agent in ("sac", "pebble", "agent7"):
+        make("hopper", agent, 0, answers=() if agent == "sac" else ("1",))
+    figure = draw(results)
+    colour = {line.get_label(): line.get_color() for line in figure.legends[0].get_lines()}
+    # The agent with two runs comes before those with one.
+    assert list(colour) == ["sac", "pebble", "agent7", *names[:7]]
+    first, second, hopper = figure.axes
+    assert [axes.get_title("left") for axes in figure.axes] == ["ant", "ant", "hopper"]
+    shown = [["agent7", *names[:3]], names[3:7]]
+    for axes, own in zip((first, second), shown, strict=True):
+        last = {curve: xy[-1, 1] for curve, xy in curves(axes).items()}
+        expected = {"sac": 0, "pebble": 1} | {agent: 2 + int(agent[-1]) for agent in own}
+        assert last == {colour[agent]: value for agent, value in expected.items()}
+    assert first.get_ylim() == second.get_ylim()
+    assert list(curves(hopper)) == [colour[agent] for agent in ("sac", "pebble", "agent7")]
+
+
+def test_several_panels_of_an_environment_begin_a_row(results: Path, make: MakeFolder) -> None:
+    for agent in [f"agent_{i}" for i in range(8)]:
+        for env in ("ant", "hopper") if agent == "agent_0" else ("hopper",):
+            make(env, agent, 0)
+    places = [
+        (axes.get_title("left"), axes.get_subplotspec().rowspan.start)
+        for axes in draw(results, columns=2).axes
+    ]
+    assert places == [("ant", 0), ("hopper", 1), ("hopper", 1)]
 
 
 def test_looks_of_many_agents_differ_and_colours_stay_apart_in_grey() -> None:

@@ -1,0 +1,82 @@
+"""The seeds of an agent on an environment as one curve with its band."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mujoco_sail.analysis import stats
+from mujoco_sail.results.pooling import training_tables
+from mujoco_sail.results.read import EVALUATIONS, RunRecord
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The finished seeds of an agent on an environment.
+
+    Attributes:
+        x: Environment steps or labels, increasing, shape (points,).
+        values: The metric, shape (seeds, points).
+    """
+
+    x: stats.Array
+    values: stats.Array
+
+    def band(self, centre: str) -> tuple[stats.Array, stats.Array, stats.Array]:
+        """A recipe's `centre` with low and high, each of shape (points,)."""
+        if centre == "median":
+            low, middle, high = np.percentile(self.values, [25, 50, 75], axis=0)
+            return middle, low, high
+        low, high = stats.bootstrap_interval(
+            [self.values], stats.mean, np.random.default_rng(stats.RESAMPLING_SEED)
+        )
+        return self.values.mean(axis=0), low, high
+
+
+def arm_of(runs: Sequence[RunRecord], metric: str, x: str) -> Arm | None:
+    """The curve of an agent's runs on one environment, None where there is none.
+
+    Args:
+        runs: Of one agent and environment.
+        metric: As in a recipe.
+        x: Likewise.
+
+    Raises:
+        RecipeError: A damaged table of training.
+    """
+    finished = [run for run in runs if run.status == "complete"]
+    if x == "labels":
+        finished = [run for run in finished if run.labels]
+    if metric in EVALUATIONS:
+        tables = [run.evaluations for run in finished]
+    else:
+        tables = training_tables(finished)
+    tables = [t for t in tables if metric in t and not t[metric].isna().all()]
+    if not tables:
+        return None
+    places = tables[0]["step"].to_numpy()
+    values = np.array([table[metric] for table in tables])
+    if x == "labels":
+        places, values = _against_labels(tables, values)
+    there = ~np.isnan(values).any(axis=0)  # an accuracy has no value before the first labels
+    return Arm(places[there], values[:, there]) if there.any() else None
+
+
+def _against_labels(
+    tables: Sequence[pd.DataFrame], values: stats.Array
+) -> tuple[stats.Array, stats.Array]:
+    """What so many labels led to: every seed's last value with no more of them.
+
+    Args:
+        tables: One per seed, with the column "labels".
+        values: Of their rows, shape (seeds, rows).
+
+    Returns:
+        Labels, increasing, shape (points,), and values of shape (seeds, points).
+    """
+    used = [np.maximum.accumulate(table["labels"].to_numpy()) for table in tables]
+    labels = np.unique(np.concatenate(used))
+    labels = labels[labels >= max(seed[0] for seed in used)]  # where every seed has begun
+    rows = [np.searchsorted(seed, labels, side="right") - 1 for seed in used]
+    return labels, np.array([value[row] for value, row in zip(values, rows, strict=True)])
