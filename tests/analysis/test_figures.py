@@ -115,6 +115,7 @@ def test_more_agents_than_colours_share_the_panels_of_an_environment(
         last = {curve: xy[-1, 1] for curve, xy in curves(axes).items()}
         expected = {"sac": 0, "pebble": 1} | {agent: 2 + int(agent[-1]) for agent in own}
         assert last == {colour[agent]: value for agent, value in expected.items()}
+        assert len(last) == len(axes.lines)  # no two of the same colour
     assert first.get_ylim() == second.get_ylim()
     assert list(curves(hopper)) == [colour[agent] for agent in ("sac", "pebble", "agent7")]
 
