@@ -92,7 +92,9 @@ def load(names: Sequence[str] = ()) -> list[tuple[Path, Recipe]]:
 
 def against(recipe: Recipe, baseline: str) -> Recipe:
     """The recipe with another baseline, where it has one."""
-    return replace(recipe, baseline=baseline) if isinstance(recipe, forest.ForestRecipe) else recipe
+    if isinstance(recipe, profiles.ProfileRecipe):
+        return recipe
+    return replace(recipe, baseline=baseline)
 
 
 def render(

@@ -75,7 +75,7 @@ def look(index: int, colour: int | None = None) -> dict[str, Any]:
     """Line and marker of the agent that is `index`-th in the legend.
 
     Args:
-        index: From 0 on; no two of the first 45 look alike whatever their colours.
+        index: From 0 on; the first 45 differ in dashes or marker, whatever their colours.
         colour: Place in `COLOURS`, by default `index`.
     """
     return {

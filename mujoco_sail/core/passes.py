@@ -141,7 +141,6 @@ def tangent_kernel_product(
     inputs: Sequence[Tensor],
     grams: Sequence[Tensor],
     vector: Tensor,
-    activation: Activation = "relu",
 ) -> Tensor:
     """K v = J (J^T v), [S, B, out], where J is the outputs' derivative by the parameters.
 
@@ -152,16 +151,15 @@ def tangent_kernel_product(
     Source: Jacot et al. 2018, arXiv 1806.07572.
 
     Args:
-        parameters: Of the networks, not in bfloat16.
+        parameters: Of networks with relu as f, not in bfloat16.
         inputs: Of every layer, as `forward` returned them.
         grams: Of `inputs`, see `gram_matrices`.
         vector: v, [S, B, out].
-        activation: f.
     """
-    gradients = [g for _, g in _backward(parameters, inputs, vector, activation)][::-1]
+    gradients = [g for _, g in _backward(parameters, inputs, vector, "relu")][::-1]
     along = product(grams[0], gradients[0])
     for layer, h in enumerate(inputs[1:], 1):
-        along = backpropagate(activation, along, h)
+        along = backpropagate("relu", along, h)
         own = product(grams[layer], gradients[layer])
         along = product(along, parameters[2 * layer], own)
     return along

@@ -120,20 +120,10 @@ def test_more_agents_than_colours_share_the_panels_of_an_environment(
     assert list(curves(hopper)) == [colour[agent] for agent in ("sac", "pebble", "agent7")]
 
 
-def test_several_panels_of_an_environment_begin_a_row(results: Path, make: MakeFolder) -> None:
-    for agent in [f"agent_{i}" for i in range(8)]:
-        for env in ("ant", "hopper") if agent == "agent_0" else ("hopper",):
-            make(env, agent, 0)
-    places = [
-        (axes.get_title("left"), axes.get_subplotspec().rowspan.start)
-        for axes in draw(results, columns=2).axes
-    ]
-    assert places == [("ant", 0), ("hopper", 1), ("hopper", 1)]
-
-
 def test_looks_of_many_agents_differ_and_colours_stay_apart_in_grey() -> None:
     looks = [tuple(style.look(index).values()) for index in range(30)]
     assert len(set(looks)) == 30
+    assert len({tuple(style.look(index, 0).values()) for index in range(45)}) == 45
     rgb = np.array([mpl.colors.to_rgb(colour) for colour in style.COLOURS])
     lightness = 116 * np.cbrt(np.maximum(rgb**2.2 @ [0.2126, 0.7152, 0.0722], 1e-3)) - 16
     assert (np.diff(lightness) > 7).all()
