@@ -109,21 +109,20 @@ def pooled(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
         Columns agent, iqm, iqm_low, iqm_high, mean, improvement, improvement_low,
         improvement_high, in the order in which agents first appear in `scores`. The improvement
         is the probability that a seed is above one of the baseline, averaged over the
-        environments that have both; nan for the baseline. Intervals: 95 % bootstrap, seeds
-        resampled within environments.
+        environments that have both; nan for the baseline. The rest is nan for an agent that
+        lacks an environment, see `everywhere`. Intervals: 95 % bootstrap, seeds resampled within
+        environments.
     """
-    arms = _arms(scores, "score")
+    arms, comparable = _arms(scores, "score"), everywhere(scores)
     rows = []
     for agent in scores["agent"].unique():
-        samples = [arm for (_, name), arm in arms.items() if name == agent]
-        low, high = stats.bootstrap_interval(samples, stats.interquartile_mean, _generator())
-        row = {
-            "agent": agent,
-            "iqm": float(stats.interquartile_mean(*samples)),
-            "iqm_low": float(low),
-            "iqm_high": float(high),
-            "mean": float(_mean_of_means(*samples)),
-        }
+        row: dict[str, object] = {"agent": agent}
+        if agent in comparable:
+            samples = [arm for (_, name), arm in arms.items() if name == agent]
+            low, high = stats.bootstrap_interval(samples, stats.interquartile_mean, _generator())
+            row["iqm"] = float(stats.interquartile_mean(*samples))
+            row |= {"iqm_low": float(low), "iqm_high": float(high)}
+            row["mean"] = float(_mean_of_means(*samples))
         pairs = _pairs(arms, agent, baseline).values() if agent != baseline else []
         if pairs:
             sides = [scores for scores, _ in pairs] + [rivals for _, rivals in pairs]
@@ -133,6 +132,12 @@ def pooled(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
         rows.append(row)
     columns = "agent iqm iqm_low iqm_high mean improvement improvement_low improvement_high"
     return pd.DataFrame(rows, columns=columns.split())
+
+
+def everywhere(scores: pd.DataFrame) -> set[str]:
+    """Agents with runs in every environment: over different ones, scores cannot be compared."""
+    environments = scores.groupby("agent")["environment"].nunique()
+    return set(environments.index[environments == scores["environment"].nunique()])
 
 
 def profiles(scores: pd.DataFrame, thresholds: ArrayLike) -> pd.DataFrame:

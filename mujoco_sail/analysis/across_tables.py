@@ -98,8 +98,8 @@ def definitions(baseline: str) -> list[str]:
     return [
         f"score: final return, scaled in each environment so that the mean of {LOW} is 0 and that "
         f"of {HIGH} is 1.",
-        "IQM: interquartile mean over the agent's environments and seeds, to be compared between "
-        "agents of the same environments.",
+        "IQM: interquartile mean over environments and seeds, of agents that have runs in all of "
+        "the environments.",
         "Environments weigh the same. Intervals: 95 % bootstrap, seeds resampled within "
         "environments.",
         f"P(better): probability that a seed is above one of {baseline}, mean over environments.",

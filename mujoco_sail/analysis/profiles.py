@@ -50,10 +50,8 @@ def draw(recipe: ProfileRecipe, runs: Sequence[RunRecord], where: str) -> Figure
         scores = across.normalised_scores(runs)
     except RecipeError as error:
         raise MissingDataError(f"{where}: {error.args[0]}", *error.args[1:]) from error
-    # Profiles over different environments cannot be compared.
-    covered = scores.groupby("agent")["environment"].nunique()
-    everywhere = covered[covered == scores["environment"].nunique()].index
-    there = [agent for agent in order if agent in everywhere]
+    comparable = across.everywhere(scores)
+    there = [agent for agent in order if agent in comparable]
     agents = choose(recipe.agents, there, f"{where}: key 'agents'")
     scores = scores[scores["agent"].isin(agents)]
     if scores.empty:

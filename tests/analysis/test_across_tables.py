@@ -64,6 +64,21 @@ def test_markdown_has_the_pooled_table_the_verdict_and_every_environment(
 
 
 @pytest.mark.usefixtures("two_environments")
+def test_an_agent_that_lacks_an_environment_is_compared_on_those_it_has(
+    results: Path, make: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(2):
+        make("ant", "surf", seed, (0, 0, 40 + seed), answers=("1", "0"))
+    assert main(["table", "--across", "--results", str(results)]) == 0
+    rows = {row[0]: row for row in map(cells, capsys.readouterr().out.splitlines()[:8])}
+    assert rows["surf"][1:4] == ["1", "2", "-"]
+    assert rows["surf"][4].startswith("0.50 [")  # above three of pebble's six
+    assert rows["surf"][5] != "-"
+    assert rows["surf"][7] == "0 of 2"
+    assert rows["sail"][3].startswith("0.60 [")
+
+
+@pytest.mark.usefixtures("two_environments")
 def test_csv_reads_back_as_the_numbers_of_the_analysis(results: Path) -> None:
     frame = pd.read_csv(io.StringIO(across_tables.table(results, "csv", "sail"))).set_index("agent")
     assert (*frame.reset_index(),) == across_tables.COLUMNS

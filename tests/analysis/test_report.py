@@ -14,7 +14,7 @@ import pytest
 from helpers.command_line import PROGRAM, fails, program
 from helpers.results import MakeFolder, write_run
 
-from mujoco_sail.analysis import across, report
+from mujoco_sail.analysis import across, figures, report
 from mujoco_sail.analysis.verdict import verdict
 from mujoco_sail.recipes.load import recipe_names
 from mujoco_sail.results.pooling import collect
@@ -127,6 +127,8 @@ def test_effects_are_against_the_baseline_that_was_asked_for(results: Path) -> N
     assert "d vs sail" in page(results, "sail").text
     svg = report.render(collect(results), results, "sail")
     assert "<!-- better than sail -->" in svg
+    of_curves = [recipe for _, recipe in figures.load([]) if recipe.kind == "curves"]
+    assert {figures.against(recipe, "sail").baseline for recipe in of_curves} == {"sail"}
 
 
 # --- what it is --------------------------------------------------------------------------------
