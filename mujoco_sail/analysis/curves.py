@@ -151,8 +151,7 @@ def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, dict[str, Any]], c
 
 def _set_scale(panels: Sequence[Axes], lines: int) -> None:
     """Gives an environment's panels one vertical axis, with room for lines below the curves."""
-    limits = [axes.get_ylim() for axes in panels if axes.lines]
-    if limits:
-        bottom, top = min(low for low, _ in limits), max(high for _, high in limits)
-        for axes in panels:
-            axes.set_ylim(bottom - (top - bottom) * LINE * lines, top)
+    low, high = zip(*(axes.get_ylim() for axes in panels), strict=True)
+    bottom, top = min(low), max(high)
+    for axes in panels:
+        axes.set_ylim(bottom - (top - bottom) * LINE * lines, top)
