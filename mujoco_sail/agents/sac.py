@@ -25,9 +25,7 @@ from mujoco_sail.core.update import (
     Constants,
     Learner,
     critic_step,
-    project,
-    target_step,
-    temperature_step,
+    follow_actor,
 )
 from mujoco_sail.policies.policy import Policy
 from mujoco_sail.recipes.settings import setting
@@ -238,9 +236,7 @@ class SAC(Agent):
         with torch.no_grad():
             layers = [g.flatten(0, 1) for g in gradients]
             adam_step(learner.actor, layers, self._constants.learning_rate)
-            project(learner)
-            temperature_step(self._constants, learner, log_prob, self._log)
-            target_step(learner, self._tau)
+            follow_actor(self._constants, learner, log_prob, self._tau, self._log)
             self.logged["actor_loss"].copy_(loss)
 
     def actor_loss(

@@ -87,7 +87,7 @@ def effects(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
             # With the same environments in d, p and the number of seeds.
             usable = [pair for pair in pairs.values() if not math.isnan(stats.cohens_d(*pair))]
             d, low, high = inference.pooled_effect(usable)
-            p = inference.stratified_permutation_p(usable, _generator())
+            p = inference.stratified_permutation_p(usable, stats.resampling())
             seeds = sum(len(scores) for scores, _ in usable)
             together.append((POOLED, agent, d, low, high, p, math.nan, seeds))
     single.sort(key=lambda row: row[0])  # stable: agents stay in their order
@@ -119,14 +119,16 @@ def pooled(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
         row: dict[str, object] = {"agent": agent}
         if agent in comparable:
             samples = [arm for (_, name), arm in arms.items() if name == agent]
-            low, high = stats.bootstrap_interval(samples, stats.interquartile_mean, _generator())
+            low, high = stats.bootstrap_interval(
+                samples, stats.interquartile_mean, stats.resampling()
+            )
             row["iqm"] = float(stats.interquartile_mean(*samples))
             row |= {"iqm_low": float(low), "iqm_high": float(high)}
             row["mean"] = float(_mean_of_means(*samples))
         pairs = _pairs(arms, agent, baseline).values() if agent != baseline else []
         if pairs:
             sides = [scores for scores, _ in pairs] + [rivals for _, rivals in pairs]
-            low, high = stats.bootstrap_interval(sides, _improvement, _generator())
+            low, high = stats.bootstrap_interval(sides, _improvement, stats.resampling())
             row["improvement"] = float(_improvement(*sides))
             row |= {"improvement_low": float(low), "improvement_high": float(high)}
         rows.append(row)
@@ -160,7 +162,7 @@ def profiles(scores: pd.DataFrame, thresholds: ArrayLike) -> pd.DataFrame:
             for (_, name), arm in arms.items()
             if name == agent
         ]
-        low, high = stats.bootstrap_interval(samples, _mean_of_means, _generator())
+        low, high = stats.bootstrap_interval(samples, _mean_of_means, stats.resampling())
         share = np.mean([sample.mean(axis=0) for sample in samples], axis=0)
         columns = {"threshold": levels, "share": share, "low": low, "high": high}
         frames.append(pd.DataFrame({"agent": agent, **columns}))
@@ -242,7 +244,7 @@ def _effect(
     env: str, agent: str, scores: stats.Array, rivals: stats.Array
 ) -> tuple[str, str, float, float, float, float, float, int]:
     low, high = stats.effect_interval(scores, rivals)
-    p = inference.permutation_p(scores, rivals, _generator())
+    p = inference.permutation_p(scores, rivals, stats.resampling())
     d = stats.hedges_g(scores, rivals)
     return env, agent, d, low, high, p, math.nan, len(scores)
 
@@ -259,7 +261,3 @@ def _improvement(*sides: stats.Array) -> stats.Array:
         for pair in zip(sides[:half], sides[half:], strict=True)
     ]
     return np.asarray(sum(each) / half)
-
-
-def _generator() -> np.random.Generator:
-    return np.random.default_rng(stats.RESAMPLING_SEED)

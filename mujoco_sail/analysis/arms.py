@@ -28,9 +28,7 @@ class Arm:
         if centre == "median":
             low, middle, high = np.percentile(self.values, [25, 50, 75], axis=0)
             return middle, low, high
-        low, high = stats.bootstrap_interval(
-            [self.values], stats.mean, np.random.default_rng(stats.RESAMPLING_SEED)
-        )
+        low, high = stats.bootstrap_interval([self.values], stats.mean, stats.resampling())
         return self.values.mean(axis=0), low, high
 
 

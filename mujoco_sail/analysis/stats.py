@@ -38,6 +38,11 @@ class Statistic(Protocol):
         ...
 
 
+def resampling() -> np.random.Generator:
+    """A generator for one statistic: the same at every call, whatever was computed before."""
+    return np.random.default_rng(RESAMPLING_SEED)
+
+
 def final_return(returns: ArrayLike) -> float:
     """Mean of the last 10 % of the evaluations, and of the last one at least.
 

@@ -164,7 +164,7 @@ def _row(arm: Sequence[RunRecord], against: stats.Array) -> dict[str, object]:
     if not finished:
         return row
     finals = _finals(finished)
-    low, high = stats.bootstrap_interval([finals], stats.interquartile_mean, _generator())
+    low, high = stats.bootstrap_interval([finals], stats.interquartile_mean, stats.resampling())
     tables = [run.evaluations for run in finished]
     row |= {
         "labels": finished[0].labels,
@@ -179,7 +179,7 @@ def _row(arm: Sequence[RunRecord], against: stats.Array) -> dict[str, object]:
     }
     if len(against):
         low, high = stats.bootstrap_interval(
-            [finals, against], stats.probability_of_improvement, _generator()
+            [finals, against], stats.probability_of_improvement, stats.resampling()
         )
         d_low, d_high = stats.effect_interval(finals, against)
         row |= {
@@ -191,10 +191,6 @@ def _row(arm: Sequence[RunRecord], against: stats.Array) -> dict[str, object]:
             "improvement_high": float(high),
         }
     return row
-
-
-def _generator() -> np.random.Generator:
-    return np.random.default_rng(stats.RESAMPLING_SEED)
 
 
 def cells(frame: pd.DataFrame) -> Cells:

@@ -152,9 +152,7 @@ def update(
         exact, log_std = learner.actor.parameters, constants.log_std
         natural_step(constants.natural, exact, of_output / size, batch.observation, log_std)
     logged[:, 1] = loss.mean(-1)
-    project(learner)
-    temperature_step(constants, learner, log_prob, logged)
-    target_step(learner, tau)
+    follow_actor(constants, learner, log_prob, tau, logged)
 
 
 def critic_step(
@@ -191,6 +189,15 @@ def critic_gradients(
     error = q - y[:, None]  # [m, 2, B]
     of_q = (error / error.shape[-1]).flatten(0, 1).unsqueeze(-1)
     return parameter_gradients(critic, inputs, of_q), error
+
+
+def follow_actor(
+    constants: Constants, learner: Learner, log_prob: Tensor, tau: Tensor, logged: Tensor
+) -> None:
+    """What comes after the actor's step: its projection, temperature and targets."""
+    project(learner)
+    temperature_step(constants, learner, log_prob, logged)
+    target_step(learner, tau)
 
 
 def temperature_step(

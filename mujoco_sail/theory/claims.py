@@ -15,7 +15,6 @@ from mujoco_sail.theory.experiment import Tables
 
 Array = NDArray[np.float64]
 
-RESAMPLING_SEED = 0
 FIT_FACTOR = 30  # the slope is fitted from samples / 30 on: one and a half decades
 ZERO = 1e-6  # PL ratios below are those of a stationary point, up to how far it was reached
 UNKNOWN_RATE = -0.5  # slope where suboptimality eps takes 1 / eps^2 samples
@@ -65,9 +64,7 @@ def rate_of(convergence: pd.DataFrame, gamma: float) -> Rate:
         return np.asarray(np.tensordot(log_samples, log_mean, 1) / (log_samples @ log_samples))
 
     suboptimality = chosen["suboptimality"].to_numpy(dtype=np.float64)
-    low, high = stats.bootstrap_interval(
-        [suboptimality[late].T], slope, np.random.default_rng(RESAMPLING_SEED)
-    )
+    low, high = stats.bootstrap_interval([suboptimality[late].T], slope, stats.resampling())
     return Rate(
         gamma,
         rate,
@@ -190,7 +187,7 @@ def _price(tables: Tables, rates: dict[float, Rate], gamma: float) -> list[Claim
 def _better(sail: Rate, revkl: Rate, which: str) -> Claim:
     """Whether the anchor pays: J reached from the same samples."""
     gain = sail.loss[-1] - revkl.loss[-1]
-    low, high = stats.bootstrap_interval([gain], stats.mean, np.random.default_rng(RESAMPLING_SEED))
+    low, high = stats.bootstrap_interval([gain], stats.mean, stats.resampling())
     return Claim(
         f"SAIL-RevKL reaches a higher J than SAIL at {which}",
         f"gamma = {revkl.gamma:g}: J differs by {gain.mean():.1e} [{low:.1e}, {high:.1e}] "

@@ -1,6 +1,5 @@
 """Means over the random decision problems, as they are printed and drawn."""
 
-import numpy as np
 import pandas as pd
 
 from mujoco_sail.analysis import stats
@@ -14,7 +13,6 @@ from mujoco_sail.theory.truncation import (
     USUAL_HORIZON,
 )
 
-RESAMPLING_SEED = 0
 ESTIMATES = (T1_ALONE, *STEPS, OWN_RETURN)
 USUALLY: dict[str, float] = {"horizon": USUAL_HORIZON, "agreement": 0.0, **USUAL._asdict()}
 PRINTED = (  # columns of the printed table
@@ -37,9 +35,7 @@ def over_problems(table: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
         Columns mean, low and high, indexed by the levels in rising order.
     """
     values = table.pivot(index="seed", columns=by, values=column)
-    low, high = stats.bootstrap_interval(
-        [values.to_numpy()], stats.mean, np.random.default_rng(RESAMPLING_SEED)
-    )
+    low, high = stats.bootstrap_interval([values.to_numpy()], stats.mean, stats.resampling())
     return pd.DataFrame({"mean": values.mean(), "low": low, "high": high})
 
 
