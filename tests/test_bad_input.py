@@ -55,6 +55,13 @@ def run_arguments(folder: Path, **changes: str) -> list[str]:
         ({"set": "env.learning_rate=nan"}, ["'learning_rate' is nan"]),
         ({"set": "env.learning_rate=inf"}, ["'learning_rate' is inf"]),
         ({"set": "env.segment_steps=1001"}, ["'segment_steps' is 1001", "episode_steps = 1000"]),
+        (
+            {"set": "env.replay_capacity=99"},
+            ["'segment_steps' is 50", "half of replay_capacity = 99"],
+        ),
+        ({"set": "env.candidates_per_label=10001"}, ["'candidates_per_label'", "at most 100000"]),
+        ({"set": "agent.pebble.log_std_low=3"}, ["'log_std_high' is 2", "above log_std_low = 3"]),
+        ({"set": "agent.pebble.log_std_low=-39"}, ["'log_std_high' is 2", "at most 40"]),
         ({"set": "env.labels=5"}, ["'labels' is 5", "labels_per_session = 10"]),
         ({"set": "env.labels=25"}, ["'labels' is 25", "multiple"]),
         ({"set": "env.evaluation_every=30000"}, ["'evaluation_every'", "steps = 25000"]),

@@ -17,7 +17,7 @@ from mujoco_sail.recipes.settings import setting
 class NaturalSAILSettings(SAILSettings):
     """Hyperparameters that the protocol does not fix; the actor has no learning rate."""
 
-    max_kl: float = setting(above=0)  # KL(old || new) of a step of the actor, nats
+    max_kl: float = setting(low=1e-10)  # KL(old || new) of a step of the actor, nats
     cg_iterations: int = setting(low=1)  # of conjugate gradients
     damping: float = setting(above=0)  # added to the diagonal of the Fisher information
 

@@ -20,6 +20,7 @@ from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.preferences.queries import Scheme
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.settings import setting
+from mujoco_sail.recipes.task import MOST
 
 # Transitions relabelled at once, per member.
 CHUNK = 2000
@@ -30,7 +31,7 @@ class PEBBLESettings(SACSettings):
     """Hyperparameters that the protocol does not fix."""
 
     queries: Scheme = setting()  # noqa: RUF009 (a field)
-    ensemble: int = setting(low=1)  # E, reward networks
+    ensemble: int = setting(low=1, high=MOST)  # E, reward networks
     reward_learning_rate: float = setting(above=0)
     # Reward learning stops early once this share of the labels is predicted correctly.
     accuracy_target: float = setting(above=0, high=1)
@@ -147,7 +148,7 @@ class PEBBLE(SAC):
         self.relabel()
         held_out, truth = self.runner.feedback.held_out(self.replay_buffer)
         correct, strict = correct_predictions(self.predicted_margin(held_out), truth.unsqueeze(1))
-        self.logged["held_out_accuracy"] = correct.sum((1, 2)) / strict.sum((1, 2)).clamp_min(1)
+        self.logged["held_out_accuracy"] = correct.sum((1, 2)) / strict.sum((1, 2))
 
     def before_reward_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
         """Called with the labels of a new session, before the reward is fitted to all labels."""
@@ -175,11 +176,11 @@ class PEBBLE(SAC):
                 right, counted = correct_predictions(margin(rewards.detach(), valid), label)
                 correct += right.sum((1, 2))
                 strict += counted.sum((1, 2))
-            accuracy = correct / strict.clamp_min(1)
+            accuracy = correct / strict  # not a number where all labels are ties
             for name, value in (("reward_loss", loss), ("reward_accuracy", accuracy)):
                 self.logged[name] = torch.where(active, value, self.logged[name])
             self.reward_updates += active * len(batches)
-            active = active & (accuracy < self.settings.accuracy_target)
+            active = active & ~(accuracy >= self.settings.accuracy_target)
             if not active.any():
                 break
 

@@ -20,6 +20,7 @@ from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.preferences.crops import crops
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.settings import RecipeError, setting
+from mujoco_sail.recipes.task import MOST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +31,15 @@ class QPASettings(SAILSettings):
     aligned_episodes: int = setting(low=1)
     # omega: share of a batch, rounded to whole transitions, that comes from these episodes.
     aligned_share: float = setting(low=0, high=1, per_member=True)
-    crops_per_pair: int = setting(low=0)  # tau: of a labelled pair in a batch; 0 for whole ones
+    # tau: crops of a labelled pair in a batch; 0 for whole pairs.
+    crops_per_pair: int = setting(low=0, high=MOST)
     # Lengths of the shortest and the longest crop as shares of a segment.
     shortest_crop: float = setting(above=0, high=1, per_member=True)
     longest_crop: float = setting(above=0, high=1, per_member=True)
 
     def __post_init__(self) -> None:
         """Checks what no single number can show."""
+        super().__post_init__()
         if self.shortest_crop > self.longest_crop:
             raise RecipeError(
                 f"key 'shortest_crop' is {self.shortest_crop}; "
@@ -55,7 +58,8 @@ class QPA(SAIL):
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
-        self.replay_buffer.query_window = self.settings.aligned_episodes
+        buffer = self.replay_buffer
+        buffer.query_window = min(self.settings.aligned_episodes, buffer.capacity)
         self.shortest_crop = self.per_member("shortest_crop")
         self.longest_crop = self.per_member("longest_crop")
         size = self.task.batch_size

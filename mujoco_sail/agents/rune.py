@@ -42,7 +42,6 @@ class RUNE(SAIL):
         self.uncertainty = torch.zeros_like(self.replay_buffer.reward)
         self.logged["exploration_bonus"] = torch.full_like(self.reward_updates, torch.nan)
         self._beta = self.beta(0)  # one tensor for good, which a recorded update reads
-        self._has_bonus = bool(self._beta.any())
 
     def beta(self, step: int) -> Tensor:
         """beta_t, [M]."""
@@ -55,14 +54,13 @@ class RUNE(SAIL):
 
     def learn_step(self, step: int) -> None:
         """See `SAIL`, with this step's beta_t."""
-        if self._has_bonus:
-            self._beta.copy_(self.beta(step))
+        self._beta.copy_(self.beta(step))
         super().learn_step(step)
 
     def sample(self, uniform: Tensor) -> Tensor:
         """Rows with the learned reward and its bonus."""
         rows = super().sample(uniform)
-        if self._has_bonus and self.labels.shape[1]:
+        if self.labels.shape[1]:
             uncertainty = self.uncertainty.gather(1, self.replay_buffer.drawn(uniform))
             bonus = self._beta.unsqueeze(1) * uncertainty
             Batch.of(rows, *self.runner.sizes).reward.add_(bonus)

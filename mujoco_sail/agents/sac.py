@@ -28,7 +28,7 @@ from mujoco_sail.core.update import (
     follow_actor,
 )
 from mujoco_sail.policies.policy import Policy
-from mujoco_sail.recipes.settings import setting
+from mujoco_sail.recipes.settings import RecipeError, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,15 @@ class SACSettings:
     log_std_high: float = setting()
     log_std_form: Literal["tanh", "clamp"] = setting()  # how it is kept between them
     temperature_loss: Literal["alpha", "log_alpha"] = setting()  # see `core.update`
+
+    def __post_init__(self) -> None:
+        """Checks what no single number can show."""
+        # Variances of both ends must have a ratio in float32.
+        if not self.log_std_low < self.log_std_high <= self.log_std_low + 40:
+            raise RecipeError(
+                f"key 'log_std_high' is {self.log_std_high}; expected above log_std_low = "
+                f"{self.log_std_low}, by at most 40"
+            )
 
 
 class SAC(Agent):

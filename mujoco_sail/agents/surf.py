@@ -23,6 +23,7 @@ from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.crops import crops
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.settings import setting
+from mujoco_sail.recipes.task import MOST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class SURFSettings(SAILSettings):
     """Hyperparameters that the protocol does not fix."""
 
     unlabelled_weight: float = setting(low=0, per_member=True)  # the paper's lambda
-    unlabelled_ratio: int = setting(low=1)  # mu, unlabelled pairs per labelled one
+    unlabelled_ratio: int = setting(low=1, high=MOST)  # mu, unlabelled pairs per labelled one
     confidence: float = setting(low=0.5, below=1, per_member=True)  # tau
     # Length of the shortest crop as a share of a segment; 1 for no cropping.
     shortest_crop: float = setting(above=0, high=1, per_member=True)
@@ -52,7 +53,6 @@ class SURF(SAIL):
         # P > tau means R_nu(sigma_k) - R_nu(sigma_{1-k}) > logit(tau).
         self.sure_margin = memberwise(torch.logit, self.per_member("confidence")).view(-1, 1, 1)
         self.logged["sure_predictions"] = torch.full_like(self.reward_updates, torch.nan)
-        self._has_unlabelled = bool(self.unlabelled_weight.any())
 
     def before_reward_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
         """See `SAIL`; here the random numbers of a fit begin."""
@@ -77,12 +77,10 @@ class SURF(SAIL):
 
     def reward_objective(self, log_p: Tensor) -> Tensor:
         """Minus the loss above, [M, E]."""
-        of_labels = super().reward_objective(log_p)
-        if not self._has_unlabelled:
-            return of_labels
         count = self.settings.unlabelled_ratio * log_p.shape[-1]
         pairs = self.unlabelled(count, self._unlabelled_streams)
         of_pseudo_labels = self.pseudo_log_likelihood(pairs).mean(-1)
+        of_labels = super().reward_objective(log_p)
         return of_labels + self.unlabelled_weight.unsqueeze(1) * of_pseudo_labels
 
     def unlabelled(self, count: int, streams: Streams) -> Pairs:

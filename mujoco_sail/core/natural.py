@@ -93,7 +93,7 @@ def natural_step(
     largest = TOLERANCE * natural.max_kl
     realised = kl(beta)
     beta = torch.where(realised > largest, beta * (natural.max_kl / realised).sqrt(), beta)
-    beta = torch.where(kl(beta) > largest, 0.0, beta)
+    beta = torch.where(kl(beta) <= largest, beta, 0.0)
     for p, d in zip(parameters, x, strict=True):
         p.sub_(beta * d)
 

@@ -61,11 +61,10 @@ def forward(
         inputs.append(activate_(activation, product(inputs[-1], w, b)))
     h = inputs[-1] = inputs[-1].to(weight.dtype)
     if h.shape[1] == 1:
-        # For one row and one network the library takes another path, with other last bits.
-        return torch.baddbmm(bias, h, weight), inputs
+        return product(h, weight, bias), inputs
     # The output has few columns; the transposed product has few rows instead, which is faster.
     # Contiguous, because strides that depend on the number of networks change the library's choice.
-    return torch.baddbmm(bias.mT, weight.mT, h.mT).mT.contiguous(), inputs
+    return product(weight.mT, h.mT, bias.mT).mT.contiguous(), inputs
 
 
 def parameter_gradients(

@@ -11,6 +11,8 @@ from torch import Tensor
 # Matrices whose shortest side is at least this long are multiplied faster by oneDNN than by MKL in
 # float32 (measured).
 LARGE = 256
+# PyTorch passes a bfloat16 product to oneDNN where S m k n is larger.
+SMALL = 16**3
 TIMINGS = 12  # of each precision
 
 _MKLDNN: Any = torch.backends.mkldnn  # typed without its `matmul`
@@ -29,13 +31,24 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     PyTorch passes a float32 product to oneDNN only where oneDNN may round to bfloat16. Without AMX
     it computes in full float32 even so, and large products are sent to it.
 
+    On the CPU no matrix of the product depends on S, not even in a single bit.
+
     Args:
         a: [S, m, k], S matrices.
         b: [S, k, n].
         bias: [S, 1, n] or [S, m, n].
     """
-    large = min(*a.shape[1:], b.shape[2]) >= LARGE and not torch.compiler.is_compiling()
-    if large and a.dtype == torch.float32 and a.device.type == "cpu" and onednn_is_exact():
+    if a.device.type != "cpu" or torch.compiler.is_compiling():
+        return _by_default(a, b, bias)
+    sides = (*a.shape[1:], b.shape[2])
+    if a.dtype == torch.bfloat16 and math.prod(sides) <= SMALL:
+        exact = product(a.float(), b.float(), None if bias is None else bias.float())
+        return exact.bfloat16()
+    if len(a) == 1 and 1 in sides:
+        # The library has another path, with other last bits, for one such matrix than for two.
+        two = None if bias is None else bias.expand(2, -1, -1)
+        return _by_default(a.expand(2, -1, -1), b.expand(2, -1, -1), two)[:1]
+    if a.dtype == torch.float32 and min(sides) >= LARGE and onednn_is_exact():
         return _by_onednn(a, b, bias)
     return _by_default(a, b, bias)
 

@@ -71,7 +71,8 @@ class ReplayBuffer:
         window: int,
         device: torch.device,
     ) -> None:
-        self.capacity, self.query_window, self.device = capacity, window, device
+        self.capacity, self.device = capacity, device
+        self.query_window = min(window, capacity)  # every episode has a transition
         # A transition is one row of one tensor, so drawing a batch is a single gather.
         self._widths = _widths(observation_size, action_size)
         self._transitions = torch.zeros(members * capacity, sum(self._widths), device=device)
@@ -255,17 +256,18 @@ class ReplayBuffer:
         starts = np.array(self.episode_starts[member])
         ends = np.append(starts[1:], self.written)
         # Of an episode whose start was overwritten, the rest is still in one piece.
-        starts = np.maximum(starts, self.written - self.capacity)
-        length = ends - starts
-        places = np.where(length > 0, np.maximum(length - steps + 1, 1), 0)
-        # The running episode is not complete: it counts only where a segment fits.
-        places[-1] = max(length[-1] - steps + 1, 0)
+        held = np.maximum(starts, self.written - self.capacity)
+        length = ends - held
+        complete = held == starts
+        complete[-1] = False
+        # What is not complete counts only where a segment fits.
+        places = np.maximum(length - steps + 1, complete)
         if places.sum() == 0:
             raise ValueError(
                 f"no episode of the query window holds a segment of {steps} steps; "
                 "ask later (env.random_steps) or for less (env.segment_steps)"
             )
-        return starts, length, places
+        return held, length, places
 
 
 def row_width(observation_size: int, action_size: int) -> int:

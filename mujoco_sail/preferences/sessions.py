@@ -106,6 +106,7 @@ class Feedback:
     Attributes:
         labels_used: Labels given to each member so far; all members get the same.
         queries: Per member, every question asked by this process.
+        faults: Why a member did not get its labels, by its place; its run has failed.
     """
 
     def __init__(self, task: Task, seeds: list[int], device: torch.device) -> None:
@@ -113,6 +114,7 @@ class Feedback:
         self.labels_used = 0
         self.sessions = 0
         self.queries: list[list[Query]] = [[] for _ in seeds]
+        self.faults: dict[int, str] = {}
 
     def state(self) -> Tree:
         """See `core.state`; the record is kept with the files it is for."""
@@ -137,6 +139,8 @@ class Feedback:
     ) -> tuple[Pairs, Tensor]:
         """Asks until every member has its labels of this session.
 
+        A member whose teacher refuses too much is one of `faults`; what it gets are no labels.
+
         Args:
             step: Environment step, for the record.
             replay_buffer: Where the segments come from.
@@ -148,7 +152,7 @@ class Feedback:
             The labelled pairs and their labels, [M, P].
 
         Raises:
-            RuntimeError: The budget is spent, or the teacher refuses too much.
+            RuntimeError: The budget is spent.
         """
         wanted = self.task.labels_per_session
         if wanted > self.labels_left:
@@ -158,12 +162,7 @@ class Feedback:
         chosen: list[list[int]] = [[] for _ in self.seeds]
         low, _ = self.task.reward_range
         recent = RecentRewards.of(replay_buffer.window_task_rewards(), low)
-        while min(len(indices) for indices in chosen) < wanted:
-            if len(rounds) == MOST_ROUNDS:
-                raise RuntimeError(
-                    f"teacher '{self.task.teacher}' refused nearly all of {MOST_ROUNDS} rounds "
-                    f"of {wanted * self.task.candidates_per_label} pairs; lower its 'skip'"
-                )
+        while min(map(len, chosen)) < wanted and len(rounds) < MOST_ROUNDS:
             pairs = self._draw(replay_buffer, streams)
             size = replay_buffer.observation.shape[-1]
             candidates = Candidates(probability(pairs), pairs.inputs, labelled.inputs, size)
@@ -183,6 +182,13 @@ class Feedback:
             rounds.append((pairs, given.label))
         self.labels_used += wanted
         self.sessions += 1
+        for member, indices in enumerate(chosen):
+            if missing := wanted - len(indices):
+                self.faults[member] = (
+                    f"teacher '{self.task.teacher}' refused nearly all of {MOST_ROUNDS} rounds "
+                    f"of {wanted * self.task.candidates_per_label} pairs; lower its 'skip'"
+                )
+                indices.extend([0] * missing)  # in place of labels, until the end of this step
         index = torch.tensor(chosen, device=self.device)
         labels = torch.cat([label for _, label in rounds], 1).gather(1, index)
         return Pairs.joined([pairs for pairs, _ in rounds]).take(index), labels

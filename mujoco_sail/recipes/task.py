@@ -90,7 +90,7 @@ class Task:
     reward_epochs: int = setting(low=1)
 
     # --- reference policy (SAIL-RevKL) ---
-    reference_after: int = setting(low=0)
+    reference_after: int = setting(low=2)  # nothing is learned at the first step
     reference_every: int = setting(low=1)
 
     oracle: Teacher  # what `teacher` resolved to
@@ -115,6 +115,17 @@ class Task:
                 "segment_steps",
                 self.segment_steps <= self.episode_steps,
                 f"at most episode_steps = {self.episode_steps}",
+            ),
+            (
+                "segment_steps",
+                2 * self.segment_steps <= self.replay_capacity,
+                f"at most half of replay_capacity = {self.replay_capacity}, "
+                "or old and running episodes could both hold none",
+            ),
+            (
+                "candidates_per_label",
+                self.candidates_per_label * self.labels_per_session <= MOST,
+                f"at most {MOST} candidates in a session",
             ),
             (
                 "labels",

@@ -205,7 +205,8 @@ class Run:
 
     def _faults(self) -> dict[int, str]:
         # An agent of another library has environments of its own.
-        return self.envs.faults if "envs" in vars(self) else {}
+        of_envs = self.envs.faults if "envs" in vars(self) else {}
+        return of_envs | self.feedback.faults
 
     def _check(self, step: int, agent: Agent) -> None:
         """Finds members with numbers that are not finite."""

@@ -31,6 +31,8 @@ def test_ties_train_towards_equal_returns(make_run: MakeRun) -> None:
         **{"oracle.equal": 50.0},
     )
     assert (agent.labels == 0.5).all()
+    assert agent.logged["reward_accuracy"].isnan().all()
+    assert (agent.reward_updates == 600).all()  # 200 epochs of one batch, then of two
     probability = agent.preference_probability(agent.pairs)
     loss = -log_likelihood(torch.logit(probability), agent.labels[:, None]).mean()
     assert loss.item() == pytest.approx(np.log(2), abs=2e-3)

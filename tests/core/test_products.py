@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from helpers.tiny import CPU, draw
@@ -28,6 +30,23 @@ def test_large_float32_products_are_exact_whoever_carries_them_out(
         ):
             # 2e-3 if rounded to bfloat16.
             assert (result - wanted).norm() < 1e-6 * wanted.norm()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_matrix_alone_has_the_bits_that_it_has_among_others(
+    dtype: torch.dtype, transposed: bool
+) -> None:
+    for m, k, n in product([1, 2, 5, 15, 17, 31, 64], [1, 17, 24, 64, 128], [1, 2, 6, 17, 64, 200]):
+        many = 200 if m * k * n <= products.SMALL else 4  # few of them differ in bfloat16
+        a, b, bias = (t.to(dtype) for t in (draw(many, m, k), draw(many, k, n), draw(many, 1, n)))
+        if transposed:
+            a, b = a.mT.contiguous().mT, b.mT.contiguous().mT
+        for given in ((a, b), (a, b, bias)):
+            together = products.product(*given)
+            for s in range(many):
+                alone = products.product(*(t[s : s + 1] for t in given))
+                assert torch.equal(alone, together[s : s + 1]), (m, k, n)
 
 
 def test_asking_onednn_leaves_no_trace() -> None:

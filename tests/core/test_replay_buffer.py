@@ -130,6 +130,18 @@ def test_after_the_replay_wraps_segments_hold_what_was_not_overwritten() -> None
     assert (observation[..., 0] == observation[:, :1, 0]).all()
 
 
+def test_the_rest_of_an_overwritten_episode_counts_where_a_segment_fits() -> None:
+    """Of 20 + 20 + 10 transitions 33 are held: 3 of the first episode, too few for 5 steps."""
+    observation, valid = segments(filled(33, [20, 20], 10), 500, 5)
+    assert valid.all()
+    assert observation[:, 0, 2].min() == 20
+
+
+def test_no_window_is_longer_than_the_replay() -> None:
+    saved = filled(25, [20, 20], 10, window=10**15).state()
+    assert saved["starts"].tolist() == [[0, 20, 40, *[-1] * 23]]
+
+
 def test_a_segment_that_fits_nowhere_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="segment_steps"):
         segments(filled(100, [], 4), 1, 5)

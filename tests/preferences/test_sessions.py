@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from helpers.runs import MakeRun, pebble
 
+from mujoco_sail.training.messages import MembersFailed
+
 
 def test_every_arm_uses_the_whole_budget_and_no_more(make_run: MakeRun) -> None:
     agent = pebble(make_run, agents="pebble,sail,sail_revkl")
@@ -28,9 +30,13 @@ def test_a_skipped_query_costs_no_label_and_is_counted_apart(make_run: MakeRun) 
     assert sum(query.label is not None for query in strict) == 8
 
 
-def test_a_teacher_who_refuses_everything_fails_the_run_with_a_reason(make_run: MakeRun) -> None:
-    with pytest.raises(RuntimeError, match="teacher 'skip' refused"):
+def test_a_teacher_who_refuses_everything_fails_the_member_with_a_reason(
+    make_run: MakeRun,
+) -> None:
+    with pytest.raises(MembersFailed) as failed:
         pebble(make_run, teacher="skip", reward_range=[-100.0, 1.0], **{"oracle.skip": 50.0})
+    assert list(failed.value.reasons) == [("pebble", 0)]
+    assert "step 80: teacher 'skip' refused nearly all" in failed.value.reasons["pebble", 0]
 
 
 def test_labels_follow_the_task_reward_that_the_record_states(make_run: MakeRun) -> None:

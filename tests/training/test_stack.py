@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers.runs import FILES, MakeRun, members_of, rows, trained
-from helpers.tiny import tiny_task
+from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.training.benchmark import shards, stack_key
+from mujoco_sail.training.run import Run
 
 
 def members(names: str, seeds: int) -> list[Member]:
@@ -79,6 +82,31 @@ def test_the_same_seed_gives_the_same_files_whatever_the_global_generators_hold(
         written.append([rows(run, m, name) for m in range(2) for name in FILES])
     assert written[0] == written[1]
     assert len(written[0][0].splitlines()) == 3  # the header and two evaluations
+
+
+@pytest.mark.parametrize(
+    ("arm", "quiet"),
+    [
+        ("pebble", {"ensemble": 1}),
+        ("surf", {"unlabelled_weight": 0.0, "shortest_crop": 0.7}),
+        ("rune", {"exploration_weight": 0.0}),
+        ("mrn", {"meta_weight": 0.0}),
+        ("qpa", {"aligned_share": 0.0, "shortest_crop": 0.5}),
+    ],
+)
+def test_the_files_of_a_member_do_not_depend_on_the_coefficients_of_another(
+    tmp_path: Path, arm: str, quiet: dict[str, Any]
+) -> None:
+    """The other has those of the recipe but for the shape."""
+    shape = {key: value for key, value in quiet.items() if key == "ensemble"}
+    (one,), (other,) = members_of([(arm, 3)], {arm: quiet}), members_of([(arm, 4)], {arm: shape})
+    assert stack_key(one) == stack_key(other)
+    written = []
+    for stack in ([one], [one, other]):
+        run = Run(tiny_task(), stack, CPU, tmp_path / str(len(stack)), lambda _: None)
+        trained(run)
+        written.append([rows(run, 0, name) for name in FILES])
+    assert written[0] == written[1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
