@@ -68,7 +68,7 @@ def test_a_failed_run_is_named_recorded_and_fails_the_command(
     refusing += ("--set", "env.reward_range=[-100.0, 1.0]")
     code = run(tmp_path, "half_cheetah", "pebble,sac", "1", *refusing)
     assert code == 1
-    assert "pebble seed 0: RuntimeError: teacher 'skip' refused" in capsys.readouterr().err
+    assert "pebble seed 0: step 80: teacher 'skip' refused" in capsys.readouterr().err
     about = tomllib.loads((tmp_path / "half_cheetah/pebble/seed_0/run.toml").read_text())
     assert about["status"] == "failed"
     assert "refused" in about["failure"]

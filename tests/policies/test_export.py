@@ -17,6 +17,7 @@ from helpers.tiny import tiny_task
 
 from mujoco_sail import policies
 from mujoco_sail.cli import main
+from mujoco_sail.training.messages import MembersFailed
 
 README = readme("Use a trained policy")
 
@@ -50,7 +51,7 @@ def test_equal_runs_leave_equal_policies_of_their_own(
 def test_a_failed_run_leaves_no_policy(make_run: MakeRun) -> None:
     refusing = {"oracle.skip": 50.0, "reward_range": [-100.0, 1.0]}
     run = make_run([("pebble", 0)], tiny_task(teacher="skip", **refusing))
-    with pytest.raises(RuntimeError, match="refused"):
+    with pytest.raises(MembersFailed, match="refused"):
         run.execute()
     assert not list(run.files[0].folder.glob("policy.*"))
 
