@@ -19,7 +19,7 @@ from mujoco_sail.agents.sail import SAIL, SAILSettings
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.preferences.crops import crops
 from mujoco_sail.preferences.sessions import Pairs
-from mujoco_sail.recipes.settings import RecipeError, setting
+from mujoco_sail.recipes.settings import demand, setting
 from mujoco_sail.recipes.task import MOST
 
 
@@ -40,11 +40,8 @@ class QPASettings(SAILSettings):
     def __post_init__(self) -> None:
         """Checks what no single number can show."""
         super().__post_init__()
-        if self.shortest_crop > self.longest_crop:
-            raise RecipeError(
-                f"key 'shortest_crop' is {self.shortest_crop}; "
-                f"expected at most longest_crop = {self.longest_crop}"
-            )
+        fits, longest = self.shortest_crop <= self.longest_crop, self.longest_crop
+        demand(self, [("shortest_crop", fits, f"at most longest_crop = {longest}")])
 
 
 class QPA(SAIL):
@@ -58,23 +55,24 @@ class QPA(SAIL):
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
-        buffer = self.replay_buffer
-        buffer.query_window = min(self.settings.aligned_episodes, buffer.capacity)
         self.shortest_crop = self.per_member("shortest_crop")
         self.longest_crop = self.per_member("longest_crop")
         size = self.task.batch_size
         aligned = (self.per_member("aligned_share") * size).round().unsqueeze(1)  # [M, 1]
         self._recent = torch.arange(size, device=self.device) < aligned
-        self._has_recent = bool(self._recent.any())
         # In one place for a recorded update to read; written before every update.
         self._window = self.replay_buffer.window_ranges()
+
+    @property
+    def query_window(self) -> int:
+        """See `OffPolicy.query_window`."""
+        return self.settings.aligned_episodes
 
     # --- hybrid experience replay ---
 
     def is_hybrid(self) -> bool:
         """Whether batches are mixed: from the first session on until the budget is spent."""
-        asks = bool(self.labels.shape[1] and self.runner.feedback.labels_left)
-        return self._has_recent and asks
+        return bool(self.labels.shape[1] and self.runner.feedback.labels_left)
 
     def update(self) -> None:
         """See `SAC.update`."""

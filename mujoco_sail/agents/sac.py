@@ -7,18 +7,18 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mujoco_sail.agents.base import Agent, Runner
+from mujoco_sail.agents.base import Runner
+from mujoco_sail.agents.off_policy import OffPolicy
 from mujoco_sail.core.distributions import LogStd, SquashedGaussian, standard_normals
 from mujoco_sail.core.engine import Updater
 from mujoco_sail.core.graphs import GraphRecorder
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.optimiser import MemberAdam, adam_step
-from mujoco_sail.core.replay_buffer import Batch, ReplayBuffer
-from mujoco_sail.core.streams import Draws, Streams
+from mujoco_sail.core.replay_buffer import Batch
+from mujoco_sail.core.streams import Draws
 from mujoco_sail.core.update import (
     CRITICS,
     LOGGED,
@@ -28,7 +28,7 @@ from mujoco_sail.core.update import (
     follow_actor,
 )
 from mujoco_sail.policies.policy import Policy
-from mujoco_sail.recipes.settings import RecipeError, setting
+from mujoco_sail.recipes.settings import demand, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +46,13 @@ class SACSettings:
 
     def __post_init__(self) -> None:
         """Checks what no single number can show."""
+        low, high = self.log_std_low, self.log_std_high
         # Variances of both ends must have a ratio in float32.
-        if not self.log_std_low < self.log_std_high <= self.log_std_low + 40:
-            raise RecipeError(
-                f"key 'log_std_high' is {self.log_std_high}; expected above log_std_low = "
-                f"{self.log_std_low}, by at most 40"
-            )
+        fits = low < high <= low + 40
+        demand(self, [("log_std_high", fits, f"above log_std_low = {low}, by at most 40")])
 
 
-class SAC(Agent):
+class SAC(OffPolicy):
     """Soft actor-critic with two critics and a learned temperature."""
 
     Settings = SACSettings
@@ -65,13 +63,6 @@ class SAC(Agent):
         task, settings, members = runner.task, self.settings, len(runner.members)
         hidden = [task.hidden_units] * task.hidden_layers
         observation_size, self.action_size = runner.sizes
-        self.replay_buffer = ReplayBuffer(
-            members,
-            min(task.replay_capacity, task.steps),
-            *runner.sizes,
-            task.query_window,
-            runner.device,
-        )
         self.critic_streams = self.streams("critic")
         sizes = [observation_size + self.action_size, *hidden, 1]
         self.critic = StackedMLP(sizes, CRITICS, self.critic_streams, "relu", task.precision)
@@ -104,10 +95,6 @@ class SAC(Agent):
         self._updater: Updater | None = None  # as long as `learner` names the same tensors
         records = task.cuda_graph and runner.device.type == "cuda"
         self._recorder = GraphRecorder() if records else None
-
-    def streams(self, purpose: str, index: int = 0) -> Streams:
-        """Generators of the members for one purpose."""
-        return Streams([member.seed for member in self.runner.members], purpose, self.device, index)
 
     # --- acting ---
 
@@ -149,45 +136,9 @@ class SAC(Agent):
 
     # --- learning ---
 
-    def train(self) -> None:
-        """One environment step and one update at a time, see `Agent.train`."""
-        envs = self.runner.envs
-        for step in range(self.runner.step + 1, self.task.steps + 1):
-            observation = self._tensor(envs.observation)
-            action = self.act(observation, step)
-            command = action.cpu().numpy()
-            # The update is launched before the environments step, so that a GPU learns while the
-            # CPU simulates; it draws from the transitions of the steps before this one.
-            if step >= self.task.random_steps and len(self.replay_buffer):
-                self.learn_step(step)
-            result = envs.step(command)
-            task_reward = self._tensor(result.reward)
-            self.replay_buffer.add(
-                observation,
-                action,
-                self.training_reward(observation, action, task_reward),
-                task_reward,
-                self._tensor(result.observation),
-                self._tensor(result.terminated),
-                result.terminated | result.truncated,
-            )
-            self.runner.after_step(step, self)
-
-    def training_reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
-        """The reward that the learner maximises, [M]: here the task's own."""
-        return task_reward
-
     def learn_step(self, step: int) -> None:
         """What is due at an environment step: here one update."""
         self.update()
-
-    def sample(self, uniform: Tensor) -> Tensor:
-        """Rows of transitions with the reward that the learner maximises, [M, B, W].
-
-        Args:
-            uniform: Random numbers in [0, 1), [M, B].
-        """
-        return self.replay_buffer.sample(uniform)
 
     def update(self) -> None:
         """One gradient step of critics, actor and temperature."""
@@ -302,6 +253,3 @@ class SAC(Agent):
         """See `Agent.metrics`."""
         updates = torch.full_like(self.log_alpha, self.updates)
         return {"updates": updates, **self.logged, "temperature": self.alpha.squeeze(1)}
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array, dtype=self.log_alpha.dtype, device=self.device)

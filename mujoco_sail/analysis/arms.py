@@ -57,7 +57,7 @@ def arm_of(runs: Sequence[RunRecord], metric: str, x: str) -> Arm | None:
     values = np.array([table[metric] for table in tables])
     if x == "labels":
         places, values = _against_labels(tables, values)
-    there = ~np.isnan(values).any(axis=0)  # an accuracy has no value before the first labels
+    there = ~np.isnan(values).any(axis=0)  # an accuracy has none before labels, or of ties
     return Arm(places[there], values[:, there]) if there.any() else None
 
 

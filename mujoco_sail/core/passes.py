@@ -60,7 +60,7 @@ def forward(
     for w, b in zip(hidden[::2], hidden[1::2], strict=True):
         inputs.append(activate_(activation, product(inputs[-1], w, b)))
     h = inputs[-1] = inputs[-1].to(weight.dtype)
-    if h.shape[1] == 1:
+    if h.shape[1] == 1:  # transposed, it would be no faster
         return product(h, weight, bias), inputs
     # The output has few columns; the transposed product has few rows instead, which is faster.
     # Contiguous, because strides that depend on the number of networks change the library's choice.

@@ -162,6 +162,23 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     return cls(**checked)
 
 
+def demand(settings: Any, conditions: Iterable[tuple[str, bool, str]], where: str = "") -> None:
+    """Checks what no single key can show.
+
+    Args:
+        settings: To be checked.
+        conditions: A key, whether its value is allowed, and what is expected.
+        where: Before the message.
+
+    Raises:
+        RecipeError: A value is not allowed.
+    """
+    for key, ok, expected in conditions:
+        if not ok:
+            value = getattr(settings, key)
+            raise RecipeError(f"{where}key '{key}' is {value}; expected {expected}")
+
+
 def dump(settings: Any) -> dict[str, Any]:
     """The TOML table of a settings dataclass, nested settings included."""
     table = {}

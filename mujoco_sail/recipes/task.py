@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from mujoco_sail.recipes.settings import RecipeError, setting
+from mujoco_sail.recipes.settings import demand, setting
 
 # Upper bounds of sizes: larger values can only be mistakes in typing.
 MOST = 100_000
@@ -109,7 +109,7 @@ class Task:
     def __post_init__(self) -> None:
         """Checks what no single key can show."""
         low, high = self.reward_range
-        for key, ok, expected in (
+        conditions = [
             ("reward_range", low < high, "[low, high] with low < high"),
             (
                 "segment_steps",
@@ -157,8 +157,5 @@ class Task:
                 self.goal_visible or self.id.startswith("Meta-World/"),
                 "true: only Meta-World can hide a goal",
             ),
-        ):
-            if not ok:
-                raise RecipeError(
-                    f"{self.name}: key '{key}' is {getattr(self, key)}; expected {expected}"
-                )
+        ]
+        demand(self, conditions, f"{self.name}: ")
