@@ -132,7 +132,11 @@ class SAC(OffPolicy):
         if step <= self.task.random_steps:
             return 2 * self.action_noise.streams.uniform(self.action_size) - 1
         noise = self.action_noise.next()
-        return self.distribution(observation.unsqueeze(1)).action(noise).squeeze(1)
+        return self.acting_policy(observation).action(noise).squeeze(1)
+
+    def acting_policy(self, observation: Tensor) -> SquashedGaussian:
+        """The policy that acts now, its numbers [M, 1, A], for observations [M, O]."""
+        return self.distribution(observation.unsqueeze(1))
 
     # --- learning ---
 

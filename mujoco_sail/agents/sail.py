@@ -15,25 +15,47 @@ from torch import Tensor
 
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings, margin
-from mujoco_sail.core.distributions import SquashedGaussian
-from mujoco_sail.core.objectives import (
-    gaussian_kl,
-    leave_one_out,
-    log_likelihood,
-    reward_advantage,
-    t1_t2_surrogates,
+from mujoco_sail.agents.sampling_term import (
+    DRAWS,
+    DRAWS_OF_HALVES,
+    Control,
+    SamplingTerm,
+    Unit,
+    centred,
+    gradient_of,
+    halves,
+    inner,
 )
+from mujoco_sail.core.distributions import SquashedGaussian
+from mujoco_sail.core.objectives import exact_t2_weight, gaussian_kl, log_likelihood
+from mujoco_sail.core.streams import Streams
 from mujoco_sail.core.update import Anchor, Learner
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.settings import setting
+
+# A share of the reward's gradient below which a run says that T2 hardly acts.
+HARDLY = 0.01
+LOGGED = (
+    "t1_norm",
+    "t2_norm",
+    "t2_share",
+    "t2_cosine",
+    "t2_signal",
+    "t2_weight",
+    "t2_exact_weight",
+    "t2_age_steps",
+    "t2_age_nats",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SAILSettings(PEBBLESettings):
     """Hyperparameters that the protocol does not fix."""
 
-    # Weight of T2. It replaces the factor 1 / alpha, and T2 is averaged over a segment's steps.
+    # Weight of T2, in the unit that the next key names; it is taken once per fit and network.
     lambda_: float = setting(low=0, per_member=True)
+    lambda_unit: Unit = setting()  # noqa: RUF009 (a field)
+    t2_control: Control = setting()  # noqa: RUF009 (a field)
     # gamma: weight of KL(pi_ref || pi_theta) in the actor's loss, per nat. The paper calls this
     # direction the reverse KL; much of the literature calls it the forward KL.
     reverse_kl: float = setting(low=0, per_member=True)
@@ -58,52 +80,154 @@ class SAIL(PEBBLE):
         # pi_ref; not in use before the first refresh.
         self.reference = self.actor.frozen_copy()
         self.anchored = False
-        # The newest session but the first; set before every fit that reads it, so no checkpoint
-        # needs it.
-        self._newest: tuple[Pairs, Tensor, SquashedGaussian] | None = None
+        self.largest_share = torch.zeros_like(self.lambda_)  # of T2 in the gradients of all fits
+        for name in LOGGED:
+            self.logged[name] = torch.full_like(self.lambda_, torch.nan)
+        # Mean and log-std of the policy that acted, as far back as pairs are cut from; not a number
+        # where actions were random.
+        size = (self.query_window + 1) * self.task.episode_steps
+        self.acted = torch.full(
+            (len(self.lambda_), min(size, self.replay_buffer.capacity), 2 * self.action_size),
+            torch.nan,
+            device=self.device,
+        )
+        # Set before every fit that reads them, so no checkpoint needs them.
+        self._term: SamplingTerm | None = None
+        self._weight = torch.zeros(0)
 
     # --- T2: the gradient through the sampling distribution ---
 
+    def acting_policy(self, observation: Tensor) -> SquashedGaussian:
+        """See `SAC.acting_policy`; it is kept to tell how old T2's pairs are."""
+        pi = super().acting_policy(observation)
+        at = self.replay_buffer.written % self.acted.shape[1]
+        self.acted[:, at] = torch.cat(pi, -1).squeeze(1)
+        return pi
+
     def before_reward_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
-        """Remembers the newest session: T2 is an expectation under the current policy.
+        """Estimates T2 from the newest session, and fixes its weight for this fit.
 
         The first session's segments come from random and exploring behaviour, not from
         pi_nu: it has no T2.
         """
         if first or not self._has_t2:
             return
-        observation = newest.inputs[..., : self.runner.sizes[0]].flatten(1, 3)
-        with torch.no_grad():
-            self._newest = newest, labels, self.distribution(observation)
-        self._gap_streams = self.streams("policy gap", self.runner.feedback.sessions)
+        session = self.runner.feedback.sessions
+        log_p = log_likelihood(self.predicted_margin(newest), labels.unsqueeze(1))
+        streams = self.streams("sampling term", session)
+        self._term = self.sampling_term(newest, centred(log_p, self.settings.t2_control, streams))
+        self._weight = self.weigh(self._term, log_p, streams)
+        self._gap_streams = self.streams("policy gap", session)
+        if self.runner.feedback.labels_used >= self.task.labels_in_reach:
+            self.say_where_t2_hardly_acts()
 
     def reward_objective(self, log_p: Tensor) -> Tensor:
         """T1 + lambda T2, see `core.objectives`."""
         t1 = super().reward_objective(log_p)
-        if self._newest is None:
+        if self._term is None:
             return t1
-        return t1 + self.lambda_.unsqueeze(1) * self.t2(*self._newest).mean(-1)
+        noise = self._term.noise(self._gap_streams)
+        return t1 + self._weight * self._term.surrogate(self.ensemble_rewards, noise)
 
-    def t2(self, pairs: Pairs, labels: Tensor, pi: SquashedGaussian) -> Tensor:
-        """Surrogate of T2 on the newest pairs, [M, E, P], with grad Q approximated by grad r.
+    @torch.no_grad()
+    def sampling_term(self, pairs: Pairs, factor: Tensor) -> SamplingTerm:
+        """T2 from these pairs under the current policy; factor [M, E, P]."""
+        observation = pairs.inputs[..., : self.runner.sizes[0]]
+        pi = self.distribution(observation.flatten(1, 3))
+        mean, log_std = (part.view(*observation.shape[:-1], -1) for part in pi)
+        return SamplingTerm(pairs, SquashedGaussian(mean, log_std), factor)
+
+    def weigh(self, term: SamplingTerm, log_p: Tensor, streams: Streams) -> Tensor:
+        """The weight of T2 in every network's fit, [M, E]; logs what it does there.
 
         Args:
-            pairs: Those of the newest session.
-            labels: [M, P].
-            pi: The current policy at the pairs' observations, [M, P * 2 * T, A].
+            term: T2 of the newest session.
+            log_p: Of its labels, [M, E, P].
+            streams: Source of the policy's actions.
         """
-        action = pi.action(self._gap_streams.normal(*pi.mean.shape[1:]))
-        observation = pairs.inputs[..., : self.runner.sizes[0]]
-        policy_inputs = torch.cat([observation, action.view(*observation.shape[:-1], -1)], -1)
-        # Both kinds of actions in one call: [M, E, 2, P, 2, T].
-        rewards, policy_rewards = self.ensemble_rewards(
-            torch.stack([pairs.inputs, policy_inputs], 1).unsqueeze(1)
-        ).unbind(2)
-        valid = pairs.valid.unsqueeze(1)
-        score = reward_advantage(rewards, policy_rewards, valid).sum(-1)  # over both segments
-        difference, label = margin(rewards, valid), labels.unsqueeze(1)
-        baseline = leave_one_out(log_likelihood(difference, label))
-        return t1_t2_surrogates(difference, label, score, baseline)[1]
+        net, networks, lambda_ = self.reward_net, self.settings.ensemble, self.lambda_.unsqueeze(1)
+        t1 = self.t1_gradient()
+        t2 = term.gradient(net, self.ensemble_rewards, streams, DRAWS)
+        t1_square, t2_square = inner(t1, t1, networks), inner(t2, t2, networks)
+        exact = exact_t2_weight(self.task.segment_steps, networks, self.alpha)
+        units: dict[Unit, Tensor] = {
+            "share": torch.where(t2_square > 0, (t1_square / t2_square).sqrt(), 0),
+            "exact": exact,
+            "fixed": torch.ones_like(exact),
+        }
+        weight = (lambda_ * units[self.settings.lambda_unit]).expand_as(t1_square)
+        # Two estimates with nothing in common: their inner product has T2's norm without noise.
+        one, other = (
+            term.part(at, centred(log_p[..., at], self.settings.t2_control, streams)).gradient(
+                net, self.ensemble_rewards, streams, DRAWS_OF_HALVES
+            )
+            for at in halves(log_p.shape[-1])
+        )
+        whole, weighted = t1_square.sum(1), (weight.square() * t2_square).sum(1)
+        share = (weighted / whole).sqrt()
+        steps, nats = self.age(term.pairs, term.pi)
+        values = {
+            "t1_norm": whole.sqrt(),
+            "t2_norm": weighted.sqrt(),
+            "t2_share": share,
+            "t2_cosine": (weight * inner(t1, t2, networks)).sum(1) / (whole * weighted).sqrt(),
+            "t2_signal": (weight.square() * inner(one, other, networks)).sum(1) / whole,
+            "t2_weight": weight.mean(1),
+            "t2_exact_weight": exact.squeeze(1),
+            "t2_age_steps": steps,
+            "t2_age_nats": nats,
+        }
+        for name in LOGGED:
+            self.logged[name] = torch.where(self.lambda_ > 0, values[name], torch.nan)
+        self.largest_share = torch.maximum(self.largest_share, share.nan_to_num())
+        return weight
+
+    def t1_gradient(self) -> list[Tensor]:
+        """T1 over all labels so far, of every network, as `reward_net.layers`."""
+        total = [torch.zeros_like(layer) for layer in self.reward_net.layers]
+        count, size = self.labels.shape[1], self.task.reward_batch_size
+        for at in range(0, count, size):
+            pairs, label = self.pairs.part(slice(at, at + size)), self.labels[:, at : at + size]
+            rewards = self.ensemble_rewards(pairs.inputs.unsqueeze(1))
+            log_p = log_likelihood(margin(rewards, pairs.valid.unsqueeze(1)), label.unsqueeze(1))
+            of_part = gradient_of(log_p.sum(-1) / count, self.reward_net)
+            total = [sum_ + g for sum_, g in zip(total, of_part, strict=True)]
+        return total
+
+    def age(self, pairs: Pairs, pi: SquashedGaussian) -> tuple[Tensor, Tensor]:
+        """How long ago and by how different a policy pairs were made, means over their steps.
+
+        Args:
+            pairs: P pairs of the query window.
+            pi: The current policy at their observations, its numbers [M, P, 2, T, A].
+
+        Returns:
+            Environment steps since then, and KL(pi || policy that acted) in nats over the steps
+            whose actions were not random, both [M].
+        """
+        at = pairs.start.unsqueeze(-1) + torch.arange(pairs.valid.shape[-1], device=self.device)
+        rows = torch.arange(len(at), device=self.device).view(-1, 1, 1, 1)
+        acted = self.acted[rows, at % self.acted.shape[1]]
+        nats = gaussian_kl(*pi, *acted.chunk(2, -1))
+        valid = pairs.valid > 0
+        steps = (self.replay_buffer.written - at).to(nats.dtype)
+        means = [torch.where(valid, x, torch.nan).flatten(1).nanmean(1) for x in (steps, nats)]
+        return means[0], means[1]
+
+    def say_where_t2_hardly_acts(self) -> None:
+        """Tells of the agents whose T2 stayed below `HARDLY` of T1's gradient in every fit."""
+        shares: dict[str, list[float]] = {}
+        weighed = zip(
+            self.runner.members, self.lambda_.tolist(), self.largest_share.tolist(), strict=True
+        )
+        for member, lambda_, share in weighed:
+            if lambda_ and share < HARDLY:
+                shares.setdefault(member.entry.name, []).append(share)
+        for name, below in shares.items():
+            self.runner.say(
+                f"{name}: T2 stayed below {HARDLY:.0%} of the reward's gradient in every fit of "
+                f"{len(below)} runs (at most {max(below):.2%}); they hardly differ from lambda = 0"
+            )
 
     # --- the anchor ---
 

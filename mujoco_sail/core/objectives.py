@@ -56,11 +56,10 @@ def t1_t2_surrogates(
 
 
 def reward_advantage(reward: Tensor, policy_reward: Tensor, valid: Tensor) -> Tensor:
-    """Score of a segment after truncation at one step (grad Q ~ grad r).
+    """Score of a segment after truncation at one step (grad Q ~ grad r), divided by T.
 
-    grad log pi_nu(a|s) = (grad r(s,a) - E_{a'~pi} grad r(s,a')) / alpha; the factor 1/alpha is
-    left to the caller's coefficient, and the mean over steps makes it comparable across
-    segment lengths.
+    grad log pi_nu(a|s) = (grad r(s,a) - E_{a'~pi} grad r(s,a')) / alpha, where r is the mean of
+    the E networks. The factors T, 1/E and 1/alpha are left to the weight, see `exact_t2_weight`.
 
     Args:
         reward: r_nu(s_t, a_t), [..., T].
@@ -68,10 +67,25 @@ def reward_advantage(reward: Tensor, policy_reward: Tensor, valid: Tensor) -> Te
         valid: 1 at steps of the segment, 0 at padding, [..., T].
 
     Returns:
-        Mean over the valid steps, [...].
+        Sum over the segment's steps divided by T, [...].
     """
-    gap = (reward - policy_reward) * valid
-    return gap.sum(-1) / valid.sum(-1).clamp_min(1)
+    return ((reward - policy_reward) * valid).sum(-1) / valid.shape[-1]
+
+
+def exact_t2_weight(steps: int, networks: int, alpha: Tensor) -> Tensor:
+    """Weight with which `reward_advantage`, summed over both segments, gives T2.
+
+    The policy is optimal for the mean of the reward networks at temperature alpha, so a step's
+    grad log pi carries 1 / (E alpha) for each network. With this weight T1 + T2 is the derivative
+    of E_{sigma_1, sigma_2 ~ pi_nu, y ~ oracle}[ log P_e(y) ] with respect to network e, after
+    truncation at one step.
+
+    Args:
+        steps: T, steps of a segment.
+        networks: E.
+        alpha: Temperature of the policy, any shape.
+    """
+    return steps / (networks * alpha)
 
 
 def gaussian_kl(

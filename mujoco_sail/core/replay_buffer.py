@@ -42,12 +42,14 @@ class Segments:
         action: [M, P, T, A].
         task_reward: What the environment paid, [M, P, T]; 0 at padding. For the teacher only.
         valid: 1 at steps of the segment, 0 at padding, [M, P, T].
+        start: Transitions that the member had stored before the segment's first step, [M, P].
     """
 
     observation: Tensor
     action: Tensor
     task_reward: Tensor
     valid: Tensor
+    start: Tensor
 
 
 class ReplayBuffer:
@@ -237,6 +239,7 @@ class ReplayBuffer:
             self.action[rows, at],
             self.task_reward[rows, at] * mask,
             mask,
+            first,
         )
 
     def window_task_rewards(self) -> list[Tensor]:

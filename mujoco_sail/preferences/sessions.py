@@ -1,7 +1,7 @@
 """Label sessions under a budget: the only way from the task reward to a preference learner."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -25,20 +25,22 @@ class Pairs:
         inputs: Observations and actions, [M, P, 2, T, O + A].
         valid: 1 at steps of a segment, 0 at padding, [M, P, 2, T].
         task_reward: [M, P, 2, T]; for the teacher only.
+        start: Transitions that the member had stored before each segment, [M, P, 2].
     """
 
     inputs: Tensor
     valid: Tensor
     task_reward: Tensor
+    start: Tensor
 
     @classmethod
     def of(cls, first: Segments, second: Segments) -> "Pairs":
         """Puts two sets of segments side by side."""
         both = [
             torch.stack([getattr(first, name), getattr(second, name)], dim=2)
-            for name in ("observation", "action", "valid", "task_reward")
+            for name in ("observation", "action", "valid", "task_reward", "start")
         ]
-        return cls(torch.cat(both[:2], -1), both[2], both[3])
+        return cls(torch.cat(both[:2], -1), *both[2:])
 
     @classmethod
     def drawn(
@@ -52,28 +54,30 @@ class Pairs:
     def none(cls, members: int, steps: int, size: int, device: torch.device) -> "Pairs":
         """No pairs of segments of `steps` steps, `size` is O + A."""
         empty = torch.zeros(members, 0, 2, steps, device=device)
-        return cls(empty.unsqueeze(-1).expand(-1, -1, -1, -1, size), empty, empty)
+        inputs = empty.unsqueeze(-1).expand(-1, -1, -1, -1, size)
+        return cls(inputs, empty, empty, empty[..., 0].long())
 
     @classmethod
     def joined(cls, parts: "list[Pairs]") -> "Pairs":
         """Lines up pairs along P."""
-        return cls(
-            torch.cat([part.inputs for part in parts], 1),
-            torch.cat([part.valid for part in parts], 1),
-            torch.cat([part.task_reward for part in parts], 1),
-        )
+        columns = ([getattr(part, f.name) for part in parts] for f in fields(cls))
+        return cls(*(torch.cat(column, 1) for column in columns))
 
     def take(self, index: Tensor) -> "Pairs":
         """The pairs at each member's indices, [M, P']."""
         rows = torch.arange(len(index), device=index.device).unsqueeze(1)
-        return Pairs(
-            self.inputs[rows, index], self.valid[rows, index], self.task_reward[rows, index]
-        )
+        return self._each(lambda column: column[rows, index])
+
+    def part(self, at: slice) -> "Pairs":
+        """Every member's pairs of some places."""
+        return self._each(lambda column: column[:, at])
 
     def member(self, m: int) -> "Pairs":
         """One member's, [1, P, ...]."""
-        part = slice(m, m + 1)
-        return Pairs(self.inputs[part], self.valid[part], self.task_reward[part])
+        return self._each(lambda column: column[m : m + 1])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Pairs":
+        return Pairs(*(change(getattr(self, f.name)) for f in fields(self)))
 
     def side(self, index: int) -> tuple[Tensor, Tensor]:
         """Task reward and validity of one side, each [M, P, T]."""

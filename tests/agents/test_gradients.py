@@ -37,7 +37,7 @@ def agent(make_run: MakeRun, float64: None, request: pytest.FixtureRequest) -> A
     )
     agent = run.members[0].entry.agent(run)
     agent.train()
-    assert agent._newest is not None
+    assert agent._term is not None
     assert agent.anchored
     return agent
 
@@ -140,9 +140,17 @@ def test_the_temperatures_gradient_is_that_of_the_entropy_constraint(
     )
 
 
-def test_the_reward_gradient_is_that_of_t1_plus_lambda_t2(agent: Any) -> None:
-    """T2's weights are constants of the estimator: they are held while nu moves."""
-    newest, labels, pi = agent._newest
+def newest_session(agent: Any) -> tuple[Pairs, Tensor]:
+    """The pairs and labels of the session that the agent has fitted last."""
+    last = slice(-agent.task.labels_per_session, None)
+    return agent.pairs.part(last), agent.labels[:, last]
+
+
+def test_the_reward_gradient_is_that_of_t1_plus_weighted_t2(agent: Any) -> None:
+    """T2's factor and weight are constants of the estimator: they are held while nu moves."""
+    newest, labels = newest_session(agent)
+    agent.before_reward_fit(newest, labels, first=False)
+    pi, weight = agent._term.pi, agent._weight
     noise = agent.streams("gap noise").normal(*pi.mean.shape[1:])
     agent._gap_streams.normal = lambda *shape: noise
     pairs = agent.pairs
@@ -155,17 +163,17 @@ def test_the_reward_gradient_is_that_of_t1_plus_lambda_t2(agent: Any) -> None:
     with torch.no_grad():
         log_p = log_likelihood(margins(newest), labels[:, None])
         others = (log_p.sum(-1, keepdim=True) - log_p) / (log_p.shape[-1] - 1)
-        weight = log_p - others
+        factor = log_p - others
 
     def objective() -> Tensor:
         observation = newest.inputs[..., : agent.runner.sizes[0]]
-        action = pi.action(noise).view(*observation.shape[:-1], -1)
+        by_policy = torch.cat([observation, pi.action(noise)], -1)
         gap = agent.ensemble_rewards(newest.inputs[:, None]) - agent.ensemble_rewards(
-            torch.cat([observation, action], -1)[:, None]
+            by_policy[:, None]
         )
         t1 = log_likelihood(margins(pairs), label).mean(-1)
-        t2 = (weight * gap.mean(-1).sum(-1)).mean(-1)
-        return (t1 + 0.8 * t2).sum()
+        t2 = (factor * gap.mean(-1).sum(-1)).mean(-1)
+        return (t1 + weight * t2).sum()
 
     log_p_all = log_likelihood(margins(pairs), label)
     gradients = torch.autograd.grad(
@@ -186,7 +194,7 @@ def test_a_coefficient_changes_the_gradient_of_its_own_parameters_only(
         agent.update_draws.load(before_draws)
         agent._updater, agent.updates = None, 0  # the target rests at the first update
         agent.update()
-        agent.before_reward_fit(agent._newest[0], agent._newest[1], first=False)
+        agent.before_reward_fit(*newest_session(agent), first=False)
         agent.reward_adam.step = lambda of, active: recorder.gradients.update(reward=list(of))
         agent.fit_reward(agent.pairs)
         return recorder.gradients

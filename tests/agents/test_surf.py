@@ -67,7 +67,8 @@ def test_the_pseudo_label_terms_are_those_computed_by_hand(agent: Any) -> None:
         [[[1.0, 2.0], [0.0, 0.0]], [[0.5, 0.5], [1.0, 1.0]], [[0.0, 0.0], [4.0, 0.0]]]
     )
     inputs = rewards.expand(2, 3, 2, 2)
-    pairs = Pairs(inputs[..., None], torch.ones_like(inputs), torch.full_like(inputs, torch.nan))
+    ones, unknown = torch.ones_like(inputs), torch.full_like(inputs, torch.nan)
+    pairs = Pairs(inputs[..., None], ones, unknown, torch.zeros(2, 3, 2))
     expected = torch.tensor([-math.log1p(math.exp(-3)), 0.0, -math.log1p(math.exp(-4))])
     terms = agent.pseudo_log_likelihood(pairs)
     torch.testing.assert_close(terms, expected.expand(2, 3, 3))

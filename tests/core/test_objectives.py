@@ -92,7 +92,7 @@ def test_the_baseline_leaves_its_own_sample_out() -> None:
 def test_padding_does_not_enter_the_policy_gap() -> None:
     reward = torch.tensor([[1.0, 2.0, 99.0]])
     valid = torch.tensor([[1.0, 1.0, 0.0]])
-    assert reward_advantage(reward, torch.zeros(1, 3), valid).item() == 1.5
+    assert reward_advantage(reward, torch.zeros(1, 3), valid).item() == 1.0
 
 
 def test_the_anchor_is_the_librarys_kl_in_the_stated_direction() -> None:

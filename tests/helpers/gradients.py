@@ -11,6 +11,9 @@ from torch import Tensor
 from mujoco_sail.core.optimiser import Trained
 from mujoco_sail.core.update import Learner
 
+# So short that no unit of a network changes its side.
+STEP = 1e-7
+
 
 class Recorder:
     """Stands in for Adam: keeps the gradients and moves nothing."""
@@ -39,9 +42,9 @@ def assert_is_derivative(
         for sign in (1, -1):
             with torch.no_grad():
                 for p, d in zip(parameters, directions, strict=True):
-                    p.add_(d, alpha=sign * 1e-6)
+                    p.add_(d, alpha=sign * STEP)
                 values.append(float(objective()))
                 for p, d in zip(parameters, directions, strict=True):
-                    p.add_(d, alpha=-sign * 1e-6)
-        measured = (values[0] - values[1]) / 2e-6
+                    p.add_(d, alpha=-sign * STEP)
+        measured = (values[0] - values[1]) / (2 * STEP)
         assert measured == pytest.approx(stated, rel=1e-5, abs=1e-8)

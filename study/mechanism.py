@@ -1,0 +1,331 @@
+"""Does T2 estimate what it should, and does it help the next session? See docs/study.md.
+
+    python study/mechanism.py snapshots --env walker_walk --out running/mechanism
+    python study/mechanism.py gradients --env walker_walk --out running/mechanism
+    python study/mechanism.py refits    --env walker_walk --out running/mechanism
+
+`snapshots` trains PEBBLE with uniform queries and keeps it as it is just before some sessions;
+`gradients` compares estimates of T2 there with one from many fresh episodes; `refits` fits the
+reward with T2 at several weights, trains on until the next session, and looks at the new policy.
+What is complete is not repeated. The rows are in `gradients_*.csv` and `refits_*.csv`.
+"""
+
+import argparse
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import estimators
+import pandas as pd
+import torch
+from rollouts import Episodes, labels_of, play
+from torch import Tensor
+
+from mujoco_sail.agents.base import Agent, Member
+from mujoco_sail.agents.pebble import margin
+from mujoco_sail.agents.registry import load_entry
+from mujoco_sail.agents.sail import SAIL
+from mujoco_sail.agents.sampling_term import SamplingTerm, inner
+from mujoco_sail.core.objectives import log_likelihood
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.environments.factory import space_sizes
+from mujoco_sail.environments.vector import VectorEnv
+from mujoco_sail.files import write_text
+from mujoco_sail.preferences.sessions import Feedback, Pairs
+from mujoco_sail.recipes.load import load_task
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.training.messages import Stopped
+
+SEEDS, CHUNK, PROCESSES = 20, 5, 2  # members, members of a stack, stacks at a time
+SESSIONS = (5, 12, 25)
+# Reference: episodes of the snapshot's stochastic policy, segments from each half of them.
+EPISODES, SEGMENTS = 100, 2000
+DRAWS = 2  # of the policy's actions
+LABELS = {10: 8, 50: 4, 250: 2}  # labels of an estimate: how often it is made anew
+UNLABELLED, REPEATS = 250, 2  # pairs that the model labels, and how often
+WINDOWS = (1, 5, 20)  # newest episodes that its pairs come from
+# Arms of the refit: unit and value of lambda, and which batches it draws.
+REFITS = [
+    ("share", 0.0, 0),
+    ("share", 0.0, 1),
+    ("share", 0.03, 0),
+    ("share", 0.1, 0),
+    ("share", 0.3, 0),
+    ("share", 1.0, 0),
+    ("exact", 1.0, 0),
+]
+EVALUATION_EPISODES, EVALUATION_PAIRS = 10, 1000
+
+
+class Stack:
+    """Runs an agent from a step to a step, without result files; see `agents.base.Runner`."""
+
+    def __init__(self, task: Task, members: Sequence[Member]) -> None:
+        self.task, self.members, self.device = task, members, torch.device("cpu")
+        self.seeds = [member.seed for member in members]
+        self.sizes = space_sizes(task)
+        self.feedback = Feedback(task, self.seeds, self.device)
+        self.say = print
+        self.step, self.until = 0, {task.steps}
+        self.agent: Any = members[0].entry.agent(self)
+
+    @cached_property
+    def envs(self) -> VectorEnv:
+        """The training environments."""
+        return VectorEnv(self.task, self.seeds, "training")
+
+    def after_step(self, step: int, agent: Agent) -> None:
+        """Stops where the stack shall stop."""
+        self.step = step
+        if step in self.until:
+            raise Stopped
+
+    def train(self, until: int) -> None:
+        """Trains to the end of a step."""
+        self.until = {until}
+        with suppress(Stopped):
+            self.agent.train()
+
+    def save(self, path: Path) -> None:
+        """Keeps the stack as it is."""
+        parts = {name: getattr(self, name).state() for name in ("agent", "envs", "feedback")}
+        torch.save({"step": self.step, **parts}, path.with_suffix(".part"))
+        path.with_suffix(".part").rename(path)
+
+    def load(self, path: Path) -> None:
+        """Takes over what was kept."""
+        saved = torch.load(path, weights_only=True)
+        self.step = saved["step"]
+        for name in ("agent", "envs", "feedback"):
+            getattr(self, name).load(saved[name])
+
+
+class Refitted(SAIL):
+    """SAIL whose batches of the reward fit may be other ones."""
+
+    batches = 0
+
+    def streams(self, purpose: str, index: int = 0) -> Streams:
+        """See `OffPolicy.streams`."""
+        if purpose == "reward batches" and self.batches:
+            purpose = f"{purpose} {self.batches}"
+        return super().streams(purpose, index)
+
+
+def stack(env: str, seeds: Sequence[int], **settings: Any) -> Stack:
+    """A stack of PEBBLE or SAIL with uniform queries."""
+    overrides = {"queries": "uniform", **settings}
+    entry = replace(load_entry("pebble", overrides), agent=Refitted)
+    task = load_task(env, "study", {"backend": "envpool"}, None)
+    return Stack(task, [Member(entry, seed) for seed in seeds])
+
+
+def before(task: Task, session: int) -> int:
+    """The last step before a session."""
+    return task.first_session + (session - 1) * task.session_every - 1
+
+
+# --- snapshots ---
+
+
+def snapshots(env: str, out: Path, seeds: Sequence[int]) -> None:
+    """Trains a stack and keeps it before each of `SESSIONS`."""
+    paths = [snapshot(env, out, seeds, session) for session in SESSIONS]
+    if all(path.exists() for path in paths):
+        return
+    trained = stack(env, seeds)
+    for session, path in zip(SESSIONS, paths, strict=True):
+        trained.train(before(trained.task, session))
+        trained.save(path)
+
+
+def snapshot(env: str, out: Path, seeds: Sequence[int], session: int) -> Path:
+    """Where a snapshot lies."""
+    return out / f"{env}_seed{seeds[0]}_session{session}.pt"
+
+
+# --- gradients ---
+
+
+def gradients(env: str, out: Path, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Rows: how near each estimate of T2 is to the reference, per network."""
+    for session in SESSIONS:
+        at = stack(env, seeds)
+        at.load(snapshot(env, out, seeds, session))
+        agent = at.agent
+        episodes = play(agent, EPISODES, f"reference {session}")
+        half = EPISODES // 2
+        one, other = (
+            reference(agent, episodes.part(part), session, index)
+            for index, part in enumerate((slice(half), slice(half, EPISODES)))
+        )
+        mean = [0.5 * (a + b) for a, b in zip(one, other, strict=True)]
+        about = {"env": env, "session": session}
+        t1 = inner(*2 * [agent.t1_gradient()], agent.settings.ensemble).sqrt()
+        extra = {"t1_norm": t1, "alpha": agent.alpha.expand_as(t1)}
+        yield from rows(agent, {**about, "estimate": "reference"}, one, other, extra)
+        for place, estimate in estimates(agent, session):
+            yield from rows(agent, {**about, **place}, estimate, mean, {})
+
+
+def estimates(agent: Any, session: int) -> Iterator[tuple[dict[str, Any], list[Tensor]]]:
+    """Estimates of T2: by which rule, from how many newest episodes and labels."""
+    for window in WINDOWS:
+        streams = agent.streams(f"estimates {window}", session)
+        models = []
+        for repeat in range(REPEATS):
+            pairs = newest(agent, window, UNLABELLED, streams)
+            factor = estimators.by_model(agent.predicted_margin(pairs))
+            models.append(gradient(agent, pairs, factor))
+            place = {"estimate": "model", "window": window, "labels": 0, "repeat": repeat}
+            yield place, models[repeat]
+        for count, repeats in LABELS.items():
+            for repeat in range(repeats):
+                pairs = newest(agent, window, count, streams)
+                difference, label = agent.predicted_margin(pairs), labels_of(pairs)
+                place = {"window": window, "labels": count, "repeat": repeat}
+                factor = estimators.by_labels(difference, label)
+                yield {"estimate": "labels", **place}, gradient(agent, pairs, factor)
+                beyond = gradient(agent, pairs, estimators.correction(difference, label))
+                model = models[repeat % REPEATS]
+                whole = [a + b for a, b in zip(model, beyond, strict=True)]
+                yield {"estimate": "corrected", **place}, whole
+    for sessions in (1, 5, session - 1):
+        count = min(sessions, session - 1) * agent.task.labels_per_session
+        at = slice(agent.labels.shape[1] - count, None)
+        pairs, label = agent.pairs.part(at), agent.labels[:, at]
+        factor = estimators.by_labels(agent.predicted_margin(pairs), label)
+        place = {"estimate": "sessions", "window": sessions, "labels": count, "repeat": 0}
+        yield place, gradient(agent, pairs, factor)
+
+
+def newest(agent: Any, window: int, count: int, streams: Streams) -> Pairs:
+    """Pairs drawn uniformly from the newest complete episodes and the running one."""
+    buffer, steps = agent.replay_buffer, agent.task.segment_steps
+    starts = buffer.episode_starts
+    buffer.episode_starts = [row[-window - 1 :] for row in starts]
+    try:
+        return Pairs.drawn(buffer, streams, count, steps)
+    finally:
+        buffer.episode_starts = starts
+
+
+def reference(agent: Any, episodes: Episodes, session: int, index: int) -> list[Tensor]:
+    """T2 from all pairs of many segments of fresh episodes, with their true labels."""
+    streams = agent.streams(f"reference {index}", session)
+    alone = episodes.segments(streams, SEGMENTS, agent.task.segment_steps, sides=1)
+    with torch.no_grad():
+        returns = agent.ensemble_rewards(alone.inputs.unsqueeze(1)).sum((-1, -2))  # [M, E, N]
+    task_returns = alone.task_reward.sum((-1, -2))
+    return gradient(agent, alone, estimators.by_all_pairs(returns, task_returns))
+
+
+def gradient(agent: Any, pairs: Pairs, factor: Tensor) -> list[Tensor]:
+    """Estimate of T2 at the snapshot's parameters, a chunk of pairs at a time."""
+    total = [torch.zeros_like(layer) for layer in agent.reward_net.layers]
+    streams, count = agent.streams("estimate", agent.runner.step), factor.shape[-1]
+    for first in range(0, count, 50):
+        at = slice(first, first + 50)
+        term: SamplingTerm = agent.sampling_term(pairs.part(at), factor[..., at])
+        share = term.factor.shape[-1] / count
+        of_part = term.gradient(agent.reward_net, agent.ensemble_rewards, streams, DRAWS)
+        total = [sum_ + share * g for sum_, g in zip(total, of_part, strict=True)]
+    return total
+
+
+def rows(
+    agent: Any,
+    place: dict[str, Any],
+    one: list[Tensor],
+    other: list[Tensor],
+    extra: dict[str, Tensor],
+) -> Iterator[dict[str, Any]]:
+    """A row for each network: cosine with another gradient and relative distance from it."""
+    networks = agent.settings.ensemble
+    difference = [a - b for a, b in zip(one, other, strict=True)]
+    norm, of_other = inner(one, one, networks).sqrt(), inner(other, other, networks).sqrt()
+    values = {
+        "cosine": inner(one, other, networks) / (norm * of_other),
+        "error": inner(difference, difference, networks).sqrt() / of_other,
+        "norm": norm,
+        **extra,
+    }
+    for m, seed in enumerate(agent.runner.seeds):
+        for e in range(networks):
+            of_network = {key: float(value[m, e]) for key, value in values.items()}
+            yield {**place, "seed": seed, "network": e, **of_network}
+
+
+# --- refits ---
+
+
+def refits(env: str, out: Path, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Rows: what a fit with T2 leads to by the next session."""
+    for session in SESSIONS:
+        for unit, value, batches in REFITS:
+            at = stack(env, seeds, **{"lambda": value, "lambda_unit": unit})
+            at.load(snapshot(env, out, seeds, session))
+            agent = at.agent
+            agent.lambda_ = agent.per_member("lambda_")  # the snapshot's is 0
+            agent.batches = batches
+            at.train(before(at.task, session + 1))
+            episodes = play(agent, EVALUATION_EPISODES, f"after {session}")
+            streams = agent.streams("pairs after", session)
+            pairs = episodes.segments(streams, EVALUATION_PAIRS, at.task.segment_steps)
+            label = labels_of(pairs)
+            with torch.no_grad():
+                rewards = agent.ensemble_rewards(pairs.inputs.unsqueeze(1))
+                difference = margin(rewards, pairs.valid.unsqueeze(1))
+                log_p = log_likelihood(difference, label.unsqueeze(1)).mean((1, 2))
+                right = ((difference > 0) == (label.unsqueeze(1) > 0.5)).float().mean((1, 2))
+            values = {
+                "log_p": log_p,
+                "accuracy": right,
+                "return": episodes.task_reward.sum(-1).mean(-1),
+                "fitted_accuracy": agent.logged["reward_accuracy"],
+                "share": agent.logged["t2_share"],
+                "signal": agent.logged["t2_signal"],
+            }
+            for m, seed in enumerate(seeds):
+                place = {"env": env, "session": session, "seed": seed}
+                arm = {"unit": unit, "lambda": value, "batches": batches}
+                yield {**place, **arm, **{key: float(v[m]) for key, v in values.items()}}
+
+
+# --- all stacks ---
+
+
+def work(stage: str, env: str, out: Path, first: int) -> str:
+    """One stage for one stack, in a process of its own."""
+    torch.set_num_threads(1)
+    seeds = range(first, first + CHUNK)
+    if stage == "snapshots":
+        snapshots(env, out, seeds)
+    else:
+        path = out / f"{stage}_{env}_seed{first}.csv"
+        if not path.exists():
+            made = {"gradients": gradients, "refits": refits}[stage](env, out, seeds)
+            write_text(path, pd.DataFrame(made).to_csv(index=False, float_format="%.6g"))
+    return f"{stage} {env} seeds {first} to {first + CHUNK - 1}"
+
+
+def main() -> None:
+    """Runs a stage for all seeds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stage", choices=["snapshots", "gradients", "refits"])
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        each = partial(work, asked.stage, asked.env, asked.out)
+        for done in pool.imap_unordered(each, range(0, SEEDS, CHUNK)):
+            print(done, flush=True)
+
+
+if __name__ == "__main__":
+    main()

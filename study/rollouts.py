@@ -1,0 +1,64 @@
+"""Episodes of a stack's current policies, and pairs of segments cut from them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mujoco_sail.core.streams import Streams, seed_for
+from mujoco_sail.environments.vector import VectorEnv
+from mujoco_sail.preferences.sessions import Pairs
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Whole episodes of fixed length, [M, K, T, ...]."""
+
+    inputs: Tensor
+    task_reward: Tensor
+
+    def part(self, at: slice) -> "Episodes":
+        """Some episodes of every member."""
+        return Episodes(self.inputs[:, at], self.task_reward[:, at])
+
+    def segments(self, streams: Streams, count: int, steps: int, sides: int = 2) -> Pairs:
+        """Draws segments uniformly from all episodes, as pairs or, with one side, alone."""
+        members, episodes, length = self.task_reward.shape
+        episode = streams.integers(episodes, count, sides).unsqueeze(-1)
+        start = streams.integers(length - steps + 1, count, sides)
+        at = start.unsqueeze(-1) + torch.arange(steps)
+        rows = torch.arange(members).view(-1, 1, 1, 1)
+        reward = self.task_reward[rows, episode, at]
+        return Pairs(self.inputs[rows, episode, at], torch.ones_like(reward), reward, start)
+
+
+@torch.no_grad()
+def play(agent: Any, count: int, purpose: str) -> Episodes:
+    """Plays episodes of the stochastic policies, in environments of their own.
+
+    Args:
+        agent: The stack.
+        count: K, episodes of each member.
+        purpose: Names the starts and the noise; equal names see equal ones.
+    """
+    task, seeds = agent.task, agent.runner.seeds
+    members = len(seeds)
+    rows = [seed_for(seed, purpose, episode) for seed in seeds for episode in range(count)]
+    envs = VectorEnv(task, rows, purpose)
+    streams = Streams(seeds, purpose, agent.device)
+    inputs, rewards = [], []
+    for _ in range(task.episode_steps):
+        observation = torch.as_tensor(envs.observation).view(members, count, -1)
+        action = agent.distribution(observation).action(streams.normal(count, agent.action_size))
+        result = envs.step(action.flatten(0, 1).numpy())
+        inputs.append(torch.cat([observation, action], -1))
+        rewards.append(torch.as_tensor(result.reward).float().view(members, count))
+    envs.close()
+    return Episodes(torch.stack(inputs, 2), torch.stack(rewards, 2))
+
+
+def labels_of(pairs: Pairs) -> Tensor:
+    """The perfect teacher's labels, [M, P]."""
+    returns = pairs.returns()
+    return 0.5 * (1 + (returns[..., 0] - returns[..., 1]).sign())

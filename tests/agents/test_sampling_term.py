@@ -1,0 +1,195 @@
+"""T2 in a fit: its factor, its weight, and what is logged of it."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from helpers.runs import MakeRun, rows
+from helpers.tiny import tiny_task
+from torch import Tensor
+
+from mujoco_sail.agents import sail as sail_module
+from mujoco_sail.agents.sail import LOGGED
+from mujoco_sail.agents.sampling_term import centred, halves
+from mujoco_sail.core.objectives import log_likelihood
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.preferences.sessions import Pairs
+
+LAMBDA = 0.3
+
+
+def sail(make_run: MakeRun, **settings: Any) -> Any:
+    """A trained SAIL stack of two."""
+    run = make_run(
+        [("sail", 0), ("sail", 1)],
+        tiny_task(labels=24, labels_per_session=8),
+        settings={"sail": {"lambda": LAMBDA, **settings}},
+    )
+    agent = run.members[0].entry.agent(run)
+    agent.train()
+    return agent
+
+
+def weigh_again(agent: Any) -> tuple[Pairs, Tensor]:
+    """Takes T2 and its weight at the present parameters; the newest pairs and labels."""
+    pairs, labels = agent.pairs.part(slice(-8, None)), agent.labels[:, -8:]
+    agent.before_reward_fit(pairs, labels, first=False)
+    return pairs, labels
+
+
+def norms(objective: Tensor, agent: Any) -> Tensor:
+    """Norm of each network's gradient, [M, E]."""
+    gradients = torch.autograd.grad(objective.sum(), agent.reward_net.parameters)
+    return torch.cat([g.flatten(2) for g in gradients], -1).norm(dim=-1)
+
+
+def likelihood(agent: Any, pairs: Pairs, labels: Tensor) -> Tensor:
+    rewards = agent.ensemble_rewards(pairs.inputs[:, None]) * pairs.valid[:, None]
+    returns = rewards.sum(-1)
+    return log_likelihood(returns[..., 0] - returns[..., 1], labels[:, None])
+
+
+def test_a_share_is_that_of_the_norms_of_both_gradients(
+    make_run: MakeRun, float64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sail_module, "DRAWS", 300)  # fewer leave noise in the norm
+    agent = sail(make_run)
+    pairs, labels = weigh_again(agent)
+    t1 = norms(likelihood(agent, agent.pairs, agent.labels).mean(-1), agent)
+    log_p = likelihood(agent, pairs, labels).detach()
+    factor = log_p - (log_p.sum(-1, keepdim=True) - log_p) / 7
+    observation = pairs.inputs[..., : agent.runner.sizes[0]]
+    noise = agent.streams("many draws").normal(300, *agent._term.pi.mean.shape[1:])
+    gap = agent.ensemble_rewards(pairs.inputs[:, None])
+    for draw in noise.unbind(1):
+        by_policy = torch.cat([observation, agent._term.pi.action(draw)], -1)
+        gap = gap - agent.ensemble_rewards(by_policy[:, None]) / 300
+    t2 = norms((factor * gap.mean(-1).sum(-1)).mean(-1), agent)
+    torch.testing.assert_close(
+        agent._weight * t2 / t1, torch.full((2, 3), LAMBDA), rtol=0.06, atol=0
+    )
+    torch.testing.assert_close(agent.logged["t2_share"], torch.full((2,), LAMBDA))
+    torch.testing.assert_close(agent.logged["t1_norm"], t1.square().sum(1).sqrt())
+
+
+def test_exact_is_steps_over_networks_and_temperature(make_run: MakeRun) -> None:
+    agent = sail(make_run, lambda_unit="exact")
+    weigh_again(agent)
+    expected = LAMBDA * 10 / (3 * agent.log_alpha.exp())
+    torch.testing.assert_close(agent._weight, expected[:, None].expand(2, 3))
+    torch.testing.assert_close(agent.logged["t2_exact_weight"], expected / LAMBDA)
+
+
+def test_fixed_is_the_weight_itself(make_run: MakeRun) -> None:
+    agent = sail(make_run, lambda_unit="fixed")
+    assert agent._weight.unique().tolist() == [pytest.approx(LAMBDA)]
+
+
+def test_the_weight_and_the_factor_stay_as_they_are_while_the_networks_move(
+    make_run: MakeRun,
+) -> None:
+    agent = sail(make_run)
+    weigh_again(agent)
+    weight, factor = agent._weight.clone(), agent._term.factor.clone()
+    before = agent.reward_net.flat.clone()
+    agent.fit_reward(agent.pairs)
+    assert not torch.equal(before, agent.reward_net.flat)
+    assert torch.equal(weight, agent._weight)
+    assert torch.equal(factor, agent._term.factor)
+
+
+def test_a_permuted_factor_has_the_same_values_and_a_reversed_one_the_other_sign() -> None:
+    log_p = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(0))
+
+    def factor(control: Any) -> Tensor:
+        return centred(log_p, control, Streams([0, 1], "test", torch.device("cpu")))
+
+    plain = factor("none")
+    torch.testing.assert_close(plain, (log_p - log_p.mean(-1, keepdim=True)) * 50 / 49)
+    permuted = factor("permuted")
+    assert torch.equal(permuted.sort(-1).values, plain.sort(-1).values)
+    assert (permuted == plain).float().mean() < 0.1
+    # All networks of a member exchange the same pairs.
+    at = (permuted[0, 0, :, None] == plain[0, 0]).int().argmax(-1)
+    assert torch.equal(permuted[0], plain[0][:, at])
+    assert torch.equal(factor("reversed"), -plain)
+
+
+def test_halves_are_disjoint_and_hold_all_pairs() -> None:
+    for count in (4, 7):
+        places = [list(range(count))[half] for half in halves(count)]
+        assert sorted(places[0] + places[1]) == list(range(count))
+        assert len(places[1]) - len(places[0]) == count % 2
+
+
+def test_the_signal_of_t2_needs_no_square_root_of_noise(make_run: MakeRun) -> None:
+    """Averaged over permutations, which hold no signal, the product of the halves vanishes."""
+    signals, shares = [], []
+    agent = sail(make_run, t2_control="permuted")
+    for session in range(200):
+        agent.runner.feedback.sessions = session  # other permutations and other draws
+        weigh_again(agent)
+        signals.append(agent.logged["t2_signal"])
+        shares.append(agent.logged["t2_share"].square())
+    mean = torch.stack(signals).mean(0)
+    error = torch.stack(signals).std(0) / math.sqrt(len(signals))
+    square = torch.stack(shares).mean(0)
+    assert (mean.abs() < 4 * error).all()
+    assert (error < 0.2 * square).all()
+
+
+def test_the_age_of_pairs_is_counted_in_steps_and_nats(make_run: MakeRun) -> None:
+    agent = sail(make_run)
+    pairs, _ = weigh_again(agent)
+    now = agent._term.pi
+    valid = pairs.valid.bool()
+    at = pairs.start[..., None] + torch.arange(10)
+    sigma = now.log_std.exp()
+    rows_ = torch.arange(2)[:, None, None, None]
+    shifted = torch.cat([now.mean + 0.5 * sigma, now.log_std], -1)
+    agent.acted[rows_, at % agent.acted.shape[1]] = shifted
+    steps, nats = agent.age(pairs, now)
+    # Half a standard deviation in each of A actions: 0.125 A nats.
+    torch.testing.assert_close(nats, torch.full((2,), 0.125 * agent.action_size), rtol=1e-3, atol=0)
+    age = (agent.replay_buffer.written - at)[valid].view(2, -1).float().mean(1)
+    torch.testing.assert_close(steps, age)
+
+
+def test_the_policy_that_acted_is_kept_where_its_transition_is(make_run: MakeRun) -> None:
+    agent = sail(make_run)
+    observation = agent.replay_buffer.newest_observations(1)
+    newest = (agent.replay_buffer.written - 1) % agent.acted.shape[1]
+    with torch.no_grad():
+        before_update = agent.acted[:, newest].clone()
+    assert before_update.isfinite().all()
+    assert agent.acted[:, : agent.task.random_steps].isnan().all()
+    agent.replay_buffer.written -= 1  # the newest transition's place once more
+    with torch.no_grad():
+        agent.acting_policy(observation.squeeze(1))
+    now = torch.cat(agent.distribution(observation), -1).squeeze(1)
+    torch.testing.assert_close(agent.acted[:, newest], now)
+
+
+def test_only_members_with_the_term_log_it(make_run: MakeRun) -> None:
+    run = make_run([("pebble", 0), ("sail", 0)])
+    run.execute()
+    pebble, sail_ = (pd.read_csv(io.StringIO(rows(run, m, "training.csv"))) for m in (0, 1))
+    assert pebble[list(LOGGED)].isna().all(None)
+    always = [name for name in LOGGED if name != "t2_age_nats"]  # which random actions do not have
+    assert sail_[always].iloc[-1].notna().all()
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.002, True), (0.02, False)])
+def test_a_term_below_one_percent_is_said(make_run: MakeRun, share: float, said: bool) -> None:
+    run = make_run([("pebble", 0), ("sail", 0), ("sail", 1)], settings={"sail": {"lambda": share}})
+    lines: list[str] = []
+    run.say = lines.append
+    run.execute()
+    assert [line.partition(":")[0] for line in lines] == ["sail"] * said
+    if said:
+        assert "2 runs (at most 0.20%)" in lines[0]
