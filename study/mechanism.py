@@ -13,9 +13,7 @@ What is complete is not repeated. The rows are in `gradients_*.csv` and `refits_
 import argparse
 import multiprocessing
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +21,16 @@ import estimators
 import pandas as pd
 import torch
 from rollouts import Episodes, labels_of, play
+from stacks import stack
 from torch import Tensor
 
-from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.pebble import margin
-from mujoco_sail.agents.registry import load_entry
-from mujoco_sail.agents.sail import SAIL
 from mujoco_sail.agents.sampling_term import SamplingTerm, inner
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.environments.factory import space_sizes
-from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.files import write_text
-from mujoco_sail.preferences.sessions import Feedback, Pairs
-from mujoco_sail.recipes.load import load_task
+from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.training.messages import Stopped
 
 SEEDS, CHUNK, PROCESSES = 20, 5, 2  # members, members of a stack, stacks at a time
 SESSIONS = (5, 12, 25)
@@ -59,69 +51,6 @@ REFITS = [
     ("exact", 1.0, 0),
 ]
 EVALUATION_EPISODES, EVALUATION_PAIRS = 10, 1000
-
-
-class Stack:
-    """Runs an agent from a step to a step, without result files; see `agents.base.Runner`."""
-
-    def __init__(self, task: Task, members: Sequence[Member]) -> None:
-        self.task, self.members, self.device = task, members, torch.device("cpu")
-        self.seeds = [member.seed for member in members]
-        self.sizes = space_sizes(task)
-        self.feedback = Feedback(task, self.seeds, self.device)
-        self.say = print
-        self.step, self.until = 0, {task.steps}
-        self.agent: Any = members[0].entry.agent(self)
-
-    @cached_property
-    def envs(self) -> VectorEnv:
-        """The training environments."""
-        return VectorEnv(self.task, self.seeds, "training")
-
-    def after_step(self, step: int, agent: Agent) -> None:
-        """Stops where the stack shall stop."""
-        self.step = step
-        if step in self.until:
-            raise Stopped
-
-    def train(self, until: int) -> None:
-        """Trains to the end of a step."""
-        self.until = {until}
-        with suppress(Stopped):
-            self.agent.train()
-
-    def save(self, path: Path) -> None:
-        """Keeps the stack as it is."""
-        parts = {name: getattr(self, name).state() for name in ("agent", "envs", "feedback")}
-        torch.save({"step": self.step, **parts}, path.with_suffix(".part"))
-        path.with_suffix(".part").rename(path)
-
-    def load(self, path: Path) -> None:
-        """Takes over what was kept."""
-        saved = torch.load(path, weights_only=True)
-        self.step = saved["step"]
-        for name in ("agent", "envs", "feedback"):
-            getattr(self, name).load(saved[name])
-
-
-class Refitted(SAIL):
-    """SAIL whose batches of the reward fit may be other ones."""
-
-    batches = 0
-
-    def streams(self, purpose: str, index: int = 0) -> Streams:
-        """See `OffPolicy.streams`."""
-        if purpose == "reward batches" and self.batches:
-            purpose = f"{purpose} {self.batches}"
-        return super().streams(purpose, index)
-
-
-def stack(env: str, seeds: Sequence[int], **settings: Any) -> Stack:
-    """A stack of PEBBLE or SAIL with uniform queries."""
-    overrides = {"queries": "uniform", **settings}
-    entry = replace(load_entry("pebble", overrides), agent=Refitted)
-    task = load_task(env, "study", {"backend": "envpool"}, None)
-    return Stack(task, [Member(entry, seed) for seed in seeds])
 
 
 def before(task: Task, session: int) -> int:
@@ -244,14 +173,12 @@ def rows(
     other: list[Tensor],
     extra: dict[str, Tensor],
 ) -> Iterator[dict[str, Any]]:
-    """A row for each network: cosine with another gradient and relative distance from it."""
+    """A row for each network: inner products of a gradient, another and themselves."""
     networks = agent.settings.ensemble
-    difference = [a - b for a, b in zip(one, other, strict=True)]
-    norm, of_other = inner(one, one, networks).sqrt(), inner(other, other, networks).sqrt()
     values = {
-        "cosine": inner(one, other, networks) / (norm * of_other),
-        "error": inner(difference, difference, networks).sqrt() / of_other,
-        "norm": norm,
+        "inner": inner(one, other, networks),
+        "square": inner(one, one, networks),
+        "square_of_other": inner(other, other, networks),
         **extra,
     }
     for m, seed in enumerate(agent.runner.seeds):

@@ -1,0 +1,84 @@
+"""Stacks of PEBBLE or SAIL that can be kept, taken up again and fitted in another way."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mujoco_sail.agents.base import Agent, Member
+from mujoco_sail.agents.registry import load_entry
+from mujoco_sail.agents.sail import SAIL
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.environments.factory import space_sizes
+from mujoco_sail.environments.vector import VectorEnv
+from mujoco_sail.preferences.sessions import Feedback
+from mujoco_sail.recipes.load import load_task
+from mujoco_sail.recipes.task import Task
+from mujoco_sail.training.messages import Stopped
+
+
+class Stack:
+    """Runs an agent from a step to a step, without result files; see `agents.base.Runner`."""
+
+    def __init__(self, task: Task, members: Sequence[Member]) -> None:
+        self.task, self.members, self.device = task, members, torch.device("cpu")
+        self.seeds = [member.seed for member in members]
+        self.sizes = space_sizes(task)
+        self.feedback = Feedback(task, self.seeds, self.device)
+        self.say = print
+        self.step, self.until = 0, {task.steps}
+        self.agent: Any = members[0].entry.agent(self)
+
+    @cached_property
+    def envs(self) -> VectorEnv:
+        """The training environments."""
+        return VectorEnv(self.task, self.seeds, "training")
+
+    def after_step(self, step: int, agent: Agent) -> None:
+        """Stops where the stack shall stop."""
+        self.step = step
+        if step in self.until:
+            raise Stopped
+
+    def train(self, until: int) -> None:
+        """Trains to the end of a step."""
+        self.until = {until}
+        with suppress(Stopped):
+            self.agent.train()
+
+    def save(self, path: Path) -> None:
+        """Keeps the stack as it is."""
+        parts = {name: getattr(self, name).state() for name in ("agent", "envs", "feedback")}
+        torch.save({"step": self.step, **parts}, path.with_suffix(".part"))
+        path.with_suffix(".part").rename(path)
+
+    def load(self, path: Path) -> None:
+        """Takes over what was kept."""
+        saved = torch.load(path, weights_only=True)
+        self.step = saved["step"]
+        for name in ("agent", "envs", "feedback"):
+            getattr(self, name).load(saved[name])
+
+
+class Refitted(SAIL):
+    """SAIL whose batches of the reward fit may be other ones."""
+
+    batches = 0
+
+    def streams(self, purpose: str, index: int = 0) -> Streams:
+        """See `OffPolicy.streams`."""
+        if purpose == "reward batches" and self.batches:
+            purpose = f"{purpose} {self.batches}"
+        return super().streams(purpose, index)
+
+
+def stack(env: str, seeds: Sequence[int], **settings: Any) -> Stack:
+    """A stack of PEBBLE or SAIL with uniform queries."""
+    overrides = {"queries": "uniform", **settings}
+    entry = replace(load_entry("pebble", overrides), agent=Refitted)
+    task = load_task(env, "study", {"backend": "envpool"}, None)
+    return Stack(task, [Member(entry, seed) for seed in seeds])
