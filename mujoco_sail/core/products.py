@@ -14,9 +14,11 @@ LARGE = 256
 # PyTorch passes a bfloat16 product to oneDNN where S m k n is larger.
 SMALL = 16**3
 TIMINGS = 12  # of each precision
+CACHE_LINE = 64  # bytes; no kernel distinguishes alignments beyond it
 
 _MKLDNN: Any = torch.backends.mkldnn  # typed without its `matmul`
 _MATMUL = _MKLDNN.matmul
+_MKL: Any = torch.backends.mkl  # untyped
 
 
 def set_precision(precision: str, device: torch.device) -> None:
@@ -31,7 +33,8 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     PyTorch passes a float32 product to oneDNN only where oneDNN may round to bfloat16. Without AMX
     it computes in full float32 even so, and large products are sent to it.
 
-    On the CPU no matrix of the product depends on S, not even in a single bit.
+    On the CPU no matrix of the product depends on S or on its place in the stack, not even in a
+    single bit. On AMD processors this needs MKL's switch, see `mujoco_sail/__init__.py`.
 
     Args:
         a: [S, m, k], S matrices.
@@ -77,6 +80,19 @@ def onednn_is_exact() -> bool:
         if error.norm() > 1e-5 * exact.norm():
             return False
     return True
+
+
+def alignment_matters() -> bool:
+    """Whether MKL's products of equal matrices differ by where the result lies, in this process."""
+    if not _MKL.is_available():
+        return False
+    # One row: small enough for MKL to start no threads, which would forbid a later fork.
+    numbers = torch.arange(18 * 24, dtype=torch.float32, device="cpu").view(18, 24).sin()
+    row, matrix = numbers[:1], numbers[1:].T.contiguous()
+    places = torch.empty(CACHE_LINE // 4 + 17, dtype=torch.float32, device="cpu")
+    results = [places[start:][:17].view(1, 17) for start in range(CACHE_LINE // 4)]
+    found = [torch.mm(row, matrix, out=result).clone() for result in results]
+    return any(not torch.equal(result, found[0]) for result in found)
 
 
 def bfloat16_slowdown() -> float:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import shutil
 import subprocess
 import uuid
@@ -99,6 +100,7 @@ class RunWriter:
         self.about = {
             "protocol": task.protocol,
             "precision": task.precision,
+            "mkl_cbwr": os.environ.get("MKL_CBWR", ""),  # see `mujoco_sail/__init__.py`
             "commit": commit(),
             **identity,
         }

@@ -1,5 +1,6 @@
 """`--cluster`: a Ray cluster whose nodes share the folder of the results."""
 
+import os
 import re
 import socket
 import time
@@ -17,8 +18,9 @@ from mujoco_sail.training import node
 
 GONE_AFTER = 20.0  # seconds until Ray knows that a node is gone
 TIMEOUT = 10.0  # seconds for an address to answer
-# A worker must not spin on a core that an update needs, see `cli.main`.
-VARIABLES = {"OMP_WAIT_POLICY": "passive"}
+# A worker must not spin on a core that an update needs, see `cli.main`, and multiplies as this
+# process does, see `mujoco_sail/__init__.py`.
+VARIABLES = {"OMP_WAIT_POLICY": "passive", "MKL_CBWR": os.environ["MKL_CBWR"]}
 
 
 class Cluster:

@@ -49,6 +49,29 @@ def test_a_matrix_alone_has_the_bits_that_it_has_among_others(
                 assert torch.equal(alone, together[s : s + 1]), (m, k, n)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_equal_matrices_have_equal_products_at_every_alignment(dtype: torch.dtype) -> None:
+    places = products.CACHE_LINE // dtype.itemsize
+    sides = product([1, 2, 5, 17], [17, 24, 64], [1, 2, 17, 31])  # odd sides: the results move too
+    for m, k, n in sides:
+        equal = [
+            draw(1, *each).to(dtype).expand(places, -1, -1) for each in ((m, k), (k, n), (1, n))
+        ]
+        results = [products.product(*equal), products.product(*equal[:2])]
+        for place in range(places):
+            a, b, bias = (_moved(matrices, place) for matrices in equal)
+            for moved in (products.product(a, b, bias), products.product(a[:1], b[:1], bias[:1])):
+                assert torch.equal(moved, results[0][:1].expand_as(moved)), (m, k, n, place)
+            moved = products.product(a, b)
+            assert torch.equal(moved, results[1][:1].expand_as(moved)), (m, k, n, place)
+
+
+def _moved(matrices: torch.Tensor, place: int) -> torch.Tensor:
+    """A copy that begins `place` numbers after a boundary of 64 bytes."""
+    room = torch.empty(place + matrices.numel(), dtype=matrices.dtype)
+    return room[place:].view(matrices.shape).copy_(matrices)
+
+
 def test_asking_onednn_leaves_no_trace() -> None:
     mode = torch.backends.mkldnn.matmul
     products.onednn_is_exact.cache_clear()

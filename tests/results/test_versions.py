@@ -56,6 +56,24 @@ def test_runs_made_by_other_means_are_pooled(tmp_path: Path) -> None:
     check_poolable(records)
 
 
+def test_the_switch_of_mkl_is_recorded_and_runs_before_it_stay_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    assert run(tmp_path, "half_cheetah", "sac", "0,1") == 0
+    folders = [tmp_path / "half_cheetah" / "sac" / f"seed_{seed}" for seed in (0, 1)]
+    table = folders[0] / "run.toml"
+    text = table.read_text()
+    recorded = 'mkl_cbwr = "COMPATIBLE"\n'
+    assert recorded in text
+    table.write_text(text.replace(recorded, ""))  # as it was written before
+    check_poolable([read(folder) for folder in folders])
+    monkeypatch.setenv("MKL_CBWR", "AUTO")
+    capsys.readouterr()
+    assert run(tmp_path, "half_cheetah", "sac", "0,1") == 0
+    assert recorded in (folders[1] / "run.toml").read_text()  # it was not trained again
+
+
 def test_versions_name_envpool_only_where_it_simulates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: f"{name} 1")
     assert "envpool" not in versions()
