@@ -87,7 +87,7 @@ def alignment_matters() -> bool:
     if not _MKL.is_available():
         return False
     # One row: small enough for MKL to start no threads, which would forbid a later fork.
-    numbers = torch.arange(18 * 24, dtype=torch.float32, device="cpu").view(18, 24).sin()
+    numbers = torch.arange(18 * 24, dtype=torch.float32, device="cpu").view(18, 24) * 0.618 % 1
     row, matrix = numbers[:1], numbers[1:].T.contiguous()
     places = torch.empty(CACHE_LINE // 4 + 17, dtype=torch.float32, device="cpu")
     results = [places[start:][:17].view(1, 17) for start in range(CACHE_LINE // 4)]
