@@ -1,6 +1,7 @@
 """The command line, `mujoco-sail`."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from mujoco_sail.theory import command as theory
 from mujoco_sail.training.output import lasting_output
 
 BASELINE = "pebble"
+MARGIN = 0.1
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,7 +83,7 @@ def _parser() -> Parser:
     one = commands.add_parser("table", help="compare the agents of a results folder")
     _add_results(one)
     one.add_argument("--format", default="md", choices=("md", "csv", "latex"))
-    one.add_argument("--baseline", default=BASELINE, help="agent that effects are measured against")
+    _add_comparison(one)
     one.add_argument(
         "--across",
         action="store_true",
@@ -104,7 +106,7 @@ def _parser() -> Parser:
         metavar="FILE.html",
         help="default: %(default)s",
     )
-    one.add_argument("--baseline", default=BASELINE, help="agent that effects are measured against")
+    _add_comparison(one)
     one.set_defaults(command=_report)
 
     one = commands.add_parser("export", help="copy a trained policy out of its run")
@@ -184,6 +186,26 @@ def _add_run(one: argparse.ArgumentParser) -> None:
     one.set_defaults(command=_run)
 
 
+def _add_comparison(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--baseline",
+        default=BASELINE,
+        help="agent that the others are compared with (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=MARGIN,
+        help="differences within it count as equivalence, in shares of sac's gain on random "
+        "(default: %(default)s)",
+    )
+
+
+def _check_margin(margin: float) -> None:
+    if not 0 < margin < math.inf:
+        raise RecipeError(f"--margin {margin:g}: expected a number above 0, such as {MARGIN}")
+
+
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=folder, default=Path("results"), help="default: %(default)s"
@@ -212,8 +234,9 @@ def _run(args: argparse.Namespace) -> int:
 def _table(args: argparse.Namespace) -> int:
     from mujoco_sail.analysis import across_tables, tables  # noqa: PLC0415
 
+    _check_margin(args.margin)
     table = across_tables.table if args.across else tables.table
-    print(table(args.results, args.format, args.baseline))
+    print(table(args.results, args.format, args.baseline, args.margin))
     return 0
 
 
@@ -233,7 +256,8 @@ def _report(args: argparse.Namespace) -> int:
 
     if args.out.suffix != ".html" or args.out.is_dir():
         raise RecipeError(f"--out {args.out}: expected a file that ends in .html")
-    report.report(args.results, args.out, args.baseline)
+    _check_margin(args.margin)
+    report.report(args.results, args.out, args.baseline, args.margin)
     print(args.out)
     return 0
 

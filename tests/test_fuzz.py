@@ -114,7 +114,11 @@ def test_a_name_cannot_leave_the_results_folder(env: str, agent: str, results: s
 
 
 OTHERS = st.one_of(
-    st.tuples(st.just("table"), st.sampled_from(["--results", "--baseline", "--format"]), words),
+    st.tuples(
+        st.just("table"),
+        st.sampled_from(["--results", "--baseline", "--format", "--margin"]),
+        words,
+    ),
     st.tuples(st.just("plot"), st.sampled_from(["--results", "--out"]), words),
     st.tuples(st.just("plot"), st.just(""), words),
     st.tuples(st.just("list"), st.just(""), words),

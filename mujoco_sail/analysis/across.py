@@ -1,4 +1,4 @@
-"""Statistics across environments: normalised scores, effects against a baseline, a verdict.
+"""Statistics across environments: normalised scores, and effects against a baseline.
 
 The seed is the replicate. Every environment has the same weight, however many seeds it has.
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mujoco_sail.analysis import commands, inference, stats
+from mujoco_sail.analysis import commands, effect_size, inference, stats
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.pooling import check_alike
 from mujoco_sail.results.read import RunRecord, agents_in_order
@@ -21,6 +21,7 @@ from mujoco_sail.results.read import RunRecord, agents_in_order
 LOW, HIGH = "random", "sac"  # agents whose mean final returns have the scores 0 and 1
 POOLED = "pooled"  # in place of an environment's name
 HALF = 0.5
+METRICS = ("auc", "final")  # mean height of the learning curve; final return
 EFFECTS = ("environment", "agent", "d", "d_low", "d_high", "p", "p_holm", "seeds")
 
 
@@ -41,21 +42,22 @@ def normalised_scores(runs: Sequence[RunRecord]) -> pd.DataFrame:
     """
     check_alike(runs)
     anchors = _anchors(runs)
-    frame = final_returns(runs)
+    frame = measures(runs)
     zero = frame["environment"].map({env: ends[0] for env, ends in anchors.items()})
     one = frame["environment"].map({env: ends[1] for env, ends in anchors.items()})
-    scores = (frame["final_return"] - zero) / (one - zero)
-    return frame.drop(columns="final_return").assign(score=scores.astype("float64"))
+    scores = (frame["final"] - zero) / (one - zero)
+    return frame.drop(columns=list(METRICS)).assign(score=scores.astype("float64"))
 
 
-def final_returns(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """Columns environment, agent, seed, final_return; a row per complete run."""
-    rows = [
-        (run.env, run.agent, run.seed, stats.final_return(run.evaluations["episode_return"]))
-        for run in runs
-        if run.status == "complete"
-    ]
-    return pd.DataFrame(rows, columns=["environment", "agent", "seed", "final_return"])
+def measures(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """Columns environment, agent, seed and the `METRICS`; a row per complete run."""
+    rows = []
+    for run in runs:
+        if run.status == "complete":
+            steps, returns = run.evaluations["step"], run.evaluations["episode_return"]
+            scores = stats.area_under_curve(steps, returns), stats.final_return(returns)
+            rows.append((run.env, run.agent, run.seed, *scores))
+    return pd.DataFrame(rows, columns=["environment", "agent", "seed", *METRICS])
 
 
 def effects(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
@@ -69,27 +71,28 @@ def effects(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
         Columns `EFFECTS`, nan where a number is undefined. A row per environment and agent other
         than the baseline, where both have complete runs: Hedges-corrected d, its noncentral-t
         interval, the permutation test of the difference of means, and the agent's seeds. Then a
-        row per agent with environment `POOLED`, over the environments whose d is defined: the
-        mean of d, the permutation test within environments, and the sum of the
-        seeds. `p_holm` corrects two families: all rows of single environments, and all pooled
-        rows.
+        row per agent with environment `POOLED`, over these environments: the mean of d, the
+        permutation test within environments, and the sum of the seeds; without d and p if one of
+        the environments has none. `p_holm` corrects two families: all rows of single
+        environments, and all pooled rows.
 
     Raises:
         RecipeError: The environments must not be pooled, see `results.pooling.check_alike`.
     """
     check_alike(runs)
-    arms = _arms(final_returns(runs), "final_return")
+    arms = _arms(measures(runs), "final")
     single, together = [], []
     for agent in [name for name in agents_in_order(runs, baseline) if name != baseline]:
         pairs = _pairs(arms, agent, baseline)
         single += [_effect(env, agent, *pair) for env, pair in pairs.items()]
         if pairs:
-            # With the same environments in d, p and the number of seeds.
-            usable = [pair for pair in pairs.values() if not math.isnan(stats.cohens_d(*pair))]
-            d, low, high = inference.pooled_effect(usable)
-            p = inference.stratified_permutation_p(usable, stats.resampling())
-            seeds = sum(len(scores) for scores, _ in usable)
-            together.append((POOLED, agent, d, low, high, p, math.nan, seeds))
+            all_pairs = list(pairs.values())
+            d, low, high = effect_size.pooled_effect(all_pairs)
+            p = inference.stratified_permutation_p(all_pairs, stats.resampling())
+            seeds = sum(len(scores) for scores, _ in all_pairs)
+            together.append(
+                (POOLED, agent, d, low, high, math.nan if math.isnan(d) else p, math.nan, seeds)
+            )
     single.sort(key=lambda row: row[0])  # stable: agents stay in their order
     families = [pd.DataFrame(rows, columns=list(EFFECTS)) for rows in (single, together)]
     corrected = [family.assign(p_holm=inference.holm(family["p"])) for family in families]
@@ -203,8 +206,7 @@ def _first_labels(run: RunRecord, target: float) -> float:
 
 def _anchors(runs: Sequence[RunRecord]) -> dict[str, tuple[float, float]]:
     """Mean final returns of both agents in each environment that has runs that ended."""
-    frame = final_returns(runs)
-    means = frame.groupby(["environment", "agent"])["final_return"].mean()
+    means = measures(runs).groupby(["environment", "agent"])["final"].mean()
     anchors = {}
     for env, some in sorted({run.env: run for run in runs if run.status != "running"}.items()):
         for agent in (LOW, HIGH):
@@ -214,13 +216,18 @@ def _anchors(runs: Sequence[RunRecord]) -> dict[str, tuple[float, float]]:
                     f"first run {commands.command_beside(some, (LOW, HIGH))}",
                 )
         ends = float(means[env, LOW]), float(means[env, HIGH])
-        if ends[1] - ends[0] <= 1e-12 * max(map(abs, ends)):
+        if not reaches_above(*ends):
             raise RecipeError(
                 f"{env}: the mean final return of {HIGH}, {ends[1]:.6g}, is not above that of "
                 f"{LOW}, {ends[0]:.6g}: scores cannot be normalised"
             )
         anchors[env] = ends
     return anchors
+
+
+def reaches_above(low: float, high: float) -> bool:
+    """Whether a mean of `HIGH` is above that of `LOW`, by more than rounding."""
+    return high - low > stats.ROUNDING * max(abs(low), abs(high))
 
 
 def _arms(frame: pd.DataFrame, column: str) -> dict[tuple[str, str], stats.Array]:
@@ -243,10 +250,10 @@ def _pairs(
 def _effect(
     env: str, agent: str, scores: stats.Array, rivals: stats.Array
 ) -> tuple[str, str, float, float, float, float, float, int]:
-    low, high = stats.effect_interval(scores, rivals)
+    low, high = effect_size.effect_interval(scores, rivals)
+    d = effect_size.hedges_g(scores, rivals)
     p = inference.permutation_p(scores, rivals, stats.resampling())
-    d = stats.hedges_g(scores, rivals)
-    return env, agent, d, low, high, p, math.nan, len(scores)
+    return env, agent, d, low, high, math.nan if math.isnan(d) else p, math.nan, len(scores)
 
 
 def _mean_of_means(*samples: stats.Array) -> stats.Array:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from mujoco_sail.analysis import across, tables
+from mujoco_sail.analysis import across, paired, paired_tables, tables
 from mujoco_sail.analysis.across import HIGH, LOW, POOLED
-from mujoco_sail.analysis.rendering import NONE, Cells, interval, number, render
-from mujoco_sail.analysis.verdict import verdict
+from mujoco_sail.analysis.rendering import NONE, Cells, interval, p_value, render
+from mujoco_sail.analysis.verdict import verdicts
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.read import RunRecord, agents_in_order
 
@@ -37,8 +37,10 @@ COLUMNS = (
 HALF_WAY = f"half of {HIGH}'s gain"
 
 
-def table(results: Path, format: str, baseline: str) -> str:
+def table(results: Path, format: str, baseline: str, margin: float) -> str:
     """The comparison over all environments of a folder, for `mujoco-sail table --across`.
+
+    Arguments are those of `tables.table`.
 
     Raises:
         RecipeError: Unknown format or baseline, results that cannot be compared
@@ -47,13 +49,24 @@ def table(results: Path, format: str, baseline: str) -> str:
     runs = collect(results)
     tables.check_baseline(baseline, runs)
     effects, labels = across.effects(runs, baseline), across.labels_to_reach(runs)
-    text = render(summary(runs, effects, labels, baseline), summary_cells, 1, format)
-    if format != "md":
-        return text
-    each = single(runs, effects, labels, baseline)
-    second = render(each, lambda frame: single_cells(frame, baseline), 2, format)
-    parts = (verdict(effects, baseline), second, "\n".join(footer(runs, baseline)))
-    return "\n\n".join([text, *parts])
+    differences = paired.compare(runs, baseline, margin)
+    pooled = differences[differences["environment"] == POOLED]
+    frame = summary(runs, effects, labels, baseline)
+    if format == "csv":
+        numbers = paired.wide(pooled).drop(columns="environment")
+        frame = frame.merge(numbers, how="left", on="agent")
+    parts = [render(frame, summary_cells, 1, format)]
+    if format != "csv" and len(pooled):
+        parts.append(paired_tables.render(pooled, format))
+    if format == "md":
+        parts.append(
+            "\n".join(f"- {line}" for line in verdicts(runs, differences, baseline, margin))
+        )
+        each = single(runs, effects, labels, baseline)
+        parts.append(render(each, lambda frame: single_cells(frame, baseline), 2, format))
+        lines = definitions(baseline) + paired_tables.footer(differences, baseline, margin)
+        parts.append("\n".join([*lines, *tables.not_counted(runs, baseline)]))
+    return "\n\n".join(filter(None, parts))
 
 
 def summary(
@@ -88,11 +101,6 @@ def single(
     return _in_order(frame, ["environment", "agent"], runs, baseline)
 
 
-def footer(runs: Sequence[RunRecord], baseline: str) -> list[str]:
-    """What a reader of the tables must know: definitions, and runs that are not in them."""
-    return [*definitions(baseline), *tables.not_counted(runs, baseline)]
-
-
 def definitions(baseline: str) -> list[str]:
     """What the columns mean."""
     return [
@@ -103,10 +111,10 @@ def definitions(baseline: str) -> list[str]:
         "Environments weigh the same. Intervals: 95 % bootstrap, seeds resampled within "
         "environments.",
         f"P(better): probability that a seed is above one of {baseline}, mean over environments.",
-        f"d: Cohen's d of the final return against {baseline}, Hedges-corrected; above the "
-        "mean over environments.",
-        "p: two-sided permutation test, seeds exchanged within environments; Holm: corrected for "
-        "all rows of the same table.",
+        f"d: Cohen's d of the final return against {baseline}, Hedges-corrected; in the first "
+        "table the mean over environments.",
+        "p: two-sided permutation test of the final return, seeds exchanged within environments; "
+        "Holm: corrected for all rows of the same table.",
         f"{HALF_WAY}: from {LOW}, at any evaluation. Labels used by then: median over seeds; in "
         "parentheses the runs that got there.",
         f"The means of {LOW} and {HIGH} are taken as known: their own uncertainty is in no "
@@ -154,7 +162,7 @@ def summary_cells(frame: pd.DataFrame) -> Cells:
                 interval(row["iqm"], row["iqm_low"], row["iqm_high"], 2),
                 interval(row["improvement"], row["improvement_low"], row["improvement_high"], 2),
                 interval(row["d"], row["d_low"], row["d_high"], 2),
-                number(row["p_holm"], 4),
+                p_value(row["p_holm"]),
                 f"{row['reached']} of {row['runs']}",
             ]
         )
@@ -172,8 +180,8 @@ def single_cells(frame: pd.DataFrame, baseline: str) -> Cells:
                 row["agent"],
                 str(row["seeds"]),
                 interval(row["d"], row["d_low"], row["d_high"], 2),
-                number(row["p"], 4),
-                number(row["p_holm"], 4),
+                p_value(row["p"]),
+                p_value(row["p_holm"]),
                 _labels(row["labels"], row["reached"], row["seeds"]),
             ]
         )

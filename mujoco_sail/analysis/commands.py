@@ -46,16 +46,17 @@ def run_commands(runs: Sequence[RunRecord], results: Path) -> list[str]:
     return commands
 
 
-def analysis_commands(results: Path, baseline: str) -> list[str]:
+def analysis_commands(results: Path, baseline: str, margin: float) -> list[str]:
     """Commands that make the tables, the figures and the report again."""
     folder = ["--results", str(results)]
+    against = ["--baseline", baseline, "--margin", f"{margin:g}"]
     return [
         shlex.join(["mujoco-sail", *words])
         for words in (
-            ["table", *folder, "--baseline", baseline],
-            ["table", *folder, "--baseline", baseline, "--across"],
+            ["table", *folder, *against],
+            ["table", *folder, *against, "--across"],
             ["plot", *folder],
-            ["report", *folder, "--baseline", baseline],
+            ["report", *folder, *against],
         )
     ]
 

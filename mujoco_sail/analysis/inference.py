@@ -1,7 +1,7 @@
-"""Tests and pooled effects over several tasks, for arrays of final returns.
+"""Permutation tests, over one task or several, and Holm's correction.
 
-Sources: Borenstein et al. 2009 (chapter 4) for the variance of an effect; Phipson and Smyth 2010
-(doi 10.2202/1544-6115.1585) for p-values from random permutations; Holm 1979 for the correction.
+Sources: Phipson and Smyth 2010 (doi 10.2202/1544-6115.1585) for p-values from random permutations;
+Holm 1979 for the correction.
 """
 
 import math
@@ -9,50 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri
 from scipy.stats import permutation_test
 
-from mujoco_sail.analysis import stats
-from mujoco_sail.analysis.stats import Array
+from mujoco_sail.analysis.effect_size import Pair
+from mujoco_sail.analysis.stats import ROUNDING, Array
 
-Pair = tuple[ArrayLike, ArrayLike]  # an agent's scores and the baseline's, on one task
 PERMUTATIONS = 9_999  # with the observed order 10 000
 DECIMALS = 12  # of a difference of standard scores: equal splits sum to equal numbers
-
-
-def pooled_effect(pairs: Sequence[Pair]) -> tuple[float, float, float]:
-    """Mean of Hedges' g over tasks, with its 95 % normal interval.
-
-    g = J d has the variance (Borenstein et al. 2009, equations 4.20 and 4.24)
-
-        var g = J^2 ((n_1 + n_2) / (n_1 n_2) + d^2 / (2 (n_1 + n_2)))
-
-    and the mean over K tasks sum_i var g_i / K^2. Tasks weigh the same, as in the scores: weights
-    of 1 / var g would be small where d is large. It speaks of these tasks, not of others.
-
-    Args:
-        pairs: Per task the scores of an agent and of the baseline, shapes (seeds,).
-
-    Returns:
-        The mean, low and high; tasks whose d is undefined have no part, nan if none is left. Of
-        a single task, its own g and noncentral-t interval.
-    """
-    if len(pairs) == 1:  # no mean: the exact interval
-        return stats.hedges_g(*pairs[0]), *stats.effect_interval(*pairs[0])
-    effects, variances = [], []
-    for scores, baseline in pairs:
-        d = stats.cohens_d(scores, baseline)
-        if math.isnan(d):
-            continue
-        n, m = np.size(scores), np.size(baseline)
-        correction = stats.hedges_correction(n, m)
-        effects.append(correction * d)
-        variances.append(correction**2 * ((n + m) / (n * m) + d**2 / (2 * (n + m))))
-    if not effects:
-        return math.nan, math.nan, math.nan
-    mean = float(np.mean(effects))
-    half = float(ndtri((1 + stats.LEVEL) / 2)) * math.sqrt(sum(variances)) / len(variances)
-    return mean, mean - half, mean + half
 
 
 def permutation_p(scores: ArrayLike, baseline: ArrayLike, generator: np.random.Generator) -> float:
@@ -117,7 +80,7 @@ def _standardised(scores: ArrayLike, baseline: ArrayLike) -> tuple[Array, Array]
     x, y = np.asarray(scores, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     both = np.concatenate([x, y])
     deviation = both.std()
-    if deviation <= 1e-12 * np.abs(both).max():  # equal but for rounding
+    if deviation <= ROUNDING * np.abs(both).max():  # equal but for rounding
         return np.zeros_like(x), np.zeros_like(y)
     return (x - both.mean()) / deviation, (y - both.mean()) / deviation
 

@@ -11,7 +11,7 @@ Cells = list[list[str]]  # the table that people read, its header first
 NONE = "-"
 ESCAPES = str.maketrans(
     {letter: f"\\{letter}" for letter in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": "$<$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 )
 
 
@@ -42,9 +42,20 @@ def render(
     return writers[format]()
 
 
+def decimals(frame: pd.DataFrame, column: str) -> list[int]:
+    """Decimals of each row: as many throughout an environment as its largest number needs."""
+    largest = frame.groupby("environment")[column].transform(lambda x: x.abs().max())
+    return [0 if size >= 1000 else 1 if size >= 100 else 2 for size in largest]
+
+
 def number(value: float, digits: int) -> str:
     """A number with so many decimals; a dash for nan."""
     return NONE if math.isnan(value) else f"{value:z.{digits}f}"  # z: no minus before 0.00
+
+
+def p_value(p: float) -> str:
+    """A p with four decimals, or that it is smaller; a dash for nan."""
+    return "<0.0001" if p < 1e-4 else number(p, 4)
 
 
 def interval(value: float, low: float, high: float, digits: int) -> str:

@@ -16,12 +16,14 @@ from mujoco_sail.analysis import (
     across_tables,
     commands,
     figures,
+    paired,
+    paired_tables,
     provenance,
     tables,
 )
 from mujoco_sail.analysis.choice import MissingDataError
 from mujoco_sail.analysis.rendering import Cells
-from mujoco_sail.analysis.verdict import verdict
+from mujoco_sail.analysis.verdict import verdicts
 from mujoco_sail.files import write_text
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.pooling import collect
@@ -51,13 +53,14 @@ class Drawing:
     missing: str
 
 
-def report(results: Path, out: Path, baseline: str) -> None:
+def report(results: Path, out: Path, baseline: str, margin: float) -> None:
     """Writes the page, for `mujoco-sail report`.
 
     Args:
         results: Folder that is read.
         out: File that is written.
         baseline: Agent that effects are measured against.
+        margin: Of equivalence, a share of the gain of `sac`.
 
     Raises:
         RecipeError: An unknown baseline, results that cannot be pooled, or a file that
@@ -65,20 +68,21 @@ def report(results: Path, out: Path, baseline: str) -> None:
     """
     runs = collect(results)
     tables.check_baseline(baseline, runs)
-    page = render(runs, results, baseline)
+    page = render(runs, results, baseline, margin)
     try:
         write_text(out, page)
     except OSError as error:
         raise RecipeError(f"{out}: cannot be written: {error.strerror}") from error
 
 
-def render(runs: Sequence[RunRecord], results: Path, baseline: str) -> str:
+def render(runs: Sequence[RunRecord], results: Path, baseline: str, margin: float) -> str:
     """The page, the same for the same runs.
 
     Args:
         runs: Poolable runs of any status.
         results: Folder that they are in, for the commands.
         baseline: Agent that effects are measured against.
+        margin: Of equivalence, a share of the gain of `sac`.
     """
     environment = Environment(
         loader=PackageLoader("mujoco_sail", "analysis"),
@@ -88,11 +92,15 @@ def render(runs: Sequence[RunRecord], results: Path, baseline: str) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(TEMPLATE).render(_content(runs, results, baseline))
+    return environment.get_template(TEMPLATE).render(_content(runs, results, baseline, margin))
 
 
-def _content(runs: Sequence[RunRecord], results: Path, baseline: str) -> dict[str, Any]:
+def _content(
+    runs: Sequence[RunRecord], results: Path, baseline: str, margin: float
+) -> dict[str, Any]:
     """What the template shows."""
+    differences = paired.compare(runs, baseline, margin)
+    is_pooled = differences["environment"] == across.POOLED
     effects = across.effects(runs, baseline)
     over_all, by_environment, no_scores = _across(runs, effects, baseline)
     drawings = _drawings(runs, baseline)
@@ -101,9 +109,12 @@ def _content(runs: Sequence[RunRecord], results: Path, baseline: str) -> dict[st
         "agents": agents_in_order(runs, baseline),
         "finished": sum(run.status == "complete" for run in runs),
         "baseline": baseline,
-        "verdict": verdict(effects, baseline),
+        "verdicts": verdicts(runs, differences, baseline, margin),
         "comparison": tables.cells(tables.comparison(runs, baseline)),
         "definitions": [*tables.definitions(baseline), *tables.lacking(runs, baseline)],
+        "paired": paired_tables.cells(differences[~is_pooled]),
+        "paired_over_all": paired_tables.cells(differences[is_pooled]),
+        "paired_definitions": paired_tables.footer(differences, baseline, margin),
         "no_scores": no_scores,
         "over_all": over_all,
         "by_environment": by_environment,
@@ -117,7 +128,7 @@ def _content(runs: Sequence[RunRecord], results: Path, baseline: str) -> dict[st
             (tables.place(run), tables.reason(run)) for run in runs if run.status == "failed"
         ],
         "running": [tables.place(run) for run in runs if run.status == "running"],
-        "analyses": commands.analysis_commands(results, baseline),
+        "analyses": commands.analysis_commands(results, baseline, margin),
         "trainings": commands.run_commands(runs, results),
     }
 

@@ -4,8 +4,7 @@ Every function takes arrays whose shape is checked, and whoever draws random num
 which generator.
 
 Sources: Agarwal et al. 2021 (arXiv 2108.13264) for the interquartile mean, the stratified
-bootstrap and the probability of improvement; Hedges 1981 (doi 10.3102/10769986006002107) for the
-corrected effect size; Steiger and Fouladi 1997 for its interval.
+bootstrap and the probability of improvement.
 """
 
 import math
@@ -14,8 +13,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import nctdtr
 from scipy.stats import bootstrap
 
 Array = NDArray[np.float64]
@@ -26,8 +23,8 @@ RESAMPLES = 10_000
 RESAMPLING_SEED = 0
 # Share of the evaluations, counted from the end, that makes up the final return: one in ten.
 FINAL_SHARE = 10
-# SciPy resolves the noncentral t distribution up to about this value of |t|.
-LARGEST_T = 1e3
+# Values that differ by less than this share of the largest are equal but for rounding.
+ROUNDING = 1e-12
 
 
 class Statistic(Protocol):
@@ -52,7 +49,7 @@ def final_return(returns: ArrayLike) -> float:
     Raises:
         ValueError: Another shape, or no evaluation.
     """
-    values = _vector(returns, "returns", at_least=1)
+    values = vector(returns, "returns", at_least=1)
     return float(values[-max(1, len(values) // FINAL_SHARE) :].mean())
 
 
@@ -66,8 +63,8 @@ def area_under_curve(steps: ArrayLike, returns: ArrayLike) -> float:
     Raises:
         ValueError: Other shapes, no evaluation, or steps that do not increase.
     """
-    x = _vector(steps, "steps", at_least=1)
-    y = _vector(returns, "returns", at_least=1)
+    x = vector(steps, "steps", at_least=1)
+    y = vector(returns, "returns", at_least=1)
     if len(x) != len(y):
         raise ValueError(f"{len(x)} steps for {len(y)} returns")
     if (np.diff(x) <= 0).any():
@@ -174,90 +171,12 @@ def bootstrap_interval(
     return np.asarray(low), np.asarray(high)
 
 
-def cohens_d(scores: ArrayLike, baseline: ArrayLike) -> float:
-    """Difference of the means over the pooled standard deviation, uncorrected.
-
-    Args:
-        scores: One score per seed, shape (seeds,).
-        baseline: Scores of the baseline, shape (its seeds,).
-
-    Returns:
-        d; nan where an arm has fewer than two seeds or nothing varies.
+def vector(values: ArrayLike, name: str, at_least: int = 0) -> Array:
+    """The values as an array of shape (values,), `at_least` so many.
 
     Raises:
-        ValueError: Another shape.
+        ValueError: Another shape, or fewer; it says the name.
     """
-    x, y = _vector(scores, "scores"), _vector(baseline, "baseline")
-    if min(len(x), len(y)) < 2:
-        return math.nan
-    freedom = len(x) + len(y) - 2
-    squares = float(((x - x.mean()) ** 2).sum() + ((y - y.mean()) ** 2).sum())
-    deviation = math.sqrt(squares / freedom)
-    # Equal scores have a mean that is off by rounding, hence a deviation that is not quite 0.
-    if deviation <= 1e-12 * max(np.abs(x).max(), np.abs(y).max()):
-        return math.nan
-    return float(x.mean() - y.mean()) / deviation
-
-
-def hedges_g(scores: ArrayLike, baseline: ArrayLike) -> float:
-    """Cohen's d times Hedges' exact correction, an unbiased estimate of the effect size.
-
-    J(m) = Gamma(m / 2) / (sqrt(m / 2) Gamma((m - 1) / 2)),  m = n_1 + n_2 - 2
-
-    Arguments, nan and errors are those of `cohens_d`. Source: Hedges 1981.
-    """
-    d = cohens_d(scores, baseline)
-    return d if math.isnan(d) else d * hedges_correction(np.size(scores), np.size(baseline))
-
-
-def hedges_correction(n: int, m: int) -> float:
-    """J(n + m - 2), by which Hedges multiplies d; n + m > 3."""
-    half = (n + m - 2) / 2
-    return math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / math.sqrt(half)
-
-
-def effect_interval(scores: ArrayLike, baseline: ArrayLike) -> tuple[float, float]:
-    """95 % interval of the population's effect size, exact for normal scores of equal variance.
-
-    t = d / sqrt(1 / n_1 + 1 / n_2) is noncentral t; the ends are the noncentralities under which
-    it lies at the 97.5 % and the 2.5 % quantile. The correction of `hedges_g` undoes a bias of
-    the estimate and has no part in it.
-
-    Arguments and errors are those of `cohens_d`.
-
-    Returns:
-        Low and high; nan where d is undefined or so large that SciPy does not resolve it.
-    """
-    d = cohens_d(scores, baseline)
-    n, m = np.size(scores), np.size(baseline)
-    scale = math.sqrt(1 / n + 1 / m) if min(n, m) else math.nan
-    t = d / scale
-    if not abs(t) <= LARGEST_T:
-        return math.nan, math.nan
-    tail = (1 - LEVEL) / 2
-    try:
-        low, high = (_noncentrality(t, n + m - 2, p) for p in (1 - tail, tail))
-    except ValueError:  # SciPy's distribution is nan there
-        return math.nan, math.nan
-    return scale * low, scale * high
-
-
-def _noncentrality(t: float, freedom: int, probability: float) -> float:
-    """The noncentrality under which P(T <= t) is the given probability."""
-
-    def excess(noncentrality: float) -> float:
-        return float(nctdtr(freedom, noncentrality, t)) - probability
-
-    # P(T <= t) falls with the noncentrality: widen until the root lies between.
-    below = above = 1.0
-    while excess(t - below) < 0:
-        below *= 2
-    while excess(t + above) > 0:
-        above *= 2
-    return float(brentq(excess, t - below, t + above))
-
-
-def _vector(values: ArrayLike, name: str, at_least: int = 0) -> Array:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) < at_least:
         raise ValueError(f"{name} has shape {array.shape}; expected one axis, {at_least} or more")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mujoco_sail.analysis import rendering, stats
-from mujoco_sail.analysis.rendering import NONE, Cells, interval, number
+from mujoco_sail.analysis import effect_size, paired, paired_tables, rendering, stats
+from mujoco_sail.analysis.rendering import NONE, Cells, decimals, interval, number
 from mujoco_sail.recipes.load import recipe_names
 from mujoco_sail.recipes.settings import RecipeError, nearest, one_line
 from mujoco_sail.results.pooling import collect
@@ -37,16 +37,31 @@ COLUMNS = (
 TEXTS = 3  # columns of text before the columns of numbers
 
 
-def table(results: Path, format: str, baseline: str) -> str:
+def table(results: Path, format: str, baseline: str, margin: float) -> str:
     """The comparison of all runs of a folder, for `mujoco-sail table`.
+
+    Args:
+        results: Folder that is read.
+        format: See `rendering.render`. In "csv" a row has the numbers of both tables.
+        baseline: Agent that effects are measured against.
+        margin: Of equivalence, a share of the gain of `sac`.
 
     Raises:
         RecipeError: Unknown format or baseline, or results that cannot be compared.
     """
     runs = collect(results)
     check_baseline(baseline, runs)
-    text = render(comparison(runs, baseline), format)
-    return "\n".join([text, "", *footer(runs, baseline)]) if format == "md" else text
+    differences = paired.by_environment(runs, baseline, margin)
+    frame = comparison(runs, baseline)
+    if format == "csv":
+        frame = frame.merge(paired.wide(differences), how="left", on=["environment", "agent"])
+    parts = [render(frame, format)]
+    if format != "csv" and len(differences):
+        parts.append(paired_tables.render(differences, format))
+    if format == "md":
+        lines = definitions(baseline) + paired_tables.footer(differences, baseline, margin)
+        parts.append("\n".join([*lines, *not_counted(runs, baseline)]))
+    return "\n\n".join(parts)
 
 
 def check_baseline(name: str, runs: Sequence[RunRecord]) -> None:
@@ -94,11 +109,6 @@ def render(frame: pd.DataFrame, format: str) -> str:
         RecipeError: Unknown format.
     """
     return rendering.render(frame, cells, TEXTS, format)
-
-
-def footer(runs: Sequence[RunRecord], baseline: str) -> list[str]:
-    """What a reader of the table must know: definitions, and runs that are not in it."""
-    return [*definitions(baseline), *not_counted(runs, baseline)]
 
 
 def definitions(baseline: str) -> list[str]:
@@ -181,9 +191,9 @@ def _row(arm: Sequence[RunRecord], against: stats.Array) -> dict[str, object]:
         low, high = stats.bootstrap_interval(
             [finals, against], stats.probability_of_improvement, stats.resampling()
         )
-        d_low, d_high = stats.effect_interval(finals, against)
+        d_low, d_high = effect_size.effect_interval(finals, against)
         row |= {
-            "d": stats.hedges_g(finals, against),
+            "d": effect_size.hedges_g(finals, against),
             "d_low": d_low,
             "d_high": d_high,
             "improvement": float(stats.probability_of_improvement(finals, against)),
@@ -199,10 +209,8 @@ def cells(frame: pd.DataFrame) -> Cells:
     effect = f"d vs {baseline} [95 % interval]"
     header = "environment,agent,protocol,finished seeds,labels,final return,IQM [95 % interval]"
     rows = [[*header.split(","), effect, "success rate"]]
-    # As many decimals throughout an environment as its largest return needs.
-    largest = frame.groupby("environment")["final_return"].transform(lambda x: x.abs().max())
-    for row, magnitude in zip(frame.to_dict("records"), largest, strict=True):
-        digits = 0 if magnitude >= 1000 else 1 if magnitude >= 100 else 2
+    places = decimals(frame, "final_return")
+    for row, digits in zip(frame.to_dict("records"), places, strict=True):
         rows.append(
             [
                 row["environment"],
@@ -213,7 +221,7 @@ def cells(frame: pd.DataFrame) -> Cells:
                 number(row["final_return"], digits),
                 interval(row["iqm"], row["iqm_low"], row["iqm_high"], digits),
                 interval(row["d"], row["d_low"], row["d_high"], 2),
-                number(row["success_rate"], 2),
+                number(row["success_rate"], 3),
             ]
         )
     return rows

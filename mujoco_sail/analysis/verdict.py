@@ -1,13 +1,16 @@
-"""The answer in words: is SAIL better than PEBBLE?"""
+"""The answer in words: does an agent learn more than the baseline from the same labels?"""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from mujoco_sail.analysis.across import POOLED
+from mujoco_sail.analysis.across import HIGH, POOLED
 from mujoco_sail.analysis.rendering import interval
+from mujoco_sail.analysis.stats import LEVEL
+from mujoco_sail.results.read import RunRecord, agents_in_order, agents_without_labels
 
-JUDGED = ("sail", "sail_revkl")
 TITLES = {
     "mrn": "MRN",
     "pebble": "PEBBLE",
@@ -21,38 +24,109 @@ TITLES = {
     "sail_revkl_npg": "SAIL-RevKL with natural gradients",
     "surf": "SURF",
 }
+AREA = "area under the curve"
 
 
-def verdict(effects: pd.DataFrame, baseline: str, agents: Sequence[str] = JUDGED) -> str:
-    """One sentence per agent, from the interval of its pooled d.
+def verdicts(
+    runs: Sequence[RunRecord], comparison: pd.DataFrame, baseline: str, margin: float
+) -> list[str]:
+    """One or two sentences per agent that uses labels, in the order of the tables.
 
-    "better" or "worse" if the interval lies on one side of zero, else "cannot be told apart".
+    An agent is better or worse than the baseline where the paired difference in the area under
+    the curve, pooled over environments, has a p below 0.05 after Holm's correction. Without
+    `random` and `sac` there is no common unit for it: then it is where the interval of the pooled
+    d leaves zero out.
 
     Args:
-        effects: See `across.effects`.
-        baseline: Agent that `effects` are against.
-        agents: Agents that are judged; the baseline is not.
+        runs: Poolable runs of any status.
+        comparison: See `paired.compare`.
+        baseline: Agent that it is against.
+        margin: Of equivalence, as in `comparison`.
     """
-    return " ".join(_sentence(effects, baseline, name) for name in agents if name != baseline)
+    judged = [agent for agent in agents_in_order(runs, baseline) if agent != baseline]
+    silent = agents_without_labels(runs)
+    rows = comparison[comparison["metric"] == "auc"]
+    return [
+        _verdict(rows[rows["agent"] == agent], _title(agent), _title(baseline), margin)
+        for agent in judged
+        if agent not in silent
+    ]
 
 
-def _sentence(effects: pd.DataFrame, baseline: str, agent: str) -> str:
-    name, rival = TITLES.get(agent, agent), TITLES.get(baseline, baseline)
-    mine = effects[effects["agent"] == agent]
-    # Only environments whose d is defined are in the pooled one.
-    single = mine[(mine["environment"] != POOLED) & mine["d"].notna()]
-    if single.empty:
-        return f"{name} cannot be compared with {rival}: too few finished seeds."
-    d, low, high = mine.loc[mine["environment"] == POOLED, ["d", "d_low", "d_high"]].iloc[0]
-    if low > 0:
-        judgement = f"is better than {rival}"
-    elif high < 0:
-        judgement = f"is worse than {rival}"
+def _verdict(rows: pd.DataFrame, name: str, rival: str, margin: float) -> str:
+    """Of one agent, from its rows of the area under the curve."""
+    if rows.empty:
+        return f"{name} cannot be compared with {rival}: no environment has finished runs of both."
+    single = rows[rows["environment"] != POOLED]
+    row = rows[rows["environment"] == POOLED].iloc[0].to_dict()
+    # The share of an only environment without a gain is undefined, its p is not.
+    if not (math.isnan(row["p"]) or math.isnan(row["share"])):
+        said = _of_shares(row, single, name, rival, margin)
+    elif not math.isnan(row["d"]):
+        said = _of_effects(row, single, name, rival)
     else:
-        judgement = f"cannot be told apart from {rival}"
-    few, many = single["seeds"].min(), single["seeds"].max()
-    seeds = f"{few}" if few == many else f"{few} to {many}"
-    places = "1 environment" if len(single) == 1 else f"{len(single)} environments"
-    return (
-        f"{name} {judgement}: d = {interval(d, low, high, 2)}, {seeds} seeds on each of {places}."
-    ).replace("on each of 1 environment", "on 1 environment")
+        return f"{name} cannot be compared with {rival}: {row['note']}."
+    note = row["note"]
+    return f"{said} {note[0].upper()}{note[1:]}." if note else said
+
+
+def _of_shares(
+    row: Mapping[Any, Any], single: pd.DataFrame, name: str, rival: str, margin: float
+) -> str:
+    share, low, high = row["share"], row["share_low"], row["share_high"]
+    corrected = f"after Holm's correction ({_p(row['p_holm'])})"
+    if row["p_holm"] < 1 - LEVEL:
+        judgement = f"{name} is {_direction(share)} {rival}, {corrected}"
+    elif row["p"] < 1 - LEVEL:
+        judgement = f"{_none(name, rival)} {corrected}"
+    else:
+        judgement = _none(name, rival)
+    basis = _basis(single["n_pairs"], single["n_pairs"], row["detectable_share"])
+    said = (
+        f"{judgement}: paired difference in {AREA} {interval(share, low, high, 2)} "
+        f"of {_title(HIGH)}'s gain ({basis})"
+    )
+    p = row["p_equivalence"]
+    if math.isnan(p):
+        return f"{said}."
+    answer = "yes" if p < 1 - LEVEL else "not shown"
+    return f"{said}; equivalence within {margin:g}: {answer} ({_p(p)})."
+
+
+def _of_effects(row: Mapping[Any, Any], single: pd.DataFrame, name: str, rival: str) -> str:
+    d, low, high = row["d"], row["d_low"], row["d_high"]
+    apart = low > 0 or high < 0
+    judgement = f"{name} is {_direction(d)} {rival}" if apart else _none(name, rival)
+    basis = _basis(single["seeds"], single["baseline_seeds"], row["detectable_d"])
+    return f"{judgement}: d of the {AREA} {interval(d, low, high, 2)} ({basis})."
+
+
+def _basis(seeds: pd.Series, rivals: pd.Series, detectable: float) -> str:
+    """The design: seeds, environments, and what it detects."""
+    counts = " against ".join(dict.fromkeys(_range(column) for column in (seeds, rivals)))
+    places = "1 environment" if len(seeds) == 1 else f"each of {len(seeds)} environments"
+    said = f"{counts} seeds on {places}"
+    if math.isnan(detectable):
+        return said
+    return f"{said}; the design detects {detectable:.2f} with 80 % power"
+
+
+def _range(counts: pd.Series) -> str:
+    few, many = counts.min(), counts.max()
+    return f"{few}" if few == many else f"{few} to {many}"
+
+
+def _none(name: str, rival: str) -> str:
+    return f"No difference between {name} and {rival} was detected"
+
+
+def _direction(difference: float) -> str:
+    return "better than" if difference > 0 else "worse than"
+
+
+def _p(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _title(agent: str) -> str:
+    return TITLES.get(agent, agent)

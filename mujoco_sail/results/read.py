@@ -115,10 +115,14 @@ def _arm(folder: Path) -> tuple[str, str]:
 
 def agents_in_order(records: Sequence[RunRecord], baseline: str) -> list[str]:
     """Agents as a reader expects them: those that need no labels, the baseline, the others."""
-    silent = {r.agent for r in records if r.status == "complete"}
-    silent -= {r.agent for r in records if r.labels}
-    agents = {r.agent for r in records}
+    silent, agents = agents_without_labels(records), {r.agent for r in records}
     return sorted(agents, key=lambda agent: (agent not in silent, agent != baseline, agent))
+
+
+def agents_without_labels(records: Sequence[RunRecord]) -> set[str]:
+    """Agents that have complete runs and asked for nothing in any of them."""
+    complete = {r.agent for r in records if r.status == "complete"}
+    return complete - {r.agent for r in records if r.labels}
 
 
 def damaged(path: Path, error: Exception) -> RecipeError:

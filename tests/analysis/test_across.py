@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 from helpers.results import record, records
 
-from mujoco_sail.analysis import across, inference, stats
-from mujoco_sail.analysis.verdict import verdict
+from mujoco_sail.analysis import across, effect_size, inference
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.read import RunRecord
 
@@ -96,13 +95,13 @@ def random_arms(**shifts: float) -> list[RunRecord]:
 
 
 def test_effects_are_those_of_each_environment_and_pooled() -> None:
-    x, y = {"ant": [3, 4, 5], "hopper": [1, 3]}, {"ant": [1, 2, 3], "hopper": [2, 2]}
+    x, y = {"ant": [3, 4, 5], "hopper": [1, 3]}, {"ant": [1, 2, 3], "hopper": [3, 1]}
     arms = {(env, "sail"): x[env] for env in x} | {(env, "pebble"): y[env] for env in y}
     frame = across.effects(records(arms), "pebble").set_index(["environment", "agent"])
     assert frame.index.to_list() == [("ant", "sail"), ("hopper", "sail"), ("pooled", "sail")]
     ant, together = frame.loc["ant", "sail"], frame.loc["pooled", "sail"]
     assert ant["d"] == pytest.approx(2 * math.sqrt(2 / math.pi))
-    assert (ant["d_low"], ant["d_high"]) == stats.effect_interval(x["ant"], y["ant"])
+    assert (ant["d_low"], ant["d_high"]) == effect_size.effect_interval(x["ant"], y["ant"])
     assert ant["p"] == pytest.approx(4 / 20)  # 3, 4, 5 with either 3, and both mirrored
     assert together["d"] == pytest.approx(math.sqrt(2 / math.pi))
     assert frame["seeds"].to_list() == [3, 2, 5]
@@ -114,6 +113,17 @@ def test_holm_corrects_single_environments_and_pooled_rows_apart() -> None:
     assert (together.sum(), (~together).sum()) == (4, 8)  # random and sac, too
     for family in (frame[together], frame[~together]):
         np.testing.assert_array_equal(family["p_holm"], inference.holm(family["p"]))
+
+
+@pytest.mark.parametrize(
+    "sail", [[1], [0, 0, 0], []], ids=["one seed", "constants that differ", "no runs"]
+)
+def test_a_pooled_effect_is_over_all_environments_or_undefined(sail: list[float]) -> None:
+    arms = {("ant", "pebble"): [1, 2, 4], ("ant", "sail"): [2, 3, 9]}
+    arms |= {("hopper", "pebble"): [1, 1, 1], ("hopper", "sail"): sail}
+    together = across.effects(records(arms), "pebble").set_index("environment").loc["pooled"]
+    assert together[["d", "p", "p_holm"]].isna().all() == bool(sail)
+    assert together["seeds"] == 3 + len(sail)
 
 
 def test_an_agent_with_too_few_seeds_has_no_effect() -> None:
@@ -223,39 +233,3 @@ def test_labels_to_reach_are_those_of_the_first_evaluation_there() -> None:
     # 75 % of the gain is a return of 90: one seed of four gets there.
     late = across.labels_to_reach(runs, 0.75).set_index("agent").loc["sail"]
     assert (late["labels"], late["reached"]) == (math.inf, 1)
-
-
-# --- the verdict ---
-
-
-def test_the_verdict_says_better_worse_and_cannot_be_told_apart() -> None:
-    frame = across.effects(random_arms(sail=2, sail_revkl=-2), "pebble")
-    first, second = verdict(frame, "pebble").split(". ")
-    d, low, high = frame.set_index(["environment", "agent"]).loc[
-        ("pooled", "sail"), ["d", "d_low", "d_high"]
-    ]
-    assert first == (
-        f"SAIL is better than PEBBLE: d = {d:.2f} [{low:.2f}, {high:.2f}], "
-        "12 seeds on each of 2 environments"
-    )
-    assert second.startswith("SAIL-RevKL is worse than PEBBLE: d = -")
-    alike = verdict(across.effects(random_arms(sail=0, sail_revkl=0.1), "pebble"), "pebble")
-    assert alike.count("cannot be told apart from PEBBLE: d = ") == 2
-    assert "better" not in alike
-    assert "worse" not in alike
-
-
-def test_an_interval_that_ends_at_zero_decides_nothing() -> None:
-    frame = across.effects(random_arms(sail=2), "pebble")
-    for low, high in ((0.0, 3.0), (-3.0, 0.0)):
-        said = verdict(frame.assign(d_low=low, d_high=high), "pebble", ["sail"])
-        assert said.startswith("SAIL cannot be told apart")
-
-
-def test_the_verdict_names_what_it_rests_on() -> None:
-    arms = {("ant", "pebble"): [1.0, 2.0], ("hopper", "pebble"): [1, 2], ("ant", "sail"): [9]}
-    arms |= {("hopper", "sail"): [2, 3, 4], ("ant", "sail_revkl"): [3]}
-    said = verdict(across.effects(records(arms), "pebble"), "pebble")
-    assert "3 seeds on 1 environment. " in said
-    assert said.endswith("SAIL-RevKL cannot be compared with PEBBLE: too few finished seeds.")
-    assert "SAIL-RevKL" in verdict(across.effects(records(arms), "sail"), "sail")

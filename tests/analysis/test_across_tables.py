@@ -13,7 +13,7 @@ import pytest
 from helpers.command_line import fails
 from helpers.results import MakeFolder
 
-from mujoco_sail.analysis import across, across_tables
+from mujoco_sail.analysis import across, across_tables, paired
 from mujoco_sail.cli import main
 from mujoco_sail.results.pooling import collect
 
@@ -43,21 +43,24 @@ def test_markdown_has_the_pooled_table_the_verdict_and_every_environment(
     make("ant", "sail", 6, status="failed", failure="loss is nan")
     make("ant", "sail", 7, status="running")
     assert main(["table", "--across", "--results", str(results)]) == 0
-    pooled, verdict, single, footer = capsys.readouterr().out.rstrip().split("\n\n")
+    pooled, paired, verdicts, single, footer = capsys.readouterr().out.rstrip().split("\n\n")
     rows = {row[0]: row for row in map(cells, pooled.splitlines())}
     assert list(rows)[2:] == ["random", "sac", "pebble", "sail", "sail_revkl"]
     assert rows["sail"][1:3] == ["2", "6"]
     assert rows["sail"][3].startswith("0.60 [")
-    assert rows["sail"][5].startswith("2.47 [")  # 20 / sqrt(56), times 0.923
+    assert rows["sail"][5].startswith("2.47 [")  # 20 / sqrt(56), times J(10) = 0.923
     assert (rows["sail"][7], rows["sail_revkl"][7]) == ("12 of 12", "0 of 12")
     assert rows["pebble"][4:7] == ["-", "-", "-"]
-    assert verdict.startswith("SAIL is better than PEBBLE: d = 2.47 [")
-    assert ". SAIL-RevKL is worse than PEBBLE: d = -2.47 [" in verdict
+    compared = {row[0]: row for row in map(cells, paired.splitlines())}
+    assert list(compared)[2:] == ["random", "sac", "sail", "sail_revkl"]
+    assert compared["sail"][1:4] == ["2", "12", "0.20"]  # the same in every seed: no interval
+    assert "- SAIL cannot be compared with PEBBLE" not in verdicts
+    assert len(verdicts.splitlines()) == 2
     each = list(map(cells, single.splitlines()[2:]))
     assert [row[:2] for row in each[:3]] == [["ant", "random"], ["ant", "sac"], ["ant", "pebble"]]
     assert [row[0] for row in each] == ["ant"] * 5 + ["hopper"] * 5
     assert [row[-1] for row in each[3:5]] == ["4 (6 of 6)", "not reached (0 of 6)"]
-    assert all(len(set(map(len, table.splitlines()))) == 1 for table in (pooled, single))
+    assert all(len(set(map(len, table.splitlines()))) == 1 for table in (pooled, paired, single))
     assert "scaled in each environment so that the mean of random is 0 and that of sac" in footer
     assert "failed: ant/sail/seed_6: loss is nan" in footer
     assert "incomplete, not counted: ant/sail/seed_7" in footer
@@ -80,8 +83,9 @@ def test_an_agent_that_lacks_an_environment_is_compared_on_those_it_has(
 
 @pytest.mark.usefixtures("two_environments")
 def test_csv_reads_back_as_the_numbers_of_the_analysis(results: Path) -> None:
-    frame = pd.read_csv(io.StringIO(across_tables.table(results, "csv", "sail"))).set_index("agent")
-    assert (*frame.reset_index(),) == across_tables.COLUMNS
+    text = across_tables.table(results, "csv", "sail", 0.1)
+    frame = pd.read_csv(io.StringIO(text)).set_index("agent")
+    assert (*frame.reset_index(),) == (*across_tables.COLUMNS, *paired.wide_columns())
     assert list(frame.index) == ["random", "sac", "sail", "pebble", "sail_revkl"]
     runs = collect(results)
     effects = across.effects(runs, "sail").query("environment == 'pooled'").set_index("agent")
@@ -94,10 +98,11 @@ def test_csv_reads_back_as_the_numbers_of_the_analysis(results: Path) -> None:
 
 
 @pytest.mark.usefixtures("two_environments")
-def test_latex_is_one_table_with_minus_signs(results: Path) -> None:
-    lines = across_tables.table(results, "latex", "pebble").splitlines()
+def test_latex_has_two_tables_with_minus_signs(results: Path) -> None:
+    first, second = across_tables.table(results, "latex", "pebble", 0.1).split("\n\n")
+    lines = first.splitlines()
     assert lines[0] == r"\begin{tabular}{lrrrrrrr}"
-    assert lines[-1] == r"\end{tabular}"
+    assert lines[-1] == second.splitlines()[-1] == r"\end{tabular}"
     (row,) = (line for line in lines if line.startswith(r"sail\_revkl & 2 & 6 & 0.2"))
     assert "[$-$" in row
 
@@ -118,7 +123,7 @@ def test_runs_that_are_all_incomplete_give_an_empty_table(
     results: Path, make: MakeFolder, format: str
 ) -> None:
     make("ant", "sail", 0, status="running")
-    text = across_tables.table(results, format, "pebble")
+    text = across_tables.table(results, format, "pebble", 0.1)
     assert "agent" in text.splitlines()[2 if format == "latex" else 0]
     assert ("incomplete, not counted: ant/sail/seed_0" in text) == (format == "md")
 

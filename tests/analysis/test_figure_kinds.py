@@ -215,7 +215,7 @@ def test_an_effect_is_filled_where_its_interval_leaves_zero_out(results: Path) -
 def test_an_interval_that_leaves_the_axis_ends_in_an_arrow(
     results: Path, make: MakeFolder, far: float, count: int
 ) -> None:
-    for seed in range(2):
+    for seed in range(3):
         make("ant", "pebble", seed, (0, 0, seed / 100), answers=("1", "0"))
         make("ant", "sail", seed, (0, 0, far + seed / 100), answers=("1", "0"))
     (axes,) = draw(results, "effect_sizes").axes

@@ -1,4 +1,4 @@
-"""Pooled effects, permutation tests and Holm's correction are what can be computed by hand."""
+"""Permutation tests and Holm's correction are what can be computed by hand."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from mujoco_sail.analysis import inference, stats
+from mujoco_sail.analysis import inference
 
 Pairs = list[tuple[Sequence[float], Sequence[float]]]
-# d = 2 with J(4)^2 = 2 / pi, and d = 0 with J(2)^2 = 1 / pi.
-TWO: Pairs = [([3, 4, 5], [1, 2, 3]), ([1, 3], [2, 2])]
 
 
 def generator() -> np.random.Generator:
@@ -28,35 +26,6 @@ def differences(scores: Sequence[float], baseline: Sequence[float]) -> list[floa
         np.mean([both[i] for i in chosen]) - np.mean([both[i] for i in places if i not in chosen])
         for chosen in combinations(places, n)
     ]
-
-
-# --- the pooled effect ---
-
-
-def test_pooled_effect_is_that_of_a_hand_computation() -> None:
-    # g = 2 sqrt(2 / pi) with variance 2 / pi (6 / 9 + 4 / 12) = 2 / pi; 0 with 1 / pi (4 / 4).
-    expected = math.sqrt(2 / math.pi)
-    half = 1.959964 * math.sqrt(2 / math.pi + 1 / math.pi) / 2
-    assert inference.pooled_effect(TWO) == pytest.approx(
-        (expected, expected - half, expected + half), rel=1e-6
-    )
-
-
-def test_one_tasks_pooled_effect_is_its_own() -> None:
-    assert inference.pooled_effect(TWO[:1])[0] == pytest.approx(stats.hedges_g(*TWO[0]))
-
-
-def test_pooled_effect_changes_sign_with_the_roles() -> None:
-    d, low, high = inference.pooled_effect(TWO)
-    swapped = [(baseline, scores) for scores, baseline in TWO]
-    assert inference.pooled_effect(swapped) == pytest.approx((-d, -high, -low))
-    assert d > 0
-
-
-def test_tasks_without_an_effect_have_no_part_in_the_pooled_one() -> None:
-    odd: Pairs = [([1], [2, 3]), ([1, 1], [1, 1])]
-    assert inference.pooled_effect([*odd, *TWO]) == inference.pooled_effect(TWO)
-    assert np.isnan(inference.pooled_effect(odd)).all()
 
 
 # --- permutations ---

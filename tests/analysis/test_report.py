@@ -14,8 +14,8 @@ import pytest
 from helpers.command_line import PROGRAM, fails, program
 from helpers.results import MakeFolder, write_run
 
-from mujoco_sail.analysis import across, figures, report
-from mujoco_sail.analysis.verdict import verdict
+from mujoco_sail.analysis import figures, paired, report
+from mujoco_sail.analysis.verdict import verdicts
 from mujoco_sail.recipes.load import recipe_names
 from mujoco_sail.results.pooling import collect
 
@@ -57,7 +57,7 @@ class Page(HTMLParser):
 
 
 def page(results: Path, baseline: str = "pebble") -> Page:
-    return Page(report.render(collect(results), results, baseline))
+    return Page(report.render(collect(results), results, baseline, 0.1))
 
 
 @pytest.fixture
@@ -90,7 +90,10 @@ def study(make: MakeFolder) -> None:
 @pytest.mark.usefixtures("study", "coarse")
 def test_verdict_figures_and_seeds_that_did_not_finish_are_on_the_page(results: Path) -> None:
     shown = page(results)
-    assert verdict(across.effects(collect(results), "pebble"), "pebble") in shown.text
+    runs = collect(results)
+    (said,) = verdicts(runs, paired.compare(runs, "pebble", 0.1), "pebble", 0.1)
+    assert said in shown.text
+    assert "Against pebble, seed by seed, over all environments" in shown.text
     assert [id for id in shown.all("id") if id in recipe_names("plots")] == recipe_names("plots")
     assert "Not drawn" not in shown.text
     assert "door_open/sail/seed_3 failed: loss is <script>alert(1)</script> nan" in shown.text
@@ -120,12 +123,13 @@ def test_a_page_without_any_finished_run_says_so(results: Path, make: MakeFolder
     shown = page(results)
     assert "0 finished runs, 1 failed, 1 incomplete" in shown.text
     assert "No agent has finished seeds beside the baseline pebble." in shown.text
+    assert "SAIL cannot be compared with PEBBLE: no environment has finished runs" in shown.text
 
 
 @pytest.mark.usefixtures("three_arms", "coarse")
 def test_effects_are_against_the_baseline_that_was_asked_for(results: Path) -> None:
     assert "d vs sail" in page(results, "sail").text
-    svg = report.render(collect(results), results, "sail")
+    svg = report.render(collect(results), results, "sail", 0.1)
     assert "<!-- better than sail -->" in svg
     of_curves = [recipe for _, recipe in figures.load([]) if recipe.kind == "curves"]
     assert {figures.against(recipe, "sail").baseline for recipe in of_curves} == {"sail"}
@@ -136,7 +140,7 @@ def test_effects_are_against_the_baseline_that_was_asked_for(results: Path) -> N
 
 @pytest.mark.usefixtures("study", "coarse")
 def test_the_page_loads_nothing_and_runs_nothing(results: Path) -> None:
-    text = report.render(collect(results), results, "pebble")
+    text = report.render(collect(results), results, "pebble", 0.1)
     shown = Page(text)
     tags = {tag for tag, _ in shown.tags}
     assert not tags & {"script", "link", "iframe", "object", "embed", "img", "image", "base"}
@@ -152,7 +156,7 @@ def test_the_page_loads_nothing_and_runs_nothing(results: Path) -> None:
 
 @pytest.mark.usefixtures("study", "coarse")
 def test_every_id_is_there_once_and_every_reference_leads_to_one(results: Path) -> None:
-    text = report.render(collect(results), results, "pebble")
+    text = report.render(collect(results), results, "pebble", 0.1)
     shown = Page(text)
     (most,) = Counter(shown.all("id")).most_common(1)
     assert most[1] == 1, most

@@ -12,7 +12,7 @@ import pytest
 from helpers.command_line import fails
 from helpers.results import MakeFolder
 
-from mujoco_sail.analysis import stats, tables
+from mujoco_sail.analysis import effect_size, tables
 from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.pooling import collect
 
@@ -32,7 +32,7 @@ def test_row_carries_the_statistics_over_seeds(results: Path) -> None:
     assert (row["iqm_low"], row["iqm_high"]) == (2, 4)
     assert row["area_under_curve"] == pytest.approx(3 / 4)
     assert row["d"] == pytest.approx(math.sqrt(2 / math.pi))
-    assert (row["d_low"], row["d_high"]) == stats.effect_interval([2, 3, 4], [1, 2, 3])
+    assert (row["d_low"], row["d_high"]) == effect_size.effect_interval([2, 3, 4], [1, 2, 3])
     assert row["improvement"] == pytest.approx((6 + 2 / 2) / 9)
     assert row["improvement_low"] < row["improvement"] < row["improvement_high"] == 1
     assert math.isnan(row["success_rate"])
@@ -59,7 +59,7 @@ def test_effect_is_undefined_for_the_baseline_and_without_one(results: Path) -> 
     assert compare(results).loc[("walker_walk", "pebble"), effects].isna().all()
     assert compare(results, "surf")[effects].isna().all(axis=None)
     assert "no finished run of the baseline surf in: walker_walk" in tables.table(
-        results, "md", "surf"
+        results, "md", "surf", 0.1
     )
 
 
@@ -70,7 +70,7 @@ def test_failed_seeds_are_counted_and_statistics_are_over_the_others(
     make("walker_walk", "sail", 3, (0, 0, 1e9), status="failed", failure="loss\nis \x1b[31mnan")
     row = compare(results).loc["walker_walk", "sail"]
     assert (row["seeds"], row["failed"], row["final_return"]) == (3, 1, 3)
-    text = tables.table(results, "md", "pebble")
+    text = tables.table(results, "md", "pebble", 0.1)
     assert " 3 (1 failed) |" in text
     assert "failed: walker_walk/sail/seed_3: loss is ?[31mnan" in text
 
@@ -80,7 +80,7 @@ def test_agent_all_of_whose_seeds_failed_keeps_its_row(results: Path, make: Make
     row = compare(results).loc["ant", "sail"]
     assert (row["seeds"], row["failed"]) == (0, 1)
     assert math.isnan(row["iqm"])
-    line = tables.table(results, "md", "pebble").splitlines()[2]
+    line = tables.table(results, "md", "pebble", 0.1).splitlines()[2]
     assert [cell.strip() for cell in line.split("|")[4:-1]] == ["0 (1 failed)", *"-----"]
 
 
@@ -92,7 +92,7 @@ def test_running_runs_are_listed_apart_and_may_be_half_written(
     folder = make("walker_walk", "sail", 3, status="running", **{"env.protocol": "paper"})
     (folder / "evaluations.csv").write_text("step,epis")
     pd.testing.assert_frame_equal(compare(results), before)
-    text = tables.table(results, "md", "pebble")
+    text = tables.table(results, "md", "pebble", 0.1)
     assert "incomplete, not counted: walker_walk/sail/seed_3" in text
 
 
@@ -106,8 +106,10 @@ def test_row_does_not_depend_on_its_neighbours(results: Path, make: MakeFolder) 
 
 def test_success_rate_is_the_mean_of_the_last_tenth(results: Path, make: MakeFolder) -> None:
     make("door_open", "sail", 0, success=0.5)
-    make("door_open", "sail", 1, success=1.0)
-    assert compare(results).loc[("door_open", "sail"), "success_rate"] == 0.75
+    make("door_open", "sail", 1, success=0.51)
+    assert compare(results).loc[("door_open", "sail"), "success_rate"] == pytest.approx(0.505)
+    (row,) = (line for line in tables.table(results, "md", "pebble", 0.1).splitlines()[2:3])
+    assert row.endswith(" 0.505 |")
 
 
 # --- as text -----------------------------------------------------------------------------------
@@ -115,7 +117,7 @@ def test_success_rate_is_the_mean_of_the_last_tenth(results: Path, make: MakeFol
 
 @pytest.mark.usefixtures("three_arms")
 def test_markdown_is_aligned_and_shows_dashes(results: Path) -> None:
-    lines = tables.table(results, "md", "pebble").split("\n\n")[0].splitlines()
+    lines = tables.table(results, "md", "pebble", 0.1).split("\n\n")[0].splitlines()
     assert len({len(line) for line in lines}) == 1
     cells = {line.split("|")[2].strip(): line.split("|") for line in lines}
     assert cells["sail"][7].strip() == "3.00 [2.00, 4.00]"
@@ -135,7 +137,7 @@ def test_csv_has_plain_numbers_that_read_back(results: Path) -> None:
 
 @pytest.mark.usefixtures("three_arms")
 def test_latex_escapes_names_and_fills_every_column(results: Path) -> None:
-    lines = tables.table(results, "latex", "pebble_npg").splitlines()
+    lines = tables.table(results, "latex", "pebble_npg", 0.1).splitlines()
     rows = [line for line in lines if line.endswith(r"\\")]
     assert lines[0] == r"\begin{tabular}{lllrrrrrr}"
     assert {row.count(" & ") for row in rows} == {8}
@@ -145,10 +147,10 @@ def test_latex_escapes_names_and_fills_every_column(results: Path) -> None:
 
 @pytest.mark.usefixtures("three_arms")
 def test_latex_writes_minus_signs_and_not_hyphens(results: Path) -> None:
-    assert "[$-$" in tables.table(results, "latex", "pebble")
+    assert "[$-$" in tables.table(results, "latex", "pebble", 0.1)
 
 
 @pytest.mark.usefixtures("three_arms")
 def test_unknown_format_names_the_nearest(results: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean 'latex'"):
-        tables.table(results, "latx", "pebble")
+        tables.table(results, "latx", "pebble", 0.1)

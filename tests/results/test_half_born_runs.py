@@ -76,11 +76,11 @@ def results(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def test_the_table_names_it_as_incomplete_and_counts_the_others(results: Path) -> None:
-    shown = tables.table(results, "md", "sac")
+    shown = tables.table(results, "md", "sac", 0.1)
     assert "incomplete, not counted: half_cheetah/sac/seed_3" in shown
-    rows = tables.table(results, "csv", "sac")
+    rows = tables.table(results, "csv", "sac", 0.1)
     shutil.rmtree(results / "half_cheetah" / "sac" / "seed_3")
-    assert tables.table(results, "csv", "sac") == rows
+    assert tables.table(results, "csv", "sac", 0.1) == rows
     assert len(rows.splitlines()) == 2
 
 
@@ -113,7 +113,7 @@ def test_figures_are_drawn_of_the_others_and_it_is_named(
 
 def test_a_folder_of_nothing_but_such_runs_has_an_empty_table(tmp_path: Path) -> None:
     CUTS["nothing"](whole(tmp_path, 3))
-    shown = tables.table(tmp_path, "md", "sac")
+    shown = tables.table(tmp_path, "md", "sac", 0.1)
     assert "incomplete, not counted: half_cheetah/sac/seed_3" in shown
 
 
@@ -159,7 +159,7 @@ def test_wherever_a_beginning_is_cut_off_the_table_calls_it_incomplete(
     with pytest.raises(KeyboardInterrupt):
         writer(tmp_path, 3).begin(saved)
     assert [path.name for path in done[:1]] == ["run.toml"][:writes]
-    shown = tables.table(tmp_path, "md", "sac")
+    shown = tables.table(tmp_path, "md", "sac", 0.1)
     # Without its first write there is nothing of it, or all that was there before.
     assert ("incomplete, not counted: half_cheetah/sac/seed_3" in shown) == bool(writes)
 

@@ -134,7 +134,7 @@ def test_a_member_that_fails_is_named_and_the_others_end_as_if_alone(
     for name in (NAMES[0], NAMES[2]):
         assert about(tmp_path, name)["status"] == "complete"
         assert files_of(tmp_path, name) == files_of(unharmed, name)
-    shown = table(tmp_path, "md", "pebble")
+    shown = table(tmp_path, "md", "pebble", 0.1)
     assert "failed" in shown
     rows = pd.read_csv(tmp_path / "half_cheetah" / "sail_revkl" / "seed_1" / "evaluations.csv")
     assert rows["step"].tolist() == [75]

@@ -12,7 +12,7 @@ import torch
 from helpers.runs import members_of
 from helpers.tiny import CPU, tiny_task
 
-from mujoco_sail.analysis.stats import effect_interval
+from mujoco_sail.analysis.effect_size import effect_interval
 from mujoco_sail.cli import main
 from mujoco_sail.results.checkpoint import Checkpoints, MemberState
 from mujoco_sail.training import worker

@@ -1,0 +1,233 @@
+"""Every agent against a baseline, seed by seed: differences, equivalence, detectable effects.
+
+Seed n of every agent starts alike, so seed n of one agent is compared with seed n of the other.
+Each environment has the same weight.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mujoco_sail.analysis import effect_size, estimates, stats
+from mujoco_sail.analysis.across import HIGH, LOW, METRICS, POOLED, measures, reaches_above
+from mujoco_sail.analysis.estimates import Estimate
+from mujoco_sail.analysis.inference import holm
+from mujoco_sail.results.pooling import check_alike
+from mujoco_sail.results.read import RunRecord, agents_in_order
+
+NUMBERS = (
+    "n_pairs",  # seeds that both agents have
+    "difference",  # in returns; of one environment only
+    "low",
+    "high",
+    "share",  # the difference over what `HIGH` gains on `LOW` in the same metric
+    "share_low",
+    "share_high",
+    "unpaired_share",  # over all seeds of both
+    "unpaired_share_low",
+    "unpaired_share_high",
+    "d",
+    "d_low",
+    "d_high",
+    "p",  # of the paired difference
+    "p_holm",
+    "p_equivalence",
+    "detectable_share",
+    "detectable_d",
+)
+COLUMNS = (
+    "environment",
+    "agent",
+    "baseline",
+    "metric",
+    "environments",
+    "seeds",  # the agent's, in the environment that has fewest
+    "baseline_seeds",
+    *NUMBERS,
+    "note",  # what did not vary, or too few seeds; empty if nothing
+)
+
+
+@dataclass(frozen=True)
+class Match:
+    """An agent and the baseline on one environment, in one metric.
+
+    Attributes:
+        environment: Its name.
+        scores: The agent's, by seed.
+        rivals: The baseline's, by seed.
+        gain: Mean of `HIGH` minus mean of `LOW`; nan where one is missing or it is not above 0.
+    """
+
+    environment: str
+    scores: "pd.Series[float]"
+    rivals: "pd.Series[float]"
+    gain: float
+
+    @property
+    def pair(self) -> tuple[stats.Array, stats.Array]:
+        """All scores of both."""
+        return np.asarray(self.scores), np.asarray(self.rivals)
+
+    @property
+    def seeds(self) -> "pd.Index[int]":
+        """The common seeds."""
+        return self.scores.index.intersection(self.rivals.index)
+
+    def paired(self) -> Estimate:
+        """The mean difference of the common seeds."""
+        mine, theirs = self.scores.loc[self.seeds], self.rivals.loc[self.seeds]
+        return estimates.paired(np.asarray(mine), np.asarray(theirs))
+
+    def note(self) -> str:
+        """Why a number is undefined, or rests on nothing that varied."""
+        pairs = len(self.seeds)
+        sign = "positive" if self.scores.mean() > self.rivals.mean() else "negative"
+        if math.isnan(effect_size.cohens_d(*self.pair)) and min(map(len, self.pair)) > 1:
+            return f"on {self.environment} neither agent's returns vary: all differences are {sign}"
+        if pairs < 2:
+            count = "one common seed" if pairs else "no common seed"
+            return f"on {self.environment} the two have {count}"
+        if self.paired().varies:
+            return ""
+        if self.paired().value == 0:
+            return f"on {self.environment} all paired differences are 0"
+        return f"on {self.environment} all paired differences are equal and {sign}"
+
+
+def compare(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.DataFrame:
+    """Every agent against the baseline, on each environment and over all of them.
+
+    Args:
+        runs: Poolable runs; only complete ones have a part.
+        baseline: Agent that the others are compared with.
+        margin: Of equivalence, a share of `HIGH`'s gain.
+
+    Returns:
+        The rows of `by_environment`, then one per metric and agent with environment `POOLED`, over
+        the environments in which both have complete runs. A pooled difference is the mean over
+        environments of the mean paired differences, each as a share of the gain there; its
+        standard error is that of the seeds within the environments. Nothing is left out: a
+        pooled number is nan where that of any environment is.
+
+    Raises:
+        RecipeError: The environments must not be pooled, see `results.pooling.check_alike`.
+    """
+    check_alike(runs)
+    single = by_environment(runs, baseline, margin)
+    together = [
+        _row(POOLED, agent, baseline, metric, list(matches.values()), margin)
+        for metric in METRICS
+        for agent, matches in _matches(runs, baseline, metric).items()
+    ]
+    return pd.concat([single, _frame(together)], ignore_index=True) if together else single
+
+
+def by_environment(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.DataFrame:
+    """Every agent against the baseline on each environment where both have complete runs.
+
+    Arguments are those of `compare`.
+
+    Returns:
+        Columns `COLUMNS`, nan where a number is undefined; a row per metric, environment and
+        agent. Intervals are 95 %, p-values of two-sided tests: t with the paired differences for
+        `difference` and `share`, Welch's for `unpaired_share`, see `effect_size` for d. The gain
+        is taken as known. `p_holm` corrects all rows of a metric; `p_equivalence` is that of two
+        one-sided tests against the margin; `detectable_share` and `detectable_d` are what a test
+        at 5 % detects with 80 % power.
+    """
+    rows = [
+        _row(env, agent, baseline, metric, [match], margin)
+        for metric in METRICS
+        for agent, matches in _matches(runs, baseline, metric).items()
+        for env, match in matches.items()
+    ]
+    rows.sort(key=lambda row: (row["metric"], str(row["environment"])))  # stable: agents stay
+    return _frame(rows)
+
+
+def wide(frame: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of each environment and agent in one row, with the metric before their names."""
+    parts = [
+        frame[frame["metric"] == metric]
+        .set_index(["environment", "agent"])[list(NUMBERS)]
+        .add_prefix(f"{metric}_")
+        for metric in METRICS
+    ]
+    return pd.concat(parts, axis=1).reset_index()
+
+
+def wide_columns() -> tuple[str, ...]:
+    """Names of the numbers in `wide`."""
+    return tuple(f"{metric}_{number}" for metric in METRICS for number in NUMBERS)
+
+
+def _matches(runs: Sequence[RunRecord], baseline: str, metric: str) -> dict[str, dict[str, Match]]:
+    """By agent and environment; agents in order, environments sorted."""
+    arms: dict[tuple[str, str], pd.Series[float]] = {
+        (str(env), str(agent)): arm.set_index("seed")[metric].sort_index()
+        for (env, agent), arm in measures(runs).groupby(["environment", "agent"])
+    }
+    found: dict[str, dict[str, Match]] = {}
+    for agent in agents_in_order(runs, baseline):
+        matches = {
+            env: Match(env, arm, arms[env, baseline], _gain(arms, env))
+            for (env, name), arm in arms.items()
+            if name == agent != baseline and (env, baseline) in arms
+        }
+        if matches:
+            found[agent] = matches
+    return found
+
+
+def _gain(arms: "dict[tuple[str, str], pd.Series[float]]", env: str) -> float:
+    if (env, LOW) not in arms or (env, HIGH) not in arms:
+        return math.nan
+    low, high = (float(arms[env, agent].mean()) for agent in (LOW, HIGH))
+    return high - low if reaches_above(low, high) else math.nan
+
+
+def _row(
+    env: str, agent: str, baseline: str, metric: str, matches: Sequence[Match], margin: float
+) -> dict[str, object]:
+    """The comparison on one environment, or the mean over several."""
+    one = matches[0].paired() if len(matches) == 1 else Estimate(math.nan, math.nan, math.nan)
+    share = estimates.mean([match.paired().over(match.gain) for match in matches])
+    rough = estimates.mean([estimates.unpaired(*m.pair).over(m.gain) for m in matches])
+    d, d_low, d_high = effect_size.pooled_effect([match.pair for match in matches])
+    counts = [(len(match.scores), len(match.rivals)) for match in matches]
+    numbers = (
+        *(
+            sum(len(match.seeds) for match in matches),
+            one.value,
+            *one.interval(),
+            share.value,
+            *share.interval(),
+        ),
+        *(rough.value, *rough.interval(), d, d_low, d_high),
+        *(one.p() if len(matches) == 1 else share.p(), math.nan, share.p_equivalence(margin)),
+        *(share.detectable(), effect_size.detectable_effect(counts)),
+    )
+    return {
+        "environment": env,
+        "agent": agent,
+        "baseline": baseline,
+        "metric": metric,
+        "environments": len(matches),
+        "seeds": min(n for n, _ in counts),
+        "baseline_seeds": min(m for _, m in counts),
+        **dict(zip(NUMBERS, numbers, strict=True)),
+        "note": "; ".join(filter(None, (match.note() for match in matches))),
+    }
+
+
+def _frame(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
+    """Rows with Holm's correction within each metric."""
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    corrected = frame.groupby("metric", group_keys=False)["p"].transform(
+        lambda p: pd.Series(holm(p), index=p.index)
+    )
+    return frame.assign(p_holm=corrected.astype(np.float64))
