@@ -24,6 +24,7 @@ from mujoco_sail.agents.sampling_term import (
     centred,
     gradient_of,
     halves,
+    in_order,
     inner,
 )
 from mujoco_sail.core.distributions import SquashedGaussian
@@ -163,16 +164,21 @@ class SAIL(PEBBLE):
             )
             for at in halves(log_p.shape[-1])
         )
-        whole, weighted = t1_square.sum(1), (weight.square() * t2_square).sum(1)
+        square, cosine, signal = (
+            weight.square(),
+            inner(t1, t2, networks),
+            inner(one, other, networks),
+        )
+        whole, weighted = in_order(t1_square.unbind(1)), in_order((square * t2_square).unbind(1))
         share = (weighted / whole).sqrt()
         steps, nats = self.age(term.pairs, term.pi)
         values = {
             "t1_norm": whole.sqrt(),
             "t2_norm": weighted.sqrt(),
             "t2_share": share,
-            "t2_cosine": (weight * inner(t1, t2, networks)).sum(1) / (whole * weighted).sqrt(),
-            "t2_signal": (weight.square() * inner(one, other, networks)).sum(1) / whole,
-            "t2_weight": weight.mean(1),
+            "t2_cosine": in_order(product.unbind(1)) / (whole * weighted).sqrt(),
+            "t2_signal": in_order(signal.unbind(1)) / whole,
+            "t2_weight": in_order(weight.unbind(1)) / networks,
             "t2_exact_weight": exact.squeeze(1),
             "t2_age_steps": steps,
             "t2_age_nats": nats,

@@ -8,7 +8,8 @@ the networks move, only the score's gradient follows them.
 Source: SAIL (Ding et al. 2024, arXiv 2406.15567), section 4.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,7 +19,6 @@ from torch import Tensor
 from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.objectives import leave_one_out, reward_advantage
-from mujoco_sail.core.optimiser import member_sums
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.sessions import Pairs
 
@@ -110,8 +110,13 @@ def gradient_of(objective: Tensor, net: StackedMLP) -> list[Tensor]:
 
 def inner(one: list[Tensor], other: list[Tensor], networks: int) -> Tensor:
     """Inner products of the gradients of every network, [M, E]."""
-    products = [a * b for a, b in zip(one, other, strict=True)]
-    return member_sums(products).view(-1, networks)
+    products = [(a * b).sum(-1).sum(1) for a, b in zip(one, other, strict=True)]
+    return in_order(products).view(-1, networks)
+
+
+def in_order(terms: Iterable[Tensor]) -> Tensor:
+    """Sum of tensors one by one; the order of PyTorch's own sum depends on their size."""
+    return functools.reduce(torch.add, terms)
 
 
 def halves(count: int) -> tuple[slice, slice]:
