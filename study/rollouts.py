@@ -10,6 +10,8 @@ from mujoco_sail.core.streams import Streams, seed_for
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.preferences.sessions import Pairs
 
+AT_ONCE = 10  # episodes of a member, a divisor of their number; a simulator takes 30 MB
+
 
 @dataclass(frozen=True)
 class Episodes:
@@ -43,19 +45,24 @@ def play(agent: Any, count: int, purpose: str) -> Episodes:
         purpose: Names the starts and the noise; equal names see equal ones.
     """
     task, seeds = agent.task, agent.runner.seeds
-    members = len(seeds)
-    rows = [seed_for(seed, purpose, episode) for seed in seeds for episode in range(count)]
+    members, side = len(seeds), min(count, AT_ONCE)
+    rows = [seed_for(seed, purpose, row) for seed in seeds for row in range(side)]
     envs = VectorEnv(task, rows, purpose)
     streams = Streams(seeds, purpose, agent.device)
-    inputs, rewards = [], []
-    for _ in range(task.episode_steps):
-        observation = torch.as_tensor(envs.observation).view(members, count, -1)
-        action = agent.distribution(observation).action(streams.normal(count, agent.action_size))
-        result = envs.step(action.flatten(0, 1).numpy())
-        inputs.append(torch.cat([observation, action], -1))
-        rewards.append(torch.as_tensor(result.reward).float().view(members, count))
+    inputs = torch.empty(members, count, task.episode_steps, sum(agent.runner.sizes))
+    rewards = torch.empty(members, count, task.episode_steps)
+    for number in range(count // side):
+        envs.reset(number)
+        at = slice(number * side, (number + 1) * side)
+        for step in range(task.episode_steps):
+            observation = torch.as_tensor(envs.observation).view(members, side, -1)
+            noise = streams.normal(side, agent.action_size)
+            action = agent.distribution(observation).action(noise)
+            result = envs.step(action.flatten(0, 1).numpy())
+            inputs[:, at, step] = torch.cat([observation, action], -1)
+            rewards[:, at, step] = torch.as_tensor(result.reward).float().view(members, side)
     envs.close()
-    return Episodes(torch.stack(inputs, 2), torch.stack(rewards, 2))
+    return Episodes(inputs, rewards)
 
 
 def labels_of(pairs: Pairs) -> Tensor:

@@ -164,11 +164,8 @@ class SAIL(PEBBLE):
             )
             for at in halves(log_p.shape[-1])
         )
-        square, cosine, signal = (
-            weight.square(),
-            inner(t1, t2, networks),
-            inner(one, other, networks),
-        )
+        square, product = weight.square(), weight * inner(t1, t2, networks)
+        signal = square * inner(one, other, networks)
         whole, weighted = in_order(t1_square.unbind(1)), in_order((square * t2_square).unbind(1))
         share = (weighted / whole).sqrt()
         steps, nats = self.age(term.pairs, term.pi)
