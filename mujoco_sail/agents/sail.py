@@ -156,7 +156,9 @@ class SAIL(PEBBLE):
             "exact": exact,
             "fixed": torch.ones_like(exact),
         }
-        weight = (lambda_ * units[self.settings.lambda_unit]).expand_as(t1_square)
+        # A member of weight 0 has 0 whatever its unit is, or its neighbours would change it.
+        weight = torch.where(lambda_ > 0, lambda_ * units[self.settings.lambda_unit], 0)
+        weight = weight.expand_as(t1_square)
         # Two estimates with nothing in common: their inner product has T2's norm without noise.
         one, other = (
             term.part(at, centred(log_p[..., at], self.settings.t2_control, streams)).gradient(
