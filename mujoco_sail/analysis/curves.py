@@ -9,13 +9,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from mujoco_sail.analysis.arms import Arm, arm_of
-from mujoco_sail.analysis.choice import MissingDataError, choose
-from mujoco_sail.analysis.panels import Panel, divide, rows
-from mujoco_sail.analysis.style import NARROWEST, TITLE, Legend, label, seeds_label, sheet
+from mujoco_sail.analysis.choice import ALL, MissingDataError, choose
+from mujoco_sail.analysis.style import (
+    COLOURS,
+    NARROWEST,
+    PAGE,
+    TITLE,
+    Legend,
+    even,
+    label,
+    look,
+    seeds_label,
+    sheet,
+)
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.read import RunRecord, agents_in_order
 
-PANEL = (2.25, 1.75)  # inches; three panels fill a page
+# Values of the key `agents` beside names and "all".
+EVERYWHERE, ELSEWHERE = "in every environment", "not in every environment"
+HEIGHT = 1.75  # of a panel, inches
+WIDE = 3  # panels in a row with room for two titles on one line
 MARKS = 6  # markers on a curve
 LINE = 0.1  # height of a line about failed seeds, as a share of a panel's
 
@@ -36,8 +49,9 @@ class CurvesRecipe:
     # "mean" has its 95 % bootstrap interval as band, "median" the range of the middle half.
     centre: Literal["mean", "median"] = setting()
     environments: str = setting()  # names joined by commas, or "all"
-    agents: str = setting()  # likewise
-    baseline: str = setting()  # agent that is in every panel, where agents need several
+    # Likewise, or those that ran `EVERYWHERE`, or the baseline with those that did not.
+    agents: str = setting()
+    baseline: str = setting()  # agent that is in every row, where agents need several
     x_label: str = setting()
     y_label: str = setting()
     columns: int = setting(low=1)  # panels in a row, at most
@@ -56,42 +70,67 @@ def draw(recipe: CurvesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
         RecipeError: A damaged table of training.
     """
     order = agents_in_order(runs, recipe.baseline)
-    agents = choose(recipe.agents, order, f"{where}: key 'agents'")
+    by_place = recipe.agents in (EVERYWHERE, ELSEWHERE)
+    agents = choose(ALL if by_place else recipe.agents, order, f"{where}: key 'agents'")
     found = _by_environment([run for run in runs if run.agent in agents], agents, recipe)
     environments = choose(recipe.environments, list(found), f"{where}: key 'environments'")
-    drawn = [agent for agent in agents if any(agent in found[env].arms for env in environments)]
+    found = {env: found[env] for env in environments}
+    if by_place:
+        agents, found = _by_place(found, agents, recipe, where)
+    drawn = [agent for agent in agents if any(agent in here.arms for here in found.values())]
     if not drawn:
         against = " against labels" if recipe.x == "labels" else ""
         raise MissingDataError(f"{where}: no finished run has '{recipe.metric}'{against}")
 
-    division = divide(drawn, runs, recipe.baseline)
-    looks = division.looks()
-    panels = {
-        env: division.panels(env, found[env].arms, found[env].failures) for env in environments
-    }
-    grid = rows(list(panels.values()), recipe.columns)
+    groups = divide(drawn, runs, recipe.baseline)
+    looks: dict[str, dict[str, Any]] = {}
+    for group in groups:
+        for place, agent in enumerate(group):
+            looks.setdefault(agent, look(len(looks), place))
+    groups[0] += [agent for agent in agents if agent not in drawn]  # for their lines of failures
+    grid = _grid(found, groups, recipe.columns)
     columns = max(map(len, grid))
-    width = max(NARROWEST, PANEL[0] * columns)
+    width = max(NARROWEST, columns * PAGE / (WIDE if columns <= WIDE else WIDE + 1))
     legend = Legend(looks, width)
-    figure = sheet(width, PANEL[1] * len(grid) + TITLE + legend.height)
+    figure = sheet(width, HEIGHT * len(grid) + TITLE + legend.height)
     places = figure.subplots(len(grid), columns, squeeze=False)
-    drawn_in: dict[str, list[Axes]] = {env: [] for env in environments}
+    drawn_in: dict[str, list[Axes]] = {}
     for row, line, below in zip(grid, places, [*grid[1:], []], strict=True):
         for column, axes in enumerate(line):
             if column >= len(row):
                 axes.remove()
                 continue
-            _draw_panel(axes, row[column], looks, recipe.centre)
-            drawn_in[row[column].env].append(axes)
+            env, group = row[column]
+            _draw_panel(axes, found[env].of(group), looks, recipe.centre)
+            axes.set_title(label(env) + ("" if columns <= WIDE else "\n"), loc="left")
+            drawn_in.setdefault(env, []).append(axes)
             if column == 0:
                 axes.set_ylabel(recipe.y_label)
             if column >= len(below):
                 axes.set_xlabel(recipe.x_label)
     for env, of_env in drawn_in.items():
-        _set_scale(of_env, max(len(panel.failures) for panel in panels[env]))
+        lines = max(len(found[env].of(group).failures) for group in groups)
+        _set_scale(of_env, lines)
     legend.place(figure)
     figure.suptitle(recipe.title)
     return figure
+
+
+def divide(agents: Sequence[str], runs: Sequence[RunRecord], baseline: str) -> list[list[str]]:
+    """Groups of agents, no more in each than there are colours, and the baseline in every one.
+
+    Args:
+        agents: That have a curve.
+        runs: Complete or failed; agents with most complete runs come first.
+        baseline: Agent that the others are compared with.
+    """
+    if len(agents) <= len(COLOURS):
+        return [list(agents)]
+    counts = {a: sum(r.agent == a and r.status == "complete" for r in runs) for a in agents}
+    shared = [agent for agent in agents if agent == baseline]
+    others = sorted((a for a in agents if a != baseline), key=lambda agent: -counts[agent])
+    size = even(len(others), len(COLOURS) - len(shared))
+    return [[*shared, *others[at : at + size]] for at in range(0, len(others), size)]
 
 
 @dataclass(frozen=True)
@@ -100,6 +139,15 @@ class _Found:
 
     arms: Mapping[str, Arm]
     failures: Mapping[str, str]
+
+    def has(self, agent: str) -> bool:
+        """Whether an agent has ended runs there."""
+        return agent in self.arms or agent in self.failures
+
+    def of(self, agents: Sequence[str]) -> "_Found":
+        """The part of some agents."""
+        arms = {agent: self.arms[agent] for agent in agents if agent in self.arms}
+        return _Found(arms, {a: self.failures[a] for a in agents if a in self.failures})
 
 
 def _by_environment(
@@ -121,23 +169,51 @@ def _by_environment(
     return found
 
 
-def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, dict[str, Any]], centre: str) -> None:
+def _by_place(
+    found: Mapping[str, _Found], agents: list[str], recipe: CurvesRecipe, where: str
+) -> tuple[list[str], dict[str, _Found]]:
+    """Agents and environments of `EVERYWHERE` or `ELSEWHERE`."""
+    there = [agent for agent in agents if all(here.has(agent) for here in found.values())] or agents
+    if recipe.agents == EVERYWHERE:
+        return there, dict(found)
+    others = [agent for agent in agents if agent not in there]
+    if not others:
+        raise MissingDataError(f"{where}: no agent ran in some of the environments only")
+    own = {env: here for env, here in found.items() if any(map(here.has, others))}
+    return [agent for agent in agents if agent in (*others, recipe.baseline)], own
+
+
+def _grid(
+    found: Mapping[str, _Found], groups: Sequence[list[str]], columns: int
+) -> list[list[tuple[str, list[str]]]]:
+    """Rows of panels, each an environment and a group that ran there."""
+    rows = []
+    for group in groups:
+        own = [agent for agent in group if group is groups[0] or agent not in groups[0]]
+        panels = [(env, group) for env, here in found.items() if any(map(here.has, own))]
+        size = even(len(panels), columns)
+        rows += [panels[at : at + size] for at in range(0, len(panels), size)]
+    return rows
+
+
+def _draw_panel(
+    axes: Axes, found: _Found, looks: Mapping[str, dict[str, Any]], centre: str
+) -> None:
     """Draws some of an environment's curves."""
-    for place, (agent, arm) in enumerate(panel.arms.items()):
+    for place, (agent, arm) in enumerate(found.arms.items()):
         style = looks[agent]
         middle, low, high = arm.band(centre)
         # Every agent's markers are a little further on.
         every = max(1, len(arm.x) // MARKS)
-        offset = place * every // len(panel.arms)
+        offset = place * every // len(found.arms)
         axes.fill_between(arm.x, low, high, color=style["color"], alpha=0.15, linewidth=0)
         axes.plot(arm.x, middle, markevery=(offset, every), **style)
-    axes.set_title(label(panel.env), loc="left")
-    seeds = [len(arm.values) for arm in panel.arms.values()]
+    seeds = [len(arm.values) for arm in found.arms.values()]
     axes.set_title(seeds_label(seeds), loc="right", fontsize=7)
     axes.text(
         1,
         0.02,
-        "\n".join(panel.failures),
+        "\n".join(found.failures.values()),
         transform=axes.transAxes,
         ha="right",
         va="bottom",

@@ -1,4 +1,4 @@
-"""Agents that one panel cannot hold are divided among several, which can be compared."""
+"""Which agents a figure of curves shows, and how those that one panel cannot hold are divided."""
 
 from __future__ import annotations
 
@@ -12,89 +12,124 @@ import pytest
 from helpers.results import MakeFolder, record
 
 from mujoco_sail.analysis import figures
-from mujoco_sail.analysis.panels import Panel, divide, rows
-from mujoco_sail.analysis.style import COLOURS
+from mujoco_sail.analysis.choice import MissingDataError
+from mujoco_sail.analysis.curves import divide
+from mujoco_sail.analysis.style import COLOURS, PAGE
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.read import RunRecord
 
 NAMES = [f"a{i}" for i in range(8)]
 
 
-def runs(agents: Sequence[str], silent: Sequence[str] = (), seeds: int = 1) -> list[RunRecord]:
-    return [
-        record("ant", agent, seed, [1.0], () if agent in silent else [5])
-        for agent in agents
-        for seed in range(seeds)
-    ]
+def runs(agents: Sequence[str], seeds: int = 1) -> list[RunRecord]:
+    return [record("ant", agent, seed, [1.0], [5]) for agent in agents for seed in range(seeds)]
 
 
-def draw(results: Path, **changes: Any) -> mpl.figure.Figure:
-    ((path, recipe),) = figures.load(["learning_curves"])
+def draw(results: Path, name: str = "learning_curves", **changes: Any) -> mpl.figure.Figure:
+    ((path, recipe),) = figures.load([name])
     return figures.draw(replace(recipe, **changes), collect(results), path.name)
 
 
 def titles(figure: mpl.figure.Figure) -> list[str]:
-    return [axes.get_title("left") for axes in figure.axes]
+    return [axes.get_title("left").strip() for axes in figure.axes]
+
+
+def legend(figure: mpl.figure.Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_as_many_agents_as_colours_are_not_divided() -> None:
     agents = NAMES[: len(COLOURS)]
-    division = divide(agents, runs(agents), "a0")
-    assert (division.shared, division.groups) == ((), (agents,))
+    assert divide(agents, runs(agents), "a0") == [agents]
 
 
-def test_the_baseline_and_agents_without_labels_are_in_every_panel() -> None:
-    agents = ["random", "sac", "pebble", *NAMES[:6]]
-    division = divide(agents, runs(agents, silent=["random", "sac"]), "pebble")
-    assert division.shared == ["random", "sac", "pebble"]
-    assert division.groups == [NAMES[:3], NAMES[3:6]]
-
-
-def test_too_many_of_them_leave_the_baseline_alone() -> None:
-    silent = ["random", "sac", "sac_sb3"]
-    agents = [*silent, "pebble", *NAMES[:4]]
-    division = divide(agents, runs(agents, silent), "pebble")
-    assert division.shared == ["pebble"]
-    assert division.groups == [[*silent, "a0"], NAMES[1:4]]
+def test_the_baseline_is_in_every_group_of_agents() -> None:
+    agents = ["sac", "pebble", *NAMES[:7]]
+    assert divide(agents, runs(agents), "pebble") == [
+        ["pebble", "sac", *NAMES[:3]],
+        ["pebble", *NAMES[3:7]],
+    ]
 
 
 def test_agents_with_more_finished_runs_come_first() -> None:
     failed = [replace(run, status="failed", labels=0) for run in runs(["a1"], seeds=3)]
     several = [*runs(NAMES), *runs(["a5"], seeds=2), *failed]
-    assert divide(NAMES, several, "pebble").groups == [
-        ["a5", *NAMES[:3]],
-        [*NAMES[3:5], "a6", "a7"],
-    ]
+    assert divide(NAMES, several, "pebble") == [["a5", *NAMES[:3]], [*NAMES[3:5], "a6", "a7"]]
 
 
-def test_within_a_panel_every_agent_has_its_own_colour() -> None:
-    agents = ["sac", *[f"b{i:02}" for i in range(20)]]
-    division = divide(agents, runs(agents, silent=["sac"]), "b00")
-    looks = division.looks()
-    assert sorted(looks) == sorted(agents)
-    for group in division.groups:
-        panel = [*division.shared, *group]
-        assert len({looks[agent]["color"] for agent in panel}) == len(panel) <= len(COLOURS)
-    assert len({(str(of["linestyle"]), of["marker"]) for of in looks.values()}) == len(agents)
+def test_within_a_panel_every_agent_has_its_own_colour(results: Path, make: MakeFolder) -> None:
+    names = [f"b{i:02}" for i in range(20)]
+    for agent in ["sac", "pebble", *names]:
+        make("ant", agent, 0)
+    figure = draw(results)
+    assert sum(len(axes.lines) for axes in figure.axes) == 22 + 3  # pebble in each of four rows
+    for axes in figure.axes:
+        assert len({line.get_color() for line in axes.lines}) == len(axes.lines) <= len(COLOURS)
+    lines = figure.legends[0].get_lines()
+    looks = {(line.get_color(), line._unscaled_dash_pattern, line.get_marker()) for line in lines}
+    assert len(looks) == 22
 
 
 @pytest.mark.parametrize(
-    ("counts", "columns", "expected"),
-    [
-        ([1, 1, 1, 1], 3, [2, 2]),
-        ([3, 1, 1, 3], 3, [3, 2, 3]),
-        ([1, 2], 3, [3]),
-        ([1, 2], 2, [1, 2]),
-        ([4, 1], 3, [3, 2]),
-    ],
+    ("count", "columns", "expected"),
+    [(4, 4, [4]), (4, 3, [2, 2]), (5, 4, [3, 2]), (2, 4, [2])],
 )
-def test_the_panels_of_an_environment_stay_in_a_row_that_can_hold_them(
-    counts: Sequence[int], columns: int, expected: Sequence[int]
+def test_environments_fill_rows_evenly(
+    results: Path, make: MakeFolder, count: int, columns: int, expected: Sequence[int]
 ) -> None:
-    environments = [[Panel(str(i), {}, [])] * count for i, count in enumerate(counts)]
-    assert [len(row) for row in rows(environments, columns)] == expected
-    order = [panel.env for row in rows(environments, columns) for panel in row]
-    assert order == [panel.env for panels in environments for panel in panels]
+    for i in range(count):
+        make(f"env{i}", "pebble", 0)
+    figure = draw(results, columns=columns)
+    rows = [axes.get_subplotspec().rowspan.start for axes in figure.axes]
+    assert [rows.count(row) for row in sorted(set(rows))] == expected
+    assert titles(figure) == [f"env{i}" for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_three_or_four_panels_in_a_row_have_the_width_of_a_page(
+    results: Path, make: MakeFolder, count: int
+) -> None:
+    for i in range(count):
+        make(f"env{i}", "pebble", 0)
+    assert draw(results).get_size_inches()[0] == PAGE
+
+
+def test_an_agent_that_lacks_an_environment_is_among_the_other_agents(
+    results: Path, make: MakeFolder
+) -> None:
+    for env in ("ant", "hopper", "walker2d"):
+        for agent in ("sac", "pebble", "sail"):
+            make(env, agent, 0, answers=() if agent == "sac" else ("1",))
+    for env in ("ant", "hopper"):
+        make(env, "surf", 0, answers=("1",))
+    make("walker2d", "sail", 1, status="failed")
+    headline, others = draw(results), draw(results, "other_agents")
+    assert legend(headline) == ["sac", "pebble", "sail"]
+    assert titles(headline) == ["ant", "hopper", "walker2d"]
+    assert legend(others) == ["pebble", "surf"]
+    assert titles(others) == ["ant", "hopper"]
+
+
+def test_an_agent_whose_seeds_all_failed_somewhere_ran_there(
+    results: Path, make: MakeFolder
+) -> None:
+    for env in ("ant", "hopper"):
+        make(env, "pebble", 0)
+    make("ant", "sail", 0)
+    make("hopper", "sail", 0, status="failed")
+    assert legend(draw(results)) == ["pebble", "sail"]
+    with pytest.raises(MissingDataError, match="no agent ran in some of the environments only"):
+        draw(results, "other_agents")
+
+
+def test_where_no_agent_ran_everywhere_the_learning_curves_have_all(
+    results: Path, make: MakeFolder
+) -> None:
+    make("ant", "sail", 0)
+    make("hopper", "pebble", 0)
+    assert legend(draw(results)) == ["pebble", "sail"]
+    with pytest.raises(MissingDataError):
+        draw(results, "other_agents")
 
 
 def test_an_environment_has_panels_for_the_agents_that_ran_there(
@@ -105,10 +140,10 @@ def test_an_environment_has_panels_for_the_agents_that_ran_there(
     for agent in ("pebble", "a7"):
         make("ant", agent, 0)
     make("walker2d", "pebble", 0)
-    figure = draw(results)
-    # a7 has most runs beside the baseline and so is in the first group, which is hopper's first.
-    assert titles(figure) == ["ant", "hopper", "hopper", "walker2d"]
-    assert [len(axes.lines) for axes in figure.axes] == [2, 5, 5, 1]
+    figure = draw(results, agents="all")
+    # a7 has most runs beside the baseline and so is in the first group.
+    assert titles(figure) == ["ant", "hopper", "walker2d", "hopper"]
+    assert [len(axes.lines) for axes in figure.axes] == [2, 5, 1, 5]
 
 
 def test_agents_of_other_environments_do_not_divide_those_that_are_drawn(
@@ -118,7 +153,7 @@ def test_agents_of_other_environments_do_not_divide_those_that_are_drawn(
         make("hopper", agent, 0)
     for agent in NAMES:
         make("ant", agent, 1)
-    assert titles(draw(results, environments="hopper")) == ["hopper"]
+    assert titles(draw(results, environments="hopper", agents="all")) == ["hopper"]
 
 
 def test_agents_that_a_figure_has_no_curve_of_take_no_place(
