@@ -11,6 +11,10 @@ class MissingDataError(RecipeError):
     """The results lack what a figure recipe asks for."""
 
 
+class NotApplicableError(MissingDataError):
+    """The figure is of results of another kind: nobody misses it who has not named it."""
+
+
 def choose(names: str, there: Sequence[str], where: str) -> list[str]:
     """The names of a comma-separated list, or all that are there.
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from mujoco_sail.analysis.arms import Arm, arm_of
-from mujoco_sail.analysis.choice import ALL, MissingDataError, choose
+from mujoco_sail.analysis.choice import ALL, MissingDataError, NotApplicableError, choose
 from mujoco_sail.analysis.style import (
     COLOURS,
     NARROWEST,
@@ -178,7 +178,7 @@ def _by_place(
         return there, dict(found)
     others = [agent for agent in agents if agent not in there]
     if not others:
-        raise MissingDataError(f"{where}: no agent ran in some of the environments only")
+        raise NotApplicableError(f"{where}: no agent ran in some of the environments only")
     own = {env: here for env, here in found.items() if any(map(here.has, others))}
     return [agent for agent in agents if agent in (*others, recipe.baseline)], own
 

@@ -1,6 +1,6 @@
 """Figures from a results folder: recipes, and the files that they become.
 
-A recipe's `kind` says what is drawn: see `curves`, `profiles` and `forest`.
+A recipe's `kind` says what is drawn: see `curves`, `profiles`, `forest` and `estimators`.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mujoco_sail.analysis import curves, forest, profiles
-from mujoco_sail.analysis.choice import MissingDataError
+from mujoco_sail.analysis import curves, estimators, forest, profiles
+from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
 from mujoco_sail.analysis.style import images
 from mujoco_sail.analysis.tables import incomplete
 from mujoco_sail.files import write_bytes
@@ -20,12 +20,17 @@ from mujoco_sail.recipes.settings import RecipeError, build, nearest
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.read import RunRecord
 
-Recipe = curves.CurvesRecipe | profiles.ProfileRecipe | forest.ForestRecipe
+Recipe = (
+    curves.CurvesRecipe | profiles.ProfileRecipe | forest.ForestRecipe | estimators.EstimatorsRecipe
+)
 KINDS: dict[str, type[Recipe]] = {
     "curves": curves.CurvesRecipe,
     "profile": profiles.ProfileRecipe,
     "forest": forest.ForestRecipe,
+    "estimators": estimators.EstimatorsRecipe,
 }
+# Kinds that read other files than those of runs.
+OF_FOLDER = (estimators.EstimatorsRecipe,)
 
 
 def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], None]) -> list[Path]:
@@ -45,17 +50,17 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
             folder that cannot be written, or no data for a figure that was named or for any.
     """
     recipes = load(names)
-    runs = collect(results)
+    runs = [] if all(isinstance(r, OF_FOLDER) for _, r in recipes) else collect(results)
     for line in incomplete(runs):
         say(line)
     files, missing = [], []
     for path, recipe in recipes:
         try:
-            rendered = render(recipe, runs, path)
+            rendered = render(recipe, runs, results, path)
         except MissingDataError as error:
-            missing.append(error)
             if names:
-                break
+                raise
+            missing += [] if isinstance(error, NotApplicableError) else [error]
             continue
         for suffix, image in rendered.items():
             file = out / f"{path.stem}.{suffix}"
@@ -64,7 +69,7 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
             except OSError as error:
                 raise RecipeError(f"{file}: cannot be written: {error.strerror}") from error
             files.append(file)
-    if missing and (names or not files):
+    if missing and not files:
         raise missing[0]
     for reason in missing:
         say(f"left out: {' '.join(str(reason).splitlines())}")
@@ -92,19 +97,24 @@ def load(names: Sequence[str] = ()) -> list[tuple[Path, Recipe]]:
 
 def against(recipe: Recipe, baseline: str) -> Recipe:
     """The recipe with another baseline, where it has one."""
-    if isinstance(recipe, profiles.ProfileRecipe):
-        return recipe
-    return replace(recipe, baseline=baseline)
+    if isinstance(recipe, curves.CurvesRecipe | forest.ForestRecipe):
+        return replace(recipe, baseline=baseline)
+    return recipe
 
 
 def render(
-    recipe: Recipe, runs: Sequence[RunRecord], path: Path, formats: Sequence[str] = ("png", "svg")
+    recipe: Recipe,
+    runs: Sequence[RunRecord],
+    results: Path,
+    path: Path,
+    formats: Sequence[str] = ("png", "svg"),
 ) -> dict[str, bytes]:
     """Draws one figure as files.
 
     Args:
         recipe: What to draw.
         runs: Poolable runs.
+        results: Folder that they are in, and the other files that a figure may be of.
         path: The recipe's file, for messages.
         formats: "png", "svg" or both.
 
@@ -116,19 +126,20 @@ def render(
         RecipeError: A text that Matplotlib cannot draw.
     """
     try:
-        return images(lambda: draw(recipe, runs, str(path)), formats)
+        return images(lambda: draw(recipe, runs, results, str(path)), formats)
     except RecipeError:
         raise
     except ValueError as error:  # mathematics that Matplotlib does not read
         raise RecipeError(f"{path}: cannot be drawn: {error}") from error
 
 
-def draw(recipe: Recipe, runs: Sequence[RunRecord], where: str) -> Figure:
+def draw(recipe: Recipe, runs: Sequence[RunRecord], results: Path, where: str) -> Figure:
     """Draws one figure.
 
     Args:
         recipe: What to draw.
         runs: Poolable runs; running ones have no part.
+        results: See `render`.
         where: The recipe's file, for messages.
 
     Raises:
@@ -142,6 +153,8 @@ def draw(recipe: Recipe, runs: Sequence[RunRecord], where: str) -> Figure:
             return profiles.draw(recipe, ended, where)
         case forest.ForestRecipe():
             return forest.draw(recipe, ended, where)
+        case estimators.EstimatorsRecipe():
+            return estimators.draw(recipe, results, where)
 
 
 def _build(table: dict[str, Any], where: str) -> Recipe:

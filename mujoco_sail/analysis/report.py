@@ -21,7 +21,7 @@ from mujoco_sail.analysis import (
     provenance,
     tables,
 )
-from mujoco_sail.analysis.choice import MissingDataError
+from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
 from mujoco_sail.analysis.rendering import Cells
 from mujoco_sail.analysis.verdict import verdicts
 from mujoco_sail.files import write_text
@@ -103,7 +103,7 @@ def _content(
     is_pooled = differences["environment"] == across.POOLED
     effects = across.effects(runs, baseline)
     over_all, by_environment, no_scores = _across(runs, effects, baseline)
-    drawings = _drawings(runs, baseline)
+    drawings = _drawings(runs, results, baseline)
     return {
         "environments": sorted({run.env for run in runs}),
         "agents": agents_in_order(runs, baseline),
@@ -151,16 +151,18 @@ def _across(
     return across_tables.summary_cells(over_all), cells, ""
 
 
-def _drawings(runs: Sequence[RunRecord], baseline: str) -> list[Drawing]:
-    """All figures of the suite."""
+def _drawings(runs: Sequence[RunRecord], results: Path, baseline: str) -> list[Drawing]:
+    """All figures of the suite that apply to such results."""
     drawings = []
     for path, recipe in figures.load():
         svg, missing = Markup(), ""
         try:
             (image,) = figures.render(
-                figures.against(recipe, baseline), runs, path, ["svg"]
+                figures.against(recipe, baseline), runs, results, path, ["svg"]
             ).values()
             svg = inline(image.decode(), path.stem, recipe.title)
+        except NotApplicableError:
+            continue
         except MissingDataError as error:
             missing = " ".join(str(error).splitlines()).removeprefix(f"{path}: ")
         drawings.append(Drawing(path.stem, recipe.title, recipe.caption, svg, missing))

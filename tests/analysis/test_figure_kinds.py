@@ -24,7 +24,7 @@ from mujoco_sail.results.pooling import collect
 
 def draw(results: Path, name: str, **changes: Any) -> mpl.figure.Figure:
     ((path, recipe),) = figures.load([name])
-    return figures.draw(replace(recipe, **changes), collect(results), path.name)
+    return figures.draw(replace(recipe, **changes), collect(results), results, path.name)
 
 
 def band(axes: mpl.axes.Axes, x: float) -> tuple[float, float]:
@@ -235,8 +235,8 @@ def test_all_figures_are_drawn_for_which_the_results_have_data(
     said: list[str] = []
     files = figures.plot([], results, tmp_path / "first", said.append)
     drawn = {file.stem for file in files}
-    lacking = {"success_rate", "held_out_accuracy", "other_agents"}
-    assert drawn == {*recipe_names("plots")} - lacking
+    lacking = {"success_rate", "held_out_accuracy"}
+    assert drawn == {*recipe_names("plots")} - lacking - {"other_agents", "estimators"}
     assert len(said) == len(lacking)
     assert all(line.startswith("left out: ") and "\n" not in line for line in said)
     make("door_open", "sail", 0, success=1.0, training=accuracies("", 0.5, 0.75))
@@ -244,7 +244,7 @@ def test_all_figures_are_drawn_for_which_the_results_have_data(
     make("door_open", "sac", 0, (1, 1, 1), answers=())
     said.clear()
     files = figures.plot([], results, tmp_path / "second", said.append)
-    assert {file.stem for file in files} == {*recipe_names("plots")}
+    assert {file.stem for file in files} == {*recipe_names("plots")} - {"estimators"}
     assert said == []
 
 
@@ -270,9 +270,20 @@ def test_results_without_data_for_any_figure_are_an_error(
         figures.plot([], results, tmp_path, print)
 
 
-@pytest.mark.parametrize(("kind", "message"), [("bars", "curves, forest"), (None, "missing key")])
+@pytest.mark.parametrize(("kind", "message"), [("bars", "allowed: curves"), (None, "missing key")])
 def test_a_recipe_of_no_kind_is_refused(tmp_path: Path, kind: str | None, message: str) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(f'kind = "{kind}"' if kind else 'title = "t"')
     with pytest.raises(RecipeError, match=message):
         figures.load([str(recipe)])
+
+
+@pytest.mark.parametrize("name", ["estimators", "other_agents"])
+@pytest.mark.usefixtures("three_arms")
+def test_a_figure_of_other_results_is_missed_only_by_its_name(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    options = ("--results", str(results), "--out", str(tmp_path / "out"))
+    assert f"{name}.toml: " in fails(capsys, "plot", name, *options)
+    assert main(["plot", *options]) == 0
+    assert name not in capsys.readouterr().err

@@ -37,7 +37,7 @@ RECIPE = build(
 
 
 def draw(results: Path, **changes: Any) -> mpl.figure.Figure:
-    return figures.draw(replace(RECIPE, **changes), collect(results), "figure.toml")
+    return figures.draw(replace(RECIPE, **changes), collect(results), results, "figure.toml")
 
 
 def curves(axes: mpl.axes.Axes) -> dict[str, np.ndarray]:

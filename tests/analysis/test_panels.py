@@ -27,7 +27,7 @@ def runs(agents: Sequence[str], seeds: int = 1) -> list[RunRecord]:
 
 def draw(results: Path, name: str = "learning_curves", **changes: Any) -> mpl.figure.Figure:
     ((path, recipe),) = figures.load([name])
-    return figures.draw(replace(recipe, **changes), collect(results), path.name)
+    return figures.draw(replace(recipe, **changes), collect(results), results, path.name)
 
 
 def titles(figure: mpl.figure.Figure) -> list[str]:
