@@ -38,6 +38,7 @@ def band(axes: mpl.axes.Axes, x: float) -> tuple[float, float]:
 
 def test_the_published_figures_are_what_is_drawn_today(tmp_path: Path) -> None:
     figures.plot([], ROOT / "results/study", tmp_path, print)
+    figures.plot(["estimators"], ROOT / "results/mechanism", tmp_path, print)
     drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     published = [path for path in (ROOT / "plots").iterdir() if path.suffix != ".toml"]
     assert drawn == {path.name: path.read_bytes() for path in published}
