@@ -18,6 +18,7 @@ from mujoco_sail.recipes.settings import setting
 
 HEIGHT = 2.0  # inches of a row of panels with its legend
 SPREAD = 0.12  # between the markers at one place of the axis
+MARGIN = 0.1  # above and below the intervals, as a share of their range
 CURVE = ("cosine", "low", "high")
 TITLES = {"log_p": "log P of its pairs", "return": "return", "accuracy": "accuracy on its pairs"}
 
@@ -100,6 +101,7 @@ def _draw_refits(part: SubFigure, env: str, fits: pd.DataFrame) -> None:
     for axes, measure in zip(panels, MEASURES, strict=True):
         numbers = (measure, f"{measure}_low", f"{measure}_high")
         _draw_points(axes, list(arms.values()), "arm", series, numbers, linestyle="none")
+        _show_shares(axes, fits, numbers)
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set_title(TITLES[measure], loc="left")
         axes.set_xlabel("share of T2 (0: noise)")
@@ -107,6 +109,26 @@ def _draw_refits(part: SubFigure, env: str, fits: pd.DataFrame) -> None:
     panels[0].set_ylabel("difference from 0")
     part.suptitle(f"{label(env)}: the policy of the next session after a fit with T2", fontsize=8)
     _legend(part, panels[0], "")
+
+
+def _show_shares(axes: Axes, fits: pd.DataFrame, numbers: Sequence[str]) -> None:
+    """Scales an axis to the shares; where the exact weight's mean lies beyond, an arrow says it."""
+    shares, exact = fits[fits["unit"] == "share"], fits[fits["unit"] == "exact"]
+    low, high = shares[numbers[1]].min(), shares[numbers[2]].max()
+    if not high > low:
+        return
+    axes.set_ylim(low - MARGIN * (high - low), high + MARGIN * (high - low))
+    place = fits["arm"].nunique() - 1
+    for mean in exact.loc[exact["session"] == ALL, numbers[0]]:
+        text = f"{mean:.3g}".replace("-", "\N{MINUS SIGN}")
+        for beyond, end, marker, side in (
+            (mean < low, 0, "v", "bottom"),
+            (mean > high, 1, "^", "top"),
+        ):
+            if beyond:
+                axes.plot(place, axes.get_ylim()[end], f"k{marker}", markersize=4, clip_on=False)
+                number = axes.text(place, (low, high)[end], text, ha="center", va=side, fontsize=6)
+                number.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
 
 
 def _draw_points(

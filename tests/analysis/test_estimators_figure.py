@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.checkout import ROOT
 from helpers.command_line import fails
@@ -68,9 +69,29 @@ def test_every_measure_has_a_panel_with_its_differences_by_share(folder: Path) -
         ticks = [text.get_text() for text in axes.get_xticklabels()]
         assert ticks[:3] == ["0", "0.03", "1"]
         assert ticks[3].startswith("exact\n(3")
+        assert not axes.texts
         of_all = axes.collections[0].get_segments()
         ends = fits.loc[fits["session"] == "all", [f"{measure}_low", f"{measure}_high"]]
         np.testing.assert_array_equal([[y for _, y in end] for end in of_all], ends)
+
+
+@pytest.mark.parametrize(
+    ("size", "text", "marker"), [(1e4, "1e+04", "^"), (-50, "\N{MINUS SIGN}50", "v")]
+)
+def test_an_exact_weight_far_beyond_the_shares_is_an_arrow_with_its_mean(
+    folder: Path, size: float, text: str, marker: str
+) -> None:
+    for path in folder.glob("refits_*"):
+        table = pd.read_csv(path)
+        without = table.loc[table["lambda"] == 0, "log_p"].mean()
+        table["log_p"] = table["log_p"].mask(table["unit"] == "exact", without + size)
+        table["log_p"] = table["log_p"].mask(table["lambda"] == 0, without)
+        table.to_csv(path, index=False)
+    axes = panels(folder)["log P of its pairs"]
+    assert [found.get_text() for found in axes.texts] == [text]
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() == marker][-1] == 3
+    low, high = axes.get_ylim()
+    assert -1 < low < high < 1
 
 
 def test_the_figure_is_drawn_of_a_folder_without_runs(
