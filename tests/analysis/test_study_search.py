@@ -21,7 +21,8 @@ def arm_of(candidate: str) -> str:
     if candidate in ARMS:
         return candidate
     recipe = tomllib.loads((STUDY / "candidates" / f"{candidate}.toml").read_text())
-    assert len(set(recipe) - {"title", "base"}) <= 2  # lambda and gamma, or one setting
+    # lambda and gamma, or one setting
+    assert len(set(recipe) - {"title", "base", "lambda_unit"}) <= 2
     return str(recipe["base"])
 
 
