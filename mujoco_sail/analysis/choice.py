@@ -15,6 +15,11 @@ class NotApplicableError(MissingDataError):
     """The figure is of results of another kind: nobody misses it who has not named it."""
 
 
+def names_of(text: str) -> list[str]:
+    """The names that a text joins by commas."""
+    return [name.strip() for name in text.split(",")]
+
+
 def choose(names: str, there: Sequence[str], where: str) -> list[str]:
     """The names of a comma-separated list, or all that are there.
 
@@ -29,7 +34,7 @@ def choose(names: str, there: Sequence[str], where: str) -> list[str]:
     """
     if names == ALL:
         return list(there)
-    chosen = [name.strip() for name in names.split(",")]
+    chosen = names_of(names)
     for name in chosen:
         if name not in there:
             raise MissingDataError(f"{where}: nothing to draw of '{name}'; {nearest(name, there)}")

@@ -1,6 +1,7 @@
 """Figures from a results folder: recipes, and the files that they become.
 
-A recipe's `kind` says what is drawn: see `curves`, `profiles`, `forest` and `estimators`.
+A recipe's `kind` says what is drawn: see `curves`, `profiles`, `forest`, `doses`, `controls_figure`
+and `estimators`.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mujoco_sail.analysis import curves, estimators, forest, profiles
+from mujoco_sail.analysis import controls_figure, curves, doses, estimators, forest, profiles
 from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
 from mujoco_sail.analysis.style import images
 from mujoco_sail.analysis.tables import incomplete
@@ -21,16 +22,35 @@ from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.read import RunRecord
 
 Recipe = (
-    curves.CurvesRecipe | profiles.ProfileRecipe | forest.ForestRecipe | estimators.EstimatorsRecipe
+    curves.CurvesRecipe
+    | profiles.ProfileRecipe
+    | forest.ForestRecipe
+    | doses.DosesRecipe
+    | controls_figure.ControlsRecipe
+    | controls_figure.BudgetsRecipe
+    | estimators.EstimatorsRecipe
 )
 KINDS: dict[str, type[Recipe]] = {
     "curves": curves.CurvesRecipe,
     "profile": profiles.ProfileRecipe,
     "forest": forest.ForestRecipe,
+    "doses": doses.DosesRecipe,
+    "controls": controls_figure.ControlsRecipe,
+    "budgets": controls_figure.BudgetsRecipe,
     "estimators": estimators.EstimatorsRecipe,
 }
-# Kinds that read other files than those of runs.
-OF_FOLDER = (estimators.EstimatorsRecipe,)
+# What draws a recipe: of a folder's runs, or of a folder with other files or several results.
+OF_RUNS: dict[type[Recipe], Callable[[Any, Sequence[RunRecord], str], Figure]] = {
+    curves.CurvesRecipe: curves.draw,
+    profiles.ProfileRecipe: profiles.draw,
+    forest.ForestRecipe: forest.draw,
+    doses.DosesRecipe: doses.draw,
+}
+OF_FOLDER: dict[type[Recipe], Callable[[Any, Path, str], Figure]] = {
+    controls_figure.ControlsRecipe: controls_figure.draw_controls,
+    controls_figure.BudgetsRecipe: controls_figure.draw_budgets,
+    estimators.EstimatorsRecipe: estimators.draw,
+}
 
 
 def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], None]) -> list[Path]:
@@ -50,7 +70,7 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
             folder that cannot be written, or no data for a figure that was named or for any.
     """
     recipes = load(names)
-    runs = [] if all(isinstance(r, OF_FOLDER) for _, r in recipes) else collect(results)
+    runs = [] if all(type(r) in OF_FOLDER for _, r in recipes) else collect(results)
     for line in incomplete(runs):
         say(line)
     files, missing = [], []
@@ -145,16 +165,10 @@ def draw(recipe: Recipe, runs: Sequence[RunRecord], results: Path, where: str) -
     Raises:
         MissingDataError: The runs lack what the recipe asks for.
     """
+    if type(recipe) in OF_FOLDER:
+        return OF_FOLDER[type(recipe)](recipe, results, where)
     ended = [run for run in runs if run.status != "running"]
-    match recipe:
-        case curves.CurvesRecipe():
-            return curves.draw(recipe, ended, where)
-        case profiles.ProfileRecipe():
-            return profiles.draw(recipe, ended, where)
-        case forest.ForestRecipe():
-            return forest.draw(recipe, ended, where)
-        case estimators.EstimatorsRecipe():
-            return estimators.draw(recipe, results, where)
+    return OF_RUNS[type(recipe)](recipe, ended, where)
 
 
 def _build(table: dict[str, Any], where: str) -> Recipe:

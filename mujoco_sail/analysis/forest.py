@@ -19,6 +19,7 @@ from mujoco_sail.results.read import RunRecord, agents_in_order
 ROW = 0.19  # inches
 SCALE = 0.55  # inches, the scale below the rows with its label
 WIDEST = 5.0  # |d| up to which the axis shows whole intervals; beyond, ends become arrows
+COLUMNS = (1.03, 1.15)
 COLOUR = COLOURS[1]
 SINGLE: dict[str, Any] = {"marker": "s", "markersize": 4.5}
 POOLED: dict[str, Any] = {"marker": "D", "markersize": 6}
@@ -68,9 +69,9 @@ def draw(recipe: ForestRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
     for agent, group in zip(agents, groups, strict=True):
         names.append(label(agent))
         for row in group.to_dict("records"):
-            _draw_row(axes, len(names), row, limit)
+            draw_row(axes, len(names), row, limit)
             names.append(f"{label(row['environment'])}   ")
-    _dress(axes, names, {label(agent) for agent in agents}, limit)
+    dress(axes, names, {label(agent) for agent in agents}, limit)
     axes.set_title(f"worse than {label(recipe.baseline)}", loc="left", fontsize=7)
     axes.set_title(f"better than {label(recipe.baseline)}", loc="right", fontsize=7)
     axes.set_xlabel(recipe.x_label)
@@ -78,8 +79,22 @@ def draw(recipe: ForestRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
     return figure
 
 
-def _draw_row(axes: Axes, y: int, row: Mapping[Any, Any], limit: float) -> None:
-    """Draws one effect, its numbers beside it; an end of its interval that is outside points."""
+def draw_row(
+    axes: Axes,
+    y: int,
+    row: Mapping[Any, Any],
+    limit: float,
+    columns: tuple[float, float] = COLUMNS,
+) -> None:
+    """Draws one effect, its numbers beside it; an end of its interval that is outside points.
+
+    Args:
+        axes: Where.
+        y: Its place.
+        row: With "d" and the ends "d_low" and "d_high" of its interval, "environment", "seeds".
+        limit: The axis goes from -limit to limit.
+        columns: Where the number of seeds and the effect stand, in widths of the axis.
+    """
     d, low, high = row["d"], row["d_low"], row["d_high"]
     pooled = row["environment"] == across.POOLED
     line: dict[str, Any] = {"color": COLOUR, "linewidth": 1.8 if pooled else 1.2}
@@ -97,12 +112,12 @@ def _draw_row(axes: Axes, y: int, row: Mapping[Any, Any], limit: float) -> None:
         axes.plot(d, y, color=COLOUR, markerfacecolor=face, **(POOLED if pooled else SINGLE))
     place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 7}
     weight = "bold" if pooled else "normal"
-    axes.text(1.03, y, f"n = {row['seeds']}", **place)
+    axes.text(columns[0], y, f"n = {row['seeds']}", **place)
     text = text.replace("-", "\N{MINUS SIGN}")
-    axes.text(1.15, y, text, fontweight=weight, **place)
+    axes.text(columns[1], y, text, fontweight=weight, **place)
 
 
-def _dress(axes: Axes, names: Sequence[str], heads: set[str], limit: float) -> None:
+def dress(axes: Axes, names: Sequence[str], heads: set[str], limit: float) -> None:
     """Names of the rows from the top down, bold where a group begins, and the scale of d."""
     axes.set_xlim(-limit, limit)
     axes.set_ylim(len(names) - 0.3, -0.7)

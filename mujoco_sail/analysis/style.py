@@ -20,6 +20,7 @@ DOTS_PER_INCH = 200
 COLOURS = ("#000000", "#004488", "#994455", "#997700", "#6699cc", "#ee99aa", "#eecc66")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+METRIC_NAMES = {"auc": "area under the curve", "final": "final return"}
 STYLE: dict[str, Any] = {
     "axes.labelsize": 8,
     "axes.linewidth": 0.6,

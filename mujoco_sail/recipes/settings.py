@@ -200,6 +200,11 @@ def _check(value: Any, kind: Any, limits: Mapping[str, Any], where: str) -> Any:
         if value not in choices:
             raise RecipeError(f"{where} is {value!r}; {nearest(str(value), choices)}")
         return value
+    if typing.get_origin(kind) is dict:
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{where} is {value!r}; expected tables")
+        (_, part) = typing.get_args(kind)
+        return {name: _check(v, part, limits, f"{where}, '{name}'") for name, v in value.items()}
     if typing.get_origin(kind) is tuple:
         parts = typing.get_args(kind)
         if not isinstance(value, list) or len(value) != len(parts):

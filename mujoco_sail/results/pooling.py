@@ -64,19 +64,10 @@ def check_poolable(records: Sequence[RunRecord]) -> None:
     claims: list[Claim] = []
     for record in ended:
         arm, settings = (record.env, record.agent), _flat(record.table)
-        shared = {
-            key: value
-            for key, value in settings.items()
-            if key in VERSIONS or (key.startswith("env.") and key not in MACHINE)
-        }
-        claims.append((("environment", record.env), record, shared))
+        claims.append((("environment", record.env), record, _of_environment(settings)))
         claims.append((("agent", *arm), record, _of_agent(settings)))
         if record.status == "complete":
-            schedule = {
-                f"step of evaluation {i}": step
-                for i, step in enumerate(record.evaluations["step"], start=1)
-            }
-            claims.append((("schedule", record.env), record, schedule))
+            claims.append((("schedule", record.env), record, _schedule(record)))
             if arm in asking:
                 claims.append((("labels", record.env), record, {"labels used": record.labels}))
     _agree(claims)
@@ -107,6 +98,22 @@ def check_alike(records: Sequence[RunRecord]) -> None:
         claims.append((("environments",), record, shared))
         claims.append((("agent", record.agent), record, _of_agent(settings)))
     _agree(claims)
+
+
+def differing(one: RunRecord, other: RunRecord) -> dict[str, tuple[Any, Any]]:
+    """The keys by which two complete runs do not measure the same thing, with both values.
+
+    They are those that `check_poolable` compares within an environment and within an agent, but
+    for the agent's name; a key that a run does not have has the value None.
+    """
+    tables = []
+    for record in (one, other):
+        settings = _flat(record.table)
+        parts = (_of_environment(settings), _of_agent(settings), _schedule(record))
+        tables.append({key: value for part in parts for key, value in part.items()})
+    mine, theirs = tables
+    both = {key: (mine.get(key), theirs.get(key)) for key in [*mine, *theirs]}
+    return {key: (a, b) for key, (a, b) in both.items() if a != b and key != "agent.name"}
 
 
 def training_tables(records: Sequence[RunRecord]) -> list[pd.DataFrame]:
@@ -160,6 +167,19 @@ def _compare(
 
 def _place(record: RunRecord) -> tuple[str, str, int]:
     return record.env, record.agent, record.seed
+
+
+def _of_environment(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in settings.items()
+        if key in VERSIONS or (key.startswith("env.") and key not in MACHINE)
+    }
+
+
+def _schedule(record: RunRecord) -> dict[str, Any]:
+    steps = enumerate(record.evaluations["step"], start=1)
+    return {f"step of evaluation {i}": step for i, step in steps}
 
 
 def _of_agent(settings: Mapping[str, Any]) -> dict[str, Any]:

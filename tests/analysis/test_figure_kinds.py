@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.checkout import ROOT
 from helpers.command_line import fails
-from helpers.results import MakeFolder
+from helpers.results import OTHER_FIGURES, MakeFolder
 
 from mujoco_sail.analysis import across, figures
 from mujoco_sail.analysis.choice import MissingDataError
@@ -237,7 +237,7 @@ def test_all_figures_are_drawn_for_which_the_results_have_data(
     files = figures.plot([], results, tmp_path / "first", said.append)
     drawn = {file.stem for file in files}
     lacking = {"success_rate", "held_out_accuracy"}
-    assert drawn == {*recipe_names("plots")} - lacking - {"other_agents", "estimators"}
+    assert drawn == {*recipe_names("plots")} - lacking - OTHER_FIGURES
     assert len(said) == len(lacking)
     assert all(line.startswith("left out: ") and "\n" not in line for line in said)
     make("door_open", "sail", 0, success=1.0, training=accuracies("", 0.5, 0.75))
@@ -245,7 +245,9 @@ def test_all_figures_are_drawn_for_which_the_results_have_data(
     make("door_open", "sac", 0, (1, 1, 1), answers=())
     said.clear()
     files = figures.plot([], results, tmp_path / "second", said.append)
-    assert {file.stem for file in files} == {*recipe_names("plots")} - {"estimators"}
+    assert {file.stem for file in files} - {"other_agents"} == {
+        *recipe_names("plots")
+    } - OTHER_FIGURES
     assert said == []
 
 
@@ -271,7 +273,9 @@ def test_results_without_data_for_any_figure_are_an_error(
         figures.plot([], results, tmp_path, print)
 
 
-@pytest.mark.parametrize(("kind", "message"), [("bars", "allowed: curves"), (None, "missing key")])
+@pytest.mark.parametrize(
+    ("kind", "message"), [("bars", "allowed: budgets, controls, curves"), (None, "missing key")]
+)
 def test_a_recipe_of_no_kind_is_refused(tmp_path: Path, kind: str | None, message: str) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(f'kind = "{kind}"' if kind else 'title = "t"')
@@ -279,7 +283,7 @@ def test_a_recipe_of_no_kind_is_refused(tmp_path: Path, kind: str | None, messag
         figures.load([str(recipe)])
 
 
-@pytest.mark.parametrize("name", ["estimators", "other_agents"])
+@pytest.mark.parametrize("name", sorted(OTHER_FIGURES))
 @pytest.mark.usefixtures("three_arms")
 def test_a_figure_of_other_results_is_missed_only_by_its_name(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 from helpers.command_line import PROGRAM, fails, program
-from helpers.results import MakeFolder, write_run
+from helpers.results import OTHER_FIGURES, MakeFolder, write_run
 
 from mujoco_sail.analysis import figures, paired, report
 from mujoco_sail.analysis.verdict import verdicts
 from mujoco_sail.recipes.load import recipe_names
 from mujoco_sail.results.pooling import collect
 
-OTHERS = {"estimators", "other_agents"}  # figures of other results
 EMPTY = {"meta", "link", "br", "hr", "img", "input"}  # elements of HTML without an end
 
 
@@ -95,7 +94,7 @@ def test_verdict_figures_and_seeds_that_did_not_finish_are_on_the_page(results: 
     (said,) = verdicts(runs, paired.compare(runs, "pebble", 0.1), "pebble", 0.1)
     assert said in shown.text
     assert "Against pebble, seed by seed, over all environments" in shown.text
-    expected = [name for name in recipe_names("plots") if name not in OTHERS]
+    expected = [name for name in recipe_names("plots") if name not in OTHER_FIGURES]
     assert [id for id in shown.all("id") if id in recipe_names("plots")] == expected
     assert "Not drawn" not in shown.text
     assert "door_open/sail/seed_3 failed: loss is <script>alert(1)</script> nan" in shown.text
@@ -244,5 +243,5 @@ def test_a_thousand_runs_take_less_than_a_minute_and_two_gibibytes(tmp_path: Pat
         assert used.ru_utime + used.ru_stime < 60
         assert used.ru_maxrss < 2 * 2**20  # KiB
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {*recipe_names("plots")} - OTHERS
+    assert drawn == {*recipe_names("plots")} - OTHER_FIGURES
     assert (tmp_path / "report.html").is_file()

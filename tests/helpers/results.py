@@ -34,6 +34,8 @@ RUN: dict[str, Any] = {
     "agent": {"class": "some.package:Agent", "lambda": 1.0},
 }
 STEPS = (100, 200, 300)
+# Figures of other results than those of agents that ran everywhere.
+OTHER_FIGURES = {"controls", "doses", "estimators", "label_budgets", "other_agents"}
 MakeFolder = Callable[..., Path]
 
 

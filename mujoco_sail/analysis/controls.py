@@ -1,0 +1,204 @@
+"""Comparisons of arms that ran under different protocols, each in one declared respect.
+
+A folder of controls has folders of results, one for each protocol. A figure's recipe says which
+arm is compared with which, and in which keys the two may differ; nothing else may.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from mujoco_sail.analysis import estimates, paired
+from mujoco_sail.analysis.across import HIGH, LOW, METRICS, measures, reaches_above
+from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError, names_of
+from mujoco_sail.analysis.inference import holm
+from mujoco_sail.recipes.settings import RecipeError, setting
+from mujoco_sail.results.pooling import collect, differing
+from mujoco_sail.results.read import RunRecord
+
+AGAINST = "against"  # name of the arm that another is compared with, while they are compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """An arm, what it is compared with, and what is predicted."""
+
+    arm: str = setting()  # folder and agent, such as "labels_50/uniform"
+    against: str = setting()  # likewise
+    predicted: Literal["better", "worse"] = setting()
+    differs: str = setting()  # keys joined by commas; a star stands for any letters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Where a folder of controls has the runs between which returns are normalised."""
+
+    folder: str = setting()  # that `LOW` and `HIGH` are in
+    differs: str = setting()  # keys of the task in which they may differ from what they normalise
+
+
+class Arms:
+    """The finished runs of a folder of controls.
+
+    Args:
+        folder: The folder.
+        where: The recipe's file, for messages.
+    """
+
+    def __init__(self, folder: Path, where: str) -> None:
+        self.folder, self.where = folder, where
+        self._found: dict[str, list[RunRecord]] = {}
+
+    def agents(self, protocol: str) -> list[str]:
+        """Those that have finished runs under a protocol.
+
+        Raises:
+            NotApplicableError: There is no such folder.
+            RecipeError: Its runs must not be pooled.
+        """
+        return sorted({run.agent for run in self._runs(protocol)})
+
+    def of(self, place: str) -> list[RunRecord]:
+        """The runs of a folder and agent, such as "labels_50/uniform".
+
+        Raises:
+            MissingDataError: There are none.
+            NotApplicableError: There is no such folder.
+            RecipeError: The folder's runs must not be pooled.
+        """
+        protocol, _, agent = place.rpartition("/")
+        runs = [run for run in self._runs(protocol) if run.agent == agent]
+        if not runs:
+            raise MissingDataError(f"{self.where}: no finished run of '{place}' in {self.folder}")
+        return runs
+
+    def scale(self, scale: Scale, runs: Sequence[RunRecord]) -> list[RunRecord]:
+        """The runs between which others are normalised, checked against these."""
+        ends = [run for agent in (LOW, HIGH) for run in self.of(f"{scale.folder}/{agent}")]
+        check_alike_but(ends, runs, f"{scale.differs}, agent.*")
+        return ends
+
+    def _runs(self, protocol: str) -> list[RunRecord]:
+        if protocol not in self._found:
+            folder = self.folder / protocol
+            if not folder.is_dir():
+                raise NotApplicableError(f"{self.where}: no folder {folder}")
+            self._found[protocol] = [run for run in collect(folder) if run.status == "complete"]
+        return self._found[protocol]
+
+
+def check_alike_but(
+    runs: Sequence[RunRecord], others: Sequence[RunRecord], differs: str
+) -> dict[str, None]:
+    """Refuses runs that differ from others in more than they may.
+
+    Args:
+        runs: Complete.
+        others: Complete and poolable; the first on each environment stands for all.
+        differs: See `Comparison`.
+
+    Returns:
+        The keys in which they do differ, in their order.
+
+    Raises:
+        RecipeError: Names two runs, the key and both values.
+    """
+    allowed = names_of(differs)
+    firsts = {run.env: run for run in reversed(others)}
+    found: dict[str, None] = {}
+    for run in runs:
+        other = firsts.get(run.env, run)
+        for key, (one, two) in differing(run, other).items():
+            if not any(fnmatch(key, pattern) for pattern in allowed):
+                raise RecipeError(
+                    f"{run.folder} and {other.folder} differ in {key}:",
+                    f"{one!r} and {two!r}; the recipe allows {differs}",
+                )
+            found[key] = None
+    return found
+
+
+def compare(
+    comparisons: Mapping[str, Comparison], scale: Scale, margin: float, arms: Arms
+) -> pd.DataFrame:
+    """Each comparison, seed by seed.
+
+    Args:
+        comparisons: By the name of the arm.
+        scale: What gives the gain that differences are a share of.
+        margin: Of equivalence, as in `paired.compare`.
+        arms: Where the runs are.
+
+    Returns:
+        The rows of `paired.by_environment` with the name as agent, and the columns predicted and
+        differs, the keys in which the arms do differ. `p_holm` corrects all comparisons.
+
+    Raises:
+        MissingDataError: An arm has no finished run.
+        RecipeError: Two arms differ in more than they may.
+    """
+    tables = []
+    for name, one in comparisons.items():
+        mine, theirs = arms.of(one.arm), arms.of(one.against)
+        keys = check_alike_but(mine, theirs, one.differs)
+        runs = [replace(run, agent=name) for run in mine]
+        runs += [replace(run, agent=AGAINST) for run in theirs] + arms.scale(scale, theirs)
+        table = paired.by_environment(runs, AGAINST, margin)
+        more = {"baseline": one.against, "predicted": one.predicted, "differs": ", ".join(keys)}
+        tables.append(table[table["agent"] == name].assign(**more))
+    whole = pd.concat(tables, ignore_index=True)
+    for metric in METRICS:
+        of_metric = whole["metric"] == metric
+        whole.loc[of_metric, "p_holm"] = holm(whole.loc[of_metric, "p"])
+    return whole
+
+
+def budgets(
+    protocols: Iterable[str], agents: Sequence[str], differs: str, scale: Scale, arms: Arms
+) -> pd.DataFrame:
+    """What agents reach with other numbers of labels.
+
+    Args:
+        protocols: Folders, one for each number of labels.
+        agents: Names.
+        differs: Keys in which an agent's runs may differ between protocols, see `Comparison`.
+        scale: See `compare`.
+        arms: Where the runs are.
+
+    Returns:
+        Columns environment, agent, labels, metric, seeds; score, the mean over seeds of the metric
+        on the scale where `LOW` has 0 and `HIGH` 1 on average, with low and high, its 95 % t
+        interval. A row for each protocol in which an agent has finished runs.
+
+    Raises:
+        MissingDataError: No agent has a finished run, or the scale has none.
+        RecipeError: See `compare`.
+    """
+    rows: list[dict[str, object]] = []
+    firsts: dict[str, list[RunRecord]] = {}
+    for protocol in protocols:
+        for agent in [name for name in agents if name in arms.agents(protocol)]:
+            runs = arms.of(f"{protocol}/{agent}")
+            check_alike_but(runs, firsts.setdefault(agent, runs), differs)
+            ends = measures(arms.scale(scale, runs)).groupby(["environment", "agent"])
+            for env, of_env in measures(runs).groupby("environment"):
+                labels = next(run.labels for run in runs if run.env == env)
+                at: dict[str, object] = {"environment": env, "agent": agent, "labels": labels}
+                for metric in METRICS:
+                    means = ends[metric].mean()
+                    zero, one = float(means[env, LOW]), float(means[env, HIGH])
+                    values = of_env[metric].to_numpy()
+                    gain = one - zero if reaches_above(zero, one) else math.nan
+                    score = estimates.paired(values, np.full(len(values), zero)).over(gain)
+                    low, high = score.interval()
+                    numbers = {"seeds": len(of_env), "score": score.value, "low": low, "high": high}
+                    rows.append(at | {"metric": metric} | numbers)
+    if not rows:
+        raise MissingDataError(f"{arms.where}: no finished run of {', '.join(agents)}")
+    return pd.DataFrame(rows)

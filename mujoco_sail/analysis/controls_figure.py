@@ -1,0 +1,150 @@
+"""Figures of controls: each comparison in a row, and what other numbers of labels lead to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import NullLocator
+
+from mujoco_sail.analysis import controls, forest
+from mujoco_sail.analysis.across import METRICS
+from mujoco_sail.analysis.choice import MissingDataError, names_of
+from mujoco_sail.analysis.controls import Comparison, Scale
+from mujoco_sail.analysis.style import (
+    METRIC_NAMES,
+    PAGE,
+    TITLE,
+    Legend,
+    label,
+    look,
+    seeds_label,
+    sheet,
+)
+from mujoco_sail.recipes.settings import setting
+
+ROW = 0.34  # inches, of a comparison
+COLUMNS = (1.03, 1.19)  # of the text beside it, see `forest.draw_row`
+DODGE = 1.04  # factor between the agents at one number of labels
+HEIGHT = 2.1  # inches, of a row of panels
+FLAT: dict[str, Any] = {"solid_capstyle": "butt", "zorder": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlsRecipe:
+    """A forest of paired differences between arms of several protocols."""
+
+    kind: Literal["controls"] = setting()
+    title: str = setting()
+    caption: str = setting()  # what bars and intervals are; for the report
+    metric: Literal["auc", "final"] = setting()
+    margin: float = setting(above=0)  # of equivalence, a share of the gain
+    x_label: str = setting()
+    scale: Scale = setting()  # noqa: RUF009 (a field)
+    comparisons: dict[str, Comparison] = setting()  # noqa: RUF009 (a field)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetsRecipe:
+    """Returns against the number of labels, which is another in each protocol."""
+
+    kind: Literal["budgets"] = setting()
+    title: str = setting()
+    caption: str = setting()  # likewise
+    protocols: str = setting()  # folders joined by commas
+    agents: str = setting()  # names joined by commas, of which each protocol may have some
+    differs: str = setting()  # keys in which an agent's runs may differ, see `Comparison`
+    x_label: str = setting()
+    y_label: str = setting()
+    scale: Scale = setting()  # noqa: RUF009 (a field)
+
+
+def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
+    """Draws a row for each comparison.
+
+    Args:
+        recipe: What to draw.
+        folder: With a folder of results for each protocol.
+        where: The recipe's file, for messages.
+
+    Raises:
+        NotApplicableError: A protocol's folder is not there.
+        MissingDataError: An arm has no finished run, or a difference is undefined.
+        RecipeError: Two arms differ in more than they may.
+    """
+    arms = controls.Arms(folder, where)
+    table = controls.compare(recipe.comparisons, recipe.scale, recipe.margin, arms)
+    table = table[table["metric"] == recipe.metric]
+    whole = table.groupby("agent")["share"].apply(lambda shares: shares.notna().all())
+    if lacking := [name for name in recipe.comparisons if not whole.get(name, False)]:
+        raise MissingDataError(
+            f"{where}: no difference is defined of {', '.join(lacking)}; it takes sac above "
+            "random, and seeds that both arms have"
+        )
+    rows = table.to_dict("records")
+    several = len({row["environment"] for row in rows}) > 1
+    ends = ("share", "share_low", "share_high", "detectable_share")
+    limit = 1.05 * max(np.nan_to_num(abs(row[end])) for row in rows for end in ends) or 1.0
+    heads = [f"against {label(row['baseline'])}" for row in rows]
+    figure = sheet(PAGE, ROW * (len(rows) + len(set(heads))) + forest.SCALE + TITLE)
+    layout = figure.get_layout_engine()
+    if isinstance(layout, ConstrainedLayoutEngine):
+        layout.set(rect=(0, 0, 0.98, 1))  # it leaves a little too few room for the text beside
+    axes = figure.subplots()
+    axes.axvline(0, color="black", linewidth=0.6)
+    names: list[str] = []
+    for head, row in zip(heads, rows, strict=True):
+        if head not in names:
+            names.append(head)
+        y, detectable = len(names), row["detectable_share"]
+        axes.plot([-detectable, detectable], [y, y], color="0.85", linewidth=9, **FLAT)
+        effect = {f"d{end}": row[f"share{end}"] for end in ("", "_low", "_high")}
+        effect |= {"environment": row["environment"], "seeds": row["n_pairs"]}
+        forest.draw_row(axes, y, effect, limit, COLUMNS)
+        place = f", {label(row['environment'])}" if several else ""
+        allowed = recipe.comparisons[row["agent"]].differs
+        names.append(f"{label(row['agent'])}{place} (predicted: {row['predicted']})\n{allowed}")
+    forest.dress(axes, names, set(heads), limit)
+    axes.set_title("worse", loc="left", fontsize=7)
+    axes.set_title("better", loc="right", fontsize=7)
+    axes.set_xlabel(recipe.x_label)
+    figure.suptitle(recipe.title)
+    return figure
+
+
+def draw_budgets(recipe: BudgetsRecipe, folder: Path, where: str) -> Figure:
+    """Draws both metrics against labels, in a row of panels for each environment.
+
+    Arguments and errors are those of `draw_controls`.
+    """
+    protocols, agents = (names_of(text) for text in (recipe.protocols, recipe.agents))
+    arms = controls.Arms(folder, where)
+    table = controls.budgets(protocols, agents, recipe.differs, recipe.scale, arms)
+    environments = list(table["environment"].unique())
+    looks = {name: look(at) for at, name in enumerate(agents) if (table["agent"] == name).any()}
+    legend = Legend(looks, PAGE)
+    figure = sheet(PAGE, HEIGHT * len(environments) + TITLE + legend.height)
+    grid = figure.subplots(len(environments), len(METRICS), squeeze=False)
+    for env, line in zip(environments, grid, strict=True):
+        for metric, axes in zip(METRICS, line, strict=True):
+            here = table[(table["environment"] == env) & (table["metric"] == metric)]
+            for end in (0, 1):
+                axes.axhline(end, color="black", linestyle=":", linewidth=0.8)
+            for name, style in looks.items():
+                rows = here[here["agent"] == name].sort_values("labels")
+                at = rows["labels"] * DODGE ** agents.index(name)
+                axes.vlines(at, rows["low"], rows["high"], color=style["color"])
+                axes.plot(at, rows["score"], **style)
+            labels = sorted(here["labels"].unique())
+            axes.set_xscale("log")
+            axes.set_xticks(labels, [f"{count:g}" for count in labels])
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_title(f"{label(env)}: {METRIC_NAMES[metric]}", loc="left")
+            axes.set_title(seeds_label(list(here["seeds"])), loc="right", fontsize=7)
+            axes.set_xlabel(recipe.x_label)
+        line[0].set_ylabel(recipe.y_label)
+    legend.place(figure)
+    figure.suptitle(recipe.title)
+    return figure

@@ -1,0 +1,206 @@
+"""Dose and response: what an agent with T2 gains or loses against its weight."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mujoco_sail.analysis import paired
+from mujoco_sail.analysis.across import METRICS, POOLED
+from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
+from mujoco_sail.analysis.style import (
+    COLOURS,
+    METRIC_NAMES,
+    PAGE,
+    TITLE,
+    even,
+    label,
+    seeds_label,
+    sheet,
+)
+from mujoco_sail.recipes.settings import setting
+from mujoco_sail.results.pooling import training_tables
+from mujoco_sail.results.read import RunRecord
+
+EXACT = "exact"
+# Marker and name of each kind of arm.
+KINDS = {
+    "none": ("o", "T2"),
+    "permuted": ("X", "placebo: permuted"),
+    "reversed": ("v", "placebo: reversed"),
+    EXACT: ("D", "T2, exact weight"),
+}
+HEIGHT = 2.1  # inches, of a row of panels
+SPREAD = 0.09  # between the arms at one share
+MARK: dict[str, Any] = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.4}
+SMALL = 0.01  # signal share below which the axis is linear
+
+
+@dataclass(frozen=True, kw_only=True)
+class DosesRecipe:
+    """A figure of paired differences against the weight of T2."""
+
+    kind: Literal["doses"] = setting()
+    title: str = setting()
+    caption: str = setting()  # what points and intervals are; for the report
+    baseline: str = setting()  # agent without T2
+    margin: float = setting(above=0)  # of equivalence, a share of the gain
+    y_label: str = setting()
+
+
+def responses(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.DataFrame:
+    """The differences of `paired.compare`, with the weight of T2 and its signal.
+
+    Args:
+        runs: Poolable runs; only complete ones have a part.
+        baseline: Agent that the others are compared with.
+        margin: Of equivalence, a share of the gain.
+
+    Returns:
+        The rows of agents whose T2 has a share of the gradient or its exact weight, with the
+        columns kind (of `KINDS`), weight (that share, or a factor of the exact weight) and signal:
+        the share of T1's gradient that is signal of T2, the root of the mean of `t2_signal` over
+        fits and seeds, 0 where that is negative, nan where runs did not log it and in pooled rows.
+
+    Raises:
+        RecipeError: The environments must not be pooled, or a damaged table of training.
+    """
+    arms: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        table = run.table.get("agent", {})
+        weight, unit = table.get("lambda"), table.get("lambda_unit")
+        kind = EXACT if unit == EXACT else table.get("t2_control")
+        if unit in ("share", EXACT) and kind in KINDS and isinstance(weight, float) and weight:
+            arms[run.agent] = {"kind": kind, "weight": weight}
+    rows = paired.compare(runs, baseline, margin)
+    rows = rows[rows["agent"].isin(arms)]
+    signals = {
+        place: signal([r for r in runs if (r.env, r.agent) == place and r.status == "complete"])
+        for place in zip(rows["environment"], rows["agent"], strict=True)
+    }
+    return rows.assign(
+        kind=[arms[agent]["kind"] for agent in rows["agent"]],
+        weight=[arms[agent]["weight"] for agent in rows["agent"]],
+        signal=[signals[place] for place in zip(rows["environment"], rows["agent"], strict=True)],
+    )
+
+
+def signal(runs: Sequence[RunRecord]) -> float:
+    """Signal share of an agent's runs on one environment, see `responses`.
+
+    A row of `training.csv` has the newest fit, so only those with other labels than the row before
+    are of a new one.
+    """
+    values = [
+        table.loc[table["labels"].diff() != 0, "t2_signal"].to_numpy()
+        for table in training_tables(runs)
+        if "t2_signal" in table
+    ]
+    fits = np.concatenate([*values, np.empty(0)])
+    fits = fits[~np.isnan(fits)]
+    return math.sqrt(max(float(fits.mean()), 0)) if len(fits) else math.nan
+
+
+def draw(recipe: DosesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
+    """Draws both metrics against the share of T2 and against that of its signal.
+
+    Args:
+        recipe: What to draw.
+        runs: Poolable runs, complete or failed.
+        where: The recipe's file, for messages.
+
+    Raises:
+        NotApplicableError: No run of the baseline.
+        MissingDataError: No agent with T2 can be compared with it, or one cannot somewhere.
+        RecipeError: The environments must not be pooled, or a damaged table of training.
+    """
+    if not any(run.agent == recipe.baseline for run in runs):
+        raise NotApplicableError(f"{where}: no run of {recipe.baseline}")
+    table = responses(runs, recipe.baseline, recipe.margin)
+    undefined = table[table["share"].isna() & (table["environment"] != POOLED)]
+    if table.empty or len(undefined):
+        places = dict.fromkeys(zip(undefined["environment"], undefined["agent"], strict=True))
+        of = f" of {', '.join('/'.join(place) for place in places)}" if places else ""
+        raise MissingDataError(
+            f"{where}: no difference from {recipe.baseline} is defined{of}; it takes sac above "
+            "random, and seeds that both arms have"
+        )
+    environments = sorted({*table["environment"]} - {POOLED})
+    colours = dict(zip([POOLED, *environments], COLOURS * 9, strict=False))
+    if len(environments) == 1:
+        table = table[table["environment"] != POOLED]
+    figure = sheet(PAGE, HEIGHT * len(METRICS) + TITLE + 0.4)
+    grid = figure.subplots(len(METRICS), 2, sharey="row", squeeze=False)
+    for metric, (by_share, by_signal) in zip(METRICS, grid, strict=True):
+        here = table[table["metric"] == metric]
+        _draw_points(by_share, here, _places(by_share, here, list(colours)), colours)
+        known = here[here["signal"].notna()]
+        _draw_points(by_signal, known, _side_by_side(known["signal"]), colours)
+        by_signal.set_xscale("symlog", linthresh=SMALL)
+        by_signal.set_xlim(left=-SMALL / 2)
+        for axes in (by_share, by_signal):
+            axes.axhspan(-recipe.margin, recipe.margin, color="0.92", linewidth=0, zorder=0)
+            axes.axhline(0, color="black", linewidth=0.6)
+        by_share.set_title(METRIC_NAMES[metric], loc="left")
+        seeds = here.loc[here["environment"] != POOLED, "n_pairs"]
+        by_share.set_title(seeds_label(list(seeds)), loc="right", fontsize=7)
+        by_share.set_ylabel(recipe.y_label)
+    by_share.set_xlabel("share of the gradient that T2 is")
+    by_signal.set_xlabel("share that is signal of T2")
+    _legend(figure, table, colours)
+    figure.suptitle(recipe.title)
+    return figure
+
+
+def _places(axes: Axes, rows: pd.DataFrame, environments: Sequence[str]) -> list[float]:
+    """Places of arms on an axis that has 0, the shares in their order, and the exact weight."""
+    exact = rows["kind"] == EXACT
+    ticks = ["0", *(f"{weight:g}" for weight in sorted(rows.loc[~exact, "weight"].unique()))]
+    ticks += [EXACT] if exact.any() else []
+    axes.set_xticks(range(len(ticks)), ticks)
+    axes.set_xlim(-0.5, len(ticks) - 0.5)
+    axes.plot(0, 0, color="black", marker="o", **MARK)  # the baseline
+    at = rows["weight"].map("{:g}".format).mask(exact, EXACT).map(ticks.index)
+    order = [(env, kind) for env in environments for kind in KINDS]
+    beside = [order.index(pair) for pair in zip(rows["environment"], rows["kind"], strict=True)]
+    arms = list(zip(at, beside, strict=True))
+    together = {tick: sorted(other for place, other in arms if place == tick) for tick in at}
+    return [
+        tick + SPREAD * (together[tick].index(mine) - (len(together[tick]) - 1) / 2)
+        for tick, mine in arms
+    ]
+
+
+def _side_by_side(signals: "pd.Series[float]") -> "pd.Series[float]":
+    """Arms without signal are drawn beside each other, about 0."""
+    none = signals == 0
+    return signals.mask(none, (none.cumsum() - (none.sum() + 1) / 2) * SMALL / 16)
+
+
+def _draw_points(
+    axes: Axes, rows: pd.DataFrame, places: Iterable[float], colours: Mapping[str, str]
+) -> None:
+    """Every arm with its interval."""
+    for place, row in zip(places, rows.to_dict("records"), strict=True):
+        colour = colours[row["environment"]]
+        axes.vlines(place, row["share_low"], row["share_high"], color=colour, linewidth=1)
+        axes.plot(place, row["share"], color=colour, marker=KINDS[row["kind"]][0], **MARK)
+
+
+def _legend(figure: Figure, table: pd.DataFrame, colours: Mapping[str, str]) -> None:
+    """Colours of the environments, markers of the kinds."""
+    there = [env for env in colours if (table["environment"] == env).any()]
+    handles = [Line2D([], [], color=colours[env], label=label(env)) for env in there]
+    handles += [
+        Line2D([], [], color="0.4", marker=marker, linestyle="none", label=name)
+        for kind, (marker, name) in KINDS.items()
+        if (table["kind"] == kind).any()
+    ]
+    columns = even(len(handles), 4)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)

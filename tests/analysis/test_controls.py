@@ -1,0 +1,242 @@
+"""Arms of several protocols are compared where they differ in what the recipe says, and no more."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from helpers.checkout import ROOT
+from helpers.command_line import fails
+from helpers.results import write_run
+
+from mujoco_sail.analysis import controls, figures
+from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
+from mujoco_sail.analysis.controls import Arms, Comparison, Scale
+from mujoco_sail.cli import main
+from mujoco_sail.recipes.settings import RecipeError
+
+T = 12.7062  # 97.5 % quantile of Student's t with one degree of freedom
+SCALE = Scale(folder="many", differs="env.labels")
+FEW = Comparison(
+    arm="few/pebble", against="many/pebble", predicted="worse", differs="env.labels, env.seen"
+)
+TEACHER = replace(FEW, arm="noisy/pebble", predicted="better", differs="env.teacher, env.oracle.*")
+
+
+def arm(
+    folder: Path, agent: str, finals: Sequence[float], env: str = "ant", **changes: Any
+) -> None:
+    """Seeds whose return is the same at every evaluation."""
+    answers = ("1",) * changes.get("env.labels", 4) if agent == "pebble" else ()
+    for seed, final in enumerate(finals):
+        write_run(folder, env, agent, seed, (final,) * 3, answers=answers, **changes)
+
+
+@pytest.fixture
+def folder(results: Path) -> Path:
+    """random has 0, sac 100; few labels are 10 and 30 above many, a noisy teacher 20 and 20."""
+    arm(results / "many", "random", [0, 0])
+    arm(results / "many", "sac", [90, 110])
+    arm(results / "many", "pebble", [20, 40])
+    arm(results / "few", "pebble", [30, 70], **{"env.labels": 2})
+    arm(results / "noisy", "pebble", [60, 40], **{"env.teacher": "noisy", "env.oracle.beta": 1.0})
+    return results
+
+
+def compare(folder: Path, **comparisons: Comparison) -> list[dict[Any, Any]]:
+    return controls.compare(comparisons, SCALE, 0.1, Arms(folder, "R")).to_dict("records")
+
+
+def test_a_comparison_is_the_mean_of_paired_differences_over_the_gain(folder: Path) -> None:
+    auc, final = compare(folder, few=FEW)
+    for row in (auc, final):
+        ends = [row["share"], row["share_low"], row["share_high"]]
+        assert ends == pytest.approx([0.2, 0.2 - T * 0.1, 0.2 + T * 0.1], abs=1e-4)
+        assert (row["agent"], row["baseline"]) == ("few", "many/pebble")
+        assert (row["environment"], row["n_pairs"], row["predicted"]) == ("ant", 2, "worse")
+        assert row["differs"] == "env.labels"  # and not env.seen, which no run has
+    assert (auc["metric"], final["metric"]) == ("auc", "final")
+
+
+def test_holm_corrects_all_comparisons_of_a_metric(folder: Path) -> None:
+    first, _, second, _ = compare(folder, few=FEW, noisy=TEACHER)
+    assert first["p"] == pytest.approx(0.2952, abs=1e-4)  # t = 2, one degree of freedom
+    assert second["p"] == pytest.approx(0.5, abs=1e-4)  # 40 and 0: t = 1
+    assert first["p_holm"] == second["p_holm"] == pytest.approx(0.5903, abs=1e-4)
+    assert second["differs"] == "env.teacher, env.oracle.beta"
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"env.backend": "envpool"}, "env.backend"),
+        ({"versions.mujoco": "3.2.0"}, r"versions\.mujoco"),
+        ({"agent.lambda": 2.0}, "agent.lambda"),
+        ({"env.new": 1}, "env.new"),
+    ],
+)
+def test_arms_that_differ_in_more_are_refused_with_the_key(
+    folder: Path, changes: dict[str, Any], key: str
+) -> None:
+    arm(folder / "other", "pebble", [30, 70], **{"env.labels": 2}, **changes)
+    with pytest.raises(RecipeError, match=rf"other.*many.* differ in {key}:\n.*env\.labels, env"):
+        compare(folder, few=replace(FEW, arm="other/pebble"))
+
+
+def test_arms_evaluated_at_other_steps_are_refused(folder: Path) -> None:
+    for seed in range(2):
+        write_run(folder / "late", "ant", "pebble", seed, steps=(100, 200, 400))
+    with pytest.raises(RecipeError, match="differ in step of evaluation 3"):
+        compare(folder, late=replace(FEW, arm="late/pebble"))
+
+
+def test_random_and_sac_must_be_of_the_same_task(folder: Path) -> None:
+    arm(folder / "wind", "random", [0, 0], **{"env.wind": 1})
+    arm(folder / "wind", "sac", [90, 110], **{"env.wind": 1})
+    scale = replace(SCALE, folder="wind")
+    with pytest.raises(RecipeError, match=r"differ in env\.wind"):
+        controls.compare({"few": FEW}, scale, 0.1, Arms(folder, "R"))
+    controls.compare({"few": FEW}, replace(scale, differs="env.wind"), 0.1, Arms(folder, "R"))
+
+
+def test_an_arm_without_runs_and_a_protocol_without_folder_are_named(folder: Path) -> None:
+    arm(folder / "few", "surf", [])
+    with pytest.raises(MissingDataError, match="R: no finished run of 'few/surf'"):
+        compare(folder, surf=replace(FEW, arm="few/surf"))
+    with pytest.raises(NotApplicableError, match=r"R: no folder .*none"):
+        compare(folder, few=replace(FEW, arm="none/pebble"))
+
+
+def test_budgets_are_means_on_the_scale_from_random_to_sac(folder: Path) -> None:
+    arms = Arms(folder, "R")
+    table = controls.budgets(["few", "many"], ["pebble"], "env.labels", SCALE, arms)
+    few, many = table[table["metric"] == "auc"].to_dict("records")
+    assert (few["labels"], many["labels"]) == (2, 4)
+    assert (few["agent"], few["environment"], few["seeds"]) == ("pebble", "ant", 2)
+    ends = [few["score"], few["low"], few["high"]]
+    assert ends == pytest.approx([0.5, 0.5 - T * 0.2, 0.5 + T * 0.2], abs=1e-4)
+    assert many["score"] == pytest.approx(0.3)
+    with pytest.raises(RecipeError, match=r"differ in env\.labels"):
+        controls.budgets(["few", "many"], ["pebble"], "env.steps", SCALE, arms)
+    with pytest.raises(MissingDataError, match="no finished run of surf"):
+        controls.budgets(["few"], ["surf"], "env.labels", SCALE, arms)
+
+
+def test_where_sac_is_not_above_random_there_is_no_score(results: Path) -> None:
+    for agent in ("random", "sac", "pebble"):
+        arm(results / "many", agent, [1, 2])
+    (row, _) = controls.budgets(["many"], ["pebble"], "", SCALE, Arms(results, "R")).to_dict(
+        "records"
+    )
+    assert math.isnan(row["score"])
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+def draw(folder: Path, name: str, **changes: Any) -> mpl.figure.Figure:
+    ((path, recipe),) = figures.load([name])
+    return figures.draw(replace(recipe, scale=SCALE, **changes), [], folder, path.name)
+
+
+def test_every_comparison_has_a_row_below_what_it_is_compared_with(folder: Path) -> None:
+    other = replace(FEW, arm="many/pebble", against="few/pebble")
+    figure = draw(folder, "controls", comparisons={"few": FEW, "noisy": TEACHER, "back": other})
+    (axes,) = figure.axes
+    rows = [text.get_text() for text in axes.get_yticklabels()]
+    assert rows == [
+        "against many/pebble",
+        "few (predicted: worse)\nenv.labels, env.seen",
+        "noisy (predicted: better)\nenv.teacher, env.oracle.*",
+        "against few/pebble",
+        "back (predicted: worse)\nenv.labels, env.seen",
+    ]
+    texts = [text.get_text() for text in axes.texts]
+    assert texts[0] == "n = 2"
+    assert texts[1].startswith("0.20 [")
+    marks = [line for line in axes.lines if line.get_marker() == "s"]
+    assert [tuple(line.get_xydata()[0]) for line in marks] == [
+        pytest.approx((share, y), abs=1e-9) for share, y in ((0.2, 1), (0.2, 2), (-0.2, 4))
+    ]
+    (row, *_) = compare(folder, few=FEW)
+    detectable = next(line for line in axes.lines if line.get_linewidth() == 9)
+    assert list(detectable.get_xdata()) == [-row["detectable_share"], row["detectable_share"]]
+
+
+def test_no_comparison_is_left_out_without_a_word(folder: Path) -> None:
+    arm(folder / "elsewhere", "pebble", [1, 2], env="hopper")
+    arm(folder / "flat", "random", [0, 0])
+    arm(folder / "flat", "sac", [0, 0])
+    comparisons = {"few": FEW, "far": replace(FEW, arm="elsewhere/pebble")}
+    with pytest.raises(
+        MissingDataError, match=r"controls\.toml: no difference is defined of far; "
+    ):
+        draw(folder, "controls", comparisons=comparisons)
+    ((path, recipe),) = figures.load(["controls"])
+    recipe = replace(recipe, scale=replace(SCALE, folder="flat"), comparisons={"few": FEW})
+    with pytest.raises(MissingDataError, match="no difference is defined of few"):
+        figures.draw(recipe, [], folder, path.name)
+
+
+def test_returns_are_drawn_against_labels(folder: Path) -> None:
+    figure = draw(folder, "label_budgets", protocols="few, many", agents="surf, pebble")
+    auc, final = figure.axes
+    assert auc.get_title("left") == "ant: area under the curve"
+    for axes in (auc, final):
+        (line,) = [line for line in axes.lines if line.get_marker() != "None"]
+        np.testing.assert_allclose(line.get_ydata(), [0.5, 0.3])
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["2", "4"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pebble"]
+
+
+def test_the_command_reads_folders_of_several_protocols(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = (ROOT / "plots/label_budgets.toml").read_text().replace("labels_250", "many")
+    recipe = recipe.replace("labels_50, labels_100, many, labels_1000", "few, many")
+    path = tmp_path / "mine.toml"
+    path.write_text(recipe.replace('"uniform, pebble', '"pebble'))
+    options = ("--results", str(folder), "--out", str(tmp_path / "out"))
+    assert main(["plot", str(path), *options]) == 0
+    assert (tmp_path / "out/mine.svg").is_file()
+    capsys.readouterr()
+    assert "no folder" in fails(capsys, "plot", "controls", *options)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[comparisons.labels_50]", "[comparisons.labels_50.x]", "key 'comparisons', 'labels_50':"),
+        ('predicted = "worse"', 'predicted = "none"', "'labels_50': key 'predicted' is 'none'"),
+        ("[scale]", "comparisons = 3\n[scale]", "key 'comparisons' is 3; expected tables"),
+    ],
+)
+def test_a_comparison_that_is_not_whole_is_refused_by_its_name(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    text = (ROOT / "plots/controls.toml").read_text()
+    if new.startswith("comparisons"):
+        text = re.sub(r"^\[comparisons.*?\Z", "", text, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "mine.toml").write_text(text.replace(old, new))
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        figures.load([str(tmp_path / "mine.toml")])
+
+
+def test_the_declared_controls_are_those_that_the_study_runs() -> None:
+    script = (ROOT / "study/controls.sh").read_text()
+    made = {
+        f"{folder}/{agent.removesuffix('.toml')}"
+        for folder, agents in re.findall(r"^run (\w+) ([\w.,]+)", script, re.MULTILINE)
+        for agent in agents.split(",")
+    }
+    ((_, recipe),) = figures.load(["controls"])
+    compared = {place for one in recipe.comparisons.values() for place in (one.arm, one.against)}
+    scale = {f"{recipe.scale.folder}/{agent}" for agent in ("random", "sac")}
+    assert compared | scale == made
