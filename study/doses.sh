@@ -10,9 +10,9 @@ run() { # folder, labels per session, seeds, agents
         --set env.labels=$((25 * $2)) --set env.labels_per_session="$2" \
         --results "../../results/$1" --agents "$4" || exit
 }
+run doses "$session" 10 sac,random
 for seeds in 10 20; do
     run doses "$session" $seeds s_0.toml,s_0.03.toml,s_0.1.toml,s_0.5.toml,permuted_0.5.toml,reversed_0.5.toml
     run doses_fifth "$fifth" $seeds s_0.toml
 done
-run doses "$session" 10 sac,random
 run doses "$session" 5 exact.toml
