@@ -1,0 +1,1 @@
+"""What the operating system offers: files, locks, signals, memory and processors."""
