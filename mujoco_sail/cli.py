@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from mujoco_sail.files import folder
-from mujoco_sail.recipes.settings import RecipeError, one_line
 from mujoco_sail.results import tracking
 from mujoco_sail.speed import command as speed
+from mujoco_sail.system.errors import UserError, one_line
+from mujoco_sail.system.files import folder
+from mujoco_sail.system.output import lasting_output
 from mujoco_sail.theory import command as theory
-from mujoco_sail.training.output import lasting_output
 
 BASELINE = "pebble"
 MARGIN = 0.1
@@ -50,7 +50,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         _check_working_folder()
         return int(args.command(args))
-    except RecipeError as error:
+    except UserError as error:
         print(f"mujoco-sail: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -62,13 +62,13 @@ def _check_working_folder() -> None:
     """Refuses a working folder that is gone, in which libraries end the process as they load.
 
     Raises:
-        RecipeError: It has been removed.
+        UserError: It has been removed.
     """
     try:
         Path.cwd()
     except OSError as error:
         message = f"the working folder cannot be used: {error.strerror}; go to another one"
-        raise RecipeError(message) from error
+        raise UserError(message) from error
 
 
 def _parser() -> Parser:
@@ -203,7 +203,7 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
 
 def _check_margin(margin: float) -> None:
     if not 0 < margin < math.inf:
-        raise RecipeError(f"--margin {margin:g}: expected a number above 0, such as {MARGIN}")
+        raise UserError(f"--margin {margin:g}: expected a number above 0, such as {MARGIN}")
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
@@ -226,27 +226,29 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mujoco_sail.training import command  # noqa: PLC0415
-
-    return command.run(args)
+    if args.cluster:
+        from mujoco_sail.cluster.command import run  # noqa: PLC0415
+    else:
+        from mujoco_sail.training.command import run  # noqa: PLC0415
+    return run(args)
 
 
 def _table(args: argparse.Namespace) -> int:
-    from mujoco_sail.analysis import across_tables, tables  # noqa: PLC0415
+    from mujoco_sail.analysis import tables, tables_across  # noqa: PLC0415
 
     _check_margin(args.margin)
-    table = across_tables.table if args.across else tables.table
+    table = tables_across.table if args.across else tables.table
     print(table(args.results, args.format, args.baseline, args.margin))
     return 0
 
 
 def _plot(args: argparse.Namespace) -> int:
-    from mujoco_sail.analysis import figures  # noqa: PLC0415
+    from mujoco_sail.analysis.figures import drawing  # noqa: PLC0415
 
     def say(line: str) -> None:
         print(f"mujoco-sail: {line}", file=sys.stderr)
 
-    for path in figures.plot(args.figures, args.results, args.out, say):
+    for path in drawing.plot(args.figures, args.results, args.out, say):
         print(path)
     return 0
 
@@ -255,7 +257,7 @@ def _report(args: argparse.Namespace) -> int:
     from mujoco_sail.analysis import report  # noqa: PLC0415
 
     if args.out.suffix != ".html" or args.out.is_dir():
-        raise RecipeError(f"--out {args.out}: expected a file that ends in .html")
+        raise UserError(f"--out {args.out}: expected a file that ends in .html")
     _check_margin(args.margin)
     report.report(args.results, args.out, args.baseline, args.margin)
     print(args.out)
@@ -276,9 +278,9 @@ def _watch(args: argparse.Namespace) -> int:
     from mujoco_sail.recipes.load import load_task  # noqa: PLC0415
 
     if args.episodes < 1 or args.seed < 0:
-        raise RecipeError("expected --episodes >= 1 and --seed >= 0")
+        raise UserError("expected --episodes >= 1 and --seed >= 0")
     if args.out.suffix != ".mp4" or args.out.is_dir():
-        raise RecipeError(f"--out {args.out}: expected a file that ends in .mp4")
+        raise UserError(f"--out {args.out}: expected a file that ends in .mp4")
     task = load_task(args.env, args.protocol, {})
     policy = policies.load(args.policy)
     film.choose_gl_backend()

@@ -28,9 +28,9 @@ from mujoco_sail.agents.pebble import margin
 from mujoco_sail.agents.sampling_term import SamplingTerm, inner
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.files import write_text
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.files import write_text
 
 SEEDS, CHUNK, PROCESSES = 20, 5, 2  # members, members of a stack, stacks at a time
 SESSIONS = (5, 12, 25)

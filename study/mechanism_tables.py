@@ -11,7 +11,7 @@ import pandas as pd
 
 from mujoco_sail.analysis import mechanism, stats
 from mujoco_sail.analysis.mechanism import ALL, BASE, CELL, MEASURES, REFERENCE
-from mujoco_sail.analysis.rendering import NONE, Cells, interval, number, render
+from mujoco_sail.analysis.tables_text import NONE, Cells, interval, number, render
 
 COSINE = ("cosine", "low", "high")
 DIFFERENCE = ("difference", "difference_low", "difference_high")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mujoco_sail.agents.base import Agent, Member
-from mujoco_sail.agents.registry import load_entry
+from mujoco_sail.agents.registry import load_spec
 from mujoco_sail.agents.sail import SAIL
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.environments.factory import space_sizes
@@ -31,7 +31,7 @@ class Stack:
         self.feedback = Feedback(task, self.seeds, self.device)
         self.say = print
         self.step, self.until = 0, {task.steps}
-        self.agent: Any = members[0].entry.agent(self)
+        self.agent: Any = members[0].spec.agent(self)
 
     @cached_property
     def envs(self) -> VectorEnv:
@@ -79,6 +79,6 @@ class Refitted(SAIL):
 def stack(env: str, seeds: Sequence[int], **settings: Any) -> Stack:
     """A stack of PEBBLE or SAIL with uniform queries."""
     overrides = {"queries": "uniform", **settings}
-    entry = replace(load_entry("pebble", overrides), agent=Refitted)
+    spec = replace(load_spec("pebble", overrides), agent=Refitted)
     task = load_task(env, "study", {"backend": "envpool"}, None)
-    return Stack(task, [Member(entry, seed) for seed in seeds])
+    return Stack(task, [Member(spec, seed) for seed in seeds])

@@ -13,7 +13,8 @@ from helpers.runs import MakeRun, members_of
 from helpers.tiny import CPU, tiny_task
 from hypothesis import settings
 
-from mujoco_sail.analysis import stats, style
+from mujoco_sail.analysis import stats
+from mujoco_sail.analysis.figures import style
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.training.run import Run
 

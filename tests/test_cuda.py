@@ -29,7 +29,7 @@ AGENTS = ("sac", "surf", "rune", "mrn", "qpa", "pebble_npg", "sail_revkl_npg")
 def trained(make_run: MakeRun, names: Sequence[tuple[str, int]] = NAMES, **changes: Any) -> Any:
     """The agent after its training."""
     run = make_run(names, tiny_task(**changes), device=CUDA)
-    agent: Any = run.members[0].entry.agent(run)
+    agent: Any = run.members[0].spec.agent(run)
     agent.train()
     assert agent.updates >= 50
     return agent
@@ -71,9 +71,9 @@ def test_updates_on_the_gpu_are_those_on_the_cpu(make_run: MakeRun) -> None:
     on_cpu, on_gpu = (
         make_run(NAMES, tiny_task(), device=device) for device in (torch.device("cpu"), CUDA)
     )
-    one: Any = on_cpu.members[0].entry.agent(on_cpu)
+    one: Any = on_cpu.members[0].spec.agent(on_cpu)
     one.train()
-    other: Any = on_gpu.members[0].entry.agent(on_gpu)
+    other: Any = on_gpu.members[0].spec.agent(on_gpu)
     other.anchored = one.anchored
     leaves = [pytree.tree_leaves(agent.learner()) for agent in (one, other)]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What an agent is: its recipe entry, its members, what it must do and what it may use."""
+"""What an agent is: its recipe spec, its members, what it must do and what it may use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mujoco_sail.recipes.task import Task
 
 
 @dataclass(frozen=True)
-class Entry:
+class AgentSpec:
     """One line of a benchmark: an agent class with all its hyperparameters.
 
     Attributes:
@@ -42,15 +42,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Member:
-    """One agent entry with one seed."""
+    """One agent spec with one seed."""
 
-    entry: Entry
+    spec: AgentSpec
     seed: int
 
     @property
     def settings(self) -> Any:
-        """The entry's hyperparameters."""
-        return self.entry.settings
+        """The hyperparameters of the agent's recipe."""
+        return self.spec.settings
 
 
 class Runner(Protocol):
@@ -219,7 +219,7 @@ class Agent(ABC):
                 env=task.name,
                 id=task.id,
                 protocol=task.protocol,
-                agent=member.entry.name,
+                agent=member.spec.name,
                 seed=member.seed,
                 step=step,
             ),

@@ -100,12 +100,12 @@ class MRN(SAIL):
         with torch.no_grad():
             batch = batch._replace(reward=reward.detach())
             next_pi = self.distribution(batch.next_observation)
-            of_theta, _ = critic_gradients(self._constants, learner, batch, next_pi, next_noise)
-            virtual = [p - rate * g for p, g in zip(theta, of_theta, strict=True)]
+            grad_theta, _ = critic_gradients(self._constants, learner, batch, next_pi, next_noise)
+            virtual = [p - rate * g for p, g in zip(theta, grad_theta, strict=True)]
             _, layers = q_values(theta, batch.observation, batch.action)
             along = output_derivative(theta, layers, self.outer_gradients(virtual))
-            of_reward = rate * by_member(along.squeeze(-1), len(reward)).sum(1) / reward.shape[1]
-        return list(torch.autograd.grad(reward, self.reward_net.parameters, of_reward))
+            grad_reward = rate * by_member(along.squeeze(-1), len(reward)).sum(1) / reward.shape[1]
+        return list(torch.autograd.grad(reward, self.reward_net.parameters, grad_reward))
 
     def outer_gradients(self, theta: Parameters) -> list[Tensor]:
         """Gradient of L over all labels with respect to the layers of critics; logs L.
@@ -119,6 +119,6 @@ class MRN(SAIL):
         margin, label = first - second, self.labels.unsqueeze(1)
         loss = -log_likelihood(margin, label).mean(-1).sum(1)
         self.logged["outer_loss"].copy_(torch.where(self.meta_weight > 0, loss, torch.nan))
-        of_margin = (memberwise(torch.sigmoid, margin) - label) / label.shape[-1]
-        of_q = torch.stack([of_margin, -of_margin], -1).flatten(2)
-        return parameter_gradients(theta, layers, of_q.flatten(0, 1).unsqueeze(-1))
+        grad_margin = (memberwise(torch.sigmoid, margin) - label) / label.shape[-1]
+        grad_q = torch.stack([grad_margin, -grad_margin], -1).flatten(2)
+        return parameter_gradients(theta, layers, grad_q.flatten(0, 1).unsqueeze(-1))

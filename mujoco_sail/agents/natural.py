@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.sail import SAIL, SAILSettings
-from mujoco_sail.core.natural import NaturalGradient
+from mujoco_sail.core.natural_gradient import NaturalGradient
 from mujoco_sail.recipes.settings import setting
 
 

@@ -1,4 +1,4 @@
-"""From agent recipes to benchmark entries: the one place where a recipe's class is imported."""
+"""From agent recipes to benchmark specs: the one place where a recipe's class is imported."""
 
 import importlib
 import inspect
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mujoco_sail.agents import programs
-from mujoco_sail.agents.base import Agent, Entry
+from mujoco_sail.agents.base import Agent, AgentSpec
 from mujoco_sail.recipes.load import (
     chain,
     load_task,
@@ -17,8 +17,9 @@ from mujoco_sail.recipes.load import (
     recipe_stem,
     split_overrides,
 )
-from mujoco_sail.recipes.settings import RecipeError, build, dump, key_of
+from mujoco_sail.recipes.settings import build, dump, key_of
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.errors import UserError
 
 # Keys of a recipe or of the agent's table in `run.toml` that are no hyperparameters.
 RESERVED = frozenset({"base", "class", "name", "source", "title"})
@@ -26,7 +27,7 @@ RESERVED = frozenset({"base", "class", "name", "source", "title"})
 
 def load(
     envs: str, agents: str, protocol: str, overrides: Sequence[str], teacher: str | None
-) -> tuple[list[Task], list[Entry]]:
+) -> tuple[list[Task], list[AgentSpec]]:
     """Resolves what a command line names.
 
     Args:
@@ -37,20 +38,20 @@ def load(
         teacher: Teachers joined by `+`, in place of the recipes'.
 
     Raises:
-        RecipeError: Whatever is wrong with any of them.
+        UserError: Whatever is wrong with any of them.
     """
     env_names, agent_names = envs.split(","), agents.split(",")
     stems = {"--env": env_names, "--agents": agent_names}
     for flag, listed in stems.items():
         short = [recipe_stem(name) for name in listed]
         if repeated := [name for name in short if short.count(name) > 1]:
-            raise RecipeError(f"{flag}: '{repeated[0]}' is named twice")
+            raise UserError(f"{flag}: '{repeated[0]}' is named twice")
     for_task, for_agents = split_overrides(overrides, [recipe_stem(name) for name in agent_names])
     tasks = [load_task(name, protocol, for_task, teacher) for name in env_names]
-    return tasks, [load_entry(name, for_agents[recipe_stem(name)]) for name in agent_names]
+    return tasks, [load_spec(name, for_agents[recipe_stem(name)]) for name in agent_names]
 
 
-def load_entry(name: str, overrides: Mapping[str, Any]) -> Entry:
+def load_spec(name: str, overrides: Mapping[str, Any]) -> AgentSpec:
     """Resolves an agent recipe.
 
     Args:
@@ -58,25 +59,25 @@ def load_entry(name: str, overrides: Mapping[str, Any]) -> Entry:
         overrides: Keys of the agent's settings and their values.
 
     Raises:
-        RecipeError: Whatever is wrong with the recipe, its class or the arguments.
+        UserError: Whatever is wrong with the recipe, its class or the arguments.
     """
     layers = chain("agents", *read_recipe("agents", name))
     path, table = layers[0][0], merged(layers)
     for key in ("class", "title"):
         if not isinstance(table.get(key), str):
-            raise RecipeError(f"{path}: missing key '{key}', a text")
+            raise UserError(f"{path}: missing key '{key}', a text")
     class_path, title = table.pop("class"), table.pop("title")
     # Beside the recipe that names it, be it this one or a base.
     home = next(file for file, own in layers if "class" in own)
     agent, program = _import_agent(class_path, home)
     settings: Any = build(agent.Settings, {**table, **overrides}, str(path))
-    return Entry(path.stem, title, class_path, program, agent, settings)
+    return AgentSpec(path.stem, title, class_path, program, agent, settings)
 
 
-def resolved(task: Task, entry: Entry) -> dict[str, Any]:
+def resolved(task: Task, spec: AgentSpec) -> dict[str, Any]:
     """Both recipes as the table that `run.toml` records."""
-    agent = {"name": entry.name, "class": entry.path, **dump(entry.settings)}
-    source = programs.digest(entry.agent, type(entry.settings), entry.program)
+    agent = {"name": spec.name, "class": spec.path, **dump(spec.settings)}
+    source = programs.digest(spec.agent, type(spec.settings), spec.program)
     if source is not None:
         agent["source"] = source
     return {"env": dump(task), "agent": agent}
@@ -91,21 +92,21 @@ def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], programs.
         load = importlib.import_module if program is None else program.load
         module = load(module_name)
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises
-        raise RecipeError(f"{where}; it cannot be imported: {error}") from error
+        raise UserError(f"{where}; it cannot be imported: {error}") from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Agent)):
-        raise RecipeError(
+        raise UserError(
             f"{where}; expected module:Class, a subclass of mujoco_sail.agents.base:Agent"
         )
     if inspect.isabstract(found) or not is_dataclass(getattr(found, "Settings", None)):
-        raise RecipeError(
+        raise UserError(
             f"{where}; the class is abstract or its Settings are no dataclass: not an agent yet"
         )
     if taken := RESERVED.intersection(key_of(f.name) for f in fields(found.Settings)):
-        raise RecipeError(f"{where}; its Settings have '{min(taken)}', which means something else")
+        raise UserError(f"{where}; its Settings have '{min(taken)}', which means something else")
     for f in fields(found.Settings):
         if "per_member" not in f.metadata:
-            raise RecipeError(
+            raise UserError(
                 f"{where}; field '{f.name}' of its Settings is not declared with "
                 "mujoco_sail.recipes.setting"
             )

@@ -23,7 +23,7 @@ from mujoco_sail.core.update import (
     CRITICS,
     LOGGED,
     Constants,
-    Learner,
+    SACState,
     critic_step,
     follow_actor,
 )
@@ -177,9 +177,9 @@ class SAC(OffPolicy):
             )
         self._updater(rows, uniform, self._tau, self._log)
 
-    def learner(self) -> Learner:
+    def learner(self) -> SACState:
         """What an update reads and writes."""
-        return Learner(
+        return SACState(
             self.actor_adam.trained,
             self.critic_adam.trained,
             self.target.layers,

@@ -30,7 +30,7 @@ from mujoco_sail.agents.sampling_term import (
 from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.objectives import exact_t2_weight, gaussian_kl, log_likelihood
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.core.update import Anchor, Learner
+from mujoco_sail.core.update import Anchor, SACState
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.settings import setting
 
@@ -227,7 +227,7 @@ class SAIL(PEBBLE):
         )
         for member, lambda_, share in weighed:
             if lambda_ and share < HARDLY:
-                shares.setdefault(member.entry.name, []).append(share)
+                shares.setdefault(member.spec.name, []).append(share)
         for name, below in shares.items():
             self.runner.say(
                 f"{name}: T2 stayed below {HARDLY:.0%} of the reward's gradient in every fit of "
@@ -245,7 +245,7 @@ class SAIL(PEBBLE):
                 self.anchored, self._updater = True, None
         super().learn_step(step)
 
-    def learner(self) -> Learner:
+    def learner(self) -> SACState:
         """See `SAC.learner`; the anchor is added from the first reference policy on."""
         below = super().learner()
         return below._replace(

@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mujoco_sail.analysis import commands, effect_size, inference, stats
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.pooling import check_alike
 from mujoco_sail.results.read import RunRecord, agents_in_order
+from mujoco_sail.system.errors import UserError
 
 LOW, HIGH = "random", "sac"  # agents whose mean final returns have the scores 0 and 1
 POOLED = "pooled"  # in place of an environment's name
@@ -37,7 +37,7 @@ def normalised_scores(runs: Sequence[RunRecord]) -> pd.DataFrame:
         Columns environment, agent, seed, score; a row per complete run, in the runs' order.
 
     Raises:
-        RecipeError: An environment has no complete run of either agent, or `HIGH` is not above
+        UserError: An environment has no complete run of either agent, or `HIGH` is not above
             `LOW` there; or the environments must not be pooled (`results.pooling.check_alike`).
     """
     check_alike(runs)
@@ -77,7 +77,7 @@ def effects(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
         environments, and all pooled rows.
 
     Raises:
-        RecipeError: The environments must not be pooled, see `results.pooling.check_alike`.
+        UserError: The environments must not be pooled, see `results.pooling.check_alike`.
     """
     check_alike(runs)
     arms = _arms(measures(runs), "final")
@@ -185,7 +185,7 @@ def labels_to_reach(runs: Sequence[RunRecord], share: float = HALF) -> pd.DataFr
         there are. Labels are nan for agents that use none.
 
     Raises:
-        RecipeError: See `normalised_scores`.
+        UserError: See `normalised_scores`.
     """
     rows = []
     for env, (zero, one) in _anchors(runs).items():
@@ -211,13 +211,13 @@ def _anchors(runs: Sequence[RunRecord]) -> dict[str, tuple[float, float]]:
     for env, some in sorted({run.env: run for run in runs if run.status != "running"}.items()):
         for agent in (LOW, HIGH):
             if (env, agent) not in means:
-                raise RecipeError(
+                raise UserError(
                     f"{env}: no finished run of {agent}, which scores are normalised with;",
                     f"first run {commands.command_beside(some, (LOW, HIGH))}",
                 )
         ends = float(means[env, LOW]), float(means[env, HIGH])
         if not reaches_above(*ends):
-            raise RecipeError(
+            raise UserError(
                 f"{env}: the mean final return of {HIGH}, {ends[1]:.6g}, is not above that of "
                 f"{LOW}, {ends[0]:.6g}: scores cannot be normalised"
             )

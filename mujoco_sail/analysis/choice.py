@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from mujoco_sail.recipes.settings import RecipeError, nearest
+from mujoco_sail.recipes.settings import nearest
+from mujoco_sail.system.errors import UserError
 
 ALL = "all"
 
 
-class MissingDataError(RecipeError):
+class MissingDataError(UserError):
     """The results lack what a figure recipe asks for."""
 
 
@@ -30,7 +31,7 @@ def choose(names: str, there: Sequence[str], where: str) -> list[str]:
 
     Raises:
         MissingDataError: A name that is not there.
-        RecipeError: A name given twice.
+        UserError: A name given twice.
     """
     if names == ALL:
         return list(there)
@@ -39,5 +40,5 @@ def choose(names: str, there: Sequence[str], where: str) -> list[str]:
         if name not in there:
             raise MissingDataError(f"{where}: nothing to draw of '{name}'; {nearest(name, there)}")
         if chosen.count(name) > 1:
-            raise RecipeError(f"{where}: '{name}' is named twice")
+            raise UserError(f"{where}: '{name}' is named twice")
     return chosen

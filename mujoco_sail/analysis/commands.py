@@ -9,8 +9,9 @@ from typing import Any
 import tomli_w
 
 from mujoco_sail.recipes.load import load_task, read_recipe, recipe_names, with_bases
-from mujoco_sail.recipes.settings import RecipeError, dump, one_line
+from mujoco_sail.recipes.settings import dump
 from mujoco_sail.results.read import RunRecord
+from mujoco_sail.system.errors import UserError, one_line
 
 # Keys that another option sets, or that are no setting.
 ELSEWHERE = {"base", "class", "name", "protocol", "source", "teacher", "title"}
@@ -81,7 +82,7 @@ def _environment(run: RunRecord) -> list[str]:
         if usual["teacher"] != teacher:
             options += ["--teacher", teacher]
             usual = dump(load_task(run.env, protocol, {}, teacher))
-    except RecipeError:
+    except UserError:
         return options  # of an older suite, or a stranger's
     return [*options, *_set("env", table, usual)]
 

@@ -18,9 +18,10 @@ from mujoco_sail.analysis import estimates, paired
 from mujoco_sail.analysis.across import HIGH, LOW, METRICS, measures, reaches_above
 from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError, names_of
 from mujoco_sail.analysis.inference import holm
-from mujoco_sail.recipes.settings import RecipeError, setting
+from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.pooling import collect, differing
 from mujoco_sail.results.read import RunRecord
+from mujoco_sail.system.errors import UserError
 
 AGAINST = "against"  # name of the arm that another is compared with, while they are compared
 
@@ -60,7 +61,7 @@ class Arms:
 
         Raises:
             NotApplicableError: There is no such folder.
-            RecipeError: Its runs must not be pooled.
+            UserError: Its runs must not be pooled.
         """
         return sorted({run.agent for run in self._runs(protocol)})
 
@@ -70,7 +71,7 @@ class Arms:
         Raises:
             MissingDataError: There are none.
             NotApplicableError: There is no such folder.
-            RecipeError: The folder's runs must not be pooled.
+            UserError: The folder's runs must not be pooled.
         """
         protocol, _, agent = place.rpartition("/")
         runs = [run for run in self._runs(protocol) if run.agent == agent]
@@ -107,7 +108,7 @@ def check_alike_but(
         The keys in which they do differ, in their order.
 
     Raises:
-        RecipeError: Names two runs, the key and both values.
+        UserError: Names two runs, the key and both values.
     """
     allowed = names_of(differs)
     firsts = {run.env: run for run in reversed(others)}
@@ -116,7 +117,7 @@ def check_alike_but(
         other = firsts.get(run.env, run)
         for key, (one, two) in differing(run, other).items():
             if not any(fnmatch(key, pattern) for pattern in allowed):
-                raise RecipeError(
+                raise UserError(
                     f"{run.folder} and {other.folder} differ in {key}:",
                     f"{one!r} and {two!r}; the recipe allows {differs}",
                 )
@@ -141,7 +142,7 @@ def compare(
 
     Raises:
         MissingDataError: An arm has no finished run.
-        RecipeError: Two arms differ in more than they may.
+        UserError: Two arms differ in more than they may.
     """
     tables = []
     for name, one in comparisons.items():
@@ -178,7 +179,7 @@ def budgets(
 
     Raises:
         MissingDataError: No agent has a finished run, or the scale has none.
-        RecipeError: See `compare`.
+        UserError: See `compare`.
     """
     rows: list[dict[str, object]] = []
     firsts: dict[str, list[RunRecord]] = {}

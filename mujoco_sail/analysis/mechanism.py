@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 
 from mujoco_sail.analysis import estimates, stats
 from mujoco_sail.analysis.choice import NotApplicableError
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.read import LARGEST, damaged
+from mujoco_sail.system.errors import UserError
 
 COLUMNS = {
     "gradients": (
@@ -46,7 +46,7 @@ def read(folder: Path, stage: str) -> pd.DataFrame:
 
     Raises:
         NotApplicableError: There is no part.
-        RecipeError: A part is damaged.
+        UserError: A part is damaged.
     """
     paths = sorted(folder.glob(f"{stage}_*.csv"))
     if not paths:
@@ -61,7 +61,7 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise damaged(path, error) from error
     for name in columns:
         if name not in table:
-            raise RecipeError(f"{path}: missing column '{name}'")
+            raise UserError(f"{path}: missing column '{name}'")
         if name in TEXTS:
             good = table[name].notna()
         else:
@@ -69,7 +69,7 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
             table[name] = pd.to_numeric(table[name], errors="coerce")
             good = (table[name].abs() <= LARGEST) | lacking
         if not good.all():
-            raise RecipeError(f"{path}: column '{name}' has a value that cannot be read")
+            raise UserError(f"{path}: column '{name}' has a value that cannot be read")
     return table[list(columns)]
 
 
@@ -106,7 +106,7 @@ def nearness(gradients: pd.DataFrame) -> pd.DataFrame:
         many, or `ALL`; labels are those of an estimate, of "sessions" those of each session.
 
     Raises:
-        RecipeError: A seed lacks an estimate that others have, or a session has no reference.
+        UserError: A seed lacks an estimate that others have, or a session has no reference.
     """
     rows = []
     for env, of_env in gradients.groupby("env"):
@@ -173,7 +173,7 @@ def _sums(of_env: pd.DataFrame) -> dict[tuple[object, ...], tuple[stats.Array, s
     by_place = dict(zip(places, sums, strict=True))
     whole = {place[0] for place in by_place if place[1] == REFERENCE}
     if lacking := {place[0] for place in by_place} - whole:
-        raise RecipeError(f"session {min(lacking)} has no rows of the estimate '{REFERENCE}'")
+        raise UserError(f"session {min(lacking)} has no rows of the estimate '{REFERENCE}'")
     of_all: dict[tuple[object, ...], stats.Array] = {}
     for (_, *cell), of in by_place.items():
         of_all[ALL, *cell] = of_all.get((ALL, *cell), 0) + of
@@ -237,7 +237,7 @@ def differences(refits: pd.DataFrame) -> pd.DataFrame:
         lambda 0 are the difference of the two refits without T2: noise.
 
     Raises:
-        RecipeError: A seed lacks a refit that others have, or there are not two without T2.
+        UserError: A seed lacks a refit that others have, or there are not two without T2.
     """
     parts = [refits.astype({"session": object}), refits.assign(session=ALL)]
     arm = ["unit", "lambda", "batches"]
@@ -252,7 +252,7 @@ def differences(refits: pd.DataFrame) -> pd.DataFrame:
         }
         without = [key for key in arms if key[1] == 0]
         if len(without) != 2:
-            raise RecipeError(f"{env}: {len(without)} refits at lambda 0; expected two")
+            raise UserError(f"{env}: {len(without)} refits at lambda 0; expected two")
         first, second = (arms.pop(key)[[*MEASURES]] for key in without)
         pairs = {without[0]: (second, first)}
         pairs |= {key: (of, (first + second) / 2) for key, of in arms.items()}
@@ -274,9 +274,9 @@ def _check_whole(table: pd.DataFrame) -> None:
     """Refuses a table, rows by seeds, in which a seed lacks a row that others have.
 
     Raises:
-        RecipeError: It does; the message has both.
+        UserError: It does; the message has both.
     """
     lacking = table.isna()
     for row, seed in zip(*np.nonzero(lacking.to_numpy()), strict=True):
         what = ", ".join(map(str, table.index[row]))
-        raise RecipeError(f"seed {table.columns[seed]} lacks what others have: {what}")
+        raise UserError(f"seed {table.columns[seed]} lacks what others have: {what}")

@@ -114,7 +114,7 @@ def compare(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.DataF
         pooled number is nan where that of any environment is.
 
     Raises:
-        RecipeError: The environments must not be pooled, see `results.pooling.check_alike`.
+        UserError: The environments must not be pooled, see `results.pooling.check_alike`.
     """
     check_alike(runs)
     single = by_environment(runs, baseline, margin)

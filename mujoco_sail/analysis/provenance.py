@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from mujoco_sail.analysis.rendering import NONE, Cells
-from mujoco_sail.core.duration import duration
-from mujoco_sail.recipes.settings import one_line
+from mujoco_sail.analysis.tables_text import NONE, Cells
 from mujoco_sail.results.read import RunRecord
+from mujoco_sail.system.durations import duration
+from mujoco_sail.system.errors import one_line
 
 # Columns of the environments: heading and key of the recipe.
 ENVIRONMENT = {

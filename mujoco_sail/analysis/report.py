@@ -13,21 +13,21 @@ from markupsafe import Markup
 
 from mujoco_sail.analysis import (
     across,
-    across_tables,
     commands,
-    figures,
     paired,
-    paired_tables,
     provenance,
     tables,
+    tables_across,
+    tables_paired,
 )
 from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
-from mujoco_sail.analysis.rendering import Cells
+from mujoco_sail.analysis.figures import drawing
+from mujoco_sail.analysis.tables_text import Cells
 from mujoco_sail.analysis.verdict import verdicts
-from mujoco_sail.files import write_text
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.read import RunRecord, agents_in_order
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import write_text
 
 TEMPLATE = "report.html.jinja"
 SIZE = ("width", "height")
@@ -63,7 +63,7 @@ def report(results: Path, out: Path, baseline: str, margin: float) -> None:
         margin: Of equivalence, a share of the gain of `sac`.
 
     Raises:
-        RecipeError: An unknown baseline, results that cannot be pooled, or a file that
+        UserError: An unknown baseline, results that cannot be pooled, or a file that
             cannot be written.
     """
     runs = collect(results)
@@ -72,7 +72,7 @@ def report(results: Path, out: Path, baseline: str, margin: float) -> None:
     try:
         write_text(out, page)
     except OSError as error:
-        raise RecipeError(f"{out}: cannot be written: {error.strerror}") from error
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
 
 
 def render(runs: Sequence[RunRecord], results: Path, baseline: str, margin: float) -> str:
@@ -112,13 +112,13 @@ def _content(
         "verdicts": verdicts(runs, differences, baseline, margin),
         "comparison": tables.cells(tables.comparison(runs, baseline)),
         "definitions": [*tables.definitions(baseline), *tables.lacking(runs, baseline)],
-        "paired": paired_tables.cells(differences[~is_pooled]),
-        "paired_over_all": paired_tables.cells(differences[is_pooled]),
-        "paired_definitions": paired_tables.footer(differences, baseline, margin),
+        "paired": tables_paired.cells(differences[~is_pooled]),
+        "paired_over_all": tables_paired.cells(differences[is_pooled]),
+        "paired_definitions": tables_paired.footer(differences, baseline, margin),
         "no_scores": no_scores,
         "over_all": over_all,
         "by_environment": by_environment,
-        "across_definitions": across_tables.definitions(baseline),
+        "across_definitions": tables_across.definitions(baseline),
         "figures": [drawing for drawing in drawings if not drawing.missing],
         "missing": [drawing for drawing in drawings if drawing.missing],
         "made": provenance.environments(runs),
@@ -142,23 +142,23 @@ def _across(
     """
     try:
         labels = across.labels_to_reach(runs)
-        over_all = across_tables.summary(runs, effects, labels, baseline)
-    except RecipeError as error:
+        over_all = tables_across.summary(runs, effects, labels, baseline)
+    except UserError as error:
         each = effects.assign(labels=np.nan, reached=0)
-        return [], across_tables.single_cells(each, baseline), " ".join(str(error).splitlines())
-    each = across_tables.single(runs, effects, labels, baseline)
-    cells = across_tables.single_cells(each, baseline)
-    return across_tables.summary_cells(over_all), cells, ""
+        return [], tables_across.single_cells(each, baseline), " ".join(str(error).splitlines())
+    each = tables_across.single(runs, effects, labels, baseline)
+    cells = tables_across.single_cells(each, baseline)
+    return tables_across.summary_cells(over_all), cells, ""
 
 
 def _drawings(runs: Sequence[RunRecord], results: Path, baseline: str) -> list[Drawing]:
     """All figures of the suite that apply to such results."""
     drawings = []
-    for path, recipe in figures.load():
+    for path, recipe in drawing.load():
         svg, missing = Markup(), ""
         try:
-            (image,) = figures.render(
-                figures.against(recipe, baseline), runs, results, path, ["svg"]
+            (image,) = drawing.render(
+                drawing.against(recipe, baseline), runs, results, path, ["svg"]
             ).values()
             svg = inline(image.decode(), path.stem, recipe.title)
         except NotApplicableError:

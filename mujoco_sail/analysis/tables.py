@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mujoco_sail.analysis import effect_size, paired, paired_tables, rendering, stats
-from mujoco_sail.analysis.rendering import NONE, Cells, decimals, interval, number
+from mujoco_sail.analysis import effect_size, paired, stats, tables_paired, tables_text
+from mujoco_sail.analysis.tables_text import NONE, Cells, decimals, interval, number
 from mujoco_sail.recipes.load import recipe_names
-from mujoco_sail.recipes.settings import RecipeError, nearest, one_line
+from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.read import RunRecord, agents_in_order
+from mujoco_sail.system.errors import UserError, one_line
 
 COLUMNS = (
     "environment",
@@ -47,7 +48,7 @@ def table(results: Path, format: str, baseline: str, margin: float) -> str:
         margin: Of equivalence, a share of the gain of `sac`.
 
     Raises:
-        RecipeError: Unknown format or baseline, or results that cannot be compared.
+        UserError: Unknown format or baseline, or results that cannot be compared.
     """
     runs = collect(results)
     check_baseline(baseline, runs)
@@ -57,9 +58,9 @@ def table(results: Path, format: str, baseline: str, margin: float) -> str:
         frame = frame.merge(paired.wide(differences), how="left", on=["environment", "agent"])
     parts = [render(frame, format)]
     if format != "csv" and len(differences):
-        parts.append(paired_tables.render(differences, format))
+        parts.append(tables_paired.render(differences, format))
     if format == "md":
-        lines = definitions(baseline) + paired_tables.footer(differences, baseline, margin)
+        lines = definitions(baseline) + tables_paired.footer(differences, baseline, margin)
         parts.append("\n".join([*lines, *not_counted(runs, baseline)]))
     return "\n\n".join(parts)
 
@@ -68,11 +69,11 @@ def check_baseline(name: str, runs: Sequence[RunRecord]) -> None:
     """Refuses a name that neither these runs nor the suite have; a missing run is no error.
 
     Raises:
-        RecipeError: With the nearest names.
+        UserError: With the nearest names.
     """
     known = {run.agent for run in runs} | {*recipe_names("agents")}
     if name not in known:
-        raise RecipeError(f"--baseline: no agent '{one_line(name)}'; {nearest(name, known)}")
+        raise UserError(f"--baseline: no agent '{one_line(name)}'; {nearest(name, known)}")
 
 
 def comparison(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
@@ -106,9 +107,9 @@ def render(frame: pd.DataFrame, format: str) -> str:
         format: See `rendering.render`.
 
     Raises:
-        RecipeError: Unknown format.
+        UserError: Unknown format.
     """
-    return rendering.render(frame, cells, TEXTS, format)
+    return tables_text.render(frame, cells, TEXTS, format)
 
 
 def definitions(baseline: str) -> list[str]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mujoco_sail.analysis import across, paired, paired_tables, tables
+from mujoco_sail.analysis import across, paired, tables, tables_paired
 from mujoco_sail.analysis.across import HIGH, LOW, POOLED
-from mujoco_sail.analysis.rendering import NONE, Cells, interval, p_value, render
+from mujoco_sail.analysis.tables_text import NONE, Cells, interval, p_value, render
 from mujoco_sail.analysis.verdict import verdicts
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.read import RunRecord, agents_in_order
@@ -43,7 +43,7 @@ def table(results: Path, format: str, baseline: str, margin: float) -> str:
     Arguments are those of `tables.table`.
 
     Raises:
-        RecipeError: Unknown format or baseline, results that cannot be compared
+        UserError: Unknown format or baseline, results that cannot be compared
             or scores that cannot be normalised.
     """
     runs = collect(results)
@@ -57,14 +57,14 @@ def table(results: Path, format: str, baseline: str, margin: float) -> str:
         frame = frame.merge(numbers, how="left", on="agent")
     parts = [render(frame, summary_cells, 1, format)]
     if format != "csv" and len(pooled):
-        parts.append(paired_tables.render(pooled, format))
+        parts.append(tables_paired.render(pooled, format))
     if format == "md":
         parts.append(
             "\n".join(f"- {line}" for line in verdicts(runs, differences, baseline, margin))
         )
         each = single(runs, effects, labels, baseline)
         parts.append(render(each, lambda frame: single_cells(frame, baseline), 2, format))
-        lines = definitions(baseline) + paired_tables.footer(differences, baseline, margin)
+        lines = definitions(baseline) + tables_paired.footer(differences, baseline, margin)
         parts.append("\n".join([*lines, *tables.not_counted(runs, baseline)]))
     return "\n\n".join(filter(None, parts))
 

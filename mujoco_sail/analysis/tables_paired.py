@@ -5,16 +5,16 @@ from typing import Any
 
 import pandas as pd
 
-from mujoco_sail.analysis import rendering
+from mujoco_sail.analysis import tables_text
 from mujoco_sail.analysis.across import HIGH, LOW, POOLED
-from mujoco_sail.analysis.rendering import Cells, decimals, interval, number, p_value
+from mujoco_sail.analysis.tables_text import Cells, decimals, interval, number, p_value
 
 GAIN = f"of {HIGH}'s gain"
 
 
 def render(frame: pd.DataFrame, format: str) -> str:
     """Markdown or LaTeX of `cells`; see `rendering.render`."""
-    return rendering.render(frame, cells, texts(frame), format)
+    return tables_text.render(frame, cells, texts(frame), format)
 
 
 def texts(frame: pd.DataFrame) -> int:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from mujoco_sail.recipes.settings import RecipeError, nearest
+from mujoco_sail.recipes.settings import nearest
+from mujoco_sail.system.errors import UserError
 
 Cells = list[list[str]]  # the table that people read, its header first
 NONE = "-"
@@ -28,7 +29,7 @@ def render(
             (a `tabular` that needs no package).
 
     Raises:
-        RecipeError: Unknown format.
+        UserError: Unknown format.
     """
     writers: dict[str, Callable[[], str]] = {
         "md": lambda: _markdown(cells(frame), texts),
@@ -38,7 +39,7 @@ def render(
         "latex": lambda: _latex(cells(frame), texts),
     }
     if format not in writers:
-        raise RecipeError(f"unknown format '{format}'; {nearest(format, writers)}")
+        raise UserError(f"unknown format '{format}'; {nearest(format, writers)}")
     return writers[format]()
 
 

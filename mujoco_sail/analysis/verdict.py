@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from mujoco_sail.analysis.across import HIGH, POOLED
-from mujoco_sail.analysis.rendering import interval
 from mujoco_sail.analysis.stats import LEVEL
+from mujoco_sail.analysis.tables_text import interval
 from mujoco_sail.results.read import RunRecord, agents_in_order, agents_without_labels
 
 TITLES = {

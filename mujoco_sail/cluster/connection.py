@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from mujoco_sail.files import write_text
-from mujoco_sail.recipes.settings import RecipeError, one_line
-from mujoco_sail.training import node
+from mujoco_sail.cluster import node
+from mujoco_sail.system.errors import UserError, one_line
+from mujoco_sail.system.files import write_text
 
 GONE_AFTER = 20.0  # seconds until Ray knows that a node is gone
 TIMEOUT = 10.0  # seconds for an address to answer
@@ -35,13 +35,13 @@ class Cluster:
         gpus: Of all nodes.
 
     Raises:
-        RecipeError: Ray is not installed, there is no cluster, a node does not see the folder,
+        UserError: Ray is not installed, there is no cluster, a node does not see the folder,
             or has other versions.
     """
 
     def __init__(self, address: str, results: Path) -> None:
         if re.match(r"[a-z][a-z0-9+.-]*:/", str(results)):
-            raise RecipeError(f"--results {results}: expected a folder that all nodes have mounted")
+            raise UserError(f"--results {results}: expected a folder that all nodes have mounted")
         self.ray = _import_ray()
         _check_answers(address)
         try:
@@ -52,7 +52,7 @@ class Cluster:
                 runtime_env={"env_vars": VARIABLES},
             )
         except Exception as error:  # each of its own kind: no cluster, another version of Python
-            raise RecipeError(f"--cluster {address}: {one_line(error)}") from error
+            raise UserError(f"--cluster {address}: {one_line(error)}") from error
         self.results = results.resolve()
         try:
             self._check()
@@ -81,10 +81,10 @@ class Cluster:
         """What `--device` means here.
 
         Raises:
-            RecipeError: CUDA is asked for, and no node has a GPU.
+            UserError: CUDA is asked for, and no node has a GPU.
         """
         if name == "cuda" and not self.gpus:
-            raise RecipeError("--device cuda: no node of the cluster has a GPU")
+            raise UserError("--device cuda: no node of the cluster has a GPU")
         return torch.device("cuda" if name != "cpu" and self.gpus else "cpu")
 
     def _lasts(self, node_id: str) -> bool:
@@ -100,14 +100,14 @@ class Cluster:
         """Looks at every node.
 
         Raises:
-            RecipeError: One is not fit.
+            UserError: One is not fit.
         """
         token = uuid.uuid4().hex
         probe = self.results / f".probe-{token}"
         try:
             write_text(probe, token)
         except OSError as error:
-            raise RecipeError(f"--results {self.results}: cannot be written: {error}") from error
+            raise UserError(f"--results {self.results}: cannot be written: {error}") from error
         try:
             own = node.describe(probe)
             for node_id, about in self.nodes().items():
@@ -117,7 +117,7 @@ class Cluster:
                 except Exception as error:
                     if self._lasts(node_id):
                         reason = one_line(str(error).splitlines()[-1])
-                        raise RecipeError(f"{where}: {reason}") from error
+                        raise UserError(f"{where}: {reason}") from error
                 else:
                     self._compare(own, found, where)
         finally:
@@ -126,33 +126,33 @@ class Cluster:
     def _compare(self, own: Mapping[str, Any], found: Mapping[str, Any], where: str) -> None:
         where = f"{where} ({found['host']})"
         if found["seen"] != own["seen"]:
-            raise RecipeError(f"{where} does not see {self.results}")
+            raise UserError(f"{where} does not see {self.results}")
         for name, value in own.items():
             if name != "host" and found[name] != value:
-                raise RecipeError(f"{where} has {name} {found[name]}, here is {value}")
+                raise UserError(f"{where} has {name} {found[name]}, here is {value}")
 
 
 def _check_answers(address: str) -> None:
     """Looks whether anything is there: Ray itself would ask for minutes.
 
     Raises:
-        RecipeError: No address, or nothing answers.
+        UserError: No address, or nothing answers.
     """
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
-        raise RecipeError(f"--cluster {address}: expected auto or HOST:PORT, as ray start prints")
+        raise UserError(f"--cluster {address}: expected auto or HOST:PORT, as ray start prints")
     try:
         socket.create_connection((host, int(port)), TIMEOUT).close()
     except OSError as error:
-        raise RecipeError(f"--cluster {address}: no cluster there: {error}") from error
+        raise UserError(f"--cluster {address}: no cluster there: {error}") from error
 
 
 def _import_ray() -> Any:
     try:
         return import_module("ray")
     except (ImportError, OSError) as error:
-        raise RecipeError(
+        raise UserError(
             f"--cluster needs the package ray ({error}); pip install 'mujoco-sail[cluster]'"
         ) from error

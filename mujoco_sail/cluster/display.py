@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 
-from mujoco_sail.core.duration import duration
+from mujoco_sail.cluster.node import Part
+from mujoco_sail.system.durations import duration
 from mujoco_sail.training.messages import Progress
-from mujoco_sail.training.node import Part
 
 EVERY = 10.0  # seconds between two lines
 

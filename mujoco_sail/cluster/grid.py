@@ -14,18 +14,19 @@ from typing import Any
 import torch
 
 from mujoco_sail.agents.base import Member
+from mujoco_sail.cluster import node
+from mujoco_sail.cluster.connection import Cluster
+from mujoco_sail.cluster.display import Counts
+from mujoco_sail.cluster.node import Began, Board, Part
 from mujoco_sail.environments.factory import space_sizes
-from mujoco_sail.recipes.settings import RecipeError, one_line
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.training import benchmark, footprint, node
+from mujoco_sail.system.errors import UserError, one_line
+from mujoco_sail.system.signals import stops_handled
+from mujoco_sail.training import footprint, pool
 from mujoco_sail.training.claims import claimed
-from mujoco_sail.training.cluster import Cluster
-from mujoco_sail.training.cluster_display import Counts
 from mujoco_sail.training.extras import Extras
 from mujoco_sail.training.jobs import Job
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
-from mujoco_sail.training.node import Began, Board, Part
-from mujoco_sail.training.signals import stops_handled
 
 WAIT = 0.5  # seconds between two looks at the board
 TRIES = 2  # of a part that fails for a reason of its own
@@ -42,7 +43,7 @@ def stacks_of(jobs: Sequence[Job], places: int) -> Iterator[tuple[Task, list[lis
     everyone = sum(len(job.members) for job in jobs)
     for job in jobs:
         share = max(1, round(places * len(job.members) / everyone))
-        for stacks in benchmark.shards(job.members, share):
+        for stacks in pool.shards(job.members, share):
             yield job.task, stacks
 
 
@@ -68,7 +69,7 @@ def execute(
         What failed; the other members are complete.
 
     Raises:
-        RecipeError: Another process trains one of the members, or a folder holds another run, or
+        UserError: Another process trains one of the members, or a folder holds another run, or
             a part fits on no node.
         Interrupted: A signal came; the parts have saved what they could.
     """
@@ -127,7 +128,7 @@ class Grid:
             if line := self.counts.line(len(self.cluster.nodes()), waiting, len(self.where)):
                 self.say(line)
         if signals:
-            raise benchmark.Interrupted(signals[0])
+            raise pool.Interrupted(signals[0])
         return self.failures
 
     def _submit(self, number: int) -> None:
@@ -143,7 +144,7 @@ class Grid:
         host, _ = footprint.estimate(part.task, len(part.members), sizes, part.device, 1)
         most = max(int(n["Resources"].get("memory", 0)) for n in self.cluster.nodes().values())
         if host > most:
-            raise RecipeError(
+            raise UserError(
                 f"{part.task.name}: {len(part.members)} members need {host / 2**30:.1f} GiB, no "
                 f"node has more than {most / 2**30:.1f} GiB for Ray's tasks"
             )

@@ -14,9 +14,9 @@ from mujoco_sail import __version__
 from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import run_folder, status_of
-from mujoco_sail.training import benchmark, worker
+from mujoco_sail.system.lock import Lock
+from mujoco_sail.training import pool, worker
 from mujoco_sail.training.extras import Extras
-from mujoco_sail.training.lock import Lock
 from mujoco_sail.training.messages import Progress
 
 EVERY = 1.0  # seconds between two words with the board
@@ -45,7 +45,7 @@ class Part:
     @property
     def members(self) -> tuple[tuple[str, int], ...]:
         """All of them."""
-        return tuple((m.entry.name, m.seed) for stack in self.stacks for m in stack)
+        return tuple((m.spec.name, m.seed) for stack in self.stacks for m in stack)
 
     @property
     def steps(self) -> int:
@@ -141,7 +141,7 @@ def train(part: Part, number: int, board: Any) -> None:
             with worker.failures_told(stack, link.send):
                 # What a node that died has finished of it is complete already.
                 left = [member for member in stack if _status(part, member) != "complete"]
-                benchmark.check_precision(part.task, part.device)
+                pool.check_precision(part.task, part.device)
                 # A worker of a node that was given up may still live, and write.
                 locks += [Lock(lock_of(part, member), PATIENCE) for member in left]
                 worker.train_stack(
@@ -184,8 +184,8 @@ def lock_of(part: Part, member: Member) -> Path:
 
 
 def _folder(part: Part, member: Member) -> Path:
-    return run_folder(part.results, part.task, member.entry.name, member.seed)
+    return run_folder(part.results, part.task, member.spec.name, member.seed)
 
 
 def _status(part: Part, member: Member) -> str | None:
-    return status_of(_folder(part, member), part.task, member.entry)
+    return status_of(_folder(part, member), part.task, member.spec)

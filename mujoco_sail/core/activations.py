@@ -20,7 +20,7 @@ def backpropagate(name: Activation, gradient: Tensor, h: Tensor) -> Tensor:
     """The gradient with respect to z, from that with respect to h = f(z)."""
     aten = torch.ops.aten
     if name == "leaky_relu":
-        of_z: Tensor = aten.leaky_relu_backward(gradient, h, SLOPE, True)
+        grad_z: Tensor = aten.leaky_relu_backward(gradient, h, SLOPE, True)
     else:
-        of_z = aten.threshold_backward(gradient, h, 0)
-    return of_z
+        grad_z = aten.threshold_backward(gradient, h, 0)
+    return grad_z

@@ -79,19 +79,19 @@ class SquashedGaussian(NamedTuple):
         return torch.tanh(u), log_prob.sum(-1) - constant
 
     def soft_value_gradient(
-        self, noise: Tensor, action: Tensor, of_action: Tensor, alpha: Tensor
+        self, noise: Tensor, action: Tensor, grad_action: Tensor, alpha: Tensor
     ) -> "SquashedGaussian":
         """Gradient of alpha log pi(a|s) - Q(s, a) with respect to mean and log-std.
 
         Args:
             noise: Of the sample, [..., A].
             action: The sample, a = tanh(u), u = mean + exp(log_std) noise.
-            of_action: Gradient of Q with respect to the action, [..., A].
+            grad_action: Gradient of Q with respect to the action, [..., A].
             alpha: Temperature, broadcast to [..., A].
         """
         # d log pi / du = 2 tanh(u), d log pi / d log_std = -1 at constant u.
-        of_u = alpha * 2 * action - of_action * (1 - action * action)
-        return SquashedGaussian(of_u, of_u * noise * torch.exp(self.log_std) - alpha)
+        grad_u = alpha * 2 * action - grad_action * (1 - action * action)
+        return SquashedGaussian(grad_u, grad_u * noise * torch.exp(self.log_std) - alpha)
 
 
 def standard_normals(uniform: Tensor) -> tuple[Tensor, Tensor]:

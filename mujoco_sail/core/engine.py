@@ -22,11 +22,11 @@ from platformdirs import user_cache_path
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from mujoco_sail.core.machine import processor
 from mujoco_sail.core.passes import cache_parts
 from mujoco_sail.core.replay_buffer import row_width
-from mujoco_sail.core.update import CRITICS, LOGGED, Constants, Learner, update
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.core.update import CRITICS, LOGGED, Constants, SACState, update
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.machine import processor
 
 Engine = Literal["eager", "compiled"]
 
@@ -45,13 +45,13 @@ class Updater:
         say: Told when something has to be compiled.
 
     Raises:
-        RecipeError: The compiler failed, or its cache cannot be used.
+        UserError: The compiler failed, or its cache cannot be used.
     """
 
     def __init__(
         self,
         constants: Constants,
-        learner: Learner,
+        learner: SACState,
         batch_size: int,
         engine: Engine,
         say: Callable[[str], None] = lambda _: None,
@@ -84,7 +84,7 @@ def has_compiler() -> bool:
 
 
 def compiled(
-    constants: Constants, learner: Learner, batch_size: int, say: Callable[[str], None]
+    constants: Constants, learner: SACState, batch_size: int, say: Callable[[str], None]
 ) -> Callable[..., None]:
     """The update of these members, from the cache or compiled now.
 
@@ -92,7 +92,7 @@ def compiled(
         `update` without its first two arguments.
 
     Raises:
-        RecipeError: The compiler failed, or the cache cannot be used.
+        UserError: The compiler failed, or the cache cannot be used.
     """
     from filelock import FileLock  # noqa: PLC0415 (importing it warns where there is no fcntl)
 
@@ -107,7 +107,7 @@ def compiled(
         run = _load(path)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
-        raise RecipeError(
+        raise UserError(
             f"no compiled update at {path} ({type(error).__name__}: {reason});",
             "set XDG_CACHE_HOME to another folder, or use --set env.engine=eager",
         ) from error
@@ -124,7 +124,7 @@ def compiled(
     return call
 
 
-def package_path(constants: Constants, learner: Learner, batch_size: int) -> Path:
+def package_path(constants: Constants, learner: SACState, batch_size: int) -> Path:
     """Where the compiled update lies, or will."""
     folder = user_cache_path("mujoco-sail")
     tensors = [(str(t.dtype), *t.shape, *t.stride()) for t in _tensors(learner)]
@@ -144,11 +144,11 @@ def _surroundings(sources: Path) -> list[str]:
     ]
 
 
-def _tensors(learner: Learner) -> list[Tensor]:
+def _tensors(learner: SACState) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(learner) if leaf is not None]
 
 
-def _compile(constants: Constants, learner: Learner, batch_size: int, path: Path) -> None:
+def _compile(constants: Constants, learner: SACState, batch_size: int, path: Path) -> None:
     """Compiles the update into a package."""
     like, sizes = learner.target[0], (constants.observation_size, constants.action_size)
     example = (
@@ -176,7 +176,7 @@ def _compile(constants: Constants, learner: Learner, batch_size: int, path: Path
 class _Update(torch.nn.Module):
     """`update` as what can be exported: a module of tensors."""
 
-    def __init__(self, constants: Constants, learner: Learner) -> None:
+    def __init__(self, constants: Constants, learner: SACState) -> None:
         super().__init__()
         self.constants, self.spec = constants, pytree.tree_structure(learner)
         self.absent = [leaf is None for leaf in pytree.tree_leaves(learner)]

@@ -60,7 +60,7 @@ class NaturalGradient:
 def natural_step(
     natural: NaturalGradient,
     parameters: Parameters,
-    of_output: Tensor,
+    grad_output: Tensor,
     observation: Tensor,
     log_std: LogStd,
 ) -> None:
@@ -73,7 +73,7 @@ def natural_step(
     Args:
         natural: Numbers.
         parameters: Layers of the m actors.
-        of_output: w, the gradient of what is descended with respect to the outputs, [m, B, 2A].
+        grad_output: w, the gradient of what is descended with respect to the outputs, [m, B, 2A].
         observation: States, [m, B, O].
         log_std: Of the policy.
     """
@@ -81,7 +81,7 @@ def natural_step(
     old = SquashedGaussian.from_output(output, log_std)
     fisher = output_fisher(output, log_std) / observation.shape[1]
     kernel = partial(tangent_kernel_product, parameters, inputs, gram_matrices(inputs))
-    xi, curvature = conjugate_gradients(natural, fisher, kernel, of_output)
+    xi, curvature = conjugate_gradients(natural, fisher, kernel, grad_output)
     x = parameter_gradients(parameters, inputs, xi)
 
     def kl(beta: Tensor) -> Tensor:

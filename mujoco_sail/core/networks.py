@@ -162,18 +162,18 @@ class _Apply(Function):
         _, *saved = ctx.saved_tensors
         # Contiguous, because the library chooses its product, and the last bits, by strides.
         gradient = gradient.contiguous().view(*ctx.shape[:3], -1)
-        of_x = gradient.new_empty(ctx.shape) if ctx.needs_input_grad[0] else None
+        grad_x = gradient.new_empty(ctx.shape) if ctx.needs_input_grad[0] else None
         wanted = net.parameters if any(ctx.needs_input_grad[2:]) else []
         of = [torch.empty_like(p) for p in wanted]
         depth = len(saved) // len(ctx.parts)
         for members in ctx.parts:
             inputs, saved = saved[:depth], saved[depth:]
             passed = net.rounded(members), inputs, gradient[members].flatten(0, 1)
-            if of_x is not None:
+            if grad_x is not None:
                 rows = input_gradient(*passed, slice(None), net.activation)
-                of_x[members] = rows.view_as(of_x[members])
+                grad_x[members] = rows.view_as(grad_x[members])
             if of:
                 gradients = parameter_gradients(*passed, net.activation)
                 for whole, g in zip(of, gradients, strict=True):
                     whole[members] = g.view_as(whole[members])
-        return of_x, None, *(of or len(net.parameters) * [None])
+        return grad_x, None, *(of or len(net.parameters) * [None])

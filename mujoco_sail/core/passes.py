@@ -88,8 +88,8 @@ def parameter_gradients(
     for layer, g in _backward(parameters, inputs, gradient, activation):
         h = inputs[layer]
         last = layer == len(inputs) - 1
-        of_weight = product(g.mT, h).mT if last else product(h.mT, g)
-        of = [of_weight.to(gradient.dtype), g.sum(1, keepdim=True, dtype=gradient.dtype), *of]
+        grad_weight = product(g.mT, h).mT if last else product(h.mT, g)
+        of = [grad_weight.to(gradient.dtype), g.sum(1, keepdim=True, dtype=gradient.dtype), *of]
     return of
 
 
@@ -125,8 +125,11 @@ def output_derivative(
     for layer, h in enumerate(inputs[1:], 1):
         # Through f', as a gradient goes.
         along = backpropagate(activation, along, h)
-        weight, of_weight, of_bias = parameters[2 * layer], *direction[2 * layer : 2 * layer + 2]
-        along = product(along, weight, product(h, of_weight, of_bias))
+        weight, grad_weight, grad_bias = (
+            parameters[2 * layer],
+            *direction[2 * layer : 2 * layer + 2],
+        )
+        along = product(along, weight, product(h, grad_weight, grad_bias))
     return along
 
 

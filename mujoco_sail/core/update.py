@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.core.distributions import LogStd, SquashedGaussian, standard_normals
-from mujoco_sail.core.natural import NaturalGradient, natural_step
+from mujoco_sail.core.natural_gradient import NaturalGradient, natural_step
 from mujoco_sail.core.objectives import gaussian_kl, gaussian_kl_gradient
 from mujoco_sail.core.optimiser import Trained, adam_step, by_member, member_sums, part
 from mujoco_sail.core.passes import (
@@ -62,7 +62,7 @@ class Anchor(NamedTuple):
     reference: Parameters
 
 
-class Learner(NamedTuple):
+class SACState(NamedTuple):
     """All that an update reads and writes of m members.
 
     Attributes:
@@ -81,7 +81,7 @@ class Learner(NamedTuple):
     anchor: Anchor | None = None
     radius: Tensor | None = None
 
-    def part(self, members: slice) -> "Learner":
+    def part(self, members: slice) -> "SACState":
         """Views of some members."""
         count = len(self.temperature.steps)
         anchor, radius = self.anchor, self.radius
@@ -92,7 +92,7 @@ class Learner(NamedTuple):
             anchor = Anchor(weight[members], part(reference, members, count)) if weighs else None
         if radius is not None:
             radius = radius[members] if radius[members].isfinite().any() else None
-        return Learner(
+        return SACState(
             self.actor.part(members),
             self.critic.part(members),
             part(self.target, members, count),
@@ -104,7 +104,7 @@ class Learner(NamedTuple):
 
 def update(
     constants: Constants,
-    learner: Learner,
+    learner: SACState,
     rows: Tensor,
     uniform: Tensor,
     tau: Tensor,
@@ -131,33 +131,33 @@ def update(
     critic_step(constants, learner, batch, next_pi, next_noise, logged)
 
     action, log_prob = pi.action_and_log_prob(noise)
-    q, of_action = min_q(constants, learner.critic.parameters, batch.observation, action)
+    q, grad_action = min_q(constants, learner.critic.parameters, batch.observation, action)
     alpha = learner.temperature.parameters[0].exp()[:, None]
     loss = alpha * log_prob - q
-    of = pi.soft_value_gradient(noise, action, of_action, alpha[..., None])
+    of = pi.soft_value_gradient(noise, action, grad_action, alpha[..., None])
     if learner.anchor is not None:
         reverse_kl = learner.anchor.reverse_kl[:, None]
-        kl, of_kl = kl_to_reference(constants, learner.anchor, batch.observation, pi)
+        kl, grad_kl = kl_to_reference(constants, learner.anchor, batch.observation, pi)
         loss = loss + reverse_kl * kl
         of = SquashedGaussian(
-            of.mean + reverse_kl[..., None] * of_kl.mean,
-            of.log_std + reverse_kl[..., None] * of_kl.log_std,
+            of.mean + reverse_kl[..., None] * grad_kl.mean,
+            of.log_std + reverse_kl[..., None] * grad_kl.log_std,
         )
-    of_output = of.to_output(output, constants.log_std)
+    grad_output = of.to_output(output, constants.log_std)
     size = batch.observation.shape[1]
     if constants.natural is None:
-        gradients = parameter_gradients(actor, [h[:, size:] for h in inputs], of_output / size)
+        gradients = parameter_gradients(actor, [h[:, size:] for h in inputs], grad_output / size)
         adam_step(learner.actor, gradients, constants.learning_rate)
     else:
         exact, log_std = learner.actor.parameters, constants.log_std
-        natural_step(constants.natural, exact, of_output / size, batch.observation, log_std)
+        natural_step(constants.natural, exact, grad_output / size, batch.observation, log_std)
     logged[:, 1] = loss.mean(-1)
     follow_actor(constants, learner, log_prob, tau, logged)
 
 
 def critic_step(
     constants: Constants,
-    learner: Learner,
+    learner: SACState,
     batch: Batch,
     next_pi: SquashedGaussian,
     next_noise: Tensor,
@@ -171,7 +171,7 @@ def critic_step(
 
 def critic_gradients(
     constants: Constants,
-    learner: Learner,
+    learner: SACState,
     batch: Batch,
     next_pi: SquashedGaussian,
     next_noise: Tensor,
@@ -187,12 +187,12 @@ def critic_gradients(
     critic = rounded(learner.critic.parameters, constants.precision)
     q, inputs = q_values(critic, batch.observation, batch.action)
     error = q - y[:, None]  # [m, 2, B]
-    of_q = (error / error.shape[-1]).flatten(0, 1).unsqueeze(-1)
-    return parameter_gradients(critic, inputs, of_q), error
+    grad_q = (error / error.shape[-1]).flatten(0, 1).unsqueeze(-1)
+    return parameter_gradients(critic, inputs, grad_q), error
 
 
 def follow_actor(
-    constants: Constants, learner: Learner, log_prob: Tensor, tau: Tensor, logged: Tensor
+    constants: Constants, learner: SACState, log_prob: Tensor, tau: Tensor, logged: Tensor
 ) -> None:
     """What comes after the actor's step: its projection, temperature and targets."""
     project(learner)
@@ -201,7 +201,7 @@ def follow_actor(
 
 
 def temperature_step(
-    constants: Constants, learner: Learner, log_prob: Tensor, logged: Tensor
+    constants: Constants, learner: SACState, log_prob: Tensor, logged: Tensor
 ) -> None:
     """A step down J_alpha, equation 18."""
     entropy = -log_prob.mean(-1)
@@ -214,7 +214,7 @@ def temperature_step(
     logged[:, 2] = entropy
 
 
-def target_step(learner: Learner, tau: Tensor) -> None:
+def target_step(learner: SACState, tau: Tensor) -> None:
     """Polyak averaging: theta' <- theta' + tau (theta - theta')."""
     for slow, fast in zip(learner.target, learner.critic.parameters, strict=True):
         slow.add_(tau * (fast - slow))
@@ -238,8 +238,8 @@ def min_q(
     one, other = q.unbind(1)
     smaller = torch.stack([one <= other, other < one], 1)  # at a tie, the first one's gradient
     smaller = smaller.to(q.dtype).view(-1, q.shape[-1], 1)
-    of_action = input_gradient(critic, inputs, smaller, slice(constants.observation_size, None))
-    return q.amin(1), by_member(of_action, len(q)).sum(1)
+    grad_action = input_gradient(critic, inputs, smaller, slice(constants.observation_size, None))
+    return q.amin(1), by_member(grad_action, len(q)).sum(1)
 
 
 def kl_to_reference(
@@ -251,7 +251,7 @@ def kl_to_reference(
     return gaussian_kl(*reference, *pi), SquashedGaussian(*gaussian_kl_gradient(*reference, *pi))
 
 
-def project(learner: Learner) -> None:
+def project(learner: SACState) -> None:
     """Projects each member's actor onto the L2 ball of its radius; infinity leaves it as it is."""
     if learner.radius is None:
         return

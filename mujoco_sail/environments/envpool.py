@@ -23,8 +23,8 @@ import numpy as np
 from mujoco_sail.core.streams import seed_for
 from mujoco_sail.environments.factory import META_WORLD
 from mujoco_sail.environments.wrappers import Array
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.errors import UserError
 
 # Gymnasium's id -> EnvPool's.
 ENVPOOL_IDS = {
@@ -44,18 +44,18 @@ def import_envpool(task: Task) -> Any:
     """EnvPool, if it has the task and is installed.
 
     Raises:
-        RecipeError: It has not, or is not.
+        UserError: It has not, or is not.
     """
     where = f"{task.name}: key 'backend' is 'envpool'"
     if task.id not in ENVPOOL_IDS:
-        raise RecipeError(
+        raise UserError(
             f"{where}; EnvPool has no {task.id} that is known to be the same task, use gymnasium;",
             f"it has {', '.join(ENVPOOL_IDS)}",
         )
     try:
         return import_module("envpool")
     except (ImportError, OSError) as error:
-        raise RecipeError(
+        raise UserError(
             f"{where}, which needs the package envpool ({error});",
             "pip install 'mujoco-sail[fast]', or use gymnasium",
         ) from error
@@ -75,7 +75,7 @@ class EnvPoolBackend:
         threads: Threads that step the rows; no result depends on it.
 
     Raises:
-        RecipeError: EnvPool does not have the task, or is not installed.
+        UserError: EnvPool does not have the task, or is not installed.
     """
 
     # Always empty: crashes inside EnvPool cannot be seen, see above.

@@ -26,8 +26,8 @@ from mujoco_sail.environments.wrappers import (
     SeededMetaWorld,
 )
 from mujoco_sail.recipes.load import load_task
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.errors import UserError
 
 META_WORLD = "Meta-World/"
 
@@ -52,7 +52,7 @@ def make(
         render_mode: None, or "rgb_array" where `render` is wanted.
 
     Raises:
-        RecipeError: There is no such recipe or environment.
+        UserError: There is no such recipe or environment.
     """
     return make_env(load_task(recipe, protocol, {}), seed, "use", render_mode)
 
@@ -67,7 +67,7 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
         render_mode: None, or "rgb_array" where it is drawn.
 
     Raises:
-        RecipeError: There is no such environment, or its actions are not continuous.
+        UserError: There is no such environment, or its actions are not continuous.
     """
     where = f"{task.name}: key 'id' is '{task.id}'"
     try:
@@ -75,12 +75,12 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
         env: Env = DivergenceGuard(_registered(task, render_mode))
     except gymnasium.error.UnregisteredEnv:
         nearest = difflib.get_close_matches(task.id, _known_ids(), n=1, cutoff=0)[0]
-        raise RecipeError(f"{where}; no such environment, nearest '{nearest}'") from None
+        raise UserError(f"{where}; no such environment, nearest '{nearest}'") from None
     except (gymnasium.error.Error, ImportError) as error:
-        raise RecipeError(f"{where}; it cannot be made: {error}") from error
+        raise UserError(f"{where}; it cannot be made: {error}") from error
     nested, actions = env.observation_space, env.action_space
     if not isinstance(actions, Box) or not actions.is_bounded():
-        raise RecipeError(f"{where}; expected bounded continuous actions, got {actions}")
+        raise UserError(f"{where}; expected bounded continuous actions, got {actions}")
     flat = Box(-np.inf, np.inf, (flatdim(nested),))
     env = TransformObservation(env, _flattener(nested), flat)
     if (actions.low != -1).any() or (actions.high != 1).any():

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from mujoco_sail.environments.factory import make_env
 from mujoco_sail.environments.wrappers import CrashGuard, Env
-from mujoco_sail.files import write_bytes
 from mujoco_sail.policies.policy import Policy
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import write_bytes
 
 Frame = NDArray[np.uint8]
 
@@ -43,7 +43,7 @@ def choose_gl_backend() -> None:
     """Sets `MUJOCO_GL` to what draws on this machine; to be called before MuJoCo is imported.
 
     Raises:
-        RecipeError: Neither EGL nor OSMesa does, or what `MUJOCO_GL` names does not.
+        UserError: Neither EGL nor OSMesa does, or what `MUJOCO_GL` names does not.
     """
     wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
     for backend in [wanted] if wanted else GL_BACKENDS:
@@ -51,7 +51,7 @@ def choose_gl_backend() -> None:
             os.environ["MUJOCO_GL"] = backend
             return
     failed = f"MUJOCO_GL={wanted} does not draw" if wanted else "neither EGL nor OSMesa draws"
-    raise RecipeError(
+    raise UserError(
         f"{failed} on this machine;",
         "apt-get install libegl1 libosmesa6, with MUJOCO_GL unset, egl or osmesa",
     )
@@ -83,7 +83,7 @@ def film(
         report: Called with a line per episode.
 
     Raises:
-        RecipeError: The policy does not fit, the environment crashes, or the clip cannot be
+        UserError: The policy does not fit, the environment crashes, or the clip cannot be
             written.
     """
     with _writing(out):
@@ -91,7 +91,7 @@ def film(
     with closing(CrashGuard(make_env(task, seed, "watching", "rgb_array"))) as env:
         sizes = flatdim(env.observation_space), flatdim(env.action_space)
         if (policy.observation_size, policy.action_size) != sizes:
-            raise RecipeError(
+            raise UserError(
                 f"{task.name} has observations and actions of sizes {sizes[0]} and {sizes[1]}; "
                 f"the policy takes {policy.observation_size} and {policy.action_size}"
             )
@@ -139,7 +139,7 @@ def _frames(
             observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
             total, step, ended = total + float(reward), step + 1, terminated or truncated
         if env.crash is not None:
-            raise RecipeError(f"episode {episode}: {env.crash}")
+            raise UserError(f"episode {episode}: {env.crash}")
         yield draw()
         report(f"episode {episode}: return {total:.6g}")
 
@@ -158,4 +158,4 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RecipeError(f"--out {out}: cannot be written: {error.strerror}") from error
+        raise UserError(f"--out {out}: cannot be written: {error.strerror}") from error

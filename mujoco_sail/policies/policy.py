@@ -19,8 +19,9 @@ import tomli_w
 from numpy.typing import ArrayLike, NDArray
 from safetensors import numpy as tensors
 
-from mujoco_sail.files import holds_nothing, write_bytes
-from mujoco_sail.recipes.settings import RecipeError, build, dump, setting
+from mujoco_sail.recipes.settings import build, dump, setting
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import holds_nothing, write_bytes
 
 Array = NDArray[np.float32]
 Activation = Literal["relu", "tanh"]
@@ -82,7 +83,7 @@ class Policy:
         """Checks that the layers fit one another.
 
         Raises:
-            RecipeError: They do not, or they are not float32.
+            UserError: They do not, or they are not float32.
         """
         arrays = [*self.weights, *self.biases]
         widths = [bias.shape for bias in self.biases]
@@ -93,7 +94,7 @@ class Policy:
             or [weight.shape[:1] for weight in self.weights] != widths
             or any(a.shape[0] != b.shape[1] for a, b in itertools.pairwise(self.weights))
         ):
-            raise RecipeError("its layers are not float32, or do not fit one another")
+            raise UserError("its layers are not float32, or do not fit one another")
 
     @property
     def observation_size(self) -> int:
@@ -115,11 +116,11 @@ class Policy:
             [A] or [..., A] in [-1, 1], float32.
 
         Raises:
-            RecipeError: The observation has another size.
+            UserError: The observation has another size.
         """
         x = np.asarray(observation, np.float32)
         if x.shape[-1:] != (self.observation_size,):
-            raise RecipeError(
+            raise UserError(
                 f"this policy takes observations of size {self.observation_size}, "
                 f"got an array of shape {x.shape}"
             )
@@ -164,28 +165,28 @@ def load(path: Path | str) -> Policy:
         path: Name of the pair, with or without one of its endings.
 
     Raises:
-        RecipeError: A file is missing, damaged or something else, or they are not a pair.
+        UserError: A file is missing, damaged or something else, or they are not a pair.
     """
     header_path, weights = _pair(path)
     seal, _, text = _read(header_path).partition(b"\n")
     data = _read(weights)
     if not seal.startswith(b"sha256 = "):
-        raise RecipeError(f"{header_path}: not a policy's: its first line is no sha256")
+        raise UserError(f"{header_path}: not a policy's: its first line is no sha256")
     if seal != _seal(text, data):
-        raise RecipeError(f"{header_path} and {weights.name}: damaged, or not of one policy")
+        raise UserError(f"{header_path} and {weights.name}: damaged, or not of one policy")
     try:
         header = build(Header, tomllib.loads(text.decode()), str(header_path))
-    except RecipeError:
+    except UserError:
         raise
     except (ValueError, OverflowError, RecursionError) as error:
-        raise RecipeError(f"{header_path}: not valid TOML: {error}") from error
+        raise UserError(f"{header_path}: not valid TOML: {error}") from error
     try:
         found = tensors.load(data)
     except (safetensors.SafetensorError, KeyError) as error:
-        raise RecipeError(f"{weights}: not safetensors of float32: {error}") from error
+        raise UserError(f"{weights}: not safetensors of float32: {error}") from error
     names = _names(len(found) // 2)
     if found.keys() != {name for pair in names for name in pair}:
-        raise RecipeError(f"{weights}: expected the layers 0.weight, 0.bias, 2.weight, ...")
+        raise UserError(f"{weights}: expected the layers 0.weight, 0.bias, 2.weight, ...")
     try:
         policy = Policy(
             [found[name] for name, _ in names],
@@ -194,16 +195,16 @@ def load(path: Path | str) -> Policy:
             header.squash,
             header.about,
         )
-    except RecipeError as error:
-        raise RecipeError(f"{weights}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{weights}: {error}") from error
     sizes = policy.observation_size, policy.action_size
     if sizes != (header.observation_size, header.action_size):
-        raise RecipeError(
+        raise UserError(
             f"{header_path}: sizes {header.observation_size} and {header.action_size}; "
             f"the layers have {sizes[0]} and {sizes[1]}"
         )
     if not all(np.isfinite(array).all() for array in found.values()):
-        raise RecipeError(f"{weights}: holds numbers that are not finite: the training diverged")
+        raise UserError(f"{weights}: holds numbers that are not finite: the training diverged")
     return policy
 
 
@@ -215,34 +216,32 @@ def export(folder: Path, out: Path | None) -> list[Path]:
         out: Name of the new pair; `<env>_<agent>_seed_<n>` in the working folder by default.
 
     Raises:
-        RecipeError: There is no complete run with a sound policy, or `out` cannot be written.
+        UserError: There is no complete run with a sound policy, or `out` cannot be written.
     """
     recorded = folder / "run.toml"
     if holds_nothing(recorded):
-        raise RecipeError(f"{folder}: no run there; expected <results>/<env>/<agent>/seed_<n>")
+        raise UserError(f"{folder}: no run there; expected <results>/<env>/<agent>/seed_<n>")
     try:
         run: Any = tomllib.loads(recorded.read_text(encoding="utf-8"))
         status, env, seed = run["status"], run["env"], run["seed"]
         names = env["name"], env["id"], env["protocol"], run["agent"]["name"], seed, env["steps"]
     except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
-        raise RecipeError(f"{recorded}: not a run's: {error}") from error
+        raise UserError(f"{recorded}: not a run's: {error}") from error
     if status != "complete":
-        raise RecipeError(
-            f"{folder}: this run is {status!r}; a policy is written when it completes"
-        )
+        raise UserError(f"{folder}: this run is {status!r}; a policy is written when it completes")
     pair = folder / "policy"
     if not any(path.exists() for path in _pair(pair)):
-        raise RecipeError(f"{folder}: this run has no policy: published without, or agent has none")
+        raise UserError(f"{folder}: this run has no policy: published without, or agent has none")
     policy = load(pair)
     about = policy.about
     if (about.env, about.id, about.protocol, about.agent, about.seed, about.step) != names:
-        raise RecipeError(f"{pair}.toml: the policy of another run than {recorded}")
+        raise UserError(f"{pair}.toml: the policy of another run than {recorded}")
     # Named after its folders: a stranger's names could lead anywhere.
     out = out or Path("_".join(folder.resolve().parts[-3:]))
     try:
         return policy.save(out)
     except OSError as error:
-        raise RecipeError(f"--out {out}: cannot be written: {error.strerror}") from error
+        raise UserError(f"--out {out}: cannot be written: {error.strerror}") from error
 
 
 def _pair(path: Path | str) -> tuple[Path, Path]:
@@ -265,9 +264,9 @@ def _seal(text: bytes, data: bytes) -> bytes:
 def _read(path: Path) -> bytes:
     try:
         if not path.is_file():
-            raise RecipeError(f"{path}: no such file")
+            raise UserError(f"{path}: no such file")
         if path.stat().st_size > LARGEST[path.suffix]:
-            raise RecipeError(f"{path}: too large for a policy's")
+            raise UserError(f"{path}: too large for a policy's")
         return path.read_bytes()
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,5 +1,6 @@
 """From TOML to frozen, validated objects."""
 
-from mujoco_sail.recipes.settings import RecipeError, setting
+from mujoco_sail.recipes.settings import setting
+from mujoco_sail.system.errors import UserError
 
-__all__ = ["RecipeError", "setting"]
+__all__ = ["UserError", "setting"]

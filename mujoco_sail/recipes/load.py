@@ -3,7 +3,7 @@
 An environment recipe under one protocol becomes a `Task`. Numbers live in TOML only, types and
 meanings in the dataclasses only.
 
-An agent recipe names code: `load_entry` imports the module of its class, on purpose. Nothing else
+An agent recipe names code: `load_spec` imports the module of its class, on purpose. Nothing else
 that is read here runs. (Whoever makes the environment lets Gymnasium import the module of an id
 such as `module:Name-v0`.)
 """
@@ -14,16 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mujoco_sail.recipes.settings import (
-    RecipeError,
-    build,
-    check_name,
-    nearest,
-    one_line,
-    parse_toml,
-    read_toml,
-)
+from mujoco_sail.recipes.settings import build, check_name, nearest, parse_toml, read_toml
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.errors import UserError, one_line
 
 Kind = Literal["envs", "agents", "plots"]
 MOST_SEEDS = 10_000
@@ -59,7 +52,7 @@ def read_recipe(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path
         beside: The recipe whose `base` this is; its folder is searched before the suite's.
 
     Raises:
-        RecipeError: There is no such recipe, it is not TOML, or its name would be no name for a
+        UserError: There is no such recipe, it is not TOML, or its name would be no name for a
             folder of results.
     """
     shipped = recipe_folder(kind)
@@ -73,7 +66,7 @@ def read_recipe(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path
     # Path.is_file would raise where a name is too long.
     path = next((home / file for home in homes if os.path.isfile(home / file)), None)
     if path is None:
-        raise RecipeError(missing if beside is None else f"{beside}: key 'base': {missing}")
+        raise UserError(missing if beside is None else f"{beside}: key 'base': {missing}")
     check_name(path.stem, path)
     return path, read_toml(path)
 
@@ -95,7 +88,7 @@ def parse_seeds(text: str) -> list[int]:
     """Seeds from `3` (0, 1 and 2) or from a list such as `0,4,7`.
 
     Raises:
-        RecipeError: None, too many, repeated, negative, too large or no numbers.
+        UserError: None, too many, repeated, negative, too large or no numbers.
     """
     try:
         numbers = [int(part) for part in text.split(",") if part]
@@ -104,7 +97,7 @@ def parse_seeds(text: str) -> list[int]:
     seeds = numbers if "," in text else list(range(min(sum(numbers), MOST_SEEDS + 1)))
     counted = 1 <= len(seeds) <= MOST_SEEDS and len(set(seeds)) == len(seeds)
     if not counted or min(seeds) < 0 or max(seeds) >= 2**63:
-        raise RecipeError(
+        raise UserError(
             f"--seeds {text}: expected how many, from 1 to {MOST_SEEDS}, "
             "or different seeds below 2^63 such as 0,4,7"
         )
@@ -123,20 +116,20 @@ def load_task(
         teacher: Teachers joined by `+`, in place of the recipe's.
 
     Raises:
-        RecipeError: Whatever is wrong with the recipe or the arguments.
+        UserError: Whatever is wrong with the recipe or the arguments.
     """
     path, table = with_bases("envs", *read_recipe("envs", name))
     protocols = _table(table, "protocols", path)
     teachers = _table(table, "teachers", path)
     if protocol not in protocols:
-        raise RecipeError(f"{path}: unknown protocol '{protocol}'; {nearest(protocol, protocols)}")
+        raise UserError(f"{path}: unknown protocol '{protocol}'; {nearest(protocol, protocols)}")
     values = {**table, **_table(protocols, protocol, path)}
     overrides = dict(overrides)
     for key in [key for key in overrides if "." not in key]:
         values[key] = overrides.pop(key)
     for key, source in SOURCES.items():
         if key in values:
-            raise RecipeError(f"{path}: key '{key}' cannot be set: {source}")
+            raise UserError(f"{path}: key '{key}' cannot be set: {source}")
     if teacher is not None:
         values["teacher"] = teacher
     values["oracle"] = _compose(str(values.get("teacher", "")), teachers, path)
@@ -150,40 +143,40 @@ def shorter_protocols(name: str, steps: int) -> list[str]:
     _, table = with_bases("envs", *read_recipe("envs", name))
     shorter = []
     for protocol in table["protocols"]:
-        with contextlib.suppress(RecipeError):  # one that is not asked for may be wrong
+        with contextlib.suppress(UserError):  # one that is not asked for may be wrong
             if load_task(name, protocol, {}).steps < steps:
                 shorter.append(protocol)
     return shorter
 
 
 def split_overrides(
-    arguments: Sequence[str], entries: Sequence[str]
+    arguments: Sequence[str], specs: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Parses `--set` arguments.
 
     Args:
         arguments: Each `env.KEY=VALUE` or `agent.NAME.KEY=VALUE`; VALUE as in TOML, or a bare
             word.
-        entries: Names of the agents of this benchmark.
+        specs: Names of the agents of this benchmark.
 
     Returns:
         Overrides of the task, and of each agent by name.
 
     Raises:
-        RecipeError: An argument of another form, or for an agent that does not take part.
+        UserError: An argument of another form, or for an agent that does not take part.
     """
     task: dict[str, Any] = {}
-    agents: dict[str, dict[str, Any]] = {name: {} for name in entries}
+    agents: dict[str, dict[str, Any]] = {name: {} for name in specs}
     for argument in arguments:
         key, equals, text = argument.partition("=")
         scope, _, rest = key.partition(".")
         name, _, agent_key = rest.rpartition(".")  # a name may have dots, a key has none
         if not equals or scope not in ("env", "agent") or not (name if scope == "agent" else rest):
-            raise RecipeError(f"--set {argument}: expected env.KEY=VALUE or agent.NAME.KEY=VALUE")
+            raise UserError(f"--set {argument}: expected env.KEY=VALUE or agent.NAME.KEY=VALUE")
         if scope == "env":
             task[rest] = _value(text)
         elif name not in agents:
-            raise RecipeError(f"--set {argument}: no agent '{name}'; {nearest(name, agents)}")
+            raise UserError(f"--set {argument}: no agent '{name}'; {nearest(name, agents)}")
         else:
             agents[name][agent_key] = _value(text)
     return task, agents
@@ -211,17 +204,17 @@ def chain(kind: Kind, path: Path, table: dict[str, Any]) -> list[tuple[Path, dic
     """A recipe and those below it, each named by the `base` of the one before.
 
     Raises:
-        RecipeError: A base is missing or no TOML, or the chain is a ring.
+        UserError: A base is missing or no TOML, or the chain is a ring.
     """
     layers, seen = [(path, table)], {os.path.realpath(path)}
     while (base := layers[-1][1].get("base")) is not None:
         current = layers[-1][0]
         if not isinstance(base, str):
-            raise RecipeError(f"{current}: key 'base' is {base!r}; expected a text")
+            raise UserError(f"{current}: key 'base' is {base!r}; expected a text")
         layers.append(read_recipe(kind, base, beside=current))
         real = os.path.realpath(layers[-1][0])
         if real in seen:
-            raise RecipeError(f"{path}: key 'base': {layers[-1][0].name} is its own base")
+            raise UserError(f"{path}: key 'base': {layers[-1][0].name} is its own base")
         seen.add(real)
     return layers
 
@@ -247,7 +240,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def _table(table: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
     value = table.pop(key, None)
     if not isinstance(value, dict):
-        raise RecipeError(f"{path}: missing table '{key}'")
+        raise UserError(f"{path}: missing table '{key}'")
     return value
 
 
@@ -256,7 +249,7 @@ def _compose(teacher: str, teachers: dict[str, Any], path: Path) -> dict[str, An
     composed: dict[str, Any] = {}
     for name in ["oracle", *teacher.split("+")]:
         if not isinstance(teachers.get(name), dict):
-            raise RecipeError(f"{path}: unknown teacher '{name}'; {nearest(name, teachers)}")
+            raise UserError(f"{path}: unknown teacher '{name}'; {nearest(name, teachers)}")
         composed |= teachers[name]
     return composed
 
@@ -265,5 +258,5 @@ def _replace(values: dict[str, Any], key: str, value: Any, where: str) -> None:
     scope, _, rest = key.partition(".")
     if scope != "oracle" or rest not in values["oracle"]:
         allowed = [f"oracle.{name}" for name in values["oracle"]]
-        raise RecipeError(f"{where}: unknown key '{key}'; {nearest(key, allowed)}")
+        raise UserError(f"{where}: unknown key '{key}'; {nearest(key, allowed)}")
     values["oracle"][rest] = value

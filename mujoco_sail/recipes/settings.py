@@ -10,44 +10,26 @@ from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from mujoco_sail.system.errors import UserError
+
 T = TypeVar("T")
 
 
-LONGEST = 1000  # letters of a line of a message
 DEEPEST = 10  # tables and lists within each other; a recipe has three
-
-
-class RecipeError(ValueError):
-    """A mistake of the user: its arguments are the lines of the whole message, one or two.
-
-    They may quote whatever a stranger wrote; the text is fit for a terminal all the same.
-    """
-
-    def __str__(self) -> str:
-        """The message."""
-        return "\n".join(one_line(line) for line in self.args)
-
-
-def one_line(text: object) -> str:
-    """A stranger's text for the terminal: no line breaks, no control characters, no novels."""
-    words = " ".join(str(text).split())
-    if len(words) > LONGEST:
-        words = f"{words[: LONGEST // 2]} ... {words[-LONGEST // 4 :]}"
-    return "".join(letter if letter.isprintable() else "?" for letter in words)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Reads a file of TOML; nothing in it is executed.
 
     Raises:
-        RecipeError: It cannot be read, or is not TOML (see `parse_toml`).
+        UserError: It cannot be read, or is not TOML (see `parse_toml`).
     """
     try:
         return parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+        raise UserError(f"{path}: not valid TOML: {error}") from error
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -121,10 +103,10 @@ def check_name(name: str, where: object) -> None:
         where: Where it was found, for the message.
 
     Raises:
-        RecipeError: It is not made of letters and digits.
+        UserError: It is not made of letters and digits.
     """
     if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise RecipeError(
+        raise UserError(
             f"{where}: '{name}' is no name; expected letters and digits, and _.+- after the first"
         )
 
@@ -146,15 +128,15 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         where: File or table, for messages.
 
     Raises:
-        RecipeError: Unknown or missing key, wrong type, value out of range.
+        UserError: Unknown or missing key, wrong type, value out of range.
     """
     types = typing.get_type_hints(cls)
     declared = {key_of(f.name): f for f in fields(cls)}  # type: ignore[arg-type]
     for key in values:
         if key not in declared:
-            raise RecipeError(f"{where}: unknown key '{key}'; {nearest(key, declared)}")
+            raise UserError(f"{where}: unknown key '{key}'; {nearest(key, declared)}")
     if missing := [key for key in declared if key not in values]:
-        raise RecipeError(f"{where}: missing key '{missing[0]}'")
+        raise UserError(f"{where}: missing key '{missing[0]}'")
     checked = {
         f.name: _check(values[key], types[f.name], f.metadata, f"{where}: key '{key}'")
         for key, f in declared.items()
@@ -171,12 +153,12 @@ def demand(settings: Any, conditions: Iterable[tuple[str, bool, str]], where: st
         where: Before the message.
 
     Raises:
-        RecipeError: A value is not allowed.
+        UserError: A value is not allowed.
     """
     for key, ok, expected in conditions:
         if not ok:
             value = getattr(settings, key)
-            raise RecipeError(f"{where}key '{key}' is {value}; expected {expected}")
+            raise UserError(f"{where}key '{key}' is {value}; expected {expected}")
 
 
 def dump(settings: Any) -> dict[str, Any]:
@@ -193,37 +175,37 @@ def dump(settings: Any) -> dict[str, Any]:
 def _check(value: Any, kind: Any, limits: Mapping[str, Any], where: str) -> Any:
     if hasattr(kind, "__dataclass_fields__"):
         if not isinstance(value, Mapping):
-            raise RecipeError(f"{where} is {value!r}; expected a table")
+            raise UserError(f"{where} is {value!r}; expected a table")
         return build(kind, value, where)
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         if value not in choices:
-            raise RecipeError(f"{where} is {value!r}; {nearest(str(value), choices)}")
+            raise UserError(f"{where} is {value!r}; {nearest(str(value), choices)}")
         return value
     if typing.get_origin(kind) is dict:
         if not isinstance(value, Mapping):
-            raise RecipeError(f"{where} is {value!r}; expected tables")
+            raise UserError(f"{where} is {value!r}; expected tables")
         (_, part) = typing.get_args(kind)
         return {name: _check(v, part, limits, f"{where}, '{name}'") for name, v in value.items()}
     if typing.get_origin(kind) is tuple:
         parts = typing.get_args(kind)
         if not isinstance(value, list) or len(value) != len(parts):
-            raise RecipeError(f"{where} is {value!r}; expected a list of {len(parts)}")
+            raise UserError(f"{where} is {value!r}; expected a list of {len(parts)}")
         return tuple(_check(v, k, limits, where) for v, k in zip(value, parts, strict=True))
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
-        raise RecipeError(f"{where} is {value!r}; expected {_TYPE_NAMES[kind]}")
+        raise UserError(f"{where} is {value!r}; expected {_TYPE_NAMES[kind]}")
     if kind in (int, float):
         _check_range(value, limits, where)
     if kind is str and not value.isprintable():
-        raise RecipeError(f"{where} is {value!r}; expected no control characters")
+        raise UserError(f"{where} is {value!r}; expected no control characters")
     return value
 
 
 def _check_range(value: float, limits: Mapping[str, Any], where: str) -> None:
     if math.isnan(value) or (math.isinf(value) and not limits["infinite"]):
-        raise RecipeError(f"{where} is {value}; expected a finite number")
+        raise UserError(f"{where} is {value}; expected a finite number")
     for name, sign, ok in (
         ("low", ">=", value >= limits["low"]),
         ("high", "<=", value <= limits["high"]),
@@ -231,7 +213,7 @@ def _check_range(value: float, limits: Mapping[str, Any], where: str) -> None:
         ("below", "<", limits["below"] == math.inf or value < limits["below"]),
     ):
         if not ok:
-            raise RecipeError(f"{where} is {value}; expected a value {sign} {limits[name]}")
+            raise UserError(f"{where} is {value}; expected a value {sign} {limits[name]}")
 
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from mujoco_sail.files import write_bytes
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import write_bytes
 
 KEPT = 2  # checkpoints: the newest, and one more in case it is damaged
 
@@ -90,11 +90,11 @@ class Checkpoints:
 
         Raises:
             DamagedError: A part is missing or is not what was written.
-            RecipeError: It is of another run; the first difference is named.
+            UserError: It is of another run; the first difference is named.
         """
         document, tensors = self._parts(step)
         if (difference := first_difference(document["about"], self.about)) is not None:
-            raise RecipeError(f"{self._document(step)} is of another run: {difference}")
+            raise UserError(f"{self._document(step)} is of another run: {difference}")
         try:
             parts = load(tensors)
         except SafetensorError as error:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.read import RunRecord, damaged, read, read_training
+from mujoco_sail.system.errors import UserError
 
 # Packages whose version changes what a return means.
 PACKAGES = ("mujoco", "gymnasium", "dm_control", "metaworld", "envpool", "mujoco_sail")
@@ -32,14 +32,14 @@ def collect(results: Path) -> list[RunRecord]:
         Runs sorted by environment, agent and seed.
 
     Raises:
-        RecipeError: No runs, a damaged file, or runs that must not be pooled.
+        UserError: No runs, a damaged file, or runs that must not be pooled.
     """
     try:
         folders = [folder for folder in results.glob("*/*/seed_*") if folder.is_dir()]
     except OSError as error:
         raise damaged(results, error) from error
     if not folders:
-        raise RecipeError(
+        raise UserError(
             f"{results}: no results here;",
             "first run, say, mujoco-sail run --env walker_walk --agents pebble,sail --seeds 5 "
             f"--protocol quick --results {shlex.quote(str(results))}",
@@ -57,7 +57,7 @@ def check_poolable(records: Sequence[RunRecord]) -> None:
     any. Within an agent: every hyperparameter. Running ones are no statistics and are left alone.
 
     Raises:
-        RecipeError: Names two runs, the key and both values.
+        UserError: Names two runs, the key and both values.
     """
     ended = [record for record in records if record.status != "running"]
     asking = {(record.env, record.agent) for record in ended if record.labels}
@@ -83,7 +83,7 @@ def check_alike(records: Sequence[RunRecord]) -> None:
         records: Poolable runs; running ones are left alone.
 
     Raises:
-        RecipeError: Names two runs, the key and both values.
+        UserError: Names two runs, the key and both values.
     """
     claims: list[Claim] = []
     for record in records:
@@ -129,7 +129,7 @@ def training_tables(records: Sequence[RunRecord]) -> list[pd.DataFrame]:
         else the agent records, nan where a cell is empty.
 
     Raises:
-        RecipeError: A file is damaged, or two differ in their steps.
+        UserError: A file is damaged, or two differ in their steps.
     """
     records = [record for record in records if (record.folder / "training.csv").exists()]
     tables = [read_training(record.folder / "training.csv") for record in records]
@@ -145,7 +145,7 @@ def _agree(claims: Iterable[Claim]) -> None:
     """Compares each claim with the first of its group.
 
     Raises:
-        RecipeError: Names two runs, the key and both values.
+        UserError: Names two runs, the key and both values.
     """
     seen: dict[tuple[str, ...], tuple[RunRecord, Mapping[str, Any]]] = {}
     for group, record, values in claims:
@@ -159,7 +159,7 @@ def _compare(
     for key in [*expected, *values]:
         one, other = (table.get(key, "(absent)") for table in (expected, values))
         if one != other:
-            raise RecipeError(
+            raise UserError(
                 f"{first.folder} and {second.folder} differ in {key}:",
                 f"{one!r} and {other!r}; such results are never pooled",
             )

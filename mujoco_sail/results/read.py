@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from pandas.errors import ParserWarning
 
-from mujoco_sail.files import holds_nothing
-from mujoco_sail.recipes.settings import RecipeError, check_name, one_line, read_toml
+from mujoco_sail.recipes.settings import check_name, read_toml
+from mujoco_sail.system.errors import UserError, one_line
+from mujoco_sail.system.files import holds_nothing
 
 EVALUATIONS = (
     "step",
@@ -66,7 +67,7 @@ def read(folder: Path) -> RunRecord:
         folder: `<env>/<agent>/seed_<n>/`.
 
     Raises:
-        RecipeError: A file is missing, damaged or of another run; it is named.
+        UserError: A file is missing, damaged or of another run; it is named.
     """
     path = folder / "run.toml"
     if holds_nothing(path):
@@ -74,16 +75,16 @@ def read(folder: Path) -> RunRecord:
     table = read_toml(path)
     for key in ("env", "agent", "versions"):
         if not isinstance(table.get(key), dict):
-            raise RecipeError(f"{path}: missing table '{key}'")
+            raise UserError(f"{path}: missing table '{key}'")
     status = table.get("status")
     if status not in ("complete", "running", "failed"):
-        raise RecipeError(f"{path}: key 'status' is {status!r}; expected complete, running, failed")
+        raise UserError(f"{path}: key 'status' is {status!r}; expected complete, running, failed")
 
     # A copied folder would count one seed twice.
     seed, env, agent = table.get("seed"), table["env"].get("name"), table["agent"].get("name")
     place = (*_arm(folder), folder.name)
     if type(seed) is not int or (env, agent, f"seed_{seed}") != place:
-        raise RecipeError(f"{path}: is of {env}/{agent}/seed_{seed}, and lies in {'/'.join(place)}")
+        raise UserError(f"{path}: is of {env}/{agent}/seed_{seed}, and lies in {'/'.join(place)}")
     record = _unread(folder, seed, status, table)
     if status == "complete":
         evaluations = _evaluations(folder / "evaluations.csv")
@@ -97,7 +98,7 @@ def _not_begun(folder: Path) -> RunRecord:
     """The record of a run that was cut off before its `run.toml` was written."""
     number = folder.name.removeprefix("seed_")
     if not number.isdecimal() or f"{int(number)}" != number:
-        raise RecipeError(f"{folder}: no run.toml there, and no seed_<n>; expected a run's folder")
+        raise UserError(f"{folder}: no run.toml there, and no seed_<n>; expected a run's folder")
     return _unread(folder, int(number), "running", {})
 
 
@@ -125,10 +126,10 @@ def agents_without_labels(records: Sequence[RunRecord]) -> set[str]:
     return complete - {r.agent for r in records if r.labels}
 
 
-def damaged(path: Path, error: Exception) -> RecipeError:
+def damaged(path: Path, error: Exception) -> UserError:
     """That something cannot be read, and why."""
     reason = error.strerror if isinstance(error, OSError) else str(error)
-    return RecipeError(f"{path}: cannot be read: {reason}")
+    return UserError(f"{path}: cannot be read: {reason}")
 
 
 def _empty(columns: Sequence[str]) -> pd.DataFrame:
@@ -144,7 +145,7 @@ def _csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     except (OSError, ValueError, ParserWarning) as error:
         raise damaged(path, error) from error
     if missing := [name for name in columns if name not in frame]:
-        raise RecipeError(f"{path}: missing column '{missing[0]}'")
+        raise UserError(f"{path}: missing column '{missing[0]}'")
     return frame
 
 
@@ -158,7 +159,7 @@ def read_training(path: Path) -> pd.DataFrame:
     """Reads `training.csv`: nan where a cell is empty.
 
     Raises:
-        RecipeError: It is damaged.
+        UserError: It is damaged.
     """
     text = _csv(path, TRAINING)
     return _numbers(path, text, [str(name) for name in text if name not in TRAINING])
@@ -171,12 +172,12 @@ def _numbers(path: Path, text: pd.DataFrame, may_lack: Sequence[str]) -> pd.Data
     for name in frame:
         good = frame[name].abs() <= LARGEST
         if not (good | text[name].isna() if name in may_lack else good).all():
-            raise RecipeError(
+            raise UserError(
                 f"{path}: column '{name}' has a value that is not a finite number, "
                 f"or beyond {LARGEST:.0e}"
             )
     if frame.empty or (np.diff(frame["step"]) <= 0).any():
-        raise RecipeError(f"{path}: column 'step' must increase, over one row at least")
+        raise UserError(f"{path}: column 'step' must increase, over one row at least")
     return frame
 
 
@@ -184,5 +185,5 @@ def _labels(path: Path) -> int:
     labels = _csv(path, FEEDBACK)["label"]
     answers = labels[labels != SKIPPED]
     if not pd.to_numeric(answers, errors="coerce").isin([0, 0.5, 1]).all():
-        raise RecipeError(f"{path}: column 'label' has a value other than 0, 0.5, 1, {SKIPPED}")
+        raise UserError(f"{path}: column 'label' has a value other than 0, 0.5, 1, {SKIPPED}")
     return len(answers)

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from mujoco_sail.recipes.settings import RecipeError, one_line
+from mujoco_sail.system.errors import UserError, one_line
 
 TRACKERS = ("tensorboard", "wandb")
 TABLES = ("training.csv", "evaluations.csv")
@@ -97,11 +97,11 @@ def check(kinds: Sequence[str]) -> None:
     """Looks for the libraries.
 
     Raises:
-        RecipeError: One is not installed.
+        UserError: One is not installed.
     """
     for kind in kinds:
         if find_spec(kind) is None:
-            raise RecipeError(
+            raise UserError(
                 f"--track {kind}: it needs the package {kind}; pip install 'mujoco-sail[{kind}]'"
             )
 

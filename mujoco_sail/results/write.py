@@ -14,16 +14,17 @@ from typing import Any
 import tomli_w
 from torch import Tensor
 
-from mujoco_sail.agents.base import Entry
+from mujoco_sail.agents.base import AgentSpec
 from mujoco_sail.agents.registry import resolved
-from mujoco_sail.files import holds_nothing, remove_leftovers, write_bytes, write_text
 from mujoco_sail.preferences.sessions import Pairs, Query
-from mujoco_sail.recipes.settings import RecipeError, read_toml
+from mujoco_sail.recipes.settings import read_toml
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.checkpoint import Checkpoints, first_difference
 from mujoco_sail.results.read import EVALUATIONS, FEEDBACK, SKIPPED
 from mujoco_sail.results.tracking import TrackedRun, Tracking
 from mujoco_sail.results.versions import versions
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import holds_nothing, remove_leftovers, write_bytes, write_text
 
 CHECKPOINTS = "checkpoints"  # folder in a run folder
 
@@ -41,19 +42,19 @@ def run_folder(results: Path, task: Task, agent: str, seed: int) -> Path:
     return results / task.name / agent / f"seed_{seed}"
 
 
-def status_of(folder: Path, task: Task, entry: Entry) -> str | None:
+def status_of(folder: Path, task: Task, spec: AgentSpec) -> str | None:
     """The status of the run that a folder holds, None if none has begun there.
 
     Raises:
-        RecipeError: It holds a run of another recipe, of other versions, or a damaged one.
+        UserError: It holds a run of another recipe, of other versions, or a damaged one.
     """
     if holds_nothing(folder / "run.toml"):
         return None
     found = read_toml(folder / "run.toml")
-    wanted = {**resolved(task, entry), "versions": versions(task.backend)}
+    wanted = {**resolved(task, spec), "versions": versions(task.backend)}
     difference = first_difference({table: found.get(table) for table in wanted}, wanted)
     if difference is not None:
-        raise RecipeError(
+        raise UserError(
             f"{folder} holds another run: {difference};",
             "choose another --results folder, or remove that one",
         )
@@ -71,7 +72,7 @@ class RunWriter:
     Args:
         folder: The run's own folder.
         task: Resolved recipe of the environment.
-        entry: Resolved recipe of the agent.
+        spec: Resolved recipe of the agent.
         seed: The member's seed.
         device: Where the updates run.
         tracking: Who is told of every row.
@@ -84,7 +85,7 @@ class RunWriter:
         self,
         folder: Path,
         task: Task,
-        entry: Entry,
+        spec: AgentSpec,
         seed: int,
         device: str,
         tracking: Sequence[Tracking] = (),
@@ -95,7 +96,7 @@ class RunWriter:
             "seed": seed,
             "device": device,
             "versions": versions(task.backend),
-            **resolved(task, entry),
+            **resolved(task, spec),
         }
         self.about = {
             "protocol": task.protocol,
@@ -180,7 +181,7 @@ class RunWriter:
             labels: [1, P].
             sizes: O and A.
         """
-        from mujoco_sail.results.preferences import NAME, encode  # noqa: PLC0415 (rarely used)
+        from mujoco_sail.results.preference_file import NAME, encode  # noqa: PLC0415 (rarely used)
 
         env, agent = self.about["env"], self.about["agent"]
         about = {

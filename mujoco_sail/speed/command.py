@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mujoco_sail.recipes.settings import RecipeError, nearest
+from mujoco_sail.recipes.settings import nearest
+from mujoco_sail.system.errors import UserError
 
 if TYPE_CHECKING:
-    from mujoco_sail.agents.base import Entry
+    from mujoco_sail.agents.base import AgentSpec
     from mujoco_sail.speed.plan import Plan
 
 PEERS = ("sb3", "sbx")
@@ -57,15 +58,15 @@ def main(args: argparse.Namespace) -> int:
         0, or 1 if a worker failed.
 
     Raises:
-        RecipeError: A wrong option, or a folder that cannot be written.
+        UserError: A wrong option, or a folder that cannot be written.
     """
     members, peers = check(args)
     # Imported here, so that help and mistakes answer at once.
     import tomli_w  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
 
-    from mujoco_sail.files import write_text  # noqa: PLC0415
-    from mujoco_sail.speed import machine, pool, rounds, summary  # noqa: PLC0415
+    from mujoco_sail.speed import hardware, pool, rounds, summary  # noqa: PLC0415
+    from mujoco_sail.system.files import write_text  # noqa: PLC0415
 
     plan = make_plan(args, members, peers)
     task = plan.task
@@ -73,9 +74,9 @@ def main(args: argparse.Namespace) -> int:
     path = args.out / f"{sizes}_{task.precision}_{task.engine}_{plan.device.type}.csv"
     about = path.with_suffix(".toml")
     try:
-        write_text(about, tomli_w.dumps(machine.describe(plan)))
+        write_text(about, tomli_w.dumps(hardware.describe(plan)))
     except OSError as error:
-        raise RecipeError(f"--out {args.out}: cannot be written: {error.strerror}") from error
+        raise UserError(f"--out {args.out}: cannot be written: {error.strerror}") from error
     try:
         rates = rounds.measure(plan, lambda line: print(line, flush=True))
     except pool.WorkerError as error:
@@ -95,27 +96,25 @@ def check(args: argparse.Namespace) -> tuple[list[int], list[str]]:
         The numbers of members, and the names of the peers.
 
     Raises:
-        RecipeError: An option out of range.
+        UserError: An option out of range.
     """
     try:
         members = sorted({int(part) for part in args.members.split(",")})
     except ValueError:
         members = [0]
     if members[0] < 1:
-        raise RecipeError(
+        raise UserError(
             f"--members {args.members}: expected numbers >= 1 joined by commas, such as 1,3,12"
         )
     for name in ("width", "batch", "rounds"):
         if getattr(args, name) < 1:
-            raise RecipeError(f"--{name} {getattr(args, name)}: expected at least 1")
+            raise UserError(f"--{name} {getattr(args, name)}: expected at least 1")
     if not 0 < args.seconds < math.inf:
-        raise RecipeError(f"--seconds {args.seconds}: expected a positive number")
+        raise UserError(f"--seconds {args.seconds}: expected a positive number")
     peers = list(dict.fromkeys(args.peers.split(",")))
     for name in peers:
         if name not in PEERS:
-            raise RecipeError(
-                f"--peers {args.peers}: unknown peer '{name}'; {nearest(name, PEERS)}"
-            )
+            raise UserError(f"--peers {args.peers}: unknown peer '{name}'; {nearest(name, PEERS)}")
     return members, peers
 
 
@@ -126,7 +125,7 @@ def make_plan(args: argparse.Namespace, members: list[int], names: list[str]) ->
     ask once and are then where they spend most of a run, with their budget used up.
 
     Raises:
-        RecipeError: A recipe or an option is wrong, there is no such environment or device, or a
+        UserError: A recipe or an option is wrong, there is no such environment or device, or a
             peer is not installed.
     """
     from mujoco_sail.agents import registry  # noqa: PLC0415
@@ -134,10 +133,10 @@ def make_plan(args: argparse.Namespace, members: list[int], names: list[str]) ->
     from mujoco_sail.environments.factory import disable_rendering, space_sizes  # noqa: PLC0415
     from mujoco_sail.speed import peers  # noqa: PLC0415
     from mujoco_sail.speed.plan import Plan  # noqa: PLC0415
-    from mujoco_sail.training import benchmark  # noqa: PLC0415
+    from mujoco_sail.training import pool  # noqa: PLC0415
 
     disable_rendering()
-    device = benchmark.choose_device(args.device)
+    device = pool.choose_device(args.device)
     asked = {
         "hidden_units": args.width,
         "batch_size": args.batch,
@@ -146,13 +145,13 @@ def make_plan(args: argparse.Namespace, members: list[int], names: list[str]) ->
         "backend": args.backend,
     }
     overrides = [f"env.{key}={value}" for key, value in asked.items() if value is not None]
-    tasks, entries = registry.load(args.env, args.agents, "paper", overrides, None)
+    tasks, specs = registry.load(args.env, args.agents, "paper", overrides, None)
     if len(tasks) > 1:
-        raise RecipeError(f"--env {args.env}: expected one environment")
-    paper, engine = benchmark.choose_engine(tasks[0], device)
+        raise UserError(f"--env {args.env}: expected one environment")
+    paper, engine = pool.choose_engine(tasks[0], device)
     if engine:
         print(engine)
-    benchmark.check_precision(paper, device)
+    pool.check_precision(paper, device)
     space_sizes(paper)
     task = dataclasses.replace(
         paper,
@@ -166,12 +165,12 @@ def make_plan(args: argparse.Namespace, members: list[int], names: list[str]) ->
         reference_after=paper.random_steps,
         reference_every=ENDLESS,
     )
-    for entry in entries:
-        if not issubclass(entry.agent, SAC):
-            raise RecipeError(f"--agents {entry.name}: expected agents of our core, as sac,sail")
+    for spec in specs:
+        if not issubclass(spec.agent, SAC):
+            raise UserError(f"--agents {spec.name}: expected agents of our core, as sac,sail")
     return Plan(
         task,
-        [_without_reset(entry) for entry in entries],
+        [_without_reset(spec) for spec in specs],
         peers.load(names, task, device),
         members,
         device,
@@ -181,9 +180,9 @@ def make_plan(args: argparse.Namespace, members: list[int], names: list[str]) ->
     )
 
 
-def _without_reset(entry: "Entry") -> "Entry":
+def _without_reset(spec: "AgentSpec") -> "AgentSpec":
     """Leaves out the many updates that follow a first session."""
-    if not hasattr(entry.settings, "reset_updates"):
-        return entry
-    settings = dataclasses.replace(entry.settings, reset_updates=0)
-    return dataclasses.replace(entry, settings=settings)
+    if not hasattr(spec.settings, "reset_updates"):
+        return spec
+    settings = dataclasses.replace(spec.settings, reset_updates=0)
+    return dataclasses.replace(spec, settings=settings)

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from mujoco_sail.core.machine import available_cores, load, processor, total_memory
 from mujoco_sail.results.versions import versions
 from mujoco_sail.results.write import commit
 from mujoco_sail.speed.plan import Plan
+from mujoco_sail.system.machine import available_cores, load, processor, total_memory
 
 
 def describe(plan: Plan) -> dict[str, Any]:

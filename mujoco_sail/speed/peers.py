@@ -10,13 +10,13 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from mujoco_sail.agents.base import Entry
-from mujoco_sail.agents.registry import load_entry
+from mujoco_sail.agents.base import AgentSpec
+from mujoco_sail.agents.registry import load_spec
 from mujoco_sail.agents.sb3 import SB3SAC
-from mujoco_sail.core.machine import available_cores
 from mujoco_sail.policies.policy import Policy
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.machine import available_cores
 
 # JAX reads these as it is imported; it would take a GPU's memory by being there.
 JAX = {"JAX_PLATFORMS": "cpu"}
@@ -32,13 +32,13 @@ class Peer:
     """One way in which a library's SAC is used.
 
     Attributes:
-        entry: The agent.
+        spec: The agent.
         precision: Number format of its updates.
         threads: Numbers of threads that its processes are timed with.
         variables: What its processes have in their environment.
     """
 
-    entry: Entry
+    spec: AgentSpec
     precision: str
     threads: Sequence[int]
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ def load(names: Sequence[str], task: Task, device: torch.device) -> dict[str, li
         device: Where the updates run.
 
     Raises:
-        RecipeError: SBX is not installed, or shall run elsewhere than on the CPU.
+        UserError: SBX is not installed, or shall run elsewhere than on the CPU.
     """
     peers = {}
     for name in names:
@@ -67,28 +67,28 @@ def load(names: Sequence[str], task: Task, device: torch.device) -> dict[str, li
 
 def _sb3(task: Task) -> list[Peer]:
     """As it is, and in bfloat16 where that is asked for."""
-    entry, threads = load_entry("sb3_sac", {}), sorted({1, available_cores()})
+    spec, threads = load_spec("sb3_sac", {}), sorted({1, available_cores()})
     if task.precision != "bfloat16":
-        return [Peer(entry, task.precision, threads)]
-    cast = replace(entry, agent=SB3SACBFloat16)
-    return [Peer(entry, "float32", threads), Peer(cast, "bfloat16", threads)]
+        return [Peer(spec, task.precision, threads)]
+    cast = replace(spec, agent=SB3SACBFloat16)
+    return [Peer(spec, "float32", threads), Peer(cast, "bfloat16", threads)]
 
 
 def _sbx(device: torch.device) -> list[Peer]:
     """It has no other precision, and keeps the number of threads that it was started with."""
     if device.type != "cpu":
-        raise RecipeError("--peers sbx: it is timed on the CPU only; add --device cpu")
+        raise UserError("--peers sbx: it is timed on the CPU only; add --device cpu")
     import_sbx()
-    entry = replace(
-        load_entry("sb3_sac", {}),
+    spec = replace(
+        load_spec("sb3_sac", {}),
         name="sbx_sac",
         title="SBX's SAC on the true reward",
         path=f"{__name__}:{SBXSAC.__name__}",
         agent=SBXSAC,
     )
-    peers = [Peer(entry, "float32", [1], JAX | ONE_THREAD)]
+    peers = [Peer(spec, "float32", [1], JAX | ONE_THREAD)]
     if available_cores() > 1:
-        peers.append(Peer(entry, "float32", [available_cores()], JAX))
+        peers.append(Peer(spec, "float32", [available_cores()], JAX))
     return peers
 
 
@@ -96,12 +96,12 @@ def import_sbx() -> Any:
     """SBX, if it is installed.
 
     Raises:
-        RecipeError: It is not.
+        UserError: It is not.
     """
     try:
         return import_module("sbx")
     except (ImportError, OSError) as error:
-        raise RecipeError(
+        raise UserError(
             f"--peers sbx: it needs the package sbx-rl ({error}); "
             "pip install 'mujoco-sail[peers]', or use --peers sb3"
         ) from error

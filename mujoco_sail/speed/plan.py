@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
-from mujoco_sail.agents.base import Entry
-from mujoco_sail.core.machine import available_cores
+from mujoco_sail.agents.base import AgentSpec
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.speed.peers import Peer
-from mujoco_sail.training.benchmark import max_workers
+from mujoco_sail.system.machine import available_cores
+from mujoco_sail.training.pool import max_workers
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Plan:
 
     Attributes:
         task: One that comes neither to its end nor to an evaluation while it is timed.
-        entries: Agents of our core.
+        specs: Agents of our core.
         peers: Other libraries' SAC, in one way or several, by the library's short name.
         members: Numbers M of members.
         device: Where the updates run.
@@ -28,7 +28,7 @@ class Plan:
     """
 
     task: Task
-    entries: Sequence[Entry]
+    specs: Sequence[AgentSpec]
     peers: Mapping[str, Sequence[Peer]]
     members: Sequence[int]
     device: torch.device

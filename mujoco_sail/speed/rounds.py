@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mujoco_sail.agents.base import Entry, Member
+from mujoco_sail.agents.base import AgentSpec, Member
 from mujoco_sail.speed.peers import Peer
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.pool import WorkerPool
-from mujoco_sail.speed.products import PRODUCT_CALLS, product_operations
+from mujoco_sail.speed.roofline import PRODUCT_CALLS, product_operations
 from mujoco_sail.speed.worker import Request
-from mujoco_sail.training.benchmark import shards, threads
+from mujoco_sail.training.pool import shards, threads
 
 RATIO = "x"  # unit of a ratio
 Pools = Mapping[tuple[str, int], WorkerPool]
@@ -82,8 +82,8 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Rate]:
             return stack.enter_context(made)
 
         ours = {
-            (entry.name, count): pool(f"{entry.name}_{count}", _stacks(plan, entry, count), {})
-            for entry in plan.entries
+            (spec.name, count): pool(f"{spec.name}_{count}", _stacks(plan, spec, count), {})
+            for spec in plan.specs
             for count in plan.members
         }
         peers = []
@@ -91,7 +91,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Rate]:
             if most := max(
                 (n for n in map(plan.peers_at_once, plan.members) if peer.threads_of(n)), default=0
             ):
-                stacks = [[Member(peer.entry, seed)] for seed in range(most)]
+                stacks = [[Member(peer.spec, seed)] for seed in range(most)]
                 peers.append((peer, pool(f"peer_{number}", stacks, peer.variables)))
         say("warm-up")
         for each in [*ours.values(), *(pool for _, pool in peers)]:
@@ -111,8 +111,8 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Rate]:
         return [*rates.values(), *evaluations]
 
 
-def _stacks(plan: Plan, entry: Entry, count: int) -> list[list[Member]]:
-    members = [Member(entry, seed) for seed in range(count)]
+def _stacks(plan: Plan, spec: AgentSpec, count: int) -> list[list[Member]]:
+    members = [Member(spec, seed) for seed in range(count)]
     return [stacks[0] for stacks in shards(members, plan.processes)]
 
 
@@ -122,22 +122,22 @@ def _of_one_size(
     """The measurements of M members; what is compared is measured one right after the other."""
     at_once = plan.at_once(count)
     own = threads(plan.task, at_once)
-    for entry in plan.entries:
-        pool, request = ours[entry.name, count], Request("train", plan.seconds, own)
-        yield _rate(plan, "train", entry.name, "member-steps/s", pool, request)
+    for spec in plan.specs:
+        pool, request = ours[spec.name, count], Request("train", plan.seconds, own)
+        yield _rate(plan, "train", spec.name, "member-steps/s", pool, request)
     for peer, pool in peers:
         processes = plan.peers_at_once(count)
         for its in peer.threads_of(processes):
             request, runs = Request("train", plan.seconds, its), pool.sizes[:processes]
-            rate = _rate(plan, "train", peer.entry.name, "member-steps/s", pool, request, runs)
+            rate = _rate(plan, "train", peer.spec.name, "member-steps/s", pool, request, runs)
             yield replace(rate, members=processes, precision=peer.precision)
-    for entry in plan.entries:
-        pool, request = ours[entry.name, count], Request("update", plan.seconds, own)
-        yield _rate(plan, "update", entry.name, "member-updates/s", pool, request)
+    for spec in plan.specs:
+        pool, request = ours[spec.name, count], Request("update", plan.seconds, own)
+        yield _rate(plan, "update", spec.name, "member-updates/s", pool, request)
         if count == max(plan.members):
             request, mean = Request("overhead", plan.seconds, own), [n / count for n in pool.sizes]
-            yield _rate(plan, "environment", entry.name, RATIO, pool, request, mean)
-    pool = ours[plan.entries[0].name, count]
+            yield _rate(plan, "environment", spec.name, RATIO, pool, request, mean)
+    pool = ours[plan.specs[0].name, count]
     work = [product_operations(plan.task, size) / 1e9 for size in pool.sizes]
     for way in PRODUCT_CALLS:
         request = Request(way, plan.seconds / len(PRODUCT_CALLS), own)
@@ -146,9 +146,9 @@ def _of_one_size(
 
 def _evaluations(plan: Plan, ours: Pools) -> Iterator[Rate]:
     """An evaluation with its log, for the largest number of members."""
-    for entry in plan.entries:
-        pool, request = ours[entry.name, max(plan.members)], Request("due", 0)
-        yield _rate(plan, "evaluation", entry.name, "member-evaluations/s", pool, request)
+    for spec in plan.specs:
+        pool, request = ours[spec.name, max(plan.members)], Request("due", 0)
+        yield _rate(plan, "evaluation", spec.name, "member-evaluations/s", pool, request)
 
 
 def _rate(

@@ -12,7 +12,7 @@ from rich.table import Table
 from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.speed.plan import Plan
-from mujoco_sail.speed.products import PRODUCT_CALLS
+from mujoco_sail.speed.roofline import PRODUCT_CALLS
 from mujoco_sail.speed.rounds import RATIO, Rate
 
 COLUMNS = (
@@ -51,8 +51,8 @@ def frame(plan: Plan, rates: Sequence[Rate]) -> pd.DataFrame:
         if rate.unit != RATIO
     ]
     for count in plan.members:
-        for entry in plan.entries:
-            rows += _ratios(plan, rates, entry.name, count)
+        for spec in plan.specs:
+            rows += _ratios(plan, rates, spec.name, count)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -64,9 +64,7 @@ def lines(plan: Plan, rows: pd.DataFrame) -> list[str]:
         is how long a process takes for one update of one member; the ratio to a peer is the one
         to its fastest way.
     """
-    return [
-        _line(plan, rows, entry.name, count) for entry in plan.entries for count in plan.members
-    ]
+    return [_line(plan, rows, spec.name, count) for spec in plan.specs for count in plan.members]
 
 
 def _line(plan: Plan, rows: pd.DataFrame, name: str, count: int) -> str:
@@ -82,7 +80,7 @@ def _line(plan: Plan, rows: pd.DataFrame, name: str, count: int) -> str:
     }
     ratios = own[(own.measurement == "train") & (own.unit == RATIO)]
     for short, ways in plan.peers.items():
-        to = ratios[ratios.against.str.startswith(f"{ways[0].entry.name} ")]
+        to = ratios[ratios.against.str.startswith(f"{ways[0].spec.name} ")]
         values[short] = _figure(to["median"].min())
     return " ".join(["speed", *(f"{key}={value}" for key, value in values.items())])
 
@@ -140,7 +138,7 @@ def _ratios(plan: Plan, rates: Sequence[Rate], name: str, count: int) -> list[di
     train, update = of("train"), of("update")
     steps, updates = np.array(train.values), np.array(update.values)
 
-    names = [ways[0].entry.name for ways in plan.peers.values()]
+    names = [ways[0].spec.name for ways in plan.peers.values()]
     peers = [r for r in rates if r.learner in names and r.processes == plan.peers_at_once(count)]
     # In each precision, the faster number of threads.
     for kind in dict.fromkeys((r.learner, r.precision) for r in peers):
@@ -186,7 +184,7 @@ def _row(
         "processes": rate.processes,
         "threads": rate.request.threads,
         "precision": rate.precision,
-        "engine": task.engine if rate.learner in [entry.name for entry in plan.entries] else "",
+        "engine": task.engine if rate.learner in [spec.name for spec in plan.specs] else "",
         "against": "",
         "width": task.hidden_units,
         "batch": task.batch_size,

@@ -15,11 +15,11 @@ import torch
 
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.sac import SAC
-from mujoco_sail.core.machine import synchronise
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.speed import pinning
-from mujoco_sail.speed.products import ProductCall, middle_product
-from mujoco_sail.training.output import lasting_output
+from mujoco_sail.speed.roofline import ProductCall, middle_product
+from mujoco_sail.system.machine import synchronise
+from mujoco_sail.system.output import lasting_output
 from mujoco_sail.training.run import Run
 
 WARM_UP = 10  # updates before anything is timed: allocators, first-use initialisation

@@ -9,14 +9,14 @@ from typing import Any
 
 import psutil
 
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.system.errors import UserError
 
 try:
     import fcntl
     import resource
     from multiprocessing.reduction import DupFd
 except ImportError as missing:
-    raise RecipeError(
+    raise UserError(
         f"this needs Linux, macOS or WSL: this Python has no module '{missing.name}', without "
         "which no run can be kept to one process"
     ) from missing
@@ -42,7 +42,7 @@ class Lock:
         binding: Whether others are kept out; some file systems have no locks.
 
     Raises:
-        RecipeError: Another process holds it; it is named. Or the file cannot be written.
+        UserError: Another process holds it; it is named. Or the file cannot be written.
     """
 
     def __init__(self, path: Path, patience: float | None = None) -> None:
@@ -54,7 +54,7 @@ class Lock:
             os.truncate(self.handle, 0)
             os.pwrite(self.handle, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
         except OSError as error:
-            raise RecipeError(f"{path}: cannot be locked: {error.strerror}") from error
+            raise UserError(f"{path}: cannot be locked: {error.strerror}") from error
 
     def _wait(self) -> None:
         deadline = time.monotonic() + self.patience
@@ -62,7 +62,7 @@ class Lock:
             if time.monotonic() > deadline:
                 holder = self.path.read_text(encoding="utf-8", errors="replace").strip()
                 name = self.path.name.strip(".").removesuffix(".lock")
-                raise RecipeError(
+                raise UserError(
                     f"{self.path.parent / name} is in use by {holder or 'another process'}; "
                     "wait for it, stop it, or choose another --results folder"
                 )
@@ -108,7 +108,7 @@ def allow_open_files(locks: int, workers: int) -> None:
         workers: Processes that will be started.
 
     Raises:
-        RecipeError: The system allows fewer.
+        UserError: The system allows fewer.
     """
     needed = psutil.Process().num_fds() + locks + PER_WORKER * workers + SPARE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -117,7 +117,7 @@ def allow_open_files(locks: int, workers: int) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     except (OSError, ValueError) as error:
-        raise RecipeError(
+        raise UserError(
             f"{locks} members need about {needed} open files, {hard} are allowed (ulimit -n); "
             "allow more, or take fewer seeds or agents at once"
         ) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from mujoco_sail.core import cgroups
+from mujoco_sail.system import cgroups
 
 
 def available_cores() -> int:

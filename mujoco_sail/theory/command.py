@@ -4,8 +4,8 @@ import argparse
 import math
 from pathlib import Path
 
-from mujoco_sail.files import folder
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import folder
 
 LEAST_SAMPLES = 1000  # of a run: about thirty steps
 DEFAULT_GAMMAS = "0,0.003,0.01,0.03,0.1,0.3,1"
@@ -32,14 +32,14 @@ def main(args: argparse.Namespace) -> int:
         0.
 
     Raises:
-        RecipeError: An option out of range, or a folder that cannot be written.
+        UserError: An option out of range, or a folder that cannot be written.
     """
     gammas = check(args)
     # Imported here, so that help and mistakes answer at once.
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    from mujoco_sail.files import write_bytes  # noqa: PLC0415
+    from mujoco_sail.system.files import write_bytes  # noqa: PLC0415
     from mujoco_sail.theory import (  # noqa: PLC0415
         claims,
         experiment,
@@ -100,7 +100,7 @@ def check(args: argparse.Namespace) -> tuple[float, ...]:
         The gammas, rising from 0.
 
     Raises:
-        RecipeError: An option out of range, or a folder that cannot be written.
+        UserError: An option out of range, or a folder that cannot be written.
     """
     most = args.prompts * (args.responses - 1)
     for name, least in (("prompts", 1), ("responses", 2), ("features", 1), ("seeds", 2)):
@@ -128,10 +128,10 @@ def check(args: argparse.Namespace) -> tuple[float, ...]:
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecipeError(f"--out {args.out}: cannot be written: {error.strerror}") from error
+        raise UserError(f"--out {args.out}: cannot be written: {error.strerror}") from error
     return tuple(sorted(gammas | {0.0}))
 
 
 def _expect(name: str, got: object, valid: bool, expected: str) -> None:
     if not valid:
-        raise RecipeError(f"--{name} is {got}; expected {expected}")
+        raise UserError(f"--{name} is {got}; expected {expected}")

@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.machine import available_cores
 from mujoco_sail.core.streams import Streams
+from mujoco_sail.system.machine import available_cores
 from mujoco_sail.theory import picking, truncation
 from mujoco_sail.theory.ascent import Ascents, maximise
 from mujoco_sail.theory.direct import DRAWS, DirectSail

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from mujoco_sail.analysis.style import images, sheet
+from mujoco_sail.analysis.figures.style import images, sheet
 from mujoco_sail.theory.claims import FIT_FACTOR, Rate, anchor_of
 from mujoco_sail.theory.experiment import Tables
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from mujoco_sail.analysis.style import images, look, sheet
+from mujoco_sail.analysis.figures.style import images, look, sheet
 from mujoco_sail.theory.picking import HALF, PICKED, SHARES
 from mujoco_sail.theory.summary import ESTIMATES, USUALLY, at, over_problems, session_error
 from mujoco_sail.theory.truncation import (

@@ -6,41 +6,41 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mujoco_sail.agents.base import Entry, Member
+from mujoco_sail.agents.base import AgentSpec, Member
 from mujoco_sail.environments.envpool import import_envpool
 from mujoco_sail.environments.factory import space_sizes
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import remove_checkpoints, run_folder, status_of
-from mujoco_sail.training.lock import Lock
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.lock import Lock
 
 
 def unfinished_members(
-    task: Task, entries: Sequence[Entry], seeds: Sequence[int], results: Path
+    task: Task, specs: Sequence[AgentSpec], seeds: Sequence[int], results: Path
 ) -> list[Member]:
     """The members whose runs are still to be made, arm by arm.
 
     Raises:
-        RecipeError: The environment cannot be made, its backend cannot simulate it for these
+        UserError: The environment cannot be made, its backend cannot simulate it for these
             agents, or a folder holds a run of another recipe.
     """
     space_sizes(task)
-    _check_backend(task, entries)
+    _check_backend(task, specs)
     members = []
-    for entry, seed in itertools.product(entries, seeds):
-        folder = run_folder(results, task, entry.name, seed)
-        if status_of(folder, task, entry) == "complete":
+    for spec, seed in itertools.product(specs, seeds):
+        folder = run_folder(results, task, spec.name, seed)
+        if status_of(folder, task, spec) == "complete":
             remove_checkpoints(folder)  # of a process that was killed when all was done
         else:
-            members.append(Member(entry, seed))
+            members.append(Member(spec, seed))
     return members
 
 
-def _check_backend(task: Task, entries: Sequence[Entry]) -> None:
+def _check_backend(task: Task, specs: Sequence[AgentSpec]) -> None:
     if task.backend == "envpool":
         import_envpool(task)
-        if alone := [entry.name for entry in entries if entry.agent.own_environments]:
-            raise RecipeError(
+        if alone := [spec.name for spec in specs if spec.agent.own_environments]:
+            raise UserError(
                 f"{task.name}: key 'backend' is 'envpool'; expected gymnasium, for {alone[0]} "
                 "makes environments of its own"
             )
@@ -50,7 +50,7 @@ def check_writable(results: Path) -> None:
     """Makes the results folder.
 
     Raises:
-        RecipeError: It cannot be written.
+        UserError: It cannot be written.
     """
     probe = results / f".writable-{os.getpid()}"
     try:
@@ -58,7 +58,7 @@ def check_writable(results: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise RecipeError(f"--results {results}: cannot be written: {error.strerror}") from error
+        raise UserError(f"--results {results}: cannot be written: {error.strerror}") from error
 
 
 @contextmanager
@@ -75,16 +75,16 @@ def claimed(
         Those that are still to be trained, and the locks.
 
     Raises:
-        RecipeError: Another process trains one of the members, or a folder holds another run.
+        UserError: Another process trains one of the members, or a folder holds another run.
     """
     locks: list[Lock] = []
     left = []
     try:
         for member in members:
-            folder = run_folder(results, task, member.entry.name, member.seed)
+            folder = run_folder(results, task, member.spec.name, member.seed)
             locks.append(Lock(folder.with_name(f".{folder.name}.lock")))
             # Read again: another command may have trained it since this one began.
-            status = status_of(folder, task, member.entry)
+            status = status_of(folder, task, member.spec)
             if status == "failed" and not resume_failed:
                 remove_checkpoints(folder)
             if status != "complete":

@@ -17,11 +17,11 @@ import torch
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.agents.sac import SAC
-from mujoco_sail.core.machine import synchronise
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.machine import synchronise
+from mujoco_sail.system.signals import terminal_signals_blocked
 from mujoco_sail.training.run import Run
-from mujoco_sail.training.signals import terminal_signals_blocked
 from mujoco_sail.training.worker import end_with_the_main_process
 
 # Runs of more floating-point operations per worker than this, which take a core at least some ten
@@ -38,7 +38,7 @@ Shares = Sequence[Sequence[Sequence[Member]]]  # the stacks of each worker
 
 def measurable(members: Sequence[Member]) -> bool:
     """Whether all members learn as SAC does, so that their steps take about equally long."""
-    return all(issubclass(member.entry.agent, SAC) for member in members)
+    return all(issubclass(member.spec.agent, SAC) for member in members)
 
 
 def is_long(task: Task, shares: Shares) -> bool:
@@ -120,7 +120,7 @@ def _seconds_per_step(
         reference_after=RANDOM_STEPS,
     )
     run = TimingRun(moment, stack, device, scratch, lambda _: None)
-    agent = run.members[0].entry.agent(run)
+    agent = run.members[0].spec.agent(run)
     with contextlib.suppress(TimingDone):
         agent.train()
     # An evaluation steps K environments of each member to the end of an episode.

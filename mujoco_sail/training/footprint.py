@@ -2,10 +2,10 @@
 
 import torch
 
-from mujoco_sail.core.machine import free_memory
 from mujoco_sail.core.replay_buffer import ReplayBuffer
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.machine import free_memory
 
 MIB = 2**20
 GIB = 2**30
@@ -53,7 +53,7 @@ def check(
     """One line with the estimate.
 
     Raises:
-        RecipeError: It does not fit.
+        UserError: It does not fit.
     """
     host, learner = estimate(task, members, sizes, device, workers)
     texts = []
@@ -62,7 +62,7 @@ def check(
         needs.append(("GPU memory", learner, torch.cuda.mem_get_info(device)[0]))
     for name, needed, free in needs:
         if needed > free:
-            raise RecipeError(
+            raise UserError(
                 f"{task.name}: {members} members need about {needed / GIB:.1f} GiB of {name}, "
                 f"{free / GIB:.1f} GiB are free;",
                 "take fewer seeds or agents at once, or a smaller env.replay_capacity or "

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from mujoco_sail.agents.base import Entry, Member
-from mujoco_sail.core.duration import duration
+from mujoco_sail.agents.base import AgentSpec, Member
 from mujoco_sail.core.products import bfloat16_slowdown
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.load import shorter_protocols
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import RunWriter, run_folder
-from mujoco_sail.training import benchmark, claims, estimate, footprint
-from mujoco_sail.training.lock import allow_open_files
+from mujoco_sail.system.durations import duration
+from mujoco_sail.system.lock import allow_open_files
+from mujoco_sail.training import claims, estimate, footprint, pool
 
 LONG = 12 * 60 * 60  # seconds from which on shorter protocols are named
 NOTICEABLE = 1.2  # times as long as float32; less is within what other processes disturb
@@ -41,7 +41,7 @@ class Job:
 
 def prepare(
     tasks: Sequence[Task],
-    entries: Sequence[Entry],
+    specs: Sequence[AgentSpec],
     seeds: Sequence[int],
     device: torch.device,
     results: Path,
@@ -52,29 +52,29 @@ def prepare(
 
     Args:
         tasks: Environments and protocol.
-        entries: Agents.
+        specs: Agents.
         seeds: Of each.
         device: Where the updates run.
         results: Folder that the run folders lie in.
         here: Whether this machine trains them, and must be able to.
 
     Raises:
-        RecipeError: Something of it cannot be done; nothing has begun.
+        UserError: Something of it cannot be done; nothing has begun.
     """
-    chosen = [benchmark.choose_engine(task, device) for task in tasks]
+    chosen = [pool.choose_engine(task, device) for task in tasks]
     if here:
         for task, _ in chosen:
-            benchmark.check_precision(task, device)
-    unfinished = [claims.unfinished_members(task, entries, seeds, results) for task, _ in chosen]
+            pool.check_precision(task, device)
+    unfinished = [claims.unfinished_members(task, specs, seeds, results) for task, _ in chosen]
     claims.check_writable(results)
     jobs = []
     for (task, engine), members in zip(chosen, unfinished, strict=True):
         memory = ""
         if members and here:
-            workers = len(benchmark.shards(members, benchmark.max_workers(device)))
+            workers = len(pool.shards(members, pool.max_workers(device)))
             memory = footprint.check(task, len(members), space_sizes(task), device, workers)
             allow_open_files(len(members), workers)
-        complete = len(entries) * len(seeds) - len(members)
+        complete = len(specs) * len(seeds) - len(members)
         jobs.append(Job(task, members, complete, engine, memory))
     return jobs
 
@@ -122,18 +122,18 @@ def look_ahead(job: Job, recipe: str, device: torch.device, results: Path) -> It
 def _time(job: Job, recipe: str, device: torch.device, results: Path) -> Iterator[str]:
     """One line about the time, none if it is short."""
     task = job.task
-    shares = benchmark.shards(job.members, benchmark.max_workers(device))
+    shares = pool.shards(job.members, pool.max_workers(device))
     if not estimate.is_long(task, shares):
         return
     timed = [[stack for stack in stacks if estimate.measurable(stack)] for stacks in shares]
-    others = {m.entry.name for m in job.members if not estimate.measurable([m])}
+    others = {m.spec.name for m in job.members if not estimate.measurable([m])}
     if not any(timed):
         yield (
             f"{task.name}: how long {', '.join(sorted(others))} will take cannot be told in advance"
         )
         return
     left = task.steps - min(_steps_done(task, member, device, results) for member in job.members)
-    threads = benchmark.threads(task, len(shares))
+    threads = pool.threads(task, len(shares))
     timed = [stacks for stacks in timed if stacks]
     seconds = estimate.seconds_needed(task, timed, left, device, threads)
     if seconds is None:
@@ -148,6 +148,6 @@ def _time(job: Job, recipe: str, device: torch.device, results: Path) -> Iterato
 
 def _steps_done(task: Task, member: Member, device: torch.device, results: Path) -> int:
     """The step that a member goes on from."""
-    folder = run_folder(results, task, member.entry.name, member.seed)
-    files = RunWriter(folder, task, member.entry, member.seed, str(device))
+    folder = run_folder(results, task, member.spec.name, member.seed)
+    files = RunWriter(folder, task, member.spec, member.seed, str(device))
     return max(files.checkpoints.steps(), default=0)

@@ -16,14 +16,14 @@ import torch
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.core.engine import has_compiler
-from mujoco_sail.core.machine import available_cores
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.lock import Lock
+from mujoco_sail.system.machine import available_cores
+from mujoco_sail.system.signals import stops_handled, terminal_signals_blocked
 from mujoco_sail.training.claims import claimed
 from mujoco_sail.training.extras import NO_EXTRAS, Extras
-from mujoco_sail.training.lock import Lock
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
-from mujoco_sail.training.signals import stops_handled, terminal_signals_blocked
 from mujoco_sail.training.worker import work
 
 # Networks of this many hidden units are updated faster by two threads than by one, narrower ones
@@ -39,10 +39,10 @@ def choose_device(name: str) -> torch.device:
     """The device that `--device` asks for.
 
     Raises:
-        RecipeError: CUDA is asked for and there is none.
+        UserError: CUDA is asked for and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise RecipeError("--device cuda: PyTorch finds no CUDA device; use cpu or auto")
+        raise UserError("--device cuda: PyTorch finds no CUDA device; use cpu or auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -52,11 +52,11 @@ def check_precision(task: Task, device: torch.device) -> None:
     """Refuses what a device cannot multiply in.
 
     Raises:
-        RecipeError: TF32 without a CUDA device that has it.
+        UserError: TF32 without a CUDA device that has it.
     """
     has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     if task.precision == "tf32" and not has_tf32:
-        raise RecipeError(
+        raise UserError(
             f"{task.name}: key 'precision' is 'tf32', which CUDA devices have from compute "
             f"capability 8.0 on; expected float32 or bfloat16 on this {device.type}"
         )
@@ -81,15 +81,15 @@ def choose_engine(task: Task, device: torch.device) -> tuple[Task, str]:
 
 def stack_key(member: Member) -> tuple[Any, ...]:
     """Members with equal keys train as one stack."""
-    entry = member.entry
-    if not entry.agent.stackable:
-        return (entry.name, member.seed)
+    spec = member.spec
+    if not spec.agent.stackable:
+        return (spec.name, member.seed)
     shared = [
-        (f.name, getattr(entry.settings, f.name))
-        for f in fields(entry.settings)
+        (f.name, getattr(spec.settings, f.name))
+        for f in fields(spec.settings)
         if not f.metadata["per_member"]
     ]
-    return (entry.agent, *shared)  # the class: two programs may give theirs equal names
+    return (spec.agent, *shared)  # the class: two programs may give theirs equal names
 
 
 def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
@@ -148,7 +148,7 @@ def execute(
         What failed; the other members are complete.
 
     Raises:
-        RecipeError: Another process trains one of the members, or a folder holds another run.
+        UserError: Another process trains one of the members, or a folder holds another run.
         Interrupted: A signal came; the stacks have saved what they could.
     """
     with claimed(task, members, results, say, resume_failed) as (left, locks):

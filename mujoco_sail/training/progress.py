@@ -11,8 +11,8 @@ from rich.progress import Task as Bar
 from rich.text import Text
 
 from mujoco_sail.agents.base import Member
-from mujoco_sail.core.duration import duration
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.durations import duration
 from mujoco_sail.training.messages import Failure, Progress
 
 
@@ -36,7 +36,7 @@ class ProgressDisplay:
     """
 
     def __init__(self, task: Task, members: Sequence[Member]) -> None:
-        self.steps = {(m.entry.name, m.seed): 0 for m in members}
+        self.steps = {(m.spec.name, m.seed): 0 for m in members}
         # Where each member was when it was first heard of: not done by this process.
         self.first: dict[tuple[str, int], int] = {}
         # Arm -> step -> member -> return of its evaluation then.

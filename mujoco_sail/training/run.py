@@ -14,13 +14,13 @@ from mujoco_sail.core.products import set_precision
 from mujoco_sail.core.state import flatten, unflatten
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.environments.vector import VectorEnv, threads_for
-from mujoco_sail.files import WriteError
 from mujoco_sail.preferences.sessions import Feedback
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results import tracking
 from mujoco_sail.results.checkpoint import MemberState
 from mujoco_sail.results.write import RunWriter, remove_checkpoints, run_folder
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import WriteError
 from mujoco_sail.training.evaluation import Evaluation
 from mujoco_sail.training.extras import NO_EXTRAS, Extras
 from mujoco_sail.training.messages import MembersFailed, Progress, Stopped
@@ -69,13 +69,13 @@ class Run:
         self.feedback = Feedback(task, self.seeds, device)
         self.evaluation = Evaluation(task, self.seeds, device)
         self.report, self.stopping, self.say, self.extras = report, stopping, say, extras
-        self.names = tuple((member.entry.name, member.seed) for member in members)
+        self.names = tuple((member.spec.name, member.seed) for member in members)
         self.tracking = tracking.start(extras.track, say)
         self.files = [
             RunWriter(
-                run_folder(results, task, m.entry.name, m.seed),
+                run_folder(results, task, m.spec.name, m.seed),
                 task,
-                m.entry,
+                m.spec,
                 m.seed,
                 str(device),
                 self.tracking,
@@ -107,7 +107,7 @@ class Run:
             Exception: The whole stack failed; that is written down.
         """
         try:
-            agent = self.members[0].entry.agent(self)
+            agent = self.members[0].spec.agent(self)
             if self.step:
                 self._load(agent)
             self.report(Progress(self.names, self.step, None))
@@ -116,7 +116,7 @@ class Run:
                 self.files, agent.export_policies(self.task.steps), strict=False
             ):
                 policy.save(files.folder / "policy")
-        except (Stopped, MembersFailed, WriteError, RecipeError):
+        except (Stopped, MembersFailed, WriteError, UserError):
             raise
         except Exception as error:
             for m in range(len(self.members)):
@@ -185,7 +185,7 @@ class Run:
         for m, files in enumerate(self.files):
             saved = files.checkpoints.read(self.step)
             if odd := sorted(names ^ {*saved.tensors, *saved.plain}):
-                raise RecipeError(
+                raise UserError(
                     f"{files.folder}: the checkpoint of step {self.step} is of another "
                     f"version of the agent: {odd[0]} is not in both"
                 )

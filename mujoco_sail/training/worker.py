@@ -18,17 +18,17 @@ from pathlib import Path
 import torch
 
 from mujoco_sail.agents.base import Member
-from mujoco_sail.files import WriteError
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.checkpoint import Checkpoints, DamagedError
 from mujoco_sail.results.write import RunWriter, run_folder
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import WriteError
+from mujoco_sail.system.lock import Lock
+from mujoco_sail.system.output import lasting_output
+from mujoco_sail.system.signals import TERMINAL_SIGNALS
 from mujoco_sail.training.extras import NO_EXTRAS, Extras
-from mujoco_sail.training.lock import Lock
 from mujoco_sail.training.messages import Failure, MembersFailed, Progress, Stopped, UserMessage
-from mujoco_sail.training.output import lasting_output
 from mujoco_sail.training.run import Run
-from mujoco_sail.training.signals import TERMINAL_SIGNALS
 
 Send = Callable[[Progress | Failure | UserMessage], None]
 
@@ -98,7 +98,7 @@ def failures_told(members: Sequence[Member], send: Send) -> Iterator[None]:
         yield
     except Stopped:
         sys.exit(128 + signal.SIGTERM)
-    except RecipeError as error:
+    except UserError as error:
         send(Failure(names, str(error), refused=True))
     except WriteError as error:
         advice = "once that is mended, the same command goes on from where it can"
@@ -146,17 +146,17 @@ def resume_points(
         Members and the step of their checkpoints, 0 at the very start.
 
     Raises:
-        RecipeError: A checkpoint is of another run.
+        UserError: A checkpoint is of another run.
     """
     steps: dict[tuple[str, int], set[int]] = {}
     for member, name in zip(stack, _names(stack), strict=True):
         folder = run_folder(results, task, *name)
-        files = RunWriter(folder, task, member.entry, member.seed, str(device))
+        files = RunWriter(folder, task, member.spec, member.seed, str(device))
         steps[name] = set(_whole(files.checkpoints, send))
     common = set.intersection(*steps.values())
 
     def start(member: Member) -> int:
-        return max(common or steps[member.entry.name, member.seed], default=0)
+        return max(common or steps[member.spec.name, member.seed], default=0)
 
     for step, group in itertools.groupby(sorted(stack, key=start), start):
         members = list(group)
@@ -178,7 +178,7 @@ def _whole(checkpoints: Checkpoints, send: Send) -> Iterator[int]:
 
 
 def _names(members: Sequence[Member]) -> tuple[tuple[str, int], ...]:
-    return tuple((member.entry.name, member.seed) for member in members)
+    return tuple((member.spec.name, member.seed) for member in members)
 
 
 def end_with_the_main_process() -> None:

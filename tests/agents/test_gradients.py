@@ -35,7 +35,7 @@ def agent(make_run: MakeRun, float64: None, request: pytest.FixtureRequest) -> A
         [("sail_revkl", 0), ("sail_revkl", 1)],
         settings={"sail_revkl": {"lambda": 0.8, "reverse_kl": 0.3, **request.param}},
     )
-    agent = run.members[0].entry.agent(run)
+    agent = run.members[0].spec.agent(run)
     agent.train()
     assert agent._term is not None
     assert agent.anchored

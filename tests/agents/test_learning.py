@@ -15,8 +15,8 @@ from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.training.benchmark import execute
 from mujoco_sail.training.claims import unfinished_members
+from mujoco_sail.training.pool import execute
 
 SEEDS = range(3)
 # Between the random policy (mean 127 and standard deviation 11 over episodes) and the learners.
@@ -26,8 +26,8 @@ LAST = 5  # evaluations that a final return is the mean of: a quarter of the run
 
 def final_returns(task: Task, agents: list[str], results: Path) -> dict[str, np.ndarray]:
     """Mean of the last evaluations of every seed."""
-    entries = [registry.load_entry(name, {}) for name in agents]
-    members = unfinished_members(task, entries, SEEDS, results)
+    specs = [registry.load_spec(name, {}) for name in agents]
+    members = unfinished_members(task, specs, SEEDS, results)
     assert execute(task, members, torch.device("cpu"), results, lambda _: None) == []
     final = {}
     for name in agents:

@@ -27,7 +27,7 @@ SETTINGS = {"mrn": EVERY}
 
 def agent_of(make_run: MakeRun, settings: dict[str, Any], **changes: Any) -> Any:
     run = make_run(NAMES, tiny_task(**changes), settings={"mrn": settings})
-    agent = run.members[0].entry.agent(run)
+    agent = run.members[0].spec.agent(run)
     agent.train()
     return agent
 
@@ -197,7 +197,7 @@ def test_the_bilevel_step_is_taken_where_it_is_due_while_labels_are_to_come(
     make_run: MakeRun,
 ) -> None:
     run = make_run(NAMES, settings=SETTINGS)
-    agent: Any = run.members[0].entry.agent(run)
+    agent: Any = run.members[0].spec.agent(run)
     steps: list[int] = []
     meta_step: Callable[[int], None] = agent.meta_step
     agent.meta_step = lambda step: (steps.append(step), meta_step(step))

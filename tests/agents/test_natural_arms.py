@@ -16,7 +16,7 @@ from mujoco_sail.agents.natural import NaturalSAIL
 from mujoco_sail.core import update as update_module
 from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.passes import forward
-from mujoco_sail.training.benchmark import stack_key
+from mujoco_sail.training.pool import stack_key
 
 NAMES = [("pebble_npg", 0), ("sail_revkl_npg", 1), ("sail_revkl_npg", 2)]
 FEW = {name: {"cg_iterations": 3} for name in ("pebble_npg", "sail_revkl_npg")}
@@ -36,10 +36,10 @@ def test_no_step_of_a_run_exceeds_its_kl_by_more_than_a_tenth(
     step = update_module.natural_step
 
     def watched(
-        natural: Any, parameters: Sequence[Tensor], of_output: Any, states: Tensor, log_std: Any
+        natural: Any, parameters: Sequence[Tensor], grad_output: Any, states: Tensor, log_std: Any
     ) -> None:
         base = []
-        for move in (lambda: None, lambda: step(natural, parameters, of_output, states, log_std)):
+        for move in (lambda: None, lambda: step(natural, parameters, grad_output, states, log_std)):
             move()
             output = forward([p.double() for p in parameters], states.double())[0]
             pi = SquashedGaussian.from_output(output, log_std)

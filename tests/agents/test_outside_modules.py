@@ -18,13 +18,13 @@ from helpers.command_line import overrides
 from helpers.tiny import TINY, tiny_task
 
 from mujoco_sail.agents import registry
-from mujoco_sail.agents.base import Entry, Member
+from mujoco_sail.agents.base import AgentSpec, Member
 from mujoco_sail.cli import main
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.checkpoint import MemberState
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.write import RunWriter, run_folder, status_of
-from mujoco_sail.training import benchmark
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.training import pool
 
 # A program of three modules, one of them imported late; training.csv says what it is.
 AGENT = """
@@ -70,19 +70,19 @@ def program(folder: Path, number: int, recipe: str = "mine", late: str = "MORE =
     return str(folder / f"{recipe}.toml")
 
 
-def load(recipe: str) -> Entry:
-    return registry.load_entry(recipe, {})
+def load(recipe: str) -> AgentSpec:
+    return registry.load_spec(recipe, {})
 
 
-def source(entry: Entry) -> str:
-    return registry.resolved(tiny_task(), entry)["agent"]["source"]
+def source(spec: AgentSpec) -> str:
+    return registry.resolved(tiny_task(), spec)["agent"]["source"]
 
 
 def test_two_programs_of_equal_names_train_each_as_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agents = [program(tmp_path / "a", 1, "one"), program(tmp_path / "b", 2, "two")]
-    monkeypatch.setattr(benchmark, "max_workers", lambda device: 2)
+    monkeypatch.setattr(pool, "max_workers", lambda device: 2)
     small = overrides(TINY)
     options = ["--env=half_cheetah", f"--agents={','.join(agents)}", "--seeds=1"]
     options += ["--protocol=quick", "--device=cpu", f"--results={tmp_path / 'out'}"]
@@ -101,7 +101,7 @@ def test_equal_names_in_two_folders_are_two_stacks(tmp_path: Path) -> None:
     one, two = load(program(tmp_path / "a", 1)), load(program(tmp_path / "b", 2))
     assert (one.agent.number, two.agent.number) == (1, 2)  # type: ignore[attr-defined]
     members = [Member(one, 0), Member(two, 0), Member(one, 1)]
-    assert [[m.entry for m in stack] for stack in benchmark.shards(members, 1)[0]] == [
+    assert [[m.spec for m in stack] for stack in pool.shards(members, 1)[0]] == [
         [one, one],
         [two],
     ]
@@ -157,9 +157,9 @@ def test_a_package_beside_a_recipe_imports_its_own_modules(tmp_path: Path) -> No
     text = AGENT.replace("import common", "import mine.inner.names as common")
     (package / "agents.py").write_text(text)
     (tmp_path / "mine.toml").write_text(RECIPE.replace("agent:X", "mine.inner.agents:X"))
-    entry = load(str(tmp_path / "mine.toml"))
-    assert entry.agent.number == 7  # type: ignore[attr-defined]
-    before = source(entry)
+    spec = load(str(tmp_path / "mine.toml"))
+    assert spec.agent.number == 7  # type: ignore[attr-defined]
+    before = source(spec)
     (tmp_path / "mine" / "numbers_.py").write_text("NUMBER = 8")
     assert source(load(str(tmp_path / "mine.toml"))) != before
 
@@ -169,8 +169,8 @@ def test_a_class_may_lie_beside_the_base_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     derived = tmp_path / "b" / "two.toml"
     derived.write_text('base = "../a/one.toml"\ntitle = "derived"\npenalty = 0.25')
-    entry = load(str(derived))
-    assert (entry.agent.number, entry.settings.penalty) == (1, 0.25)  # type: ignore[attr-defined]
+    spec = load(str(derived))
+    assert (spec.agent.number, spec.settings.penalty) == (1, 0.25)  # type: ignore[attr-defined]
 
 
 def test_the_digest_covers_what_a_program_imports_and_nothing_else(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_worker_runs_the_text_that_the_command_read(tmp_path: Path) -> None:
     program(tmp_path / "a", 2, late="raise ImportError")
     script = (
         "import pickle, sys; member = pickle.load(sys.stdin.buffer); "
-        "print(member.entry.agent.number, member.settings.penalty)"
+        "print(member.spec.agent.number, member.settings.penalty)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], input=pickled, capture_output=True, check=True
@@ -235,9 +235,9 @@ def test_a_worker_runs_the_text_that_the_command_read(tmp_path: Path) -> None:
     assert load(recipe).agent.number == 2  # type: ignore[attr-defined]
 
 
-def complete_run(results: Path, entry: Entry, seed: int) -> RunWriter:
+def complete_run(results: Path, spec: AgentSpec, seed: int) -> RunWriter:
     task = tiny_task()
-    files = RunWriter(run_folder(results, task, entry.name, seed), task, entry, seed, "cpu")
+    files = RunWriter(run_folder(results, task, spec.name, seed), task, spec, seed, "cpu")
     files.begin(None)
     files.add_evaluation(75, 1.0, 0.0, 1, "", 0)
     files.write_status("complete", 1.0)
@@ -248,18 +248,18 @@ def test_runs_of_different_programs_are_neither_pooled_nor_gone_on_with(tmp_path
     old, new = load(program(tmp_path / "a", 1)), load(program(tmp_path / "b", 2))
     files = complete_run(tmp_path / "out", old, 0)
     assert status_of(files.folder, tiny_task(), old) == "complete"
-    with pytest.raises(RecipeError, match=r"agent\.source is 'sha256:.* there and 'sha256:"):
+    with pytest.raises(UserError, match=r"agent\.source is 'sha256:.* there and 'sha256:"):
         status_of(files.folder, tiny_task(), new)
 
     files.checkpoints.write(MemberState(75, {}, {}, files.state(0.0)))
     again = RunWriter(files.folder, tiny_task(), new, 0, "cpu")
-    with pytest.raises(RecipeError, match=r"another run: agent\.source"):
+    with pytest.raises(UserError, match=r"another run: agent\.source"):
         again.checkpoints.read(75)
 
     complete_run(tmp_path / "out", old, 1)
     assert len(collect(tmp_path / "out")) == 2
     complete_run(tmp_path / "out", new, 2)
-    with pytest.raises(RecipeError, match=r"differ in agent\.source"):
+    with pytest.raises(UserError, match=r"differ in agent\.source"):
         collect(tmp_path / "out")
 
 
@@ -268,7 +268,7 @@ def test_a_setting_cannot_be_called_like_another_key_of_a_run(tmp_path: Path, ke
     recipe = program(tmp_path, 1)
     text = AGENT.replace("penalty: float", f"{key}: float")
     (tmp_path / "agent.py").write_text(text)
-    with pytest.raises(RecipeError, match=f"Settings have '{key}'"):
+    with pytest.raises(UserError, match=f"Settings have '{key}'"):
         load(recipe)
 
 
@@ -288,7 +288,7 @@ def test_a_program_that_cannot_be_loaded_is_named_in_one_line(
     recipe = program(tmp_path, 1)
     for name, text in texts.items():
         (tmp_path / f"{name}.py").write_text(text)
-    with pytest.raises(RecipeError, match=r"mine\.toml: key 'class'.*cannot be imported") as error:
+    with pytest.raises(UserError, match=r"mine\.toml: key 'class'.*cannot be imported") as error:
         load(recipe)
     assert reason in str(error.value)
     assert len(str(error.value).splitlines()) == 1

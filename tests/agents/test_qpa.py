@@ -29,7 +29,7 @@ OFF = {
 
 def agent_of(make_run: MakeRun, settings: dict[str, Any] = NEAR, **changes: Any) -> Any:
     run = make_run(NAMES, tiny_task(**changes), settings={"qpa": settings})
-    return run.members[0].entry.agent(run)
+    return run.members[0].spec.agent(run)
 
 
 # --- hybrid experience replay and queries ---
@@ -83,7 +83,7 @@ def test_the_share_is_exact_and_of_each_member(make_run: MakeRun, tmp_path: Path
         path.write_text(f'title = "share"\nbase = "qpa"\naligned_share = {share}\n')
         names.append((str(path), 0))
     run = make_run(names)
-    agent: Any = run.members[0].entry.agent(run)
+    agent: Any = run.members[0].spec.agent(run)
     assert agent._recent.sum(1).tolist() == [8, 0, 5, 16]
 
 

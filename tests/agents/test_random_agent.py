@@ -28,7 +28,7 @@ TASK = tiny_task(
 
 
 def agent_of(run: Run) -> RandomPolicy:
-    agent = run.members[0].entry.agent(run)
+    agent = run.members[0].spec.agent(run)
     assert isinstance(agent, RandomPolicy)
     return agent
 

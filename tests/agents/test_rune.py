@@ -56,7 +56,7 @@ def test_a_neutral_member_is_pebble_bit_for_bit_beside_one_that_is_not(
 def test_the_weight_decays_per_environment_step_as_computed_by_hand(make_run: MakeRun) -> None:
     settings = {"exploration_weight": 0.05, "exploration_decay": 1e-5}
     run = make_run([("rune", 0), ("rune", 1)], settings={"rune": settings})
-    agent: Any = run.members[0].entry.agent(run)
+    agent: Any = run.members[0].spec.agent(run)
     for step, factor in ((0, 1.0), (1, 0.99999), (100_000, 0.3678776), (400_000, 0.0183153)):
         torch.testing.assert_close(
             agent.beta(step), torch.full((2,), 0.05 * factor), rtol=1e-5, atol=0

@@ -30,7 +30,7 @@ def sail(make_run: MakeRun, **settings: Any) -> Any:
         tiny_task(labels=24, labels_per_session=8),
         settings={"sail": {"lambda": LAMBDA, **settings}},
     )
-    agent = run.members[0].entry.agent(run)
+    agent = run.members[0].spec.agent(run)
     agent.train()
     return agent
 

@@ -12,8 +12,8 @@ import pytest
 from helpers.results import record, records
 
 from mujoco_sail.analysis import across, effect_size, inference
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.read import RunRecord
+from mujoco_sail.system.errors import UserError
 
 # Means of random and sac: 15 and 115 in the first environment, -2 and 3 in the second.
 ANCHORS = {
@@ -66,7 +66,7 @@ def test_scores_without_both_ends_are_refused(
     change: dict[tuple[str, str], list[float]], said: str
 ) -> None:
     runs = records(ANCHORS | {("ant", "sail"): [1], ("hopper", "sail"): [1]} | change)
-    with pytest.raises(RecipeError, match=said) as error:
+    with pytest.raises(UserError, match=said) as error:
         across.normalised_scores(runs)
     assert len(str(error.value).splitlines()) <= 2
 
@@ -150,7 +150,7 @@ def test_environments_that_ask_another_question_are_not_pooled(change: dict[str,
     table = runs[0].table | {scope: {**runs[0].table[scope], **change[scope]}}
     odd = [replace(run, table=table) if run.env == "ant" else run for run in runs]
     for pool in (lambda: across.effects(odd, "pebble"), lambda: across.normalised_scores(odd)):
-        with pytest.raises(RecipeError, match=f"differ in {scope}.*:\n.*never pooled"):
+        with pytest.raises(UserError, match=f"differ in {scope}.*:\n.*never pooled"):
             pool()
 
 

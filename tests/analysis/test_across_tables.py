@@ -13,7 +13,7 @@ import pytest
 from helpers.command_line import fails
 from helpers.results import MakeFolder
 
-from mujoco_sail.analysis import across, across_tables, paired
+from mujoco_sail.analysis import across, paired, tables_across
 from mujoco_sail.cli import main
 from mujoco_sail.results.pooling import collect
 
@@ -83,9 +83,9 @@ def test_an_agent_that_lacks_an_environment_is_compared_on_those_it_has(
 
 @pytest.mark.usefixtures("two_environments")
 def test_csv_reads_back_as_the_numbers_of_the_analysis(results: Path) -> None:
-    text = across_tables.table(results, "csv", "sail", 0.1)
+    text = tables_across.table(results, "csv", "sail", 0.1)
     frame = pd.read_csv(io.StringIO(text)).set_index("agent")
-    assert (*frame.reset_index(),) == (*across_tables.COLUMNS, *paired.wide_columns())
+    assert (*frame.reset_index(),) == (*tables_across.COLUMNS, *paired.wide_columns())
     assert list(frame.index) == ["random", "sac", "sail", "pebble", "sail_revkl"]
     runs = collect(results)
     effects = across.effects(runs, "sail").query("environment == 'pooled'").set_index("agent")
@@ -99,7 +99,7 @@ def test_csv_reads_back_as_the_numbers_of_the_analysis(results: Path) -> None:
 
 @pytest.mark.usefixtures("two_environments")
 def test_latex_has_two_tables_with_minus_signs(results: Path) -> None:
-    first, second = across_tables.table(results, "latex", "pebble", 0.1).split("\n\n")
+    first, second = tables_across.table(results, "latex", "pebble", 0.1).split("\n\n")
     lines = first.splitlines()
     assert lines[0] == r"\begin{tabular}{lrrrrrrr}"
     assert lines[-1] == second.splitlines()[-1] == r"\end{tabular}"
@@ -123,7 +123,7 @@ def test_runs_that_are_all_incomplete_give_an_empty_table(
     results: Path, make: MakeFolder, format: str
 ) -> None:
     make("ant", "sail", 0, status="running")
-    text = across_tables.table(results, format, "pebble", 0.1)
+    text = tables_across.table(results, format, "pebble", 0.1)
     assert "agent" in text.splitlines()[2 if format == "latex" else 0]
     assert ("incomplete, not counted: ant/sail/seed_0" in text) == (format == "md")
 

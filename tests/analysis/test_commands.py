@@ -23,27 +23,27 @@ def test_the_commands_train_the_same_runs_again(results: Path, tmp_path: Path) -
     ]
     recorded = {}
     for env, protocol, agents, overrides, seeds in wanted:
-        (task,), entries = registry.load(env, agents, protocol, overrides, "noisy+skip")
-        for entry in entries:
-            tables = registry.resolved(task, entry)
-            recorded[env, entry.name] = (tables, seeds)
+        (task,), specs = registry.load(env, agents, protocol, overrides, "noisy+skip")
+        for spec in specs:
+            tables = registry.resolved(task, spec)
+            recorded[env, spec.name] = (tables, seeds)
             changes = {
                 f"{scope}.{key}": value
                 for scope, table in tables.items()
                 for key, value in table.items()
             }
             for seed in seeds:
-                write_run(results, env, entry.name, seed, **changes)
+                write_run(results, env, spec.name, seed, **changes)
     again = {}
     for line in commands.run_commands(collect(results), tmp_path / "a folder"):
         args = _parser().parse_args(shlex.split(line)[1:])
         assert (args.results, args.device) == (tmp_path / "a folder", "cpu")
-        (task,), entries = registry.load(
+        (task,), specs = registry.load(
             args.env, args.agents, args.protocol, args.overrides, args.teacher
         )
-        for entry in entries:
-            again[task.name, entry.name] = (
-                registry.resolved(task, entry),
+        for spec in specs:
+            again[task.name, spec.name] = (
+                registry.resolved(task, spec),
                 parse_seeds(args.seeds),
             )
     assert again == recorded

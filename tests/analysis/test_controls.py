@@ -16,11 +16,12 @@ from helpers.checkout import ROOT
 from helpers.command_line import fails
 from helpers.results import write_run
 
-from mujoco_sail.analysis import controls, figures
+from mujoco_sail.analysis import controls
 from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
 from mujoco_sail.analysis.controls import Arms, Comparison, Scale
+from mujoco_sail.analysis.figures import drawing
 from mujoco_sail.cli import main
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.system.errors import UserError
 
 T = 12.7062  # 97.5 % quantile of Student's t with one degree of freedom
 SCALE = Scale(folder="many", differs="env.labels")
@@ -86,14 +87,14 @@ def test_arms_that_differ_in_more_are_refused_with_the_key(
     folder: Path, changes: dict[str, Any], key: str
 ) -> None:
     arm(folder / "other", "pebble", [30, 70], **{"env.labels": 2}, **changes)
-    with pytest.raises(RecipeError, match=rf"other.*many.* differ in {key}:\n.*env\.labels, env"):
+    with pytest.raises(UserError, match=rf"other.*many.* differ in {key}:\n.*env\.labels, env"):
         compare(folder, few=replace(FEW, arm="other/pebble"))
 
 
 def test_arms_evaluated_at_other_steps_are_refused(folder: Path) -> None:
     for seed in range(2):
         write_run(folder / "late", "ant", "pebble", seed, steps=(100, 200, 400))
-    with pytest.raises(RecipeError, match="differ in step of evaluation 3"):
+    with pytest.raises(UserError, match="differ in step of evaluation 3"):
         compare(folder, late=replace(FEW, arm="late/pebble"))
 
 
@@ -101,7 +102,7 @@ def test_random_and_sac_must_be_of_the_same_task(folder: Path) -> None:
     arm(folder / "wind", "random", [0, 0], **{"env.wind": 1})
     arm(folder / "wind", "sac", [90, 110], **{"env.wind": 1})
     scale = replace(SCALE, folder="wind")
-    with pytest.raises(RecipeError, match=r"differ in env\.wind"):
+    with pytest.raises(UserError, match=r"differ in env\.wind"):
         controls.compare({"few": FEW}, scale, 0.1, Arms(folder, "R"))
     controls.compare({"few": FEW}, replace(scale, differs="env.wind"), 0.1, Arms(folder, "R"))
 
@@ -123,7 +124,7 @@ def test_budgets_are_means_on_the_scale_from_random_to_sac(folder: Path) -> None
     ends = [few["score"], few["low"], few["high"]]
     assert ends == pytest.approx([0.5, 0.5 - T * 0.2, 0.5 + T * 0.2], abs=1e-4)
     assert many["score"] == pytest.approx(0.3)
-    with pytest.raises(RecipeError, match=r"differ in env\.labels"):
+    with pytest.raises(UserError, match=r"differ in env\.labels"):
         controls.budgets(["few", "many"], ["pebble"], "env.steps", SCALE, arms)
     with pytest.raises(MissingDataError, match="no finished run of surf"):
         controls.budgets(["few"], ["surf"], "env.labels", SCALE, arms)
@@ -142,8 +143,8 @@ def test_where_sac_is_not_above_random_there_is_no_score(results: Path) -> None:
 
 
 def draw(folder: Path, name: str, **changes: Any) -> mpl.figure.Figure:
-    ((path, recipe),) = figures.load([name])
-    return figures.draw(replace(recipe, scale=SCALE, **changes), [], folder, path.name)
+    ((path, recipe),) = drawing.load([name])
+    return drawing.draw(replace(recipe, scale=SCALE, **changes), [], folder, path.name)
 
 
 def test_every_comparison_has_a_row_below_what_it_is_compared_with(folder: Path) -> None:
@@ -179,10 +180,10 @@ def test_no_comparison_is_left_out_without_a_word(folder: Path) -> None:
         MissingDataError, match=r"controls\.toml: no difference is defined of far; "
     ):
         draw(folder, "controls", comparisons=comparisons)
-    ((path, recipe),) = figures.load(["controls"])
+    ((path, recipe),) = drawing.load(["controls"])
     recipe = replace(recipe, scale=replace(SCALE, folder="flat"), comparisons={"few": FEW})
     with pytest.raises(MissingDataError, match="no difference is defined of few"):
-        figures.draw(recipe, [], folder, path.name)
+        drawing.draw(recipe, [], folder, path.name)
 
 
 def test_returns_are_drawn_against_labels(folder: Path) -> None:
@@ -225,8 +226,8 @@ def test_a_comparison_that_is_not_whole_is_refused_by_its_name(
     if new.startswith("comparisons"):
         text = re.sub(r"^\[comparisons.*?\Z", "", text, flags=re.DOTALL | re.MULTILINE)
     (tmp_path / "mine.toml").write_text(text.replace(old, new))
-    with pytest.raises(RecipeError, match=re.escape(message)):
-        figures.load([str(tmp_path / "mine.toml")])
+    with pytest.raises(UserError, match=re.escape(message)):
+        drawing.load([str(tmp_path / "mine.toml")])
 
 
 def test_the_declared_controls_are_those_that_the_study_runs() -> None:
@@ -236,7 +237,7 @@ def test_the_declared_controls_are_those_that_the_study_runs() -> None:
         for folder, agents in re.findall(r"^run (\w+) ([\w.,]+)", script, re.MULTILINE)
         for agent in agents.split(",")
     }
-    ((_, recipe),) = figures.load(["controls"])
+    ((_, recipe),) = drawing.load(["controls"])
     compared = {place for one in recipe.comparisons.values() for place in (one.arm, one.against)}
     scale = {f"{recipe.scale.folder}/{agent}" for agent in ("random", "sac")}
     assert compared | scale == made

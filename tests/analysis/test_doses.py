@@ -11,8 +11,8 @@ import matplotlib as mpl
 import pytest
 from helpers.results import write_run
 
-from mujoco_sail.analysis import doses, figures
 from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
+from mujoco_sail.analysis.figures import doses, drawing
 from mujoco_sail.results.pooling import collect
 
 # Arms: unit, weight and control of T2; returns of two seeds, signal of their fits.
@@ -89,8 +89,8 @@ def test_over_several_environments_the_shares_are_pooled(results: Path) -> None:
 
 
 def draw(results: Path, **changes: Any) -> mpl.figure.Figure:
-    ((path, recipe),) = figures.load(["doses"])
-    return figures.draw(replace(recipe, **changes), collect(results), results, path.name)
+    ((path, recipe),) = drawing.load(["doses"])
+    return drawing.draw(replace(recipe, **changes), collect(results), results, path.name)
 
 
 def points(axes: mpl.axes.Axes) -> list[tuple[str, float, float]]:

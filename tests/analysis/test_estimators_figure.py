@@ -14,7 +14,8 @@ from helpers.checkout import ROOT
 from helpers.command_line import fails
 from helpers.mechanism import write_mechanism
 
-from mujoco_sail.analysis import figures, mechanism
+from mujoco_sail.analysis import mechanism
+from mujoco_sail.analysis.figures import drawing
 from mujoco_sail.cli import main
 
 
@@ -27,8 +28,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def panels(folder: Path) -> dict[str, mpl.axes.Axes]:
-    ((path, recipe),) = figures.load(["estimators"])
-    figure = figures.draw(recipe, [], folder, path.name)
+    ((path, recipe),) = drawing.load(["estimators"])
+    figure = drawing.draw(recipe, [], folder, path.name)
     return {axes.get_title("left"): axes for part in figure.subfigs for axes in part.axes}
 
 

@@ -14,17 +14,18 @@ from helpers.checkout import ROOT
 from helpers.command_line import fails
 from helpers.results import OTHER_FIGURES, MakeFolder
 
-from mujoco_sail.analysis import across, figures
+from mujoco_sail.analysis import across
 from mujoco_sail.analysis.choice import MissingDataError
+from mujoco_sail.analysis.figures import drawing
 from mujoco_sail.cli import main
 from mujoco_sail.recipes.load import recipe_names
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.pooling import collect
+from mujoco_sail.system.errors import UserError
 
 
 def draw(results: Path, name: str, **changes: Any) -> mpl.figure.Figure:
-    ((path, recipe),) = figures.load([name])
-    return figures.draw(replace(recipe, **changes), collect(results), results, path.name)
+    ((path, recipe),) = drawing.load([name])
+    return drawing.draw(replace(recipe, **changes), collect(results), results, path.name)
 
 
 def band(axes: mpl.axes.Axes, x: float) -> tuple[float, float]:
@@ -37,8 +38,8 @@ def band(axes: mpl.axes.Axes, x: float) -> tuple[float, float]:
 
 
 def test_the_published_figures_are_what_is_drawn_today(tmp_path: Path) -> None:
-    figures.plot([], ROOT / "results/study", tmp_path, print)
-    figures.plot(["estimators"], ROOT / "results/mechanism", tmp_path, print)
+    drawing.plot([], ROOT / "results/study", tmp_path, print)
+    drawing.plot(["estimators"], ROOT / "results/mechanism", tmp_path, print)
     drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     published = [path for path in (ROOT / "plots").iterdir() if path.suffix != ".toml"]
     assert drawn == {path.name: path.read_bytes() for path in published}
@@ -103,7 +104,7 @@ def test_a_damaged_table_of_training_is_an_error_of_the_figure_that_reads_it(
     results: Path, make: MakeFolder, values: tuple[object, ...], message: str
 ) -> None:
     make("hopper", "sail", 0, training=accuracies(*values))
-    with pytest.raises(RecipeError, match=rf"training\.csv.*held_out_accuracy.*{message}") as error:
+    with pytest.raises(UserError, match=rf"training\.csv.*held_out_accuracy.*{message}") as error:
         draw(results, "held_out_accuracy")
     assert not isinstance(error.value, MissingDataError)
     assert len(draw(results, "learning_curves").axes) == 1
@@ -114,7 +115,7 @@ def test_tables_of_training_with_other_steps_are_not_averaged(
 ) -> None:
     make("hopper", "sail", 0, training=accuracies(0.5, 0.5, 0.5))
     make("hopper", "sail", 1, training=accuracies(0.5, 0.5, 0.5) | {"step": (100, 250, 300)})
-    with pytest.raises(RecipeError, match=r"differ in step of row 2 of training\.csv"):
+    with pytest.raises(UserError, match=r"differ in step of row 2 of training\.csv"):
         draw(results, "held_out_accuracy")
 
 
@@ -234,7 +235,7 @@ def test_all_figures_are_drawn_for_which_the_results_have_data(
     results: Path, tmp_path: Path, make: MakeFolder
 ) -> None:
     said: list[str] = []
-    files = figures.plot([], results, tmp_path / "first", said.append)
+    files = drawing.plot([], results, tmp_path / "first", said.append)
     drawn = {file.stem for file in files}
     lacking = {"success_rate", "held_out_accuracy"}
     assert drawn == {*recipe_names("plots")} - lacking - OTHER_FIGURES
@@ -244,7 +245,7 @@ def test_all_figures_are_drawn_for_which_the_results_have_data(
     make("door_open", "random", 0, (0, 0, 0), answers=())
     make("door_open", "sac", 0, (1, 1, 1), answers=())
     said.clear()
-    files = figures.plot([], results, tmp_path / "second", said.append)
+    files = drawing.plot([], results, tmp_path / "second", said.append)
     assert {file.stem for file in files} - {"other_agents"} == {
         *recipe_names("plots")
     } - OTHER_FIGURES
@@ -270,7 +271,7 @@ def test_results_without_data_for_any_figure_are_an_error(
 ) -> None:
     make("hopper", "sail", 0, status="running")
     with pytest.raises(MissingDataError):
-        figures.plot([], results, tmp_path, print)
+        drawing.plot([], results, tmp_path, print)
 
 
 @pytest.mark.parametrize(
@@ -279,8 +280,8 @@ def test_results_without_data_for_any_figure_are_an_error(
 def test_a_recipe_of_no_kind_is_refused(tmp_path: Path, kind: str | None, message: str) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(f'kind = "{kind}"' if kind else 'title = "t"')
-    with pytest.raises(RecipeError, match=message):
-        figures.load([str(recipe)])
+    with pytest.raises(UserError, match=message):
+        drawing.load([str(recipe)])
 
 
 @pytest.mark.parametrize("name", sorted(OTHER_FIGURES))

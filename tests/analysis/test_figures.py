@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from helpers.results import MakeFolder
 
-from mujoco_sail.analysis import figures, style
-from mujoco_sail.analysis.curves import CurvesRecipe
-from mujoco_sail.recipes.settings import RecipeError, build
+from mujoco_sail.analysis.figures import drawing, style
+from mujoco_sail.analysis.figures.curves import CurvesRecipe
+from mujoco_sail.recipes.settings import build
 from mujoco_sail.results.pooling import collect
+from mujoco_sail.system.errors import UserError
 
 RECIPE = build(
     CurvesRecipe,
@@ -37,7 +38,7 @@ RECIPE = build(
 
 
 def draw(results: Path, **changes: Any) -> mpl.figure.Figure:
-    return figures.draw(replace(RECIPE, **changes), collect(results), results, "figure.toml")
+    return drawing.draw(replace(RECIPE, **changes), collect(results), results, "figure.toml")
 
 
 def curves(axes: mpl.axes.Axes) -> dict[str, np.ndarray]:
@@ -79,7 +80,7 @@ def test_success_rate_is_drawn_where_the_task_has_one(results: Path, make: MakeF
     make("walker_walk", "sail", 1, status="failed")
     (axes,) = draw(results, metric="success_rate").axes
     assert axes.get_title("left") == "door-open"
-    with pytest.raises(RecipeError, match="nothing to draw of 'walker_walk'"):
+    with pytest.raises(UserError, match="nothing to draw of 'walker_walk'"):
         draw(results, metric="success_rate", environments="walker_walk")
 
 
@@ -137,7 +138,7 @@ def test_looks_of_many_agents_differ_and_colours_stay_apart_in_grey() -> None:
 def test_recipe_that_names_what_is_not_there_is_an_error(
     results: Path, changes: dict[str, str], nearest: str
 ) -> None:
-    with pytest.raises(RecipeError, match=nearest):
+    with pytest.raises(UserError, match=nearest):
         draw(results, **changes)
 
 
@@ -147,7 +148,7 @@ def test_plots_are_the_same_bytes_every_time_and_leave_nothing_else(
 ) -> None:
     parameters = dict(mpl.rcParams)
     once, again = (
-        figures.plot(["learning_curves"], results, tmp_path / name, print)
+        drawing.plot(["learning_curves"], results, tmp_path / name, print)
         for name in ("once", "again")
     )
     assert [file.name for file in once] == ["learning_curves.png", "learning_curves.svg"]
@@ -158,17 +159,17 @@ def test_plots_are_the_same_bytes_every_time_and_leave_nothing_else(
 
 @pytest.mark.usefixtures("three_arms")
 def test_unknown_figure_names_the_nearest(results: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="did you mean 'learning_curves'"):
-        figures.plot(["learning_curve"], results, tmp_path, print)
+    with pytest.raises(UserError, match="did you mean 'learning_curves'"):
+        drawing.plot(["learning_curve"], results, tmp_path, print)
 
 
 def test_plot_without_results_says_what_to_run(results: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="mujoco-sail run"):
-        figures.plot([], results, tmp_path, print)
+    with pytest.raises(UserError, match="mujoco-sail run"):
+        drawing.plot([], results, tmp_path, print)
 
 
 @pytest.mark.usefixtures("three_arms")
 def test_folder_that_cannot_be_written_is_named(results: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RecipeError, match=r"effect_sizes\.png: cannot be written"):
-        figures.plot([], results, tmp_path / "file", print)
+    with pytest.raises(UserError, match=r"effect_sizes\.png: cannot be written"):
+        drawing.plot([], results, tmp_path / "file", print)

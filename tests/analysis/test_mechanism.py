@@ -13,7 +13,7 @@ from helpers.mechanism import gradients, refits, write_mechanism
 
 from mujoco_sail.analysis import mechanism, stats
 from mujoco_sail.analysis.choice import MissingDataError
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.system.errors import UserError
 
 LABELS = {"estimate": "labels", "window": 20, "labels": 10}
 # Of two seeds: <A, B> is 4 and 5, the squares of the halves 7 and 10 on average, |T1| is 6 and 8.
@@ -152,9 +152,9 @@ def test_the_rule_does_not_depend_on_whether_the_square_of_t2_is_positive() -> N
 
 
 def test_a_seed_without_an_estimate_and_a_session_without_a_reference_are_refused() -> None:
-    with pytest.raises(RecipeError, match="seed 1 lacks what others have: 5, labels, 20, 10"):
+    with pytest.raises(UserError, match="seed 1 lacks what others have: 5, labels, 20, 10"):
         near([*HALVES, *ESTIMATE[:2]])
-    with pytest.raises(RecipeError, match="session 5 has no rows of the estimate 'reference'"):
+    with pytest.raises(UserError, match="session 5 has no rows of the estimate 'reference'"):
         near(ESTIMATE)
 
 
@@ -202,9 +202,9 @@ def test_a_refit_has_the_share_of_t2_and_of_its_signal() -> None:
 
 
 def test_a_seed_without_a_refit_and_a_lone_refit_without_t2_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"seed 1 lacks what others have: share, 0\.1, 0"):
+    with pytest.raises(UserError, match=r"seed 1 lacks what others have: share, 0\.1, 0"):
         mechanism.differences(refits([row for row in FITS if row != FITS[5]]))
-    with pytest.raises(RecipeError, match="1 refits at lambda 0; expected two"):
+    with pytest.raises(UserError, match="1 refits at lambda 0; expected two"):
         mechanism.differences(refits([row for row in FITS if row.get("batches") != 1]))
 
 
@@ -233,5 +233,5 @@ def test_a_damaged_part_is_named(tmp_path: Path, text: str, message: str) -> Non
     if text in ("many", "inf"):
         text = refits(FITS).astype({"log_p": object}).replace({"log_p": {5: text}}).to_csv()
     path.write_text(text)
-    with pytest.raises(RecipeError, match=f"{path.name}.*{message}"):
+    with pytest.raises(UserError, match=f"{path.name}.*{message}"):
         mechanism.read(tmp_path, "refits")

@@ -14,8 +14,8 @@ from helpers.results import record, records
 from scipy import stats as scipy_stats
 
 from mujoco_sail.analysis import across, effect_size, inference, paired
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.pooling import collect
+from mujoco_sail.system.errors import UserError
 
 MARGIN = 0.1
 # Gains of sac on random: 100 in the first environment, 5 in the second.
@@ -143,7 +143,7 @@ def test_environments_that_ask_another_question_are_compared_apart_and_not_poole
     table = runs[0].table | {"env": {**runs[0].table["env"], "teacher": "noisy"}}
     odd = [replace(run, table=table) if run.env == "ant" else run for run in runs]
     assert len(paired.by_environment(odd, "pebble", MARGIN))
-    with pytest.raises(RecipeError, match="never pooled"):
+    with pytest.raises(UserError, match="never pooled"):
         paired.compare(odd, "pebble", MARGIN)
 
 

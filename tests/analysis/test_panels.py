@@ -11,10 +11,10 @@ import matplotlib as mpl
 import pytest
 from helpers.results import MakeFolder, record
 
-from mujoco_sail.analysis import figures
 from mujoco_sail.analysis.choice import MissingDataError
-from mujoco_sail.analysis.curves import divide
-from mujoco_sail.analysis.style import COLOURS, PAGE
+from mujoco_sail.analysis.figures import drawing
+from mujoco_sail.analysis.figures.curves import divide
+from mujoco_sail.analysis.figures.style import COLOURS, PAGE
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.read import RunRecord
 
@@ -26,8 +26,8 @@ def runs(agents: Sequence[str], seeds: int = 1) -> list[RunRecord]:
 
 
 def draw(results: Path, name: str = "learning_curves", **changes: Any) -> mpl.figure.Figure:
-    ((path, recipe),) = figures.load([name])
-    return figures.draw(replace(recipe, **changes), collect(results), results, path.name)
+    ((path, recipe),) = drawing.load([name])
+    return drawing.draw(replace(recipe, **changes), collect(results), results, path.name)
 
 
 def titles(figure: mpl.figure.Figure) -> list[str]:

@@ -14,7 +14,8 @@ import pytest
 from helpers.command_line import PROGRAM, fails, program
 from helpers.results import OTHER_FIGURES, MakeFolder, write_run
 
-from mujoco_sail.analysis import figures, paired, report
+from mujoco_sail.analysis import paired, report
+from mujoco_sail.analysis.figures import drawing
 from mujoco_sail.analysis.verdict import verdicts
 from mujoco_sail.recipes.load import recipe_names
 from mujoco_sail.results.pooling import collect
@@ -132,8 +133,8 @@ def test_effects_are_against_the_baseline_that_was_asked_for(results: Path) -> N
     assert "d vs sail" in page(results, "sail").text
     svg = report.render(collect(results), results, "sail", 0.1)
     assert "<!-- better than sail -->" in svg
-    of_curves = [recipe for _, recipe in figures.load([]) if recipe.kind == "curves"]
-    assert {figures.against(recipe, "sail").baseline for recipe in of_curves} == {"sail"}
+    of_curves = [recipe for _, recipe in drawing.load([]) if recipe.kind == "curves"]
+    assert {drawing.against(recipe, "sail").baseline for recipe in of_curves} == {"sail"}
 
 
 # --- what it is --------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from helpers.command_line import fails
 from helpers.results import MakeFolder
 
 from mujoco_sail.analysis import effect_size, tables
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.pooling import collect
+from mujoco_sail.system.errors import UserError
 
 
 def compare(results: Path, baseline: str = "pebble") -> pd.DataFrame:
@@ -152,5 +152,5 @@ def test_latex_writes_minus_signs_and_not_hyphens(results: Path) -> None:
 
 @pytest.mark.usefixtures("three_arms")
 def test_unknown_format_names_the_nearest(results: Path) -> None:
-    with pytest.raises(RecipeError, match="did you mean 'latex'"):
+    with pytest.raises(UserError, match="did you mean 'latex'"):
         tables.table(results, "latx", "pebble", 0.1)

@@ -19,9 +19,9 @@ from mujoco_sail.core import engine, passes
 from mujoco_sail.core import update as update_module
 from mujoco_sail.core.distributions import LogStd
 from mujoco_sail.core.engine import Updater
-from mujoco_sail.core.natural import NaturalGradient
+from mujoco_sail.core.natural_gradient import NaturalGradient
 from mujoco_sail.core.optimiser import Trained
-from mujoco_sail.core.update import LOGGED, Anchor, Constants, Learner, update
+from mujoco_sail.core.update import LOGGED, Anchor, Constants, SACState, update
 
 AGENTS = [("pebble", 0), ("sail", 1), ("pebble_revkl", 2), ("sail_revkl", 3)]
 # Conjugate gradients amplify rounding with every iteration: 3 of them keep what is compared alike.
@@ -37,11 +37,11 @@ STACK_IDS = ["sac", "preferences", "natural gradient"]
 
 
 def updated(
-    agent: Any, learner: Learner, kind: engine.Engine, members: slice = slice(None)
+    agent: Any, learner: SACState, kind: engine.Engine, members: slice = slice(None)
 ) -> list[Tensor]:
     """State and log after three updates of some members, which begin with those of the agent."""
     learner = learner.part(members)
-    copies = Learner(*_copied(learner))
+    copies = SACState(*_copied(learner))
     task, streams = agent.task, agent.streams("test")
     updater = Updater(agent._constants, copies, task.batch_size, kind)
     logged = torch.zeros(len(copies.temperature.steps), len(LOGGED))
@@ -62,7 +62,7 @@ def _copied(value: Any) -> Any:
         return torch.empty_strided(value.shape, value.stride()).copy_(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         copies = [_copied(part) for part in value]
-        return copies if isinstance(value, Learner) else type(value)(*copies)
+        return copies if isinstance(value, SACState) else type(value)(*copies)
     return [_copied(part) for part in value] if isinstance(value, Sequence) else value
 
 
@@ -73,7 +73,7 @@ def agent_of(
     **changes: Any,
 ) -> Any:
     run = make_run(names, tiny_task(**changes), settings=settings)
-    agent = run.members[0].entry.agent(run)
+    agent = run.members[0].spec.agent(run)
     agent.train()
     return agent
 
@@ -153,7 +153,7 @@ def test_programs_are_told_apart_by_all_that_they_are_made_of(
 ) -> None:
     def place(batch_size: int = 16, **changes: Any) -> Path:
         run = make_run([("sac", 0), ("sac", 1)], tiny_task(**changes))
-        agent: Any = run.members[0].entry.agent(run)
+        agent: Any = run.members[0].spec.agent(run)
         learner = agent.learner().part(slice(0, 1))
         return engine.package_path(agent._constants, learner, batch_size)
 
@@ -201,7 +201,7 @@ def _update_on_a_fake_device(natural: NaturalGradient | None = None) -> None:
         update(constants, learner, rows, uniform, tau, logged)
 
 
-def on_cuda(constants: Constants, members: int, width: int) -> Learner:
+def on_cuda(constants: Constants, members: int, width: int) -> SACState:
     """A learner with an anchor and a ball, of empty tensors."""
 
     def layers(networks: int, sizes: list[int]) -> list[Tensor]:
@@ -219,7 +219,7 @@ def on_cuda(constants: Constants, members: int, width: int) -> Learner:
     actor = [state, width, width, 2 * action]
     critic = [state + action, width, width, 1]
     one_each = torch.empty(members, device="cuda")
-    return Learner(
+    return SACState(
         trained(layers(1, actor)),
         trained(layers(2, critic)),
         layers(2, critic),

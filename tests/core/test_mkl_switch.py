@@ -11,8 +11,8 @@ import warnings
 import pytest
 
 import mujoco_sail
+from mujoco_sail.cluster import connection
 from mujoco_sail.core import products
-from mujoco_sail.training import cluster
 
 
 def test_the_tests_run_under_the_package_s_own_switch() -> None:
@@ -57,7 +57,7 @@ def test_a_value_of_the_user_s_own_stays(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_cluster_s_workers_multiply_as_the_main_process_does() -> None:
-    assert cluster.VARIABLES["MKL_CBWR"] == os.environ["MKL_CBWR"]
+    assert connection.VARIABLES["MKL_CBWR"] == os.environ["MKL_CBWR"]
 
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:

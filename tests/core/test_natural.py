@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from mujoco_sail.core.distributions import LogStd, SquashedGaussian
-from mujoco_sail.core.natural import NaturalGradient, natural_step, output_fisher
+from mujoco_sail.core.natural_gradient import NaturalGradient, natural_step, output_fisher
 from mujoco_sail.core.passes import (
     forward,
     gram_matrices,

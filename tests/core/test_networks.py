@@ -63,15 +63,15 @@ def test_every_gradient_is_that_of_autograd(activation: Activation, sizes: list[
     x = draw(MEMBERS, 1, ROWS, sizes[0]).requires_grad_()
     output_gradient = draw(MEMBERS, GROUPS, ROWS, sizes[-1])
     expected = plain(net, x)
-    of_x, *of_parameters = torch.autograd.grad(expected, [x, *net.parameters], output_gradient)
+    grad_x, *of_parameters = torch.autograd.grad(expected, [x, *net.parameters], output_gradient)
 
     out = net(x)
     torch.testing.assert_close(out, expected)
     of_function = torch.autograd.grad(out, [x, *net.parameters], output_gradient)
-    torch.testing.assert_close(list(of_function), [of_x, *of_parameters])
+    torch.testing.assert_close(list(of_function), [grad_x, *of_parameters])
     torch.testing.assert_close(
         passes(net, x.detach(), output_gradient),
-        [expected.detach(), of_x[:, 0, :, 1:3], *of_parameters],
+        [expected.detach(), grad_x[:, 0, :, 1:3], *of_parameters],
     )
 
 

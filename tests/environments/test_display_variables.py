@@ -41,8 +41,8 @@ def test_training_does_not_mind_how_one_would_draw(
 @pytest.mark.parametrize("env", ["walker_walk", "door_open", "half_cheetah"])
 def test_an_environment_made_by_hand_names_the_variable_that_is_wrong(env: str) -> None:
     code = "import sys; from mujoco_sail import environments as e\n"
-    code += "from mujoco_sail.recipes.settings import RecipeError\n"
-    code += "try: e.make(sys.argv[1])\nexcept RecipeError as error: print(error)"
+    code += "from mujoco_sail.recipes.settings import UserError\n"
+    code += "try: e.make(sys.argv[1])\nexcept UserError as error: print(error)"
     process = subprocess.run(
         [sys.executable, "-c", code, env],
         env={**os.environ, "MUJOCO_GL": "nonsense"},

@@ -13,7 +13,7 @@ from helpers.environments import TASKS, play, random_actions, task_of
 from mujoco_sail.environments.factory import make_env, space_sizes
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.recipes.load import load_task, recipe_folder
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.system.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -114,7 +114,7 @@ def test_other_tasks_have_no_success():
     ],
 )
 def test_a_wrong_id_is_answered_in_one_line(wrong, hint):
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(UserError) as caught:
         make_env(task_of("hopper", id=wrong), 0, "train")
     message = str(caught.value)
     assert message.startswith(f"hopper: key 'id' is '{wrong}'; ")

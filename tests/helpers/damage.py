@@ -30,9 +30,9 @@ def whole() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as root:
         for name in AGENTS:
             for seed in SEEDS:
-                entry = registry.load_entry(name, {})
+                spec = registry.load_spec(name, {})
                 folder = run_folder(Path(root), task, name, seed)
-                files = RunWriter(folder, task, entry, seed, "cpu")
+                files = RunWriter(folder, task, spec, seed, "cpu")
                 files.begin(None)
                 for step in (100, 200, 300):
                     files.add_evaluation(step, seed + step / 7, 0.5, 2, "", 2)

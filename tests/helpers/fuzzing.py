@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from mujoco_sail.analysis import figures  # noqa: F401
+from mujoco_sail.analysis.figures import drawing  # noqa: F401
 from mujoco_sail.cli import main
 from mujoco_sail.environments import factory
 from mujoco_sail.results.write import RunWriter, commit, run_folder
-from mujoco_sail.training import benchmark, claims, estimate, jobs
+from mujoco_sail.training import claims, estimate, jobs, pool
 
 # At least 5000 together.
 CASES = {
@@ -183,8 +183,8 @@ def no_training(known: Sequence[str]) -> Iterator[list[Path]]:
 
     def execute(task: Any, members: Any, device: Any, results: Path, *more: Any) -> list[Any]:
         first = members[0]
-        folder = run_folder(results, task, first.entry.name, first.seed)
-        files = RunWriter(folder, task, first.entry, first.seed, "cpu")
+        folder = run_folder(results, task, first.spec.name, first.seed)
+        files = RunWriter(folder, task, first.spec, first.seed, "cpu")
         files.begin(None)
         files.add_training_row({"step": 1}, 1.0)
         files.write_status("complete", 1.0)
@@ -200,7 +200,7 @@ def no_training(known: Sequence[str]) -> Iterator[list[Path]]:
     commit()
     factory._known_ids()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark, "execute", execute)
+        patch.setattr(pool, "execute", execute)
         patch.setattr(estimate, "seconds_needed", lambda *_: None)  # it trains for a moment
         for module in (factory, claims, jobs, estimate):
             patch.setattr(module, "space_sizes", space_sizes)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.core.optimiser import Trained
-from mujoco_sail.core.update import Learner
+from mujoco_sail.core.update import SACState
 
 # So short that no unit of a network changes its side.
 STEP = 1e-7
@@ -18,7 +18,7 @@ STEP = 1e-7
 class Recorder:
     """Stands in for Adam: keeps the gradients and moves nothing."""
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, learner: SACState) -> None:
         self.learner = learner
         self.gradients: dict[str, list[Tensor]] = {}
 

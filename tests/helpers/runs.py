@@ -22,12 +22,12 @@ def members_of(
 ) -> list[Member]:
     """Members by agent and seed, with settings changed by agent."""
     changed = settings or {}
-    return [Member(registry.load_entry(name, changed.get(name, {})), seed) for name, seed in names]
+    return [Member(registry.load_spec(name, changed.get(name, {})), seed) for name, seed in names]
 
 
 def trained_agent(run: Run) -> Any:
     """The agent of a run after training that updated everything."""
-    agent: Any = run.members[0].entry.agent(run)
+    agent: Any = run.members[0].spec.agent(run)
     agent.train()
     assert agent.updates >= 50
     assert agent.reward_updates.min() >= 4
@@ -60,7 +60,7 @@ def pebble(
     """An agent after a tiny run with changes to its settings and its task."""
     task = tiny_task(**changes)
     run = make_run([(name, 0) for name in agents.split(",")], task, settings)
-    agent = run.members[0].entry.agent(run)
+    agent = run.members[0].spec.agent(run)
     agent.train()
     return agent
 

@@ -16,7 +16,7 @@ from safetensors.numpy import save as tensors
 
 from mujoco_sail import policies
 from mujoco_sail.recipes.load import recipe_names
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.system.errors import UserError
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def pair(tmp_path: Path) -> Path:
 
 
 def refused(path: Path) -> str:
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(UserError) as caught:
         policies.load(path)
     assert 1 <= len(str(caught.value).splitlines()) <= 2
     return str(caught.value)
@@ -198,7 +198,7 @@ def test_a_planted_pickle_is_refused_and_nothing_of_it_runs(pair: Path, tmp_path
 def test_a_policy_acts_as_its_agent(name: str, make_run: MakeRun) -> None:
     stack = [(name, 5)] if name.startswith("sb3") else [(name, 5), (name, 6)]
     run = make_run(stack)
-    agent: Any = run.members[0].entry.agent(run)
+    agent: Any = run.members[0].spec.agent(run)
     if name == "sb3_ppo":
         # A new one's actions are next to zero; these leave the box.
         agent.model.policy.action_net.weight.data *= 300
@@ -219,5 +219,5 @@ def test_a_policy_acts_as_its_agent(name: str, make_run: MakeRun) -> None:
 def test_an_observation_of_another_size_is_refused() -> None:
     policy = policy_of(3, 4, 2)
     for wrong in (np.zeros(4), np.zeros((3, 2)), np.float32(1)):
-        with pytest.raises(RecipeError, match="observations of size 3"):
+        with pytest.raises(UserError, match="observations of size 3"):
             policy.act(wrong)

@@ -11,7 +11,7 @@ import pytest
 from mujoco_sail.environments.factory import make_env, space_sizes
 from mujoco_sail.policies import film
 from mujoco_sail.recipes.load import load_task
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.system.errors import UserError
 
 
 class Still:
@@ -49,7 +49,7 @@ def test_a_clip_of_a_simulation_that_diverges_is_refused_by_name(
     monkeypatch.setattr(film, "make_env", diverging)
     policy: Any = Still(*space_sizes(task))
     said: list[str] = []
-    with pytest.raises(RecipeError, match=r"episode 1: the environment crashed: .*mjWARN_BADQVEL"):
+    with pytest.raises(UserError, match=r"episode 1: the environment crashed: .*mjWARN_BADQVEL"):
         film.film(task, policy, Path("clip.mp4"), 2, 0, said.append)
     assert said == []
     assert list(tmp_path.iterdir()) == []

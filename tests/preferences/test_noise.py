@@ -110,7 +110,7 @@ def test_pairs_without_a_difference_are_a_fair_coin() -> None:
 
 def test_all_faults_together_label_and_answer(make_run: MakeRun) -> None:
     run = make_run([("pebble", 0)], tiny_task("swimmer", "noisy+mistake+skip+equal+myopic"))
-    run.members[0].entry.agent(run).train()
+    run.members[0].spec.agent(run).train()
     labels = [query.label for query in run.feedback.queries[0]]
     assert sum(label is not None for label in labels) == 8
     assert set(labels) <= {0.0, 0.5, 1.0, None}

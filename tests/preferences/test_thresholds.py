@@ -97,7 +97,7 @@ def test_a_policy_that_explores_below_the_range_is_answered(env: str, make_run: 
     if env == "half_cheetah":
         changes["reward_range"] = [0.0, 10.0]  # random policies are sure to lie below
     run = make_run([("pebble", 1)], tiny_task(env, "skip+equal", **changes))
-    run.members[0].entry.agent(run).train()
+    run.members[0].spec.agent(run).train()
     queries = run.feedback.queries[0]
     answered = [query.label for query in queries if query.label is not None]
     assert len(answered) == 8

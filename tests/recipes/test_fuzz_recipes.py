@@ -17,21 +17,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mujoco_sail.agents import registry
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.system.errors import UserError
 
 
 def load(env: str = "walker_stand", agents: str = "sac", protocol: str = "quick") -> None:
     """Loads recipes: what is taken can be recorded in run.toml and read back."""
     with watch():
         try:
-            tasks, entries = registry.load(env, agents, protocol, [], None)
-        except RecipeError as error:
+            tasks, specs = registry.load(env, agents, protocol, [], None)
+        except UserError as error:
             check_message(str(error))
             return
     for task in tasks:
         assert all(text.isprintable() for text in (task.name, task.title, task.id))
-        for entry in entries:
-            table = registry.resolved(task, entry)
+        for spec in specs:
+            table = registry.resolved(task, spec)
             assert repr(tomllib.loads(tomli_w.dumps(table))) == repr(table)
 
 

@@ -11,7 +11,7 @@ import pytest
 from mujoco_sail.cli import main
 from mujoco_sail.recipes import load
 from mujoco_sail.recipes.load import load_task, read_recipe
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.system.errors import UserError
 
 ROOT = Path(load.__file__).resolve().parents[2]
 SPIN = 'base = "base/protocols.toml"\nid = "dm_control/finger-spin-v0"\nepisode_steps = 1000\n'
@@ -57,19 +57,19 @@ def test_a_base_that_is_missing_is_named_with_the_recipe_that_wants_it(
     here: Path, base: str
 ) -> None:
     (here / "mine.toml").write_text(f'base = "{base}"')
-    with pytest.raises(RecipeError, match=rf"mine\.toml: key 'base': no \w+ '{base}'"):
+    with pytest.raises(UserError, match=rf"mine\.toml: key 'base': no \w+ '{base}'"):
         load_task("mine.toml", "quick", {})
 
 
 def test_a_path_on_the_command_line_is_not_looked_for_in_the_suites_folder(here: Path) -> None:
-    with pytest.raises(RecipeError, match=r"no file 'walker_walk\.toml'"):
+    with pytest.raises(UserError, match=r"no file 'walker_walk\.toml'"):
         read_recipe("envs", "walker_walk.toml")
 
 
 def test_a_ring_of_bases_is_found_however_its_paths_are_written(here: Path) -> None:
     (here / "a").mkdir()
     (here / "a" / "mine.toml").write_text('base = "../a/mine.toml"')
-    with pytest.raises(RecipeError, match="its own base"):
+    with pytest.raises(UserError, match="its own base"):
         load_task("a/mine.toml", "quick", {})
 
 
@@ -107,5 +107,5 @@ def test_recipes_load_where_the_working_folder_was_removed(tmp_path: Path) -> No
     (tmp_path / "spin.toml").write_text(SPIN.format("finger"))
     assert load_task("reacher", "quick", {}).name == "reacher"
     assert load_task(str(tmp_path / "spin.toml"), "quick", {}).name == "spin"
-    with pytest.raises(RecipeError, match="no file 'spin"):
+    with pytest.raises(UserError, match="no file 'spin"):
         load_task("spin.toml", "quick", {})

@@ -9,7 +9,7 @@ from helpers.environments import TASKS, task_of
 from helpers.tiny import tiny_task
 
 from mujoco_sail.recipes.load import load_task, recipe_folder, recipe_names, split_overrides
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.system.errors import UserError
 
 
 @pytest.mark.filterwarnings("error")
@@ -36,7 +36,7 @@ def test_every_protocol_names_gymnasium_unless_told_otherwise() -> None:
 def test_teachers_compose_by_name() -> None:
     oracle = tiny_task(teacher="noisy+skip").oracle
     assert (oracle.beta, oracle.skip, oracle.mistake) == (3.0, 0.1, 0.0)
-    with pytest.raises(RecipeError, match=r"unknown teacher 'nosy'; did you mean 'noisy'"):
+    with pytest.raises(UserError, match=r"unknown teacher 'nosy'; did you mean 'noisy'"):
         tiny_task(teacher="nosy")
 
 

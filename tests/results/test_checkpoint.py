@@ -14,9 +14,9 @@ import torch
 from helpers.planted import Planted
 from helpers.runs import flip
 
-from mujoco_sail import files
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.checkpoint import Checkpoints, DamagedError, MemberState
+from mujoco_sail.system import files
+from mujoco_sail.system.errors import UserError
 
 ABOUT = {"seed": 0, "env": {"steps": 10, "reward_range": (0.0, 1.0)}, "versions": {"torch": "2"}}
 
@@ -83,7 +83,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(
     tmp_path: Path, changed: dict[str, Any], said: str
 ) -> None:
     two_checkpoints(tmp_path)
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(UserError, match=said):
         Checkpoints(tmp_path / "checkpoints", changed).read(8)
 
 

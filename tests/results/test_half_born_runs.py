@@ -14,18 +14,18 @@ from mujoco_sail.agents import registry
 from mujoco_sail.analysis import tables
 from mujoco_sail.cli import main
 from mujoco_sail.policies import export
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results import write
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.write import RunWriter, run_folder, status_of
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.training.claims import unfinished_members
 
 ROWS = ((75, 1.0), (150, 2.0))
 
 
 def writer(results: Path, seed: int) -> RunWriter:
-    task, entry = tiny_task(), registry.load_entry("sac", {})
-    return RunWriter(run_folder(results, task, "sac", seed), task, entry, seed, "cpu")
+    task, spec = tiny_task(), registry.load_spec("sac", {})
+    return RunWriter(run_folder(results, task, "sac", seed), task, spec, seed, "cpu")
 
 
 def whole(results: Path, seed: int) -> Path:
@@ -85,17 +85,17 @@ def test_the_table_names_it_as_incomplete_and_counts_the_others(results: Path) -
 
 
 def test_the_same_command_makes_it_anew(results: Path) -> None:
-    task, entry = tiny_task(), registry.load_entry("sac", {})
+    task, spec = tiny_task(), registry.load_spec("sac", {})
     folder = run_folder(results, task, "sac", 3)
-    assert status_of(folder, task, entry) is None
-    assert [m.seed for m in unfinished_members(task, [entry], [0, 1, 3], results)] == [3]
+    assert status_of(folder, task, spec) is None
+    assert [m.seed for m in unfinished_members(task, [spec], [0, 1, 3], results)] == [3]
     writer(results, 3).begin(None)
-    assert status_of(folder, task, entry) == "running"
+    assert status_of(folder, task, spec) == "running"
     assert not [*folder.glob(".*")]
 
 
 def test_its_policy_is_refused_in_one_line(results: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="seed_3: no run there") as error:
+    with pytest.raises(UserError, match="seed_3: no run there") as error:
         export(results / "half_cheetah" / "sac" / "seed_3", tmp_path / "policy")
     assert len(str(error.value).splitlines()) == 1
 
@@ -121,7 +121,7 @@ def test_a_folder_of_nothing_but_such_runs_has_an_empty_table(tmp_path: Path) ->
 def test_a_run_toml_of_garbage_is_an_error_that_names_it(tmp_path: Path, data: bytes) -> None:
     folder = whole(tmp_path, 0)
     (folder / "run.toml").write_bytes(data)
-    with pytest.raises(RecipeError, match=r"seed_0/run\.toml"):
+    with pytest.raises(UserError, match=r"seed_0/run\.toml"):
         collect(tmp_path)
 
 
@@ -130,7 +130,7 @@ def test_a_folder_without_run_toml_that_is_no_seeds_is_an_error_that_names_it(
     tmp_path: Path, name: str
 ) -> None:
     whole(tmp_path, 0).with_name(name).mkdir()
-    with pytest.raises(RecipeError, match=f"{name}: no run.toml"):
+    with pytest.raises(UserError, match=f"{name}: no run.toml"):
         collect(tmp_path)
 
 
@@ -174,5 +174,5 @@ def test_a_run_made_anew_ends_as_one_that_was_never_cut_off(tmp_path: Path) -> N
         assert main(["run", *options, "--device=cpu", "--results", str(tmp_path / name)]) == 0
         folder = tmp_path / name / "half_cheetah" / "sac" / "seed_0"
         texts.append([(folder / f"{one}.csv").read_text() for one in ("evaluations", "training")])
-        assert status_of(folder, tiny_task(), registry.load_entry("sac", {})) == "complete"
+        assert status_of(folder, tiny_task(), registry.load_spec("sac", {})) == "complete"
     assert texts[0] == texts[1]

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from helpers.results import RUN, MakeFolder
 
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.read import EVALUATIONS, FEEDBACK
+from mujoco_sail.system.errors import UserError
 
 
 def refusal(results: Path) -> str:
     """The message of the error that reading the folder raises."""
-    with pytest.raises(RecipeError) as error:
+    with pytest.raises(UserError) as error:
         collect(results)
     message = str(error.value)
     assert message.count("\n") <= 1

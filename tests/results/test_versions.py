@@ -11,10 +11,10 @@ import torch
 from helpers.command_line import run
 from helpers.envpool import needs_envpool
 
-from mujoco_sail.recipes.settings import RecipeError
 from mujoco_sail.results.pooling import check_poolable
 from mujoco_sail.results.read import read
 from mujoco_sail.results.versions import versions
+from mujoco_sail.system.errors import UserError
 
 
 @pytest.mark.filterwarnings("error")
@@ -38,7 +38,7 @@ def test_the_backend_is_recorded_and_never_pooled_with_the_other(
     records = [read(tmp_path / "half_cheetah" / "sac" / f"seed_{seed}") for seed in (0, 1)]
     assert [record.table["env"]["backend"] for record in records] == ["gymnasium", "envpool"]
     assert ["envpool" in record.table["versions"] for record in records] == [False, True]
-    with pytest.raises(RecipeError, match=r"differ in env\.backend"):
+    with pytest.raises(UserError, match=r"differ in env\.backend"):
         check_poolable(records)
     capsys.readouterr()
     assert run(tmp_path, "half_cheetah", "sac", "0,", *fast) == 2

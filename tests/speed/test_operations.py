@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.agents.sac import CRITICS
-from mujoco_sail.speed import products
+from mujoco_sail.speed import roofline
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -20,7 +20,7 @@ def test_the_count_is_that_of_every_matrix_product_of_an_update(
 ) -> None:
     """No tolerance: the counter sees every product that PyTorch carries out."""
     run = make_run([("sac", 0), ("sac", 1), ("sac", 2)], tiny_task(hidden_layers=layers))
-    agent: Any = run.members[0].entry.agent(run)
+    agent: Any = run.members[0].spec.agent(run)
     agent.train()
     with FlopCounterMode(display=False) as counter:
         agent.update()
@@ -36,13 +36,13 @@ def test_the_middle_layers_are_sixteen_products(make_run: MakeRun) -> None:
     assert counts[1] - counts[0] == 16 * 2 * task.batch_size * task.hidden_units**2
 
 
-@pytest.mark.parametrize("way", products.PRODUCT_CALLS)
+@pytest.mark.parametrize("way", roofline.PRODUCT_CALLS)
 def test_every_way_of_the_ceiling_does_the_operations_it_is_credited_with(
-    way: products.ProductCall,
+    way: roofline.ProductCall,
 ) -> None:
     task = tiny_task()
-    call = products.middle_product(task, 3, CPU, way)
+    call = roofline.middle_product(task, 3, CPU, way)
     with FlopCounterMode(display=False) as counter:
         call()
-    assert counter.get_total_flops() == products.product_operations(task, 3)
+    assert counter.get_total_flops() == roofline.product_operations(task, 3)
     assert counter.get_total_flops() == 3 * CRITICS * 2 * task.batch_size * task.hidden_units**2

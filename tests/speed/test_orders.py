@@ -16,7 +16,7 @@ from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
-from mujoco_sail.speed import pinning, products
+from mujoco_sail.speed import pinning, roofline
 from mujoco_sail.speed.peers import SB3SACBFloat16
 from mujoco_sail.speed.worker import Request, Stopwatch, TimedRun
 
@@ -40,8 +40,8 @@ def paced(folder: Path, *actions: Any, **options: Any) -> tuple[TimedRun, Script
     """A run that has carried out requests, each once."""
     script = Script(*(Request(action, 0, **options) for action in actions))
     task = tiny_task(steps=10**6, evaluation_every=10**6, log_every=10**6)
-    entry = registry.load_entry("sac", {})
-    run = TimedRun(task, [Member(entry, 0), Member(entry, 1)], CPU, folder, script)  # type: ignore[arg-type]
+    spec = registry.load_spec("sac", {})
+    run = TimedRun(task, [Member(spec, 0), Member(spec, 1)], CPU, folder, script)  # type: ignore[arg-type]
     with pytest.raises(EOFError):
         run.execute()
     return run, script
@@ -55,7 +55,7 @@ def paced(folder: Path, *actions: Any, **options: Any) -> tuple[TimedRun, Script
         (["update", "update", "update"], 0, 3),
         (["overhead"], 1, 1),
         (["overhead", "train"], 2, 2),
-        (list(products.PRODUCT_CALLS), 0, 0),
+        (list(roofline.PRODUCT_CALLS), 0, 0),
         (["due"], 0, 0),
     ],
 )
@@ -106,9 +106,9 @@ def test_the_peer_in_bfloat16_is_in_bfloat16_where_it_updates_and_only_there(
     make_run: MakeRun,
 ) -> None:
     run = make_run([("sb3_sac", 0)])
-    entry = dataclasses.replace(run.members[0].entry, agent=SB3SACBFloat16)
-    run.members[0] = Member(entry, 0)
-    agent: Any = entry.agent(run)
+    spec = dataclasses.replace(run.members[0].spec, agent=SB3SACBFloat16)
+    run.members[0] = Member(spec, 0)
+    agent: Any = spec.agent(run)
     seen = {True: set(), False: set()}
     agent.model.actor.latent_pi.register_forward_hook(
         lambda module, inputs, output: seen[inputs[0].shape[0] > 1].add(output.dtype)

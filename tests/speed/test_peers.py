@@ -26,7 +26,7 @@ from mujoco_sail.speed import plan as plan_module
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.pool import WorkerError, WorkerPool
 from mujoco_sail.speed.worker import Request
-from mujoco_sail.training import benchmark
+from mujoco_sail.training import pool
 
 needs_sbx = pytest.mark.skipif(
     find_spec("sbx") is None, reason="needs the extra: pip install 'mujoco-sail[peers]'"
@@ -54,7 +54,7 @@ class IdlePool:
 
     def __init__(self, task: Any, stacks: Any, device: Any, results: Any, variables: Any) -> None:
         self.sizes = [len(stack) for stack in stacks]
-        self.agent = stacks[0][0].entry.name
+        self.agent = stacks[0][0].spec.name
         self.variables = dict(variables)
         self.made.append(self)
 
@@ -75,7 +75,7 @@ class IdlePool:
 @pytest.fixture
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """A machine with so many."""
-    for module in (benchmark, peers, plan_module):
+    for module in (pool, peers, plan_module):
         monkeypatch.setattr(module, "available_cores", lambda: request.param)
     return request.param
 
@@ -87,7 +87,7 @@ def test_as_many_processes_of_a_peer_are_timed_as_of_ours(
 ) -> None:
     monkeypatch.setattr(rounds, "WorkerPool", IdlePool)
     monkeypatch.setattr(IdlePool, "made", [])
-    task, sac = tiny_task(), registry.load_entry("sac", {})
+    task, sac = tiny_task(), registry.load_spec("sac", {})
     others = peers.load(["sb3", "sbx"], task, CPU)
     plan = Plan(task, [sac], others, members, CPU, 2, 1.0, 100)
     rates = rounds.measure(plan, lambda _: None)
@@ -163,7 +163,7 @@ def test_a_worker_has_its_variables_before_its_agent_is_made(tmp_path: Path) -> 
     )
     recipe = tmp_path / "telling.toml"
     recipe.write_text('base = "sac"\ntitle = "telling"\nclass = "telling:Telling"\n')
-    member = Member(registry.load_entry(str(recipe), {}), 0)
+    member = Member(registry.load_spec(str(recipe), {}), 0)
     with (
         WorkerPool(tiny_task(), [[member]], CPU, tmp_path, peers.ONE_THREAD) as pool,
         pytest.raises(WorkerError, match="--xla_cpu_multi_thread_eigen=false"),
@@ -173,7 +173,7 @@ def test_a_worker_has_its_variables_before_its_agent_is_made(tmp_path: Path) -> 
 
 def test_workers_that_sleep_end_by_themselves(tmp_path: Path) -> None:
     """What is killed leaves semaphores behind, and Python says so after the summary."""
-    member = Member(registry.load_entry("sac", {}), 0)
+    member = Member(registry.load_spec("sac", {}), 0)
     with WorkerPool(tiny_task(steps=10**6), [[member]], CPU, tmp_path, {}) as pool:
         pool.warm()
     assert [worker.exitcode for worker in pool.workers] == [0]
@@ -186,9 +186,9 @@ def test_sbx_is_asked_for_what_stable_baselines3_is_asked_for(
     task = tiny_task()
     (way, *_) = peers.load(["sbx"], task, CPU)["sbx"]
     run = make_run([("sb3_sac", 3)], task)
-    theirs = run.members[0].entry.agent(run).model
-    run.members[0] = Member(way.entry, 3)
-    model = way.entry.agent(run).model
+    theirs = run.members[0].spec.agent(run).model
+    run.members[0] = Member(way.spec, 3)
+    model = way.spec.agent(run).model
     asked = sbx.asked
     assert not {"device", "target_update_interval"} & set(asked)
     for name in ("learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma"):
@@ -226,7 +226,7 @@ def test_nothing_but_sbx_needs_sbx_or_jax(
 
 
 def test_sbx_is_refused_on_a_gpu(sbx: object) -> None:
-    with pytest.raises(peers.RecipeError, match="--peers sbx: it is timed on the CPU only"):
+    with pytest.raises(peers.UserError, match="--peers sbx: it is timed on the CPU only"):
         peers.load(["sbx"], tiny_task(), torch.device("cuda"))
 
 
@@ -237,8 +237,8 @@ def test_sbx_makes_one_update_per_step_and_its_health_is_seen(make_run: MakeRun)
     task = tiny_task()
     (way, *_) = peers.load(["sbx"], task, CPU)["sbx"]
     run = make_run([("sb3_sac", 0)], task)
-    run.members[0] = Member(way.entry, 0)
-    agent: Any = way.entry.agent(run)
+    run.members[0] = Member(way.spec, 0)
+    agent: Any = way.spec.agent(run)
     agent.train()
     # After the last step it stops before the update.
     assert agent.model._n_updates == task.steps - task.random_steps - 1

@@ -15,13 +15,13 @@ from helpers.tiny import CPU, tiny_task
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.cli import main
-from mujoco_sail.speed import products, summary
+from mujoco_sail.speed import roofline, summary
 from mujoco_sail.speed.peers import Peer
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.rounds import Rate
 from mujoco_sail.speed.worker import Request
-from mujoco_sail.training import benchmark
-from mujoco_sail.training.benchmark import available_cores
+from mujoco_sail.training import pool
+from mujoco_sail.training.pool import available_cores
 
 RECIPE = """
 base = "reacher"
@@ -63,7 +63,7 @@ def rate(measurement: str, learner: str, *values: float, threads: int = 1) -> Ra
 
 def test_the_ratios_are_those_of_the_rounds() -> None:
     task = tiny_task()
-    sac, peer = (registry.load_entry(name, {}) for name in ("sac", "sb3_sac"))
+    sac, peer = (registry.load_spec(name, {}) for name in ("sac", "sb3_sac"))
     peers = {"sb3": [Peer(peer, "float32", [1, 2])]}
     plan = Plan(task, [sac], peers, [1], CPU, 3, 1.0, 100)
     ceilings = [(4.0, 1.0, 2.0), (3.0, 5.0, 1.0), (1.0, 1.0, 5.0), (1.0, 1.0, 6.0)]
@@ -75,7 +75,7 @@ def test_the_ratios_are_those_of_the_rounds() -> None:
         rate("environment", "sac", 0.5, 0.25, 0.75),
         *(
             rate(way, "", *values)
-            for way, values in zip(products.PRODUCT_CALLS, ceilings, strict=True)
+            for way, values in zip(roofline.PRODUCT_CALLS, ceilings, strict=True)
         ),
         rate("evaluation", "sac", 2.0),
     ]
@@ -96,9 +96,9 @@ def test_the_ratios_are_those_of_the_rounds() -> None:
 
 def test_the_summary_has_a_line_for_each_agent_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two members on a machine with two cores."""
-    monkeypatch.setattr(benchmark, "available_cores", lambda: 2)
+    monkeypatch.setattr(pool, "available_cores", lambda: 2)
     task = tiny_task()
-    sac, sb3 = (registry.load_entry(name, {}) for name in ("sac", "sb3_sac"))
+    sac, sb3 = (registry.load_spec(name, {}) for name in ("sac", "sb3_sac"))
     sail, sbx = dataclasses.replace(sac, name="sail"), dataclasses.replace(sb3, name="sbx_sac")
     peers = {
         "sb3": [Peer(sb3, "float32", [1]), Peer(sb3, "bfloat16", [1])],
@@ -121,7 +121,7 @@ def test_the_summary_has_a_line_for_each_agent_and_size(monkeypatch: pytest.Monk
         *(both("update", name, 4000.0, 3240.0, 3000.0) for name in ("sac", "sail")),
         *(both("environment", name, 1.0, 1.0, 1.0) for name in ("sac", "sail")),
         *(both("evaluation", name, 1.0) for name in ("sac", "sail")),
-        *(both(way, "", 1.0, 1.0, 1.0) for way in products.PRODUCT_CALLS),
+        *(both(way, "", 1.0, 1.0, 1.0) for way in roofline.PRODUCT_CALLS),
     ]
     rows = summary.frame(plan, rates)
     sizes = "width=16 batch=16 precision=float32 engine=eager members=2 processes=2"
@@ -161,7 +161,7 @@ def test_the_command_writes_rates_ratios_and_the_machine(
             ["environment", "evaluation", "harness"] if members == 2 else []
         )
         ways = rows[(rows.members == members) & (rows.unit == "GFLOP/s") & (rows.learner == "")]
-        assert ways.measurement.tolist() == list(products.PRODUCT_CALLS)
+        assert ways.measurement.tolist() == list(roofline.PRODUCT_CALLS)
     about = tomllib.loads((folder / f"{name}.toml").read_text())
     assert about["machine"]["cores"] == available_cores()
     assert about["versions"]["stable_baselines3"]

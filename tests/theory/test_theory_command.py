@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mujoco_sail.recipes.settings import RecipeError
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.theory import claims, command, experiment, figure
 from mujoco_sail.theory.experiment import Experiment, Tables
 
@@ -213,7 +213,7 @@ def test_the_command_writes_six_tables_and_two_figures(
     ],
 )
 def test_bad_input_is_refused_in_one_line(options: str, message: str) -> None:
-    with pytest.raises(RecipeError) as error:
+    with pytest.raises(UserError) as error:
         command.main(parse(*options.split()))
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)

@@ -32,8 +32,8 @@ def train(seeds: list[int], width: int, batch: int, results: Path) -> None:
         evaluation_every=65,
         log_every=65,
     )
-    entry = registry.load_entry("sail_revkl", {"reset_updates": 5})
-    Run(task, [Member(entry, seed) for seed in seeds], CPU, results, lambda _: None).execute()
+    spec = registry.load_spec("sail_revkl", {"reset_updates": 5})
+    Run(task, [Member(spec, seed) for seed in seeds], CPU, results, lambda _: None).execute()
 
 
 @pytest.mark.parametrize(("width", "batch"), SIZES)

@@ -10,8 +10,8 @@ import torch
 from helpers.command_line import overrides, run
 from helpers.tiny import CPU, tiny_task
 
-from mujoco_sail.training import benchmark
-from mujoco_sail.training.benchmark import choose_engine, threads
+from mujoco_sail.training import pool
+from mujoco_sail.training.pool import choose_engine, threads
 
 SHORT = overrides({"engine": "compiled", "steps": 70, "evaluation_every": 70})
 
@@ -62,7 +62,7 @@ def test_on_cuda_updates_are_recorded_and_on_the_cpu_compiled() -> None:
 
 
 def test_only_wide_networks_get_more_threads_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "available_cores", lambda: 6)
+    monkeypatch.setattr(pool, "available_cores", lambda: 6)
     wide, narrow = tiny_task(hidden_units=512), tiny_task(hidden_units=256)
     assert [threads(wide, workers) for workers in (1, 2, 4)] == [6, 3, 1]
     assert threads(narrow, 1) == 1

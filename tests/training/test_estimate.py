@@ -14,10 +14,10 @@ from rich.console import Console
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
 from mujoco_sail.cli import main
-from mujoco_sail.core.duration import duration
 from mujoco_sail.recipes.load import load_task, shorter_protocols
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.training import benchmark, estimate, jobs
+from mujoco_sail.system.durations import duration
+from mujoco_sail.training import estimate, jobs, pool
 from mujoco_sail.training.messages import Progress
 from mujoco_sail.training.progress import ProgressDisplay
 
@@ -25,7 +25,7 @@ DAY = 24 * 60 * 60
 
 
 def members(*names: str, seeds: int = 1) -> list[Member]:
-    return [Member(registry.load_entry(name, {}), s) for name in names for s in range(seeds)]
+    return [Member(registry.load_spec(name, {}), s) for name in names for s in range(seeds)]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_long_run_is_announced_with_the_shorter_protocols(
 
 
 def test_a_quick_run_is_not_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(benchmark, "max_workers", lambda device: 2)
+    monkeypatch.setattr(pool, "max_workers", lambda device: 2)
     assert said(monkeypatch, tmp_path, job("quick", members("pebble", "sac", seeds=3)), 1.0) == []
 
 
@@ -157,9 +157,9 @@ def test_a_moment_is_made_of_updates_in_a_folder_of_its_own(
 ) -> None:
     stack = members(name, seeds=2)
     counted = []
-    update = stack[0].entry.agent.update  # type: ignore[attr-defined]
+    update = stack[0].spec.agent.update  # type: ignore[attr-defined]
     monkeypatch.setattr(
-        stack[0].entry.agent, "update", lambda self: (counted.append(1), update(self))
+        stack[0].spec.agent, "update", lambda self: (counted.append(1), update(self))
     )
     assert estimate._seconds_per_step(tiny_task(), stack, CPU, tmp_path) > 0
     assert len(counted) > estimate.WARM_UP

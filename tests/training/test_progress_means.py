@@ -21,9 +21,9 @@ class Display:
     """A display without a terminal, and what it has said."""
 
     def __init__(self, seeds: int = 2) -> None:
-        entry = registry.load_entry("sac", {})
+        spec = registry.load_spec("sac", {})
         task = tiny_task(steps=3000, evaluation_every=1000)
-        self.display = ProgressDisplay(task, [Member(entry, seed) for seed in range(seeds)])
+        self.display = ProgressDisplay(task, [Member(spec, seed) for seed in range(seeds)])
         self.file = io.StringIO()
         self.display.console.file = self.file
 

@@ -14,7 +14,7 @@ from helpers.runs import MakeRun, flip, members_of, results_of, stop_after
 from helpers.tiny import CPU, TINY, tiny_task
 
 from mujoco_sail.agents.base import Member
-from mujoco_sail.training import benchmark
+from mujoco_sail.training import pool
 from mujoco_sail.training.messages import Stopped
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.worker import resume_points
@@ -157,8 +157,6 @@ def test_a_run_that_failed_starts_over_unless_it_shall_resume(
             stopped.execute()
         stopped.files[0].write_status("failed", 1.0, "for the test")
         notes: list[str] = []
-        failures = benchmark.execute(
-            task, [member], CPU, results, lambda _: None, notes.append, resume
-        )
+        failures = pool.execute(task, [member], CPU, results, lambda _: None, notes.append, resume)
         assert failures == []
         assert any(expected in note for note in notes) if expected else notes == []

@@ -41,7 +41,7 @@ class ReadCheckpoints:
 def test_a_resume_holds_one_checkpoint_at_a_time_and_none_of_them_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    members = [Member(registry.load_entry("sail_revkl", {}), seed) for seed in range(4)]
+    members = [Member(registry.load_spec("sail_revkl", {}), seed) for seed in range(4)]
     stopped = Run(tiny_task(), members, CPU, tmp_path, lambda _: None)
     stopped.stopping = lambda: stopped.last_log[0] >= STOP
     with pytest.raises(Stopped):

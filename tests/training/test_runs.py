@@ -18,7 +18,7 @@ def test_every_environment_trains_preference_learners(env: str, make_run: MakeRu
     own = load_task(env, "quick", {})
     episode = min(own.episode_steps, TINY["episode_steps"])
     members = make_run([("pebble", 0), ("sail_revkl", 0)], tiny_task(env, episode_steps=episode))
-    agent: Any = members.members[0].entry.agent(members)
+    agent: Any = members.members[0].spec.agent(members)
     before = [p.detach().clone() for p in agent.actor.parameters]
     agent.train()
     for old, new in zip(before, agent.actor.parameters, strict=True):

@@ -13,7 +13,7 @@ from helpers.runs import FILES, MakeRun, members_of, rows, trained
 from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.agents.base import Member
-from mujoco_sail.training.benchmark import shards, stack_key
+from mujoco_sail.training.pool import shards, stack_key
 from mujoco_sail.training.run import Run
 
 

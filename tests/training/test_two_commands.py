@@ -16,8 +16,8 @@ from mujoco_sail.analysis.effect_size import effect_interval
 from mujoco_sail.cli import main
 from mujoco_sail.results.checkpoint import Checkpoints, MemberState
 from mujoco_sail.training import worker
-from mujoco_sail.training.benchmark import execute
 from mujoco_sail.training.claims import unfinished_members
+from mujoco_sail.training.pool import execute
 from mujoco_sail.training.run import Run
 
 
@@ -25,7 +25,7 @@ def test_a_run_that_another_command_has_completed_meanwhile_is_left_as_it_is(
     tmp_path: Path,
 ) -> None:
     task, (member,) = tiny_task(), members_of([("sac", 0)])
-    waiting = unfinished_members(task, [member.entry], [0], tmp_path)
+    waiting = unfinished_members(task, [member.spec], [0], tmp_path)
     Run(task, [member], CPU, tmp_path, lambda _: None).execute()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
     assert execute(task, waiting, CPU, tmp_path, lambda _: None) == []

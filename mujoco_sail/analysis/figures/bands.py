@@ -41,7 +41,7 @@ def arm_of(runs: Sequence[RunRecord], metric: str, x: str) -> Arm | None:
         x: Likewise.
 
     Raises:
-        RecipeError: A damaged table of training.
+        UserError: A damaged table of training.
     """
     finished = [run for run in runs if run.status == "complete"]
     if x == "labels":

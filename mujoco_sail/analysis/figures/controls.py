@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullLocator
 
-from mujoco_sail.analysis import controls, forest
+from mujoco_sail.analysis import controls
 from mujoco_sail.analysis.across import METRICS
 from mujoco_sail.analysis.choice import MissingDataError, names_of
 from mujoco_sail.analysis.controls import Comparison, Scale
-from mujoco_sail.analysis.style import (
+from mujoco_sail.analysis.figures import forest
+from mujoco_sail.analysis.figures.style import (
     METRIC_NAMES,
     PAGE,
     TITLE,
@@ -72,7 +73,7 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
     Raises:
         NotApplicableError: A protocol's folder is not there.
         MissingDataError: An arm has no finished run, or a difference is undefined.
-        RecipeError: Two arms differ in more than they may.
+        UserError: Two arms differ in more than they may.
     """
     arms = controls.Arms(folder, where)
     table = controls.compare(recipe.comparisons, recipe.scale, recipe.margin, arms)

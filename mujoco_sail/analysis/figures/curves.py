@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from mujoco_sail.analysis.arms import Arm, arm_of
 from mujoco_sail.analysis.choice import ALL, MissingDataError, NotApplicableError, choose
-from mujoco_sail.analysis.style import (
+from mujoco_sail.analysis.figures.bands import Arm, arm_of
+from mujoco_sail.analysis.figures.style import (
     COLOURS,
     NARROWEST,
     PAGE,
@@ -67,7 +67,7 @@ def draw(recipe: CurvesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
 
     Raises:
         MissingDataError: The recipe names what the runs do not have, or nothing is left to draw.
-        RecipeError: A damaged table of training.
+        UserError: A damaged table of training.
     """
     order = agents_in_order(runs, recipe.baseline)
     by_place = recipe.agents in (EVERYWHERE, ELSEWHERE)

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from mujoco_sail.analysis import paired
 from mujoco_sail.analysis.across import METRICS, POOLED
 from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
-from mujoco_sail.analysis.style import (
+from mujoco_sail.analysis.figures.style import (
     COLOURS,
     METRIC_NAMES,
     PAGE,
@@ -69,7 +69,7 @@ def responses(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.Dat
         fits and seeds, 0 where that is negative, nan where runs did not log it and in pooled rows.
 
     Raises:
-        RecipeError: The environments must not be pooled, or a damaged table of training.
+        UserError: The environments must not be pooled, or a damaged table of training.
     """
     arms: dict[str, dict[str, Any]] = {}
     for run in runs:
@@ -118,7 +118,7 @@ def draw(recipe: DosesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
     Raises:
         NotApplicableError: No run of the baseline.
         MissingDataError: No agent with T2 can be compared with it, or one cannot somewhere.
-        RecipeError: The environments must not be pooled, or a damaged table of training.
+        UserError: The environments must not be pooled, or a damaged table of training.
     """
     if not any(run.agent == recipe.baseline for run in runs):
         raise NotApplicableError(f"{where}: no run of {recipe.baseline}")

@@ -11,23 +11,24 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mujoco_sail.analysis import controls_figure, curves, doses, estimators, forest, profiles
 from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
-from mujoco_sail.analysis.style import images
+from mujoco_sail.analysis.figures import controls, curves, doses, estimators, forest, profiles
+from mujoco_sail.analysis.figures.style import images
 from mujoco_sail.analysis.tables import incomplete
-from mujoco_sail.files import write_bytes
 from mujoco_sail.recipes.load import read_recipe, recipe_names
-from mujoco_sail.recipes.settings import RecipeError, build, nearest
+from mujoco_sail.recipes.settings import build, nearest
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.read import RunRecord
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import write_bytes
 
 Recipe = (
     curves.CurvesRecipe
     | profiles.ProfileRecipe
     | forest.ForestRecipe
     | doses.DosesRecipe
-    | controls_figure.ControlsRecipe
-    | controls_figure.BudgetsRecipe
+    | controls.ControlsRecipe
+    | controls.BudgetsRecipe
     | estimators.EstimatorsRecipe
 )
 KINDS: dict[str, type[Recipe]] = {
@@ -35,8 +36,8 @@ KINDS: dict[str, type[Recipe]] = {
     "profile": profiles.ProfileRecipe,
     "forest": forest.ForestRecipe,
     "doses": doses.DosesRecipe,
-    "controls": controls_figure.ControlsRecipe,
-    "budgets": controls_figure.BudgetsRecipe,
+    "controls": controls.ControlsRecipe,
+    "budgets": controls.BudgetsRecipe,
     "estimators": estimators.EstimatorsRecipe,
 }
 # What draws a recipe: of a folder's runs, or of a folder with other files or several results.
@@ -47,8 +48,8 @@ OF_RUNS: dict[type[Recipe], Callable[[Any, Sequence[RunRecord], str], Figure]] =
     doses.DosesRecipe: doses.draw,
 }
 OF_FOLDER: dict[type[Recipe], Callable[[Any, Path, str], Figure]] = {
-    controls_figure.ControlsRecipe: controls_figure.draw_controls,
-    controls_figure.BudgetsRecipe: controls_figure.draw_budgets,
+    controls.ControlsRecipe: controls.draw_controls,
+    controls.BudgetsRecipe: controls.draw_budgets,
     estimators.EstimatorsRecipe: estimators.draw,
 }
 
@@ -66,7 +67,7 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
         The files, a png and an svg per figure.
 
     Raises:
-        RecipeError: No such figure, a mistake in its recipe, results that cannot be pooled, a
+        UserError: No such figure, a mistake in its recipe, results that cannot be pooled, a
             folder that cannot be written, or no data for a figure that was named or for any.
     """
     recipes = load(names)
@@ -87,7 +88,7 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
             try:
                 write_bytes(file, image)
             except OSError as error:
-                raise RecipeError(f"{file}: cannot be written: {error.strerror}") from error
+                raise UserError(f"{file}: cannot be written: {error.strerror}") from error
             files.append(file)
     if missing and not files:
         raise missing[0]
@@ -106,7 +107,7 @@ def load(names: Sequence[str] = ()) -> list[tuple[Path, Recipe]]:
         Each recipe with its file, in their order.
 
     Raises:
-        RecipeError: No such recipe, or a mistake in one.
+        UserError: No such recipe, or a mistake in one.
     """
     recipes = []
     for name in names or recipe_names("plots"):
@@ -143,14 +144,14 @@ def render(
 
     Raises:
         MissingDataError: The runs lack what the recipe asks for.
-        RecipeError: A text that Matplotlib cannot draw.
+        UserError: A text that Matplotlib cannot draw.
     """
     try:
         return images(lambda: draw(recipe, runs, results, str(path)), formats)
-    except RecipeError:
+    except UserError:
         raise
     except ValueError as error:  # mathematics that Matplotlib does not read
-        raise RecipeError(f"{path}: cannot be drawn: {error}") from error
+        raise UserError(f"{path}: cannot be drawn: {error}") from error
 
 
 def draw(recipe: Recipe, runs: Sequence[RunRecord], results: Path, where: str) -> Figure:
@@ -174,7 +175,7 @@ def draw(recipe: Recipe, runs: Sequence[RunRecord], results: Path, where: str) -
 def _build(table: dict[str, Any], where: str) -> Recipe:
     kind = table.get("kind")
     if kind is None:
-        raise RecipeError(f"{where}: missing key 'kind'")
+        raise UserError(f"{where}: missing key 'kind'")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise RecipeError(f"{where}: key 'kind' is {kind!r}; {nearest(str(kind), KINDS)}")
+        raise UserError(f"{where}: key 'kind' is {kind!r}; {nearest(str(kind), KINDS)}")
     return build(KINDS[kind], table, where)

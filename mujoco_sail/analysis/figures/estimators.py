@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from mujoco_sail.analysis import mechanism
 from mujoco_sail.analysis.choice import NotApplicableError
+from mujoco_sail.analysis.figures.style import PAGE, TITLE, label, look, seeds_label, sheet
 from mujoco_sail.analysis.mechanism import ALL, MEASURES, REFERENCE
-from mujoco_sail.analysis.style import PAGE, TITLE, label, look, seeds_label, sheet
 from mujoco_sail.recipes.settings import setting
 
 HEIGHT = 2.0  # inches of a row of panels with its legend
@@ -42,7 +42,7 @@ def draw(recipe: EstimatorsRecipe, folder: Path, where: str) -> Figure:
 
     Raises:
         NotApplicableError: The folder has no such files.
-        RecipeError: One is damaged, or a seed lacks what others have.
+        UserError: One is damaged, or a seed lacks what others have.
     """
     try:
         near = mechanism.nearness(mechanism.read(folder, "gradients"))

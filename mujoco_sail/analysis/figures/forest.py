@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mujoco_sail.analysis import across
 from mujoco_sail.analysis.choice import ALL, MissingDataError, choose
-from mujoco_sail.analysis.style import COLOURS, PAGE, TITLE, label, sheet
+from mujoco_sail.analysis.figures.style import COLOURS, PAGE, TITLE, label, sheet
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.read import RunRecord, agents_in_order
 

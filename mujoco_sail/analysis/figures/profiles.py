@@ -10,9 +10,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mujoco_sail.analysis import across, stats
 from mujoco_sail.analysis.choice import MissingDataError, choose
-from mujoco_sail.analysis.style import TITLE, Legend, look, seeds_label, sheet
-from mujoco_sail.recipes.settings import RecipeError, setting
+from mujoco_sail.analysis.figures.style import TITLE, Legend, look, seeds_label, sheet
+from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.read import RunRecord, agents_in_order
+from mujoco_sail.system.errors import UserError
 
 SIZE = (4.5, 2.6)  # inches, without title and legend
 THRESHOLDS = 101
@@ -48,7 +49,7 @@ def draw(recipe: ProfileRecipe, runs: Sequence[RunRecord], where: str) -> Figure
     order = agents_in_order(runs, "")
     try:
         scores = across.normalised_scores(runs)
-    except RecipeError as error:
+    except UserError as error:
         raise MissingDataError(f"{where}: {error.args[0]}", *error.args[1:]) from error
     comparable = across.everywhere(scores)
     there = [agent for agent in order if agent in comparable]

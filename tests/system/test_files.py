@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mujoco_sail import files
+from mujoco_sail.system import files
 
 
 def test_interrupted_write_leaves_the_old_file_and_no_other(

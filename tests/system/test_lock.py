@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from helpers.command_line import run
 
-from mujoco_sail.training.lock import Lock
+from mujoco_sail.system.lock import Lock
 
 
 def test_a_second_process_says_who_trains_and_leaves(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mujoco_sail.training.lock.PATIENCE", 0)
+    monkeypatch.setattr("mujoco_sail.system.lock.PATIENCE", 0)
     lock = Lock(tmp_path / "half_cheetah" / "pebble" / ".seed_0.lock")
     assert run(tmp_path, "half_cheetah", "pebble") == 2
     assert f"seed_0 is in use by process {os.getpid()}" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mujoco_sail.files import WriteError, write_text
+from mujoco_sail.system.files import WriteError, write_text
 
 
 def refuse_to_sync(monkeypatch: pytest.MonkeyPatch, code: int, *, folders: bool) -> None:

@@ -20,8 +20,8 @@ from helpers.tiny import TINY, tiny_task
 
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
-from mujoco_sail.recipes.settings import RecipeError
-from mujoco_sail.training import cluster, grid, node
+from mujoco_sail.cluster import connection, grid, node
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.training.jobs import Job
 
 needs_ray = pytest.mark.skipif(
@@ -220,7 +220,7 @@ def test_without_ray_its_package_is_named(
     def missing(name: str) -> None:
         raise ImportError(f"No module named '{name}'")
 
-    monkeypatch.setattr(cluster, "import_module", missing)
+    monkeypatch.setattr(connection, "import_module", missing)
     arguments = ("--env", "half_cheetah", "--results", str(tmp_path / "r"), "--cluster", "auto")
     assert "pip install 'mujoco-sail[cluster]'" in fails(capsys, "run", *arguments)
 
@@ -230,7 +230,7 @@ def test_an_object_store_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected a folder that all nodes have mounted" in fails(capsys, "run", *arguments)
 
 
-class TwoNodes(cluster.Cluster):
+class TwoNodes(connection.Cluster):
     """The second one differs in one thing."""
 
     def __init__(self, results: Path, difference: Mapping[str, str]) -> None:
@@ -264,7 +264,7 @@ class TwoNodes(cluster.Cluster):
 def test_a_node_that_is_not_fit_is_named(
     tmp_path: Path, difference: dict[str, str], said: str
 ) -> None:
-    with pytest.raises(RecipeError, match=re.escape(said)):
+    with pytest.raises(UserError, match=re.escape(said)):
         TwoNodes(tmp_path, {"host": "far", **difference})._check()
     TwoNodes(tmp_path, {"host": "far"})._check()
     assert list(tmp_path.iterdir()) == []
@@ -275,8 +275,8 @@ def test_a_node_that_is_not_fit_is_named(
 
 @pytest.mark.parametrize("places", [1, 2, 6, 50])
 def test_a_grid_is_cut_into_as_many_parts_as_there_are_places(places: int) -> None:
-    entries = [registry.load_entry(name, {}) for name in ("sac", "pebble", "sail")]
-    members = [Member(entry, seed) for entry in entries for seed in range(4)]
+    specs = [registry.load_spec(name, {}) for name in ("sac", "pebble", "sail")]
+    members = [Member(spec, seed) for spec in specs for seed in range(4)]
     jobs = [Job(tiny_task(), members, 0, "", ""), Job(tiny_task(), members[:6], 0, "", "")]
     cut = list(grid.stacks_of(jobs, places))
     for job in jobs:

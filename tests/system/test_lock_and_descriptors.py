@@ -16,8 +16,8 @@ from helpers.command_line import overrides
 from helpers.tiny import TINY
 
 from mujoco_sail.cli import main
-from mujoco_sail.recipes.settings import RecipeError
-from mujoco_sail.training.lock import Lock, allow_open_files
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.lock import Lock, allow_open_files
 
 OPTIONS = ["--env", "half_cheetah", "--agents", "pebble", "--protocol", "quick", "--device", "cpu"]
 OPTIONS += overrides(TINY)
@@ -54,13 +54,13 @@ def test_a_lock_that_fails_otherwise_says_at_once_why(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
 ) -> None:
     refuse(monkeypatch, code)
-    with pytest.raises(RecipeError, match=f"seed_0.lock: cannot be locked: {os.strerror(code)}"):
+    with pytest.raises(UserError, match=f"seed_0.lock: cannot be locked: {os.strerror(code)}"):
         Lock(tmp_path / ".seed_0.lock")
 
 
 def test_a_folder_that_refuses_the_lock_file_says_at_once_why(tmp_path: Path) -> None:
     (tmp_path / "pebble").write_text("a file where a folder should be")
-    with pytest.raises(RecipeError, match="cannot be locked: "):
+    with pytest.raises(UserError, match="cannot be locked: "):
         Lock(tmp_path / "pebble" / ".seed_0.lock")
 
 

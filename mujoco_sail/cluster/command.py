@@ -1,0 +1,36 @@
+"""`mujoco-sail run --cluster`."""
+
+import argparse
+
+from mujoco_sail.cluster.connection import Cluster
+from mujoco_sail.cluster.grid import execute
+from mujoco_sail.training import jobs
+from mujoco_sail.training.command import Grid, run_with
+from mujoco_sail.training.extras import Extras
+from mujoco_sail.training.messages import Failure
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains a grid of environments, agents and seeds on a Ray cluster; see `run_with`."""
+    return run_with(_on_cluster, args)
+
+
+def _on_cluster(args: argparse.Namespace, grid: Grid, extras: Extras) -> list[Failure]:
+    """All environments at once."""
+    cluster = Cluster(args.cluster, args.results)
+    try:
+        device = cluster.device(args.device)
+        prepared = jobs.prepare(*grid, device, cluster.results, here=False)
+        for job in prepared:
+            for line in jobs.announce(job):
+                _say(line)
+        todo = [job for job in prepared if job.members]
+        if not todo:
+            return []
+        return execute(cluster, todo, device, _say, args.resume, extras)
+    finally:
+        cluster.close()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
