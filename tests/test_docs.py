@@ -52,7 +52,7 @@ def test_links_and_paths_lead_to_something(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     missing = [link for link in links if not (page.parent / link.partition("#")[0]).exists()]
     for code in CODE.findall(text):
-        if re.fullmatch(r"(?:[\w.]+/)+[\w.-]*", code):  # wings are named without `mujoco_sail/`
+        if re.fullmatch(r"(?:[\w.]+/)+[\w.-]*", code):  # `mujoco_sail/` is left out
             missing += [] if any((home / code).exists() for home in HOMES) else [code]
         elif re.fullmatch(r"\w+\.(?:py|toml|md|cff)", code) and code not in ELSEWHERE:
             missing += [] if any(any(home.glob(f"*/{code}")) for home in HOMES) else [code]
@@ -61,13 +61,13 @@ def test_links_and_paths_lead_to_something(page: Path) -> None:
     assert missing == []
 
 
-def test_the_wings_of_the_house_are_those_that_there_are_in_their_order() -> None:
-    section = PAGES[0].read_text().split("## The house")[1].split("\n## ")[0]
+def test_the_table_of_subpackages_is_the_order_that_import_linter_checks() -> None:
+    section = PAGES[0].read_text().split("## Package layout")[1].split("\n## ")[0]
     rows = [CODE.findall(line.split("|")[1]) for line in section.splitlines() if "| `" in line]
-    wings = [" | ".join(name.strip("/") for name in row) for row in rows]
+    table = [" | ".join(name.strip("/") for name in row) for row in rows]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
-    assert ["__main__", "cli", *wings, "files"] == layers
+    assert ["__main__", "cli", *table] == layers
 
 
 def test_every_fenced_block_is_of_a_known_kind_and_every_file_has_a_name() -> None:
