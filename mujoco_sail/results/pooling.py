@@ -22,6 +22,10 @@ EVERYWHERE = ("env.protocol", "env.teacher", "versions.mujoco_sail")
 Claim = tuple[tuple[str, ...], RunRecord, Mapping[str, Any]]
 
 
+class NoRunsError(UserError):
+    """A folder has no run."""
+
+
 def collect(results: Path) -> list[RunRecord]:
     """Reads all runs of a results folder and checks that they may be compared.
 
@@ -32,14 +36,15 @@ def collect(results: Path) -> list[RunRecord]:
         Runs sorted by environment, agent and seed.
 
     Raises:
-        UserError: No runs, a damaged file, or runs that must not be pooled.
+        NoRunsError: No runs.
+        UserError: A damaged file, or runs that must not be pooled.
     """
     try:
         folders = [folder for folder in results.glob("*/*/seed_*") if folder.is_dir()]
     except OSError as error:
         raise damaged(results, error) from error
     if not folders:
-        raise UserError(
+        raise NoRunsError(
             f"{results}: no results here;",
             "first run, say, mujoco-sail run --env walker_walk --agents pebble,sail --seeds 5 "
             f"--protocol quick --results {shlex.quote(str(results))}",

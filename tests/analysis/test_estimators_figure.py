@@ -17,6 +17,7 @@ from helpers.mechanism import write_mechanism
 from mujoco_sail.analysis import mechanism
 from mujoco_sail.analysis.figures import drawing
 from mujoco_sail.cli import main
+from mujoco_sail.results.pooling import NoRunsError
 
 
 @pytest.fixture
@@ -118,3 +119,13 @@ def test_the_tables_have_a_row_of_each_estimate_and_of_each_refit(folder: Path) 
     row = near[(near["session"] == 25) & (near["estimate"] == "model")].iloc[0]
     text = f"{row['cosine']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
     assert [text in line for line in cosines if "| model " in line and "| 1 " in line] == [True]
+
+
+def test_a_folder_without_runs_has_the_figures_that_need_none(folder: Path, tmp_path: Path) -> None:
+    files = drawing.plot([], folder, tmp_path / "out", print)
+    assert [file.name for file in files] == ["estimators.png", "estimators.svg"]
+    with pytest.raises(NoRunsError, match="no results here"):
+        drawing.plot(["learning_curves"], folder, tmp_path / "out", print)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NoRunsError, match="no results here"):
+        drawing.plot([], tmp_path / "empty", tmp_path / "out", print)

@@ -17,7 +17,7 @@ from mujoco_sail.analysis.figures.style import images
 from mujoco_sail.analysis.tables import incomplete
 from mujoco_sail.recipes.load import read_recipe, recipe_names
 from mujoco_sail.recipes.settings import build, nearest
-from mujoco_sail.results.pooling import collect
+from mujoco_sail.results.pooling import NoRunsError, collect
 from mujoco_sail.results.read import RunRecord
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import write_bytes
@@ -67,11 +67,20 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
         The files, a png and an svg per figure.
 
     Raises:
+        NoRunsError: No runs, and no figure that does without them.
         UserError: No such figure, a mistake in its recipe, results that cannot be pooled, a
             folder that cannot be written, or no data for a figure that was named or for any.
     """
     recipes = load(names)
-    runs = [] if all(type(r) in OF_FOLDER for _, r in recipes) else collect(results)
+    runs, no_runs = [], None
+    if any(type(recipe) not in OF_FOLDER for _, recipe in recipes):
+        try:
+            runs = collect(results)
+        except NoRunsError as error:
+            if names:
+                raise
+            no_runs = error
+            recipes = [(path, recipe) for path, recipe in recipes if type(recipe) in OF_FOLDER]
     for line in incomplete(runs):
         say(line)
     files, missing = [], []
@@ -90,8 +99,8 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
             except OSError as error:
                 raise UserError(f"{file}: cannot be written: {error.strerror}") from error
             files.append(file)
-    if missing and not files:
-        raise missing[0]
+    if not files and (no_runs or missing):
+        raise no_runs or missing[0]
     for reason in missing:
         say(f"left out: {' '.join(str(reason).splitlines())}")
     return files
