@@ -1,1 +1,1 @@
-"""The update core: stacked networks, optimisers and the objectives' estimators."""
+"""The update: stacked networks, optimisers, objectives, replay buffer and random streams."""

@@ -1,4 +1,4 @@
-"""Non-linearities of the networks, with the gradients that autograd would give."""
+"""Activation functions of the networks and their gradients, the same as autograd's."""
 
 from typing import Literal
 
@@ -8,16 +8,16 @@ from torch.nn import functional
 
 Activation = Literal["relu", "leaky_relu"]
 
-SLOPE = 0.01  # of the leaky one below zero
+SLOPE = 0.01  # of the leaky ReLU below zero
 
 
 def activate_(name: Activation, z: Tensor) -> Tensor:
-    """Writes h = f(z) over z."""
+    """Applies the activation in place, h = f(z)."""
     return functional.leaky_relu_(z, SLOPE) if name == "leaky_relu" else z.relu_()
 
 
 def backpropagate(name: Activation, gradient: Tensor, h: Tensor) -> Tensor:
-    """The gradient with respect to z, from that with respect to h = f(z)."""
+    """Gradient with respect to z, given the gradient with respect to h = f(z)."""
     aten = torch.ops.aten
     if name == "leaky_relu":
         grad_z: Tensor = aten.leaky_relu_backward(gradient, h, SLOPE, True)

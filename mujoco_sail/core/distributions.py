@@ -1,4 +1,4 @@
-"""The squashed Gaussian policy of a stack."""
+"""Squashed Gaussian policies."""
 
 import math
 from typing import Literal, NamedTuple
@@ -11,13 +11,13 @@ from mujoco_sail.core.memberwise import memberwise
 
 
 class LogStd(NamedTuple):
-    """How a network's output becomes a log standard deviation in [low, high].
+    """Map from a network's output to a log standard deviation in [low, high].
 
     Attributes:
-        low: Smallest.
-        high: Largest.
-        form: "tanh" squashes the output (B-Pref), so that an untrained policy lies in the middle;
-            "clamp" cuts it off (Stable-Baselines3), so that it begins near 0.
+        low: Lower bound.
+        high: Upper bound.
+        form: "tanh" squashes the output (B-Pref): an untrained policy starts at the middle of the
+            range. "clamp" clips the output (Stable-Baselines3): it starts near 0.
     """
 
     low: float
@@ -25,13 +25,13 @@ class LogStd(NamedTuple):
     form: Literal["tanh", "clamp"]
 
     def __call__(self, raw: Tensor) -> Tensor:
-        """The log-std of an output of the same shape."""
+        """Log-std, of the same shape as the output."""
         if self.form == "clamp":
             return raw.clamp(self.low, self.high)
         return 0.5 * (self.low + self.high) + 0.5 * (self.high - self.low) * torch.tanh(raw)
 
     def gradient(self, raw: Tensor, of: Tensor) -> Tensor:
-        """Gradient with respect to the output, from that with respect to the log-std."""
+        """Gradient with respect to the output, given the gradient with respect to the log-std."""
         if self.form == "clamp":
             return of * ((raw >= self.low) & (raw <= self.high))
         squashed = torch.tanh(raw)
@@ -39,13 +39,13 @@ class LogStd(NamedTuple):
 
 
 class SquashedGaussian(NamedTuple):
-    """a = tanh(u), u ~ N(mean, exp(log_std)^2).
+    """Tanh-squashed diagonal Gaussian, a = tanh(u), u ~ N(mean, exp(log_std)^2).
 
     Source: SAC (Haarnoja et al. 2018, arXiv 1812.05905), appendix C.
 
     Attributes:
-        mean: [..., A], of the base Gaussian.
-        log_std: [..., A], of the base Gaussian.
+        mean: Mean of the base Gaussian, [..., A].
+        log_std: Log standard deviation of the base Gaussian, [..., A].
     """
 
     mean: Tensor
@@ -53,12 +53,12 @@ class SquashedGaussian(NamedTuple):
 
     @classmethod
     def from_output(cls, output: Tensor, log_std: LogStd) -> "SquashedGaussian":
-        """Reads a network's output, [..., 2A]."""
+        """Distribution given by a network's output, [..., 2A]."""
         mean, raw = output.chunk(2, dim=-1)
         return cls(mean, log_std(raw))
 
     def to_output(self, output: Tensor, log_std: LogStd) -> Tensor:
-        """Gradient with respect to that output, where `self` is that of mean and log-std."""
+        """Gradient with respect to the output, where `self` holds those of mean and log-std."""
         return torch.cat([self.mean, log_std.gradient(output.chunk(2, -1)[1], self.log_std)], -1)
 
     def mode(self) -> Tensor:
@@ -66,14 +66,15 @@ class SquashedGaussian(NamedTuple):
         return torch.tanh(self.mean)
 
     def action(self, noise: Tensor) -> Tensor:
-        """A reparametrised sample, [..., A], from standard normal noise of that shape."""
+        """Reparametrised sample, [..., A], from standard normal noise of the same shape."""
         return torch.tanh(self.mean + torch.exp(self.log_std) * noise)
 
     def action_and_log_prob(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """A sample, [..., A], and its log-density, [...], equation 26."""
+        """Sample, [..., A], and its log-density, [...], equation 26."""
         u = self.mean + torch.exp(self.log_std) * noise
-        # log N(u) = -noise^2 / 2 - log_std - log(2 pi) / 2, less log(1 - tanh(u)^2) =
-        # 2 (log 2 - u - softplus(-2 u)), which does not cancel; constants apart.
+        # log N(u) - log(1 - tanh(u)^2), where log N(u) = -noise^2 / 2 - log_std - log(2 pi) / 2 and
+        # log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)), the numerically stable form.
+        # Constants are added at the end.
         log_prob = 2 * (u + memberwise(softplus, -2 * u)) - self.log_std - 0.5 * noise * noise
         constant = noise.shape[-1] * (0.5 * math.log(2 * math.pi) + 2 * math.log(2))
         return torch.tanh(u), log_prob.sum(-1) - constant
@@ -84,7 +85,7 @@ class SquashedGaussian(NamedTuple):
         """Gradient of alpha log pi(a|s) - Q(s, a) with respect to mean and log-std.
 
         Args:
-            noise: Of the sample, [..., A].
+            noise: Noise of the sample, [..., A].
             action: The sample, a = tanh(u), u = mean + exp(log_std) noise.
             grad_action: Gradient of Q with respect to the action, [..., A].
             alpha: Temperature, broadcast to [..., A].
@@ -95,7 +96,9 @@ class SquashedGaussian(NamedTuple):
 
 
 def standard_normals(uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Two independent standard normal samples, [..., n], from uniform ones in [0, 1), [..., 2n].
+    """Box-Muller transform: uniform samples in [0, 1), [..., 2n], to two normal ones, [..., n].
+
+    The two standard normal samples are independent.
 
     Source: Box and Muller 1958.
     """

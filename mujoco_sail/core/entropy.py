@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-# Keeps the logarithm finite where a state was visited more than k times.
+# Keeps the logarithm finite when a state was visited more than k times.
 SMALLEST_DISTANCE = 1e-6
 
 
@@ -13,14 +13,14 @@ def state_entropy_reward(observation: Tensor, visited: Tensor, neighbours: int) 
     Source: PEBBLE (Lee et al. 2021, arXiv 2106.05091), equation 4.
 
     Args:
-        observation: [M, B, O], themselves among the visited.
-        visited: [M, N, O].
-        neighbours: k; fewer if fewer states were visited.
+        observation: States to reward, [M, B, O]; each must also be in `visited`.
+        visited: Visited states, [M, N, O].
+        neighbours: k; reduced if fewer states were visited.
 
     Returns:
-        [M, B].
+        Intrinsic reward, [M, B].
     """
-    k = min(neighbours + 1, visited.shape[1])  # the nearest is the state itself
+    k = min(neighbours + 1, visited.shape[1])  # the nearest neighbour is the state itself
     distance = (
         torch.cdist(observation, visited, compute_mode="donot_use_mm_for_euclid_dist")
         .kthvalue(k, dim=-1)

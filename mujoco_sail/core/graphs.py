@@ -1,22 +1,21 @@
 """CUDA graphs: the kernels of a whole update are recorded once and then launched together.
 
-On the CPU, and wherever recording is not wanted, the function is called as it is; a test compares
-the two over whole updates.
+On the CPU, or when recording is switched off, the function is called directly.
 """
 
 from collections.abc import Callable, Hashable
 
 import torch
 
-# Eager calls before a recording: libraries set themselves up, the allocator finds its sizes.
+# Eager calls before a recording, in which libraries initialise and the allocator warms up.
 WARM_UP = 3
 
 
 class GraphRecorder:
-    """Calls a function by replaying a recording of it; there is one recording per key.
+    """Runs a function as a CUDA graph, recorded once per key and then replayed.
 
-    The function must read and write tensors that keep their place in memory, draw no random
-    numbers, and what it does in Python must be the same in every call with the same key.
+    The function must read and write tensors at fixed addresses, draw no random numbers, and take
+    the same path through its Python code in every call with the same key.
     """
 
     def __init__(self) -> None:
@@ -24,11 +23,11 @@ class GraphRecorder:
         self.recordings: dict[Hashable, torch.cuda.CUDAGraph] = {}
 
     def __call__(self, function: Callable[[], None], key: Hashable) -> None:
-        """Carries the function out.
+        """Runs the function, or replays its recording.
 
         Args:
             function: Called without arguments.
-            key: Equal keys stand for the same sequence of kernels.
+            key: Identifies the sequence of kernels that the function launches.
         """
         if key in self.recordings:
             self.recordings[key].replay()
@@ -41,7 +40,7 @@ class GraphRecorder:
             self.recordings[key].replay()
 
     def _aside(self, function: Callable[[], None]) -> None:
-        """Calls the function on a side stream, which CUDA asks for before a recording."""
+        """Calls the function on a side stream, which CUDA requires before a recording."""
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -49,7 +48,7 @@ class GraphRecorder:
         torch.cuda.current_stream().wait_stream(stream)
 
     def _record(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
-        """Records the function without carrying it out."""
+        """Records the function without executing its kernels."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             function()

@@ -1,24 +1,23 @@
-"""The natural gradient of a stack of Gaussian policies, a step of bounded KL divergence.
+"""Natural gradient steps of bounded KL divergence for a stack of Gaussian policies.
 
     F         = E_s[ J(s)^T D(s) J(s) ]                 Fisher information of pi_theta
     x         = (F + damping 1)^-1 g                    by conjugate gradients, g = grad J_pi
     theta'    = theta - beta x,   beta^2 x^T (F + damping 1) x / 2 = max_kl
 
-J is the derivative of the actor's outputs with respect to theta, D the Fisher information of
-pi(.|s) with respect to these outputs; that of a squashed Gaussian is that of its base Gaussian,
-since tanh is a bijection. Expectations are means over the states of a batch.
+J is the Jacobian of the actor's outputs with respect to theta, D the Fisher information of
+pi(.|s) with respect to these outputs. A squashed Gaussian has the Fisher information of its base
+Gaussian, since tanh is a bijection. Expectations are means over the states of a batch.
 
-The gradient reaches theta through the outputs, g = J^T w, so x is J^T xi, and what is solved is
+The gradient is g = J^T w, w the gradient with respect to the outputs. So x = J^T xi with
 
     (D K + damping 1) xi = w,   K = J J^T
 
-in the space of the outputs, which is the smaller one. With a^T K b as inner product of a and b its
-conjugate gradients are those of the equation for x, number for number but for rounding. Neither F
-nor K is formed. All is written out, without autograd, so that an update stays a function that can
-be compiled.
+which is solved in the space of the outputs, smaller than that of theta. With the inner product
+a^T K b, conjugate gradients take the same iterates as for x, up to rounding. Neither F nor K is
+formed. The code does not use autograd, so that a whole update can be compiled.
 
 Sources: Kakade 2001, "A Natural Policy Gradient"; TRPO (Schulman et al. 2015, arXiv 1502.05477),
-appendix C, for the damping and the step's length.
+appendix C, for the damping and the step size.
 """
 
 from collections.abc import Callable
@@ -38,17 +37,17 @@ from mujoco_sail.core.passes import (
     tangent_kernel_product,
 )
 
-# By how much a step may exceed `max_kl`.
+# Factor by which a step may exceed `max_kl`.
 TOLERANCE = 1.1
 
 
 @dataclass(frozen=True)
 class NaturalGradient:
-    """How a policy moves.
+    """Settings of a natural gradient step.
 
     Attributes:
         max_kl: KL divergence of a step, in nats.
-        iterations: Of conjugate gradients.
+        iterations: Number of conjugate gradient iterations.
         damping: Added to the diagonal of the Fisher information.
     """
 
@@ -64,18 +63,18 @@ def natural_step(
     observation: Tensor,
     log_std: LogStd,
 ) -> None:
-    """A step of natural gradient descent, in place.
+    """Takes a step of natural gradient descent, in place.
 
-    KL(pi_theta || pi_theta') is measured, as a mean over the states. Where it exceeds max_kl by
-    more than a tenth, the step is shortened once, by what the KL divergence would ask for if it
-    grew with the square of the step; where that is not enough, the member stays where it is.
+    KL(pi_theta || pi_theta') is measured as a mean over the states. If a member exceeds max_kl by
+    more than 10 %, its step is shortened once, on the assumption that the KL divergence is
+    quadratic in the step. If the shorter step still exceeds the bound, the member takes no step.
 
     Args:
-        natural: Numbers.
+        natural: Settings of the step.
         parameters: Layers of the m actors.
-        grad_output: w, the gradient of what is descended with respect to the outputs, [m, B, 2A].
+        grad_output: w, the gradient of the loss with respect to the outputs, [m, B, 2A].
         observation: States, [m, B, O].
-        log_std: Of the policy.
+        log_std: Map from outputs to the policy's log-std.
     """
     output, inputs = forward(parameters, observation)
     old = SquashedGaussian.from_output(output, log_std)
@@ -101,7 +100,7 @@ def natural_step(
 def output_fisher(output: Tensor, log_std: LogStd) -> Tensor:
     """Diagonal of the Fisher information of pi(.|s) with respect to the outputs, [m, B, 2A].
 
-    With respect to mean and log-std it is 1 / std^2 and 2.
+    It is 1 / std^2 with respect to the mean and 2 with respect to the log-std.
     """
     pi, (_, raw) = SquashedGaussian.from_output(output, log_std), output.chunk(2, -1)
     slope = log_std.gradient(raw, torch.ones_like(raw))
@@ -111,18 +110,19 @@ def output_fisher(output: Tensor, log_std: LogStd) -> Tensor:
 def conjugate_gradients(
     natural: NaturalGradient, fisher: Tensor, kernel: Callable[[Tensor], Tensor], w: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Solves (D K + damping 1) xi = w for every member, from xi = 0 on.
+    """Solves (D K + damping 1) xi = w for every member, starting from xi = 0.
 
     Source: Hestenes and Stiefel 1952.
 
     Args:
-        natural: Numbers; as many iterations for every member, one that is done keeps its xi.
-        fisher: D, a diagonal, divided by the number of states, [m, B, 2A].
-        kernel: K v of v, [m, B, 2A].
-        w: [m, B, 2A].
+        natural: Settings. All members take the same number of iterations; a converged one keeps
+            its xi.
+        fisher: Diagonal of D, divided by the number of states, [m, B, 2A].
+        kernel: Function from v to K v, both [m, B, 2A].
+        w: Right-hand side, [m, B, 2A].
 
     Returns:
-        xi and x^T (F + damping 1) x of x = J^T xi, [m, 1, 1].
+        xi, [m, B, 2A], and the curvature x^T (F + damping 1) x of x = J^T xi, [m, 1, 1].
     """
     xi, r, p = torch.zeros_like(w), w, torch.zeros_like(w)
     k_xi, kp = xi, p
@@ -135,16 +135,16 @@ def conjugate_gradients(
         ap = fisher * kp + natural.damping * p
         step = quotient(rr, inner(ap, kp))
         xi, k_xi, r = xi + step * p, k_xi + step * kp, r - step * ap
-    # (D K + damping 1) xi is w less the residual.
+    # (D K + damping 1) xi = w - residual.
     return xi, inner(k_xi, w - r)
 
 
 def quotient(a: Tensor | float, b: Tensor) -> Tensor:
-    """Division a / b; 0 where b is not positive."""
+    """Quotient a / b, or 0 where b is not positive."""
     return torch.where(b > 0, a / b, 0.0)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products of each member's numbers, [m, 1, 1]."""
-    # In two steps, as in `optimiser.member_sums`.
+    """Inner product of a and b for each member, [m, 1, 1]."""
+    # Two sums, for the reason given in `optimiser.member_sums`.
     return (a * b).sum(-1, keepdim=True).sum(1, keepdim=True)

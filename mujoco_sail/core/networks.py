@@ -1,4 +1,4 @@
-"""Multilayer perceptrons of many members as one batched product."""
+"""Stacked multilayer perceptrons: the networks of many members as one batched product."""
 
 import copy
 import itertools
@@ -24,29 +24,29 @@ from mujoco_sail.core.passes import (
 from mujoco_sail.core.state import Tree
 from mujoco_sail.core.streams import Streams
 
-# A network's parameters take a multiple of this many numbers, so that every network lies alike in
-# the cache's lines: the last bits of a product may depend on that.
+# Every network's parameters are padded to a multiple of this many elements, so that all have the
+# same alignment to cache lines: the last bits of a product can depend on it.
 ALIGNED = 16
 
 
 class StackedMLP:
-    """G networks for each of M members, [M, G, ...]; one product per layer serves all.
+    """Multilayer perceptrons, G for each of M members, applied with one product per layer.
 
-    Weights and biases start uniform in +-1/sqrt(fan-in), the default of a linear layer.
+    Weights and biases are drawn uniformly from +-1/sqrt(fan-in), as in `torch.nn.Linear`.
 
     Args:
         sizes: Width of the input, of every hidden layer and of the output.
-        groups: G, networks of a member (critics, ensemble).
-        streams: Source of the initial values, one generator per member.
-        activation: Non-linearity after every layer but the last.
-        precision: With "bfloat16" the hidden layers multiply in bfloat16 and pass bfloat16 on;
-            parameters, their gradients and the last layer stay float32. "tf32" rounds every
-            product, see `products.set_precision`.
+        groups: G, networks per member (critics, ensemble).
+        streams: Random streams of the initial values, one generator per member.
+        activation: Activation after every layer but the last.
+        precision: With "bfloat16" the hidden layers compute in bfloat16; parameters, their
+            gradients and the last layer stay float32. "tf32" applies to every product, see
+            `products.set_precision`.
 
     Attributes:
         parameters: Weights [M, G, in, out] and biases [M, G, 1, out], layer by layer.
-        layers: The same memory as the passes read it, [M G, in, out] and [M G, 1, out].
-        flat: The one tensor that all parameters are views of, a row per network.
+        layers: The same memory in the shapes of `core.passes`, [M G, in, out] and [M G, 1, out].
+        flat: The tensor that holds all parameters, one row per network.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class StackedMLP:
 
     @torch.no_grad()
     def redraw(self, streams: Streams) -> None:
-        """Draws initial values anew."""
+        """Reinitialises the parameters."""
         for weight, bias in zip(self.parameters[::2], self.parameters[1::2], strict=True):
             for p in (weight, bias):
                 p.copy_((2 * streams.uniform(*p.shape[1:]) - 1) / math.sqrt(weight.shape[2]))
@@ -89,10 +89,10 @@ class StackedMLP:
         """Applies the networks.
 
         Args:
-            x: [M, G, B, in], or [M, 1, B, in] to show every network of a member the same.
+            x: Inputs, [M, G, B, in], or [M, 1, B, in] to give all networks of a member the same.
 
         Returns:
-            [M, G, B, out].
+            Outputs, [M, G, B, out].
         """
         members, groups = self._shapes[0][:2]
         x = x.expand(members, groups, *x.shape[2:])
@@ -103,64 +103,64 @@ class StackedMLP:
         return by_member(out, members)
 
     def parts(self, x: Tensor) -> list[slice]:
-        """The members as they go through their networks, see `cache_parts`."""
+        """Slices of members that are processed together, see `cache_parts`."""
         members, groups, rows, _ = x.shape
         widest = max((shape[-1] for shape in self._shapes[:-2:2]), default=1)
         return cache_parts(members, groups * rows * widest * x.element_size(), x.device)
 
     def forward(self, x: Tensor, members: slice) -> tuple[Tensor, list[Tensor]]:
-        """`passes.forward` of some members' networks for their rows of x, [M, G, B, in]."""
+        """Applies `passes.forward` to a slice of the members; x is [M, G, B, in]."""
         return forward(self.rounded(members), x[members].flatten(0, 1), self.activation)
 
     def rounded(self, members: slice = slice(None)) -> Parameters:
-        """Members' parameters as the passes use them, in the precision of the products."""
+        """Parameters of a slice of the members, in the precision of the products."""
         return rounded(part(self.layers, members, self._shapes[0][0]), self.precision)
 
     def state(self) -> Tree:
-        """See `core.state`."""
+        """State for a checkpoint, see `core.state`."""
         return {str(i): p.detach() for i, p in enumerate(self.parameters)}
 
     @torch.no_grad()
     def load(self, saved: Tree) -> None:
-        """See `core.state`."""
+        """Restores the state that `state` returned."""
         for i, p in enumerate(self.parameters):
             p.copy_(saved[str(i)])
 
     def largest(self) -> Tensor:
-        """Largest absolute parameter of each member, [M]; not finite if any is not."""
+        """Largest absolute parameter of each member, [M]; not finite if any parameter is not."""
         return self.flat.abs().amax(1).view(self._shapes[0][:2]).amax(1)
 
     def frozen_copy(self) -> "StackedMLP":
-        """A copy with equal values that takes no gradients."""
+        """Copy with equal parameters that do not require gradients."""
         twin = copy.copy(self)
         twin._lay_out(self.flat.clone())
         return twin
 
     @torch.no_grad()
     def copy_from(self, other: "StackedMLP") -> None:
-        """Copies another stack's values."""
+        """Copies the parameters of another stack."""
         self.flat.copy_(other.flat)
 
 
 class _Apply(Function):
-    """`StackedMLP` for autograd."""
+    """Autograd function of `StackedMLP`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, net: StackedMLP, *parameters: Tensor) -> Tensor:
-        """Outputs, [M G, B, out], for inputs [M, G, B, in]."""
+        """Outputs, [M G, B, out], of inputs [M, G, B, in]."""
         ctx.net, ctx.shape, ctx.parts = net, x.shape, net.parts(x)
         passes = [net.forward(x, members) for members in ctx.parts]
-        # Saved so that autograd refuses to go backward after the parameters have changed.
+        # Saved so that autograd raises an error if the parameters changed before the backward pass.
         ctx.save_for_backward(net.flat, *itertools.chain(*(inputs for _, inputs in passes)))
         return torch.cat([out for out, _ in passes])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients with respect to x and to the parameters, where they are wanted."""
+        """Gradients with respect to x and to the parameters, those that autograd needs."""
         net: StackedMLP = ctx.net
         _, *saved = ctx.saved_tensors
-        # Contiguous, because the library chooses its product, and the last bits, by strides.
+        # Contiguous, because the library selects its kernel, and so the last bits, by strides.
         gradient = gradient.contiguous().view(*ctx.shape[:3], -1)
         grad_x = gradient.new_empty(ctx.shape) if ctx.needs_input_grad[0] else None
         wanted = net.parameters if any(ctx.needs_input_grad[2:]) else []

@@ -1,4 +1,4 @@
-"""The preference likelihood and SAIL's two gradient terms, for any axes and any policy.
+"""Preference likelihood, SAIL's gradient terms T1 and T2, and the KL between Gaussian policies.
 
     J(nu) = E_{sigma_1, sigma_2 ~ pi_nu, y ~ oracle} [ log P_nu(y | sigma_1, sigma_2) ]
     grad J = T1 + T2
@@ -27,7 +27,7 @@ def log_likelihood(margin: Tensor, label: Tensor) -> Tensor:
 
 
 def leave_one_out(values: Tensor) -> Tensor:
-    """Mean of the other samples along the last axis: a baseline independent of its sample.
+    """Leave-one-out baseline: for each sample, the mean of the others along the last axis.
 
     Args:
         values: [..., P] with P >= 2.
@@ -38,32 +38,32 @@ def leave_one_out(values: Tensor) -> Tensor:
 def t1_t2_surrogates(
     margin: Tensor, label: Tensor, score: Tensor, baseline: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Per-pair surrogates whose gradients are the integrands of T1 and T2.
+    """Surrogates per pair, whose gradients are the integrands of T1 and T2.
 
     Args:
         margin: R(sigma_1) - R(sigma_2), [..., P].
         label: Labels in {0, 0.5, 1}, [..., P].
-        score: Any function of the parameters whose gradient is
-            sum_i grad log p(sigma_i; pi_nu), [..., P]; its value does not matter.
+        score: Function of the parameters whose gradient is
+            sum_i grad log p(sigma_i; pi_nu), [..., P]; its value is not used.
         baseline: b, independent of its own pair (see `leave_one_out`), broadcast to [..., P].
 
     Returns:
-        Both terms, [..., P]; the mean over pairs drawn from the current policy is the
-        estimate. The value of the first is log P itself.
+        Surrogates of T1 and T2, [..., P]. Their means over pairs drawn from the current policy
+        estimate the terms. The value of the first surrogate is log P.
     """
     log_p = log_likelihood(margin, label)
     return log_p, (log_p - baseline).detach() * score
 
 
 def reward_advantage(reward: Tensor, policy_reward: Tensor, valid: Tensor) -> Tensor:
-    """Score of a segment after truncation at one step (grad Q ~ grad r), divided by T.
+    """Score of a segment, truncated at one step (grad Q ~ grad r) and divided by T.
 
     grad log pi_nu(a|s) = (grad r(s,a) - E_{a'~pi} grad r(s,a')) / alpha, where r is the mean of
-    the E networks. The factors T, 1/E and 1/alpha are left to the weight, see `exact_t2_weight`.
+    the E networks. The weight holds the factors T, 1/E and 1/alpha, see `exact_t2_weight`.
 
     Args:
         reward: r_nu(s_t, a_t), [..., T].
-        policy_reward: E_{a'~pi} r_nu(s_t, a'), exact or from samples, [..., T].
+        policy_reward: E_{a'~pi} r_nu(s_t, a'), exact or estimated from samples, [..., T].
         valid: 1 at steps of the segment, 0 at padding, [..., T].
 
     Returns:
@@ -73,7 +73,7 @@ def reward_advantage(reward: Tensor, policy_reward: Tensor, valid: Tensor) -> Te
 
 
 def exact_t2_weight(steps: int, networks: int, alpha: Tensor) -> Tensor:
-    """Weight with which `reward_advantage`, summed over both segments, gives T2.
+    """Weight of `reward_advantage`, summed over both segments, that gives exactly T2.
 
     The policy is optimal for the mean of the reward networks at temperature alpha, so a step's
     grad log pi carries 1 / (E alpha) for each network. With this weight T1 + T2 is the derivative
@@ -82,8 +82,8 @@ def exact_t2_weight(steps: int, networks: int, alpha: Tensor) -> Tensor:
 
     Args:
         steps: T, steps of a segment.
-        networks: E.
-        alpha: Temperature of the policy, any shape.
+        networks: E, networks of the reward ensemble.
+        alpha: Entropy temperature of the policy, any shape.
     """
     return steps / (networks * alpha)
 
@@ -91,18 +91,18 @@ def exact_t2_weight(steps: int, networks: int, alpha: Tensor) -> Tensor:
 def gaussian_kl(
     reference_mean: Tensor, reference_log_std: Tensor, mean: Tensor, log_std: Tensor
 ) -> Tensor:
-    """KL(pi_ref || pi) of squashed diagonal Gaussians, from their base Gaussians.
+    """KL(pi_ref || pi) of squashed diagonal Gaussians.
 
-    tanh is a bijection, so the KL of the squashed distributions is that of the base ones.
+    It equals the KL of the base Gaussians, because tanh is a bijection.
 
     Args:
-        reference_mean: [..., A].
-        reference_log_std: [..., A].
-        mean: [..., A].
-        log_std: [..., A].
+        reference_mean: Mean of pi_ref, [..., A].
+        reference_log_std: Log-std of pi_ref, [..., A].
+        mean: Mean of pi, [..., A].
+        log_std: Log-std of pi, [..., A].
 
     Returns:
-        [...], in nats.
+        KL divergence in nats, [...].
     """
     variance_ratio = torch.exp(2 * (reference_log_std - log_std))
     distance = ((reference_mean - mean) * torch.exp(-log_std)) ** 2

@@ -1,4 +1,4 @@
-"""Adam for a stack: each member has its own step count, and some can pause."""
+"""Adam for a stack, with a step count per member; members can skip a step."""
 
 import itertools
 import math
@@ -11,18 +11,18 @@ from torch.autograd.graph import increment_version
 
 from mujoco_sail.core.state import Tree
 
-# Decay of both moments, and what keeps the quotient finite: the paper's values.
+# Decay rates of the two moments, and the constant that keeps the quotient finite, as in the paper.
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class Trained(NamedTuple):
-    """Parameters of m members and where Adam stands with them.
+    """Parameters of m members with Adam's moments and step counts.
 
     Attributes:
-        parameters: Each [m G, ...], G networks a member.
-        means: Running mean of every parameter's gradient.
-        squares: Running mean of its square.
-        steps: That each member has taken, [m].
+        parameters: Each [m G, ...], G networks per member.
+        means: First moments: running mean of every parameter's gradient.
+        squares: Second moments: running mean of the squared gradient.
+        steps: Steps that each member has taken, [m].
     """
 
     parameters: Sequence[Tensor]
@@ -31,7 +31,7 @@ class Trained(NamedTuple):
     steps: Tensor
 
     def part(self, members: slice) -> "Trained":
-        """Views of some members."""
+        """Views of a slice of the members."""
         count = len(self.steps)
         return Trained(
             part(self.parameters, members, count),
@@ -42,7 +42,7 @@ class Trained(NamedTuple):
 
 
 class MemberAdam:
-    """The optimiser of one stack, which holds its moments.
+    """Adam optimiser of one stack.
 
     Args:
         parameters: Each [M G, ...], such as `StackedMLP.layers`.
@@ -50,7 +50,7 @@ class MemberAdam:
         learning_rate: Step size.
 
     Attributes:
-        trained: The parameters and where Adam stands with them.
+        trained: The parameters with their moments and step counts.
     """
 
     def __init__(self, parameters: Sequence[Tensor], members: int, learning_rate: float) -> None:
@@ -63,17 +63,17 @@ class MemberAdam:
         )
 
     def step(self, gradients: Sequence[Tensor], active: Sequence[bool] | None = None) -> None:
-        """See `adam_step`; gradients [M G, ...] or [M, G, ...]."""
+        """Takes a step, see `adam_step`; gradients are [M G, ...] or [M, G, ...]."""
         flat = [g.view(p.shape) for g, p in zip(gradients, self.trained.parameters, strict=True)]
         adam_step(self.trained, flat, self.learning_rate, active)
 
     def reset(self) -> None:
-        """Begins anew."""
+        """Sets moments and step counts to zero."""
         for tensor in (*self.trained.means, *self.trained.squares, self.trained.steps):
             tensor.zero_()
 
     def state(self) -> Tree:
-        """See `core.state`."""
+        """State for a checkpoint, see `core.state`."""
         moments = {"means": self.trained.means, "squares": self.trained.squares}
         return {"steps": self.trained.steps} | {
             name: {str(i): by_member(t, self.members) for i, t in enumerate(tensors)}
@@ -81,7 +81,7 @@ class MemberAdam:
         }
 
     def load(self, saved: Tree) -> None:
-        """See `core.state`."""
+        """Restores the state that `state` returned."""
         self.trained.steps.copy_(saved["steps"])
         for tensors, values in (
             (self.trained.means, saved["means"]),
@@ -92,18 +92,18 @@ class MemberAdam:
 
 
 def part(tensors: Sequence[Tensor], members: slice, of: int) -> list[Tensor]:
-    """Views of some of M members in tensors [M G, ...]."""
+    """Views of a slice of `of` members in tensors [M G, ...]."""
     return [by_member(t, of)[members].flatten(0, 1) for t in tensors]
 
 
 def by_member(tensor: Tensor, members: int) -> Tensor:
-    """[M, G, ...] from [M G, ...]."""
+    """View of a tensor [M G, ...] as [M, G, ...]."""
     return tensor.view(members, -1, *tensor.shape[1:])
 
 
 def member_sums(layers: Sequence[Tensor]) -> Tensor:
-    """Sum of all numbers of each member, [m], in layers of one network each, [m, ...]."""
-    # In two steps: the sum of very many numbers to one depends on the number of threads.
+    """Sum of all elements of each member, [m], over layers of one network per member, [m, ...]."""
+    # Two sums: the result of one large sum would depend on the number of threads.
     return torch.stack([layer.sum(-1).sum(1) for layer in layers]).sum(0)
 
 
@@ -113,10 +113,10 @@ def adam_step(
     learning_rate: float,
     active: Sequence[bool] | None = None,
 ) -> None:
-    """A step of gradient descent by Adam (Kingma and Ba 2015, Algorithm 1), in place.
+    """Takes a step of Adam (Kingma and Ba 2015, Algorithm 1), in place.
 
     Args:
-        trained: What moves.
+        trained: Parameters, moments and step counts to update.
         gradients: One per parameter, of the same shapes.
         learning_rate: Step size.
         active: Which of the m members take the step; all by default.
@@ -128,7 +128,7 @@ def adam_step(
 
 
 def _written_out(trained: Trained, gradients: Sequence[Tensor], learning_rate: float) -> None:
-    """For the compiler, which cannot see into the library's kernel."""
+    """Adam in PyTorch operations, for the compiler, which cannot fuse the library's kernel."""
     trained.steps.add_(1)
     corrections = [-torch.expm1(trained.steps * math.log(beta)) for beta in (BETA_1, BETA_2)]
     for p, g, mean, square in zip(
@@ -149,7 +149,7 @@ def _fused(
     learning_rate: float,
     active: Sequence[bool] | None,
 ) -> None:
-    """The library's kernel, which gets every network's slice as a parameter of its own."""
+    """PyTorch's fused Adam kernel, called with every network's slice as a parameter."""
     members = len(trained.steps)
     if active is None:
         active = [True] * members
@@ -185,5 +185,5 @@ def _fused(
         amsgrad=False,
         maximize=False,
     )
-    # The kernel does not raise the version counters itself.
+    # The kernel does not increment the version counters of autograd itself.
     increment_version(trained.parameters)

@@ -1,4 +1,4 @@
-"""The forward and backward pass of stacked layers, with the gradients written out.
+"""Forward and backward passes of stacked multilayer perceptrons, without autograd.
 
 The parameters of S networks are a list: weight [S, in, out] and bias [S, 1, out], layer by layer.
 """
@@ -12,8 +12,8 @@ from torch import Tensor
 from mujoco_sail.core.activations import Activation, activate_, backpropagate
 from mujoco_sail.core.products import product
 
-# What is kept of a hidden layer's activations at once; found by trial to suit the cache of a core,
-# see docs/speed.md.
+# Largest size of a hidden layer's activations in one pass; measured to fit the cache of a core, see
+# docs/speed.md.
 CACHE_BYTES = 2**20
 
 Parameters = Sequence[Tensor]
@@ -21,22 +21,22 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def cache_parts(members: int, layer_bytes: int, device: torch.device) -> list[slice]:
-    """Members that go through a pass together: as many as `CACHE_BYTES` holds, on CUDA all.
+    """Slices of members that are processed together: `CACHE_BYTES` of activations, on CUDA all.
 
-    In the cache of a core they pass faster. And tensors of a few MiB are used again, while glibc
-    gives larger ones back to the system, which has to find and zero their pages anew.
+    Passes that fit the cache of a core are faster. Also, glibc reuses the memory of tensors of a
+    few MiB, but returns that of larger ones to the system, which must then zero new pages.
 
     Args:
         members: M.
-        layer_bytes: Of a member's activations of one hidden layer.
-        device: Where they pass.
+        layer_bytes: Size of a member's activations of one hidden layer.
+        device: Device of the networks.
     """
     size = max(1, CACHE_BYTES // layer_bytes) if device.type == "cpu" else members
     return [slice(at, min(at + size, members)) for at in range(0, members, size)]
 
 
 def rounded(parameters: Parameters, precision: Precision) -> Parameters:
-    """The parameters in the precision of the products: in bfloat16 all but the last layer."""
+    """Parameters in the precision of the products; the last layer is never rounded."""
     if precision != "bfloat16":
         return parameters
     return [p.bfloat16() for p in parameters[:-2]] + list(parameters[-2:])
@@ -45,11 +45,11 @@ def rounded(parameters: Parameters, precision: Precision) -> Parameters:
 def forward(
     parameters: Parameters, x: Tensor, activation: Activation = "relu"
 ) -> tuple[Tensor, list[Tensor]]:
-    """Computes h <- f(h W + b), layer by layer.
+    """Forward pass, h <- f(h W + b) for every layer.
 
     Args:
-        parameters: Of the networks.
-        x: [S, B, in].
+        parameters: Parameters of the networks.
+        x: Inputs, [S, B, in].
         activation: f, of every layer but the last.
 
     Returns:
@@ -60,10 +60,10 @@ def forward(
     for w, b in zip(hidden[::2], hidden[1::2], strict=True):
         inputs.append(activate_(activation, product(inputs[-1], w, b)))
     h = inputs[-1] = inputs[-1].to(weight.dtype)
-    if h.shape[1] == 1:  # transposed, it would be no faster
+    if h.shape[1] == 1:  # the transposed product would not be faster
         return product(h, weight, bias), inputs
-    # The output has few columns; the transposed product has few rows instead, which is faster.
-    # Contiguous, because strides that depend on the number of networks change the library's choice.
+    # The output has few columns; the transposed product, with few rows, is faster. Contiguous,
+    # because the library selects its kernel by strides, which depend on the number of networks.
     return product(weight.mT, h.mT, bias.mT).mT.contiguous(), inputs
 
 
@@ -73,24 +73,26 @@ def parameter_gradients(
     gradient: Tensor,
     activation: Activation = "relu",
 ) -> list[Tensor]:
-    """Gradients of an objective with respect to weights and biases, as `parameters` are laid out.
+    """Backward pass: gradients of an objective with respect to weights and biases.
 
     Args:
-        parameters: Of the networks.
-        inputs: Of every layer, as `forward` returned them.
-        gradient: Of the objective with respect to the outputs, [S, B, out].
+        parameters: Parameters of the networks.
+        inputs: Inputs of every layer, as `forward` returned them.
+        gradient: Gradient of the objective with respect to the outputs, [S, B, out].
         activation: f.
 
     Returns:
-        float32 (float64) whatever the precision of the layers.
+        Gradients in the order and shapes of `parameters`, with the dtype of `gradient` whatever
+        the precision of the layers.
     """
-    of: list[Tensor] = []
+    gradients: list[Tensor] = []
     for layer, g in _backward(parameters, inputs, gradient, activation):
         h = inputs[layer]
         last = layer == len(inputs) - 1
         grad_weight = product(g.mT, h).mT if last else product(h.mT, g)
-        of = [grad_weight.to(gradient.dtype), g.sum(1, keepdim=True, dtype=gradient.dtype), *of]
-    return of
+        grad_bias = g.sum(1, keepdim=True, dtype=gradient.dtype)
+        gradients = [grad_weight.to(gradient.dtype), grad_bias, *gradients]
+    return gradients
 
 
 def input_gradient(
@@ -100,10 +102,10 @@ def input_gradient(
     columns: slice,
     activation: Activation = "relu",
 ) -> Tensor:
-    """Gradient with respect to some columns of x, [S, B, n]; see `parameter_gradients`."""
+    """Gradient with respect to n columns of x, [S, B, n]; see `parameter_gradients`."""
     for _, g in _backward(parameters, inputs, gradient, activation):
-        last = g  # with respect to the first layer's h W + b, in the end
-    # Transposed, since there are few columns.
+        last = g  # finally, with respect to h W + b of the first layer
+    # Transposed, because there are few columns.
     return product(parameters[0][:, columns], last.mT).mT.to(gradient.dtype)
 
 
@@ -113,17 +115,17 @@ def output_derivative(
     direction: Parameters,
     activation: Activation = "relu",
 ) -> Tensor:
-    """Derivative of the outputs along a direction in the space of the parameters, [S, B, out].
+    """Directional derivative of the outputs (a Jacobian-vector product), [S, B, out].
 
     Args:
-        parameters: Of the networks, not in bfloat16.
-        inputs: Of every layer, as `forward` returned them.
-        direction: Of each weight and bias, as `parameters` are laid out.
+        parameters: Parameters of the networks, not in bfloat16.
+        inputs: Inputs of every layer, as `forward` returned them.
+        direction: Direction in parameter space, in the order and shapes of `parameters`.
         activation: f.
     """
     along = product(inputs[0], *direction[:2])
     for layer, h in enumerate(inputs[1:], 1):
-        # Through f', as a gradient goes.
+        # Multiplication by f', the same as for a gradient.
         along = backpropagate(activation, along, h)
         weight, grad_weight, grad_bias = (
             parameters[2 * layer],
@@ -134,7 +136,7 @@ def output_derivative(
 
 
 def gram_matrices(inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Inner products of the states' inputs to each layer, the bias's 1 among them, [S, B, B]."""
+    """Gram matrix of the inputs of each layer over the batch, including the bias, [S, B, B]."""
     return [product(h, h.mT) + 1 for h in inputs]
 
 
@@ -144,18 +146,18 @@ def tangent_kernel_product(
     grams: Sequence[Tensor],
     vector: Tensor,
 ) -> Tensor:
-    """K v = J (J^T v), [S, B, out], where J is the outputs' derivative by the parameters.
+    """Product with the neural tangent kernel of the batch, K v = J (J^T v), [S, B, out].
 
-    K is the neural tangent kernel of the batch. A layer's part of J^T v is H^T G, H its inputs and
-    G the gradient of its H W + b; along it H W + b moves by H H^T G. So nothing of the parameters'
-    size is ever made.
+    J is the Jacobian of the outputs with respect to the parameters. For a layer with inputs H, the
+    entry of J^T v is H^T G, where G is the gradient with respect to H W + b; in this direction
+    H W + b changes by H H^T G. So no tensor of the size of the parameters is formed.
 
     Source: Jacot et al. 2018, arXiv 1806.07572.
 
     Args:
-        parameters: Of networks with relu as f, not in bfloat16.
-        inputs: Of every layer, as `forward` returned them.
-        grams: Of `inputs`, see `gram_matrices`.
+        parameters: Parameters of networks with ReLU activations, not in bfloat16.
+        inputs: Inputs of every layer, as `forward` returned them.
+        grams: Gram matrices of `inputs`, see `gram_matrices`.
         vector: v, [S, B, out].
     """
     gradients = [g for _, g in _backward(parameters, inputs, vector, "relu")][::-1]
@@ -170,7 +172,7 @@ def tangent_kernel_product(
 def _backward(
     parameters: Parameters, inputs: Sequence[Tensor], gradient: Tensor, activation: Activation
 ) -> Iterator[tuple[int, Tensor]]:
-    """Each layer's number, from the last to the first, and the gradient of its h W + b."""
+    """Index of each layer, from last to first, and the gradient with respect to its h W + b."""
     g = gradient
     for layer in reversed(range(len(inputs))):
         yield layer, g

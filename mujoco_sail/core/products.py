@@ -1,4 +1,4 @@
-"""Products of stacks of matrices, by whichever library is faster."""
+"""Batched matrix products with the faster of MKL and oneDNN."""
 
 import math
 import time
@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Matrices whose shortest side is at least this long are multiplied faster by oneDNN than by MKL in
-# float32 (measured).
+# Smallest dimension from which oneDNN multiplies float32 matrices faster than MKL (measured).
 LARGE = 256
-# PyTorch passes a bfloat16 product to oneDNN where S m k n is larger.
+# PyTorch passes a bfloat16 product to oneDNN if S m k n is larger.
 SMALL = 16**3
-TIMINGS = 12  # of each precision
+TIMINGS = 12  # per precision
 CACHE_LINE = 64  # bytes; no kernel distinguishes alignments beyond it
 
 _MKLDNN: Any = torch.backends.mkldnn  # typed without its `matmul`
@@ -22,19 +21,19 @@ _MKL: Any = torch.backends.mkl  # untyped
 
 
 def set_precision(precision: str, device: torch.device) -> None:
-    """Sets how this process multiplies float32 matrices on CUDA: as they are, or in TF32."""
+    """Sets whether this process multiplies float32 matrices on CUDA in TF32."""
     if device.type == "cuda":
         torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The product a b, or a b + bias.
+    """Matrix product a b, or a b + bias.
 
-    PyTorch passes a float32 product to oneDNN only where oneDNN may round to bfloat16. Without AMX
-    it computes in full float32 even so, and large products are sent to it.
+    PyTorch passes a float32 product to oneDNN only if oneDNN may round to bfloat16. On processors
+    without AMX oneDNN computes in full float32 all the same, so large products use it.
 
-    On the CPU no matrix of the product depends on S or on its place in the stack, not even in a
-    single bit. On AMD processors this needs MKL's switch, see `mujoco_sail/__init__.py`.
+    On the CPU each matrix of the product is bitwise independent of S and of its index. On AMD
+    processors this needs MKL_CBWR, see `mujoco_sail/__init__.py`.
 
     Args:
         a: [S, m, k], S matrices.
@@ -48,7 +47,7 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         exact = product(a.float(), b.float(), None if bias is None else bias.float())
         return exact.bfloat16()
     if len(a) == 1 and 1 in sides:
-        # The library has another path, with other last bits, for one such matrix than for two.
+        # For a single matrix the library has another kernel, with other last bits, than for two.
         two = None if bias is None else bias.expand(2, -1, -1)
         return _by_default(a.expand(2, -1, -1), b.expand(2, -1, -1), two)[:1]
     if a.dtype == torch.float32 and min(sides) >= LARGE and onednn_is_exact():
@@ -71,22 +70,22 @@ def _by_onednn(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
 
 @cache
 def onednn_is_exact() -> bool:
-    """Whether oneDNN multiplies in full float32 although it may round to bfloat16."""
+    """Whether oneDNN multiplies in full float32 even if it may round to bfloat16."""
     wave = torch.arange(LARGE**2, dtype=torch.float64).sin().view(1, LARGE, LARGE)
     for a, b in ((wave, wave), (wave.mT, wave), (wave, wave.mT)):
         exact = torch.bmm(a, b)
         error = _by_onednn(a.float(), b.float(), None) - exact
-        # Float32 errs by 1e-7, bfloat16 by 2e-3.
+        # The relative error of float32 is 1e-7, that of bfloat16 2e-3.
         if error.norm() > 1e-5 * exact.norm():
             return False
     return True
 
 
 def alignment_matters() -> bool:
-    """Whether MKL's products of equal matrices differ by where the result lies, in this process."""
+    """Whether MKL's products depend on the memory alignment of the result, in this process."""
     if not _MKL.is_available():
         return False
-    # One row: small enough for MKL to start no threads, which would forbid a later fork.
+    # One row, so small that MKL starts no threads: a process with threads should not fork.
     numbers = torch.arange(18 * 24, dtype=torch.float32, device="cpu").view(18, 24) * 0.618 % 1
     row, matrix = numbers[:1], numbers[1:].T.contiguous()
     places = torch.empty(CACHE_LINE // 4 + 17, dtype=torch.float32, device="cpu")
@@ -96,9 +95,10 @@ def alignment_matters() -> bool:
 
 
 def bfloat16_slowdown() -> float:
-    """How many times as long as a float32 product the same in bfloat16 takes on this CPU.
+    """Ratio of the times of a bfloat16 and a float32 product on this CPU.
 
-    Both are timed in turns and the best of each counts, because other processes may interfere.
+    Both are timed alternately and the shortest time of each counts, because other processes may
+    interfere.
     """
     products = {dtype: _product_to_time(dtype) for dtype in (torch.float32, torch.bfloat16)}
     best = dict.fromkeys(products, math.inf)
@@ -109,14 +109,14 @@ def bfloat16_slowdown() -> float:
 
 
 def seconds_of_product(a: Tensor, b: Tensor) -> float:
-    """How long one product takes."""
+    """Time of one product in seconds."""
     started = time.perf_counter()
     product(a, b)
     return time.perf_counter() - started
 
 
 def _product_to_time(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Matrices [1, 256, 1024] and [1, 1024, 1024]."""
+    """Two matrices for the timing, [1, 256, 1024] and [1, 1024, 1024]."""
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(1, rows, 1024, generator=generator).to(dtype) for rows in (256, 1024))
     return a, b

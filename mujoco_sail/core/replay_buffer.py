@@ -1,4 +1,4 @@
-"""The replay buffer, member axis first, and the segments that can be cut from it."""
+"""Replay buffer with a leading member axis, and segments sampled from it."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +14,7 @@ COLUMNS = ("observation", "action", "next_observation", "terminated", "reward", 
 
 
 class Batch(NamedTuple):
-    """Transitions, [M, B, ...]: views of the columns of rows."""
+    """Batch of transitions, [M, B, ...], as views of rows [M, B, W]."""
 
     observation: Tensor
     action: Tensor
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, rows: Tensor, observation_size: int, action_size: int) -> "Batch":
-        """Splits rows, [M, B, W], into their columns."""
+        """Splits rows, [M, B, W], into the fields of a batch."""
         observation, action, next_observation, terminated, reward, _ = torch.split(
             rows, _widths(observation_size, action_size), -1
         )
@@ -35,14 +35,14 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Segments:
-    """Segments, [M, P, T, ...], padded at the end where an episode was shorter than T.
+    """Trajectory segments, [M, P, T, ...], padded at the end if an episode is shorter than T.
 
     Attributes:
-        observation: [M, P, T, O].
-        action: [M, P, T, A].
-        task_reward: What the environment paid, [M, P, T]; 0 at padding. For the teacher only.
+        observation: Observations, [M, P, T, O].
+        action: Actions, [M, P, T, A].
+        task_reward: Rewards of the environment, [M, P, T]; 0 at padding. For the teacher only.
         valid: 1 at steps of the segment, 0 at padding, [M, P, T].
-        start: Transitions that the member had stored before the segment's first step, [M, P].
+        start: Index of the segment's first transition among all that the member stored, [M, P].
     """
 
     observation: Tensor
@@ -53,15 +53,15 @@ class Segments:
 
 
 class ReplayBuffer:
-    """The newest N transitions of each member; all members write in lockstep.
+    """Replay buffer of the newest N transitions of each member; all members write in lockstep.
 
     Args:
         members: M.
         capacity: N.
         observation_size: O.
         action_size: A.
-        window: How many of the newest episodes segments are cut from.
-        device: Where the data lie.
+        window: Query window: number of newest episodes that segments are sampled from.
+        device: Device of the data.
     """
 
     def __init__(
@@ -75,35 +75,35 @@ class ReplayBuffer:
     ) -> None:
         self.capacity, self.device = capacity, device
         self.query_window = min(window, capacity)  # every episode has a transition
-        # A transition is one row of one tensor, so drawing a batch is a single gather.
+        # A transition is one row of one tensor, so that a batch is a single gather.
         self._widths = _widths(observation_size, action_size)
         self._transitions = torch.zeros(members * capacity, sum(self._widths), device=device)
         self.observation, self.action, self.next_observation, *scalars = (
             column.view(members, capacity, -1) for column in self._columns(self._transitions)
         )
-        # `reward` is what the learner optimises, `task_reward` what the environment paid.
+        # `reward` is the reward that the agent optimises, `task_reward` that of the environment.
         self.terminated, self.reward, self.task_reward = (column.squeeze(-1) for column in scalars)
         self.written = 0
         self._held = torch.zeros((), device=device)  # len(self), on the device
-        # Per member: where each of the newest episodes starts, as the number of transitions
-        # written before it; the last entry is the start of the running episode.
+        # Per member: start of each of the newest episodes, as the number of transitions written
+        # before it; the last entry is the start of the running episode.
         self.episode_starts: list[list[int]] = [[0] for _ in range(members)]
         self._rows = torch.arange(members, device=device).unsqueeze(1)
 
     @staticmethod
     def row_bytes(observation_size: int, action_size: int) -> int:
-        """Memory of one transition."""
+        """Size of one transition in bytes."""
         return 4 * row_width(observation_size, action_size)
 
     def state(self) -> Tree:
-        """See `core.state`: what was written, and where episodes start, padded with -1."""
+        """State for a checkpoint, see `core.state`; the starts of episodes are padded with -1."""
         width = self.query_window + 1
         starts = [row + [-1] * (width - len(row)) for row in self.episode_starts]
         columns = {name: getattr(self, name)[:, : len(self)] for name in COLUMNS}
         return {**columns, "written": self.written, "starts": torch.tensor(starts)}
 
     def load(self, saved: Tree) -> None:
-        """See `core.state`."""
+        """Restores the state that `state` returned."""
         self.written = saved["written"]
         self._held.fill_(len(self))
         for name in COLUMNS:
@@ -129,13 +129,13 @@ class ReplayBuffer:
         """Stores one transition of each member.
 
         Args:
-            observation: [M, O].
-            action: [M, A].
-            reward: [M], what the learner optimises.
-            task_reward: [M], what the environment paid.
-            next_observation: [M, O], the true successor also where an episode ended.
-            terminated: [M], 1 where nothing follows; 0 at a time limit.
-            ended: [M], whether an episode ended, for whatever reason.
+            observation: Observations, [M, O].
+            action: Actions, [M, A].
+            reward: Rewards that the agent optimises, [M].
+            task_reward: Rewards of the environment, [M].
+            next_observation: Next observations, [M, O]; at the end of an episode its final one.
+            terminated: 1 at a terminal state, 0 otherwise, also at a time limit, [M].
+            ended: Whether an episode ended, by termination or at a time limit, [M].
         """
         scalars = torch.stack([terminated, reward, task_reward], -1)
         row = torch.cat([observation, action, next_observation, scalars], -1)
@@ -149,26 +149,26 @@ class ReplayBuffer:
             del starts[: -self.query_window - 1]
 
     def sample(self, uniform: Tensor) -> Tensor:
-        """Draws transitions uniformly, as rows: see `Batch.of`.
+        """Samples transitions uniformly.
 
         Args:
             uniform: Random numbers in [0, 1), [M, B].
 
         Returns:
-            [M, B, W].
+            Rows, [M, B, W], see `Batch.of`.
         """
         return self._gather(self.drawn(uniform))
 
     def sample_hybrid(self, uniform: Tensor, recent: Tensor, window: Tensor) -> Tensor:
-        """Draws some transitions uniformly from the query window, the others as `sample` does.
+        """Samples transitions uniformly, some from the query window, the others from the buffer.
 
         Args:
             uniform: Random numbers in [0, 1), [M, B].
-            recent: Which come from the window, [M, B] of bool.
-            window: Where it lies, see `window_ranges`.
+            recent: Which transitions come from the window, [M, B] of bool.
+            window: Position and size of the window, see `window_ranges`.
 
         Returns:
-            [M, B, W].
+            Rows, [M, B, W], see `Batch.of`.
         """
         first, length = window
         steps = (uniform * length).long().clamp_max(length - 1)
@@ -176,26 +176,26 @@ class ReplayBuffer:
         return self._gather(torch.where(recent, within, self.drawn(uniform)))
 
     def window_ranges(self) -> Tensor:
-        """Place of the first transition of each member's query window, and how many it holds.
+        """Position and size of each member's query window, with the running episode.
 
         Returns:
-            Both as [2, M, 1]; the running episode belongs to the window.
+            Index of the first transition and number of transitions, [2, M, 1].
         """
         oldest = [self._oldest(member) for member in range(len(self.episode_starts))]
         ranges = [[(at % self.capacity, self.written - at) for at in oldest]]
         return torch.tensor(ranges, device=self.device).permute(2, 1, 0)
 
     def _oldest(self, member: int) -> int:
-        """Transitions written before the oldest one of a member's window that is still held."""
+        """Number of transitions written before the oldest one in a member's query window."""
         return max(self.episode_starts[member][0], self.written - self.capacity)
 
     def drawn(self, uniform: Tensor) -> Tensor:
-        """Where in the columns, [M, N, ...], the transitions of `sample` lie, [M, B]."""
-        # The size is read on the device, so that a recorded update sees it grow.
+        """Indices along N of the transitions that `sample` draws, [M, B]."""
+        # The size is read on the device, because a recorded update must see its current value.
         return (uniform * self._held).long().clamp_max_(self._held.long() - 1)
 
     def _gather(self, at: Tensor) -> Tensor:
-        """The rows at some places, [M, B, W]."""
+        """Rows at indices [M, B], as [M, B, W]."""
         rows = (self._rows * self.capacity + at).flatten()
         return self._transitions.index_select(0, rows).view(*at.shape, -1)
 
@@ -204,23 +204,23 @@ class ReplayBuffer:
         return torch.split(rows, self._widths, -1)
 
     def newest_observations(self, size: int) -> Tensor:
-        """The newest observations, oldest first, at most `size` of them, [M, B, O]."""
+        """The newest observations, at most `size`, oldest first, [M, B, O]."""
         at = torch.arange(self.written - min(size, len(self)), self.written, device=self.device)
         return self.observation[:, at % self.capacity]
 
     def window_segments(self, streams: Streams, count: int, steps: int) -> Segments:
-        """Cuts segments uniformly from all places in the newest episodes where one fits.
+        """Samples segments uniformly from all positions in the query window.
 
-        A complete episode shorter than a segment gives one padded segment; no segment
-        crosses the end of an episode.
+        A complete episode shorter than a segment gives one padded segment. No segment crosses the
+        end of an episode.
 
         Args:
-            streams: Source of the places.
-            count: P.
-            steps: T.
+            streams: Random streams of the positions.
+            count: P, number of segments per member.
+            steps: T, steps of a segment.
 
         Raises:
-            ValueError: A member has no place to cut from.
+            ValueError: No episode in a member's query window holds a segment.
         """
         uniform = streams.uniform(count).cpu().numpy()
         pieces = [
@@ -243,10 +243,12 @@ class ReplayBuffer:
         )
 
     def window_task_rewards(self) -> list[Tensor]:
-        """Task rewards in each member's window, the running episode's too; for the teacher only.
+        """Task rewards in each member's query window, with the running episode.
+
+        For the teacher only.
 
         Returns:
-            M of [N], the oldest first.
+            One tensor [N] per member, oldest first.
         """
         rewards = []
         for member in range(len(self.episode_starts)):
@@ -258,12 +260,12 @@ class ReplayBuffer:
         """Start, length and number of segment starts of each episode in the window."""
         starts = np.array(self.episode_starts[member])
         ends = np.append(starts[1:], self.written)
-        # Of an episode whose start was overwritten, the rest is still in one piece.
+        # If the start of an episode was overwritten, the rest is still contiguous.
         held = np.maximum(starts, self.written - self.capacity)
         length = ends - held
         complete = held == starts
         complete[-1] = False
-        # What is not complete counts only where a segment fits.
+        # An incomplete episode counts only if a segment fits.
         places = np.maximum(length - steps + 1, complete)
         if places.sum() == 0:
             raise ValueError(
@@ -274,7 +276,7 @@ class ReplayBuffer:
 
 
 def row_width(observation_size: int, action_size: int) -> int:
-    """W, the numbers of one transition."""
+    """W, the number of elements of one transition."""
     return sum(_widths(observation_size, action_size))
 
 
@@ -286,7 +288,7 @@ def _widths(observation_size: int, action_size: int) -> list[int]:
 def _cut(
     starts: np.ndarray, length: np.ndarray, places: np.ndarray, uniform: np.ndarray, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """First step and valid length of the segments at given quantiles of all places."""
+    """First step and valid length of the segments at given quantiles of all positions."""
     last = np.cumsum(places)
     place = np.minimum((uniform * last[-1]).astype(np.int64), last[-1] - 1)
     episode = np.searchsorted(last, place, side="right")

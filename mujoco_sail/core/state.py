@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a stack: a tree of plain values and of tensors, member axis first.
+"""State of a stack for checkpoints: a tree of plain values and tensors, member axis first.
 
 An object that belongs in a checkpoint has `state()`, which returns its tree, and `load(tree)`,
 which restores it.
@@ -11,29 +11,29 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-Tree = dict[str, Any]  # of Tensor [M, ...], of plain values that all members share, of trees
+Tree = dict[str, Any]  # of tensors [M, ...], plain values that all members share, and trees
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """An object that a checkpoint can hold."""
+    """Protocol of an object that a checkpoint can hold."""
 
     def state(self) -> Tree:
-        """Everything that the future depends on; tensors may be views."""
+        """State for a checkpoint; tensors may be views."""
 
     def load(self, saved: Tree) -> None:
-        """Restores what `state` returned, for as many members and equal shapes."""
+        """Restores the state that `state` returned; members and shapes must be equal."""
 
 
 def capture(value: Any, where: str) -> Any:
-    """The state of a value.
+    """State of a value.
 
     Args:
         value: A tensor, a plain value, a `Stateful`, or a dictionary or dataclass of these.
-        where: Name of the value, for the message.
+        where: Name of the value, for error messages.
 
     Raises:
-        TypeError: A value that a checkpoint cannot hold.
+        TypeError: A checkpoint cannot hold the value.
     """
     if isinstance(value, Tensor):
         return value.detach()
@@ -52,11 +52,11 @@ def capture(value: Any, where: str) -> Any:
 
 
 def restore(current: Any, saved: Any) -> Any:
-    """The value that `capture` recorded, on the device of the current value.
+    """Restores a value from its state, on the device of the current value.
 
     Args:
-        current: The value of a fresh object; a tensor of equal shape is written in place.
-        saved: What `capture` returned.
+        current: Value of a new object; a tensor of equal shape is written in place.
+        saved: State that `capture` returned.
     """
     if isinstance(current, Tensor):
         if current.shape != saved.shape:
@@ -75,7 +75,7 @@ def restore(current: Any, saved: Any) -> Any:
 
 
 def flatten(tree: Tree, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and plain values of a tree, under names joined by dots."""
+    """Tensors and plain values of a tree, by dotted names."""
     tensors: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
     for key, value in tree.items():
@@ -92,7 +92,7 @@ def flatten(tree: Tree, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, 
 
 
 def unflatten(values: Mapping[str, Any]) -> Tree:
-    """The tree of values under names joined by dots."""
+    """Tree of values that have dotted names."""
     tree: Tree = {}
     for name, value in values.items():
         *branches, leaf = name.split(".")

@@ -1,4 +1,4 @@
-"""Random streams: explicit generators only, one per member and purpose."""
+"""Random streams: explicit generators, one per member and purpose."""
 
 import zlib
 from collections.abc import Sequence
@@ -10,24 +10,24 @@ from torch import Tensor
 
 from mujoco_sail.core.state import Tree
 
-# Draws made at once on CUDA, where a launch per member would take longer than the update.
+# Draws made at once on CUDA, where one launch per member and draw would dominate the update's time.
 AHEAD = 32
 
 
 def seed_for(seed: int, purpose: str, index: int = 0) -> int:
-    """A 63-bit seed that depends on nothing but a member's seed, a purpose and an index."""
+    """63-bit seed that depends only on a member's seed, a purpose and an index."""
     words = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), index])
     return int(words.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class Streams:
-    """One generator per member, so that no member's draws depend on its neighbours.
+    """Random streams with one generator per member, so that members are independent.
 
     Args:
         seeds: Seeds of the M members.
-        purpose: What is drawn; streams of different purposes are independent.
-        device: Where the draws are made.
-        index: Number of the stream, for purposes that start afresh (a session, say).
+        purpose: Name of what is drawn; streams of different purposes are independent.
+        device: Device of the draws.
+        index: Index of the stream, for purposes that have several (one per session, for example).
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class Streams:
         self.device = device
 
     def state(self) -> Tree:
-        """See `core.state`."""
+        """State for a checkpoint, see `core.state`."""
         return {"generators": torch.stack([g.get_state() for g in self.generators])}
 
     def load(self, saved: Tree) -> None:
-        """See `core.state`."""
+        """Restores the state that `state` returned."""
         for generator, state in zip(self.generators, saved["generators"], strict=True):
             generator.set_state(state.clone())  # a view of a larger tensor is refused
 
@@ -73,12 +73,12 @@ class Streams:
 
 
 class Draws:
-    """Equal draws of each member, one after the other; on CUDA several are made at once.
+    """Repeated draws of one shape per member; on CUDA several are made in advance.
 
     Args:
-        streams: What they are made with; others may draw from it only before the first of them.
-        kind: Their distribution.
-        shape: Of a member's draw.
+        streams: Random streams; nothing else may draw from them after the first draw.
+        kind: Distribution.
+        shape: Shape of a member's draw.
     """
 
     def __init__(
@@ -86,24 +86,24 @@ class Draws:
     ) -> None:
         self.streams, self.kind, self.shape = streams, kind, tuple(shape)
         self.ahead = AHEAD if streams.device.type == "cuda" else 1
-        self._made: list[Tensor] = []  # not yet handed out, the next one last
-        self._before: Tree = {}  # the streams' state before these were made
+        self._made: list[Tensor] = []  # draws made but not yet returned, the next one last
+        self._before: Tree = {}  # the streams' state before these draws
 
     def state(self) -> Tree:
-        """See `core.state`."""
+        """State for a checkpoint, see `core.state`."""
         if self._made:
             return {**self._before, "used": self.ahead - len(self._made)}
         return {**self.streams.state(), "used": 0}
 
     def load(self, saved: Tree) -> None:
-        """See `core.state`."""
+        """Restores the state that `state` returned."""
         self.streams.load(saved)
         self._made = []
         for _ in range(saved["used"]):
             self.next()
 
     def next(self) -> Tensor:
-        """The next draw, [M, *shape]."""
+        """Next draw, [M, *shape]."""
         if not self._made:
             if self.ahead > 1:
                 self._before = self.streams.state()

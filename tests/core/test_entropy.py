@@ -1,4 +1,4 @@
-"""The reward for what was seldom visited."""
+"""State entropy reward."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """With the exact weight, T1 + T2 is the derivative of SAIL's objective for an ensemble.
 
-Two steps, in neither of which the action decides the next state, so that one step of grad Q is all
-of it; two reward networks, for whose mean the policy is optimal at a temperature that is not 1.
+The problem has two steps whose actions do not influence the next state, so that the truncation at
+one step is exact. The policy is optimal for the mean of two reward networks, at a temperature that
+is not 1.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def test_t1_and_t2_with_the_exact_weight_are_the_derivative_of_the_enumerated_ob
     ],
     ids=["steps left out", "networks left out", "alpha left out", "one segment", "no T2"],
 )
-def test_without_one_of_its_factors_the_derivative_is_missed(
+def test_a_weight_without_one_of_its_factors_does_not_give_the_derivative(
     weight: float, segments: tuple[int, ...]
 ) -> None:
     assert relative_error(weight, segments) > 0.02

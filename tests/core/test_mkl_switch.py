@@ -1,4 +1,4 @@
-"""Importing the package switches MKL to reproducible products, or says that it came too late."""
+"""Importing the package sets MKL_CBWR for reproducible products, or warns that it is too late."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mujoco_sail.cluster import connection
 from mujoco_sail.core import products
 
 
-def test_the_tests_run_under_the_package_s_own_switch() -> None:
+def test_the_tests_run_with_the_value_that_the_package_sets() -> None:
     assert os.environ["MKL_CBWR"]
     assert not products.alignment_matters()
 
 
 @pytest.mark.parametrize("before", ["", "import torch; torch.manual_seed(0); torch.randn(10);"])
-def test_importing_sets_the_switch_in_time_and_says_nothing(before: str) -> None:
+def test_importing_sets_the_variable_without_a_warning(before: str) -> None:
     code = f"""{before}
 import mujoco_sail, os, sys
 assert ("torch" in sys.modules) == {bool(before)}, "not light"
@@ -31,7 +31,7 @@ print(os.environ["MKL_CBWR"], products.alignment_matters())"""
     assert (ended.stdout, ended.stderr) == ("AUTO False\n", "")
 
 
-def test_a_switch_that_came_too_late_is_named_where_it_matters() -> None:
+def test_a_variable_set_too_late_gives_a_warning_where_it_matters() -> None:
     ended = _python("""import torch
 torch.ones(9, 9) @ torch.ones(9, 9)
 import mujoco_sail
@@ -48,7 +48,7 @@ def test_the_warning_depends_on_what_mkl_does(monkeypatch: pytest.MonkeyPatch) -
     assert os.environ["MKL_CBWR"] == "AUTO"
 
 
-def test_a_value_of_the_user_s_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_set_by_the_user_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     monkeypatch.setattr(products, "alignment_matters", lambda: True)
     with warnings.catch_warnings(action="error"):
@@ -56,12 +56,12 @@ def test_a_value_of_the_user_s_own_stays(monkeypatch: pytest.MonkeyPatch) -> Non
     assert os.environ["MKL_CBWR"] == "COMPATIBLE"
 
 
-def test_a_cluster_s_workers_multiply_as_the_main_process_does() -> None:
+def test_cluster_workers_get_the_value_of_the_main_process() -> None:
     assert connection.VARIABLES["MKL_CBWR"] == os.environ["MKL_CBWR"]
 
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
-    """Runs code in a process of its own that has no switch yet."""
+    """Runs code in a new process without MKL_CBWR."""
     unset = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"}
     command = [sys.executable, "-c", code]
     return subprocess.run(command, env=unset, capture_output=True, text=True, check=True)

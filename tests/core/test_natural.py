@@ -1,4 +1,4 @@
-"""The natural gradient, in float64, against a Fisher matrix that autograd forms."""
+"""Natural gradient steps in float64, compared with a Fisher matrix computed by autograd."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def layers(seed: int, scale: float = 0.5) -> list[Tensor]:
-    """Of a policy with two hidden layers."""
+    """Layers of a policy with two hidden layers."""
     shapes = [
         (MEMBERS, rows, columns)
         for fan_in, columns in itertools.pairwise(SIZES)
@@ -46,7 +46,7 @@ def flat(parameters: list[Tensor]) -> Tensor:
 
 
 def unflat(vectors: Tensor, like: list[Tensor]) -> list[Tensor]:
-    """The layers in such vectors."""
+    """Inverse of `flat`."""
     pieces = torch.split(vectors, [p[0].numel() for p in like], 1)
     return [piece.view(p.shape) for piece, p in zip(pieces, like, strict=True)]
 
@@ -76,7 +76,7 @@ def dense_fisher(parameters: list[Tensor], states: Tensor, log_std: LogStd) -> T
 
 
 def output_jacobian(parameters: list[Tensor], states: Tensor) -> Tensor:
-    """Derivative of all outputs by a member's parameters, [M, B 2A, N]."""
+    """Jacobian of all outputs with respect to a member's parameters, [M, B 2A, N]."""
 
     def outputs(moved: Tensor) -> Tensor:
         return forward(unflat(moved, parameters), states)[0].flatten(1)
@@ -86,7 +86,7 @@ def output_jacobian(parameters: list[Tensor], states: Tensor) -> Tensor:
 
 
 def of_outputs(seed: int = 0) -> Tensor:
-    """The gradient of an objective by the outputs."""
+    """Gradient of an objective with respect to the outputs."""
     return normal(MEMBERS, STATES, SIZES[-1], seed=seed + 50)
 
 
@@ -100,7 +100,7 @@ def stepped(
     return old, new, flat(parameter_gradients(old, forward(old, states)[1], of)), states
 
 
-def test_a_product_with_the_tangent_kernel_is_that_of_the_dense_one() -> None:
+def test_the_tangent_kernel_product_equals_the_dense_product() -> None:
     parameters, states, v = layers(0), normal(MEMBERS, STATES, 3), of_outputs()
     inputs = forward(parameters, states)[1]
     j = output_jacobian(parameters, states)
@@ -110,7 +110,7 @@ def test_a_product_with_the_tangent_kernel_is_that_of_the_dense_one() -> None:
 
 
 @pytest.mark.parametrize("log_std", [TANH, CLAMP], ids=["tanh", "clamp"])
-def test_the_fisher_information_of_the_outputs_makes_the_dense_matrix(log_std: LogStd) -> None:
+def test_the_output_fisher_gives_the_dense_fisher_matrix(log_std: LogStd) -> None:
     parameters, states = layers(0), normal(MEMBERS, STATES, 3)
     output = forward(parameters, states)[0]
     raw = output.chunk(2, -1)[1]
@@ -123,7 +123,7 @@ def test_the_fisher_information_of_the_outputs_makes_the_dense_matrix(log_std: L
     )
 
 
-def test_a_step_is_that_of_the_dense_damped_fisher_matrix() -> None:
+def test_a_step_equals_the_solution_with_the_dense_damped_fisher_matrix() -> None:
     small = NaturalGradient(max_kl=1e-8, iterations=100, damping=DAMPING)
     old, new, g, states = stepped(small)
     damped = dense_fisher(old, states, TANH) + DAMPING * torch.eye(g.shape[1])
@@ -133,14 +133,14 @@ def test_a_step_is_that_of_the_dense_damped_fisher_matrix() -> None:
 
 
 @pytest.mark.parametrize("iterations", [1, 3, 10])
-def test_a_step_goes_down_however_few_the_iterations(iterations: int) -> None:
+def test_a_step_is_in_a_descent_direction_after_any_number_of_iterations(iterations: int) -> None:
     old, new, gradient, _ = stepped(NaturalGradient(0.01, iterations, DAMPING))
     slope = ((flat(new) - flat(old)) * gradient).sum(-1)
     assert (slope < 0).all()
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 5])
-def test_the_iterations_are_those_of_the_dense_conjugate_gradients(iterations: int) -> None:
+def test_the_iterates_equal_those_of_dense_conjugate_gradients(iterations: int) -> None:
     small = NaturalGradient(1e-8, iterations, DAMPING)
     old, new, g, states = stepped(small)
     a = dense_fisher(old, states, TANH) + DAMPING * torch.eye(g.shape[1])
@@ -155,9 +155,9 @@ def test_the_iterations_are_those_of_the_dense_conjugate_gradients(iterations: i
     torch.testing.assert_close(flat(new) - flat(old), expected, rtol=1e-6, atol=1e-6 * 1e-4)
 
 
-def test_a_small_step_has_the_kl_that_was_asked_for_where_damping_is_small() -> None:
+def test_a_small_step_has_the_requested_kl_if_damping_is_small() -> None:
     old, states = layers(0), normal(MEMBERS, STATES, 3)
-    # g = F v, which has little where F is smaller than the damping.
+    # g = F v has small components where F is smaller than the damping.
     output = forward(old, states)[0]
     along = output_jacobian(old, states) @ flat(layers(50))[..., None]
     of = output_fisher(output, TANH) / STATES * along.view_as(output)
@@ -169,8 +169,8 @@ def test_a_small_step_has_the_kl_that_was_asked_for_where_damping_is_small() -> 
 
 @pytest.mark.parametrize("max_kl", [0.01, 0.3, 3.0, 100.0])
 @pytest.mark.parametrize("scale", [0.5, 2.0])
-def test_no_step_exceeds_its_kl_by_more_than_a_tenth(max_kl: float, scale: float) -> None:
-    """Without the backtrack most of these steps would; some would even so."""
+def test_no_step_exceeds_max_kl_by_more_than_ten_percent(max_kl: float, scale: float) -> None:
+    """Most of these steps exceed it before the backtrack, some even after it."""
     reached = []
     for seed in range(1000, 1020):
         old, new, _, states = stepped(NaturalGradient(max_kl, 10, DAMPING), seed, scale)
@@ -179,13 +179,13 @@ def test_no_step_exceeds_its_kl_by_more_than_a_tenth(max_kl: float, scale: float
     assert torch.stack(reached).max() > 0.1
 
 
-def test_a_member_whose_shortened_step_is_too_long_stays_and_the_other_moves() -> None:
+def test_a_member_whose_shortened_step_is_still_too_long_takes_no_step() -> None:
     old, new, _, _ = stepped(NaturalGradient(0.3, 10, DAMPING), seed=1048)
     moved = (flat(new) != flat(old)).any(1)
     assert moved.tolist() == [True, False]
 
 
-def test_without_a_gradient_nothing_moves() -> None:
+def test_a_zero_gradient_gives_no_step() -> None:
     old, none = layers(0), torch.zeros_like(of_outputs())
     new = [p.clone() for p in old]
     natural_step(NaturalGradient(0.01, 10, DAMPING), new, none, normal(MEMBERS, STATES, 3), TANH)
@@ -193,7 +193,7 @@ def test_without_a_gradient_nothing_moves() -> None:
         assert torch.equal(one, other)
 
 
-def test_a_member_whose_gradient_is_not_a_number_is_lost_and_the_other_is_not() -> None:
+def test_a_nan_gradient_affects_only_its_own_member() -> None:
     old, of, states = layers(0), of_outputs(), normal(MEMBERS, STATES, 3)
     alone, beside = ([p.clone() for p in old] for _ in range(2))
     small = NaturalGradient(0.01, 10, DAMPING)

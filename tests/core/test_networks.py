@@ -1,4 +1,4 @@
-"""The networks and their written-out passes."""
+"""Stacked networks, and their passes without autograd."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make_stack(activation: Activation = "relu", sizes: list[int] = SIZES) -> Sta
 
 
 def plain(net: StackedMLP, x: Tensor) -> Tensor:
-    """What the networks compute, for autograd to differentiate."""
+    """Outputs of the networks, computed so that autograd can differentiate them."""
     output_gradient = 0.0 if net.activation == "relu" else SLOPE
     h = x
     for weight, bias in zip(net.parameters[::2], net.parameters[1::2], strict=True):
@@ -58,7 +58,7 @@ def passes(net: StackedMLP, x: Tensor, output_gradient: Tensor) -> list[Tensor]:
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
 @pytest.mark.parametrize("sizes", [[4, 8, 2], SIZES, [4, 8, 8, 8, 1]], ids=len)
-def test_every_gradient_is_that_of_autograd(activation: Activation, sizes: list[int]) -> None:
+def test_every_gradient_equals_autograds(activation: Activation, sizes: list[int]) -> None:
     net = make_stack(activation, sizes)
     x = draw(MEMBERS, 1, ROWS, sizes[0]).requires_grad_()
     output_gradient = draw(MEMBERS, GROUPS, ROWS, sizes[-1])
@@ -76,7 +76,7 @@ def test_every_gradient_is_that_of_autograd(activation: Activation, sizes: list[
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_no_bit_depends_on_the_parts_in_which_members_pass(
+def test_results_are_bitwise_independent_of_the_slices_of_members(
     monkeypatch: pytest.MonkeyPatch, shared: bool
 ) -> None:
     net, results = make_stack("leaky_relu"), []
@@ -93,7 +93,7 @@ def test_no_bit_depends_on_the_parts_in_which_members_pass(
     assert all(torch.equal(one, other) for one, *others in tensors for other in others)
 
 
-def test_parameters_that_moved_before_the_way_back_are_noticed() -> None:
+def test_parameters_changed_before_the_backward_pass_are_an_error() -> None:
     net = make_stack()
     out = net(draw(MEMBERS, 1, ROWS, SIZES[0]))
     net.copy_from(net.frozen_copy())
@@ -101,7 +101,7 @@ def test_parameters_that_moved_before_the_way_back_are_noticed() -> None:
         out.sum().backward()
 
 
-def test_every_network_lies_alike_in_the_caches_lines() -> None:
+def test_all_networks_have_the_same_cache_line_alignment() -> None:
     net = make_stack(sizes=[3, 5, 1])
     for layer in net.layers:
         starts = {network.data_ptr() % 64 for network in layer}
@@ -111,7 +111,7 @@ def test_every_network_lies_alike_in_the_caches_lines() -> None:
     ]
 
 
-def test_bfloat16_gives_the_gradients_of_float32_but_for_rounding() -> None:
+def test_bfloat16_gradients_equal_float32_gradients_up_to_rounding() -> None:
     x, output_gradient, results = draw(MEMBERS, 1, 64, 30), draw(MEMBERS, GROUPS, 64, 1), []
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     for precision in precisions:
@@ -123,11 +123,11 @@ def test_bfloat16_gives_the_gradients_of_float32_but_for_rounding() -> None:
     for exact, rounded in zip(*results, strict=True):
         assert rounded.dtype == torch.float32
         assert (rounded - exact).norm() < 0.1 * exact.norm()
-        # Rounding has no direction.
+        # Rounding does not change the length along the exact gradient.
         assert abs((rounded * exact).sum() / exact.square().sum() - 1) < 8e-3
 
 
-def test_a_stack_of_networks_is_each_network_by_itself() -> None:
+def test_a_stack_equals_its_networks_applied_separately() -> None:
     device = torch.device("cpu")
     stack = StackedMLP([4, 8, 8, 2], 3, Streams([0, 1], "net", device), "relu")
     x = Streams([0, 1], "x", device).normal(1, 5, 4)

@@ -1,4 +1,4 @@
-"""The objectives' gradients are the derivatives that their docstrings state."""
+"""Gradients of the objectives, compared with the enumerated or numerical derivatives."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_t1_plus_t2_is_the_derivative_of_the_enumerated_objective(baseline: floa
 
 
 @pytest.mark.parametrize("t2_weight", [0.0, -1.0, 1.01])
-def test_without_t2_or_with_another_weight_the_derivative_is_missed(t2_weight: float) -> None:
+def test_another_weight_of_t2_does_not_give_the_derivative(t2_weight: float) -> None:
     nu, features, oracle = one_step_problem()
     exact = torch.autograd.grad(enumerated_objective(nu, features, oracle), nu)[0]
     error = core_gradient(nu, features, oracle, t2_weight) - exact
@@ -89,13 +89,13 @@ def test_the_baseline_leaves_its_own_sample_out() -> None:
     )
 
 
-def test_padding_does_not_enter_the_policy_gap() -> None:
+def test_padding_does_not_enter_the_reward_advantage() -> None:
     reward = torch.tensor([[1.0, 2.0, 99.0]])
     valid = torch.tensor([[1.0, 1.0, 0.0]])
     assert reward_advantage(reward, torch.zeros(1, 3), valid).item() == 1.0
 
 
-def test_the_anchor_is_the_librarys_kl_in_the_stated_direction() -> None:
+def test_the_gaussian_kl_equals_pytorchs_in_the_stated_direction() -> None:
     mean, log_std, reference_mean, reference_log_std = torch.randn(
         4, 3, 7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
@@ -106,7 +106,7 @@ def test_the_anchor_is_the_librarys_kl_in_the_stated_direction() -> None:
     assert not torch.allclose(ours, library_kl(policy, reference))
 
 
-def test_the_squashed_log_density_is_the_librarys() -> None:
+def test_the_squashed_log_density_equals_pytorchs() -> None:
     mean, log_std, noise = torch.randn(
         3, 4, 5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )

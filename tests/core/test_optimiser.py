@@ -1,4 +1,4 @@
-"""Adam, member by member."""
+"""Adam with inactive members."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.streams import Streams
 
 
-def test_a_resting_member_keeps_parameters_moments_and_step_count() -> None:
+def test_an_inactive_member_keeps_parameters_moments_and_step_count() -> None:
     device = torch.device("cpu")
     ours = torch.zeros(2, 3)
     adam = MemberAdam([ours], 2, 0.1)

@@ -1,4 +1,4 @@
-"""Matrix products are exact, or as rounded as was asked for."""
+"""Matrix products are exact, or rounded to the requested precision."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mujoco_sail.core import products
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_large_float32_products_are_exact_whoever_carries_them_out(
+def test_large_float32_products_are_exact_in_either_library(
     monkeypatch: pytest.MonkeyPatch, exact: bool
 ) -> None:
-    if not exact:  # as on a processor whose oneDNN rounds
+    if not exact:  # simulates a processor on which oneDNN rounds
         monkeypatch.setattr(products, "onednn_is_exact", lambda: False)
     for m, k, n in ((256, 300, 257), (512, 1024, 1024)):
         assert min(m, k, n) >= products.LARGE
@@ -34,11 +34,11 @@ def test_large_float32_products_are_exact_whoever_carries_them_out(
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_matrix_alone_has_the_bits_that_it_has_among_others(
+def test_a_product_is_bitwise_independent_of_the_stack_size(
     dtype: torch.dtype, transposed: bool
 ) -> None:
     for m, k, n in product([1, 2, 5, 15, 17, 31, 64], [1, 17, 24, 64, 128], [1, 2, 6, 17, 64, 200]):
-        many = 200 if m * k * n <= products.SMALL else 4  # few of them differ in bfloat16
+        many = 200 if m * k * n <= products.SMALL else 4  # only few can differ in bfloat16
         a, b, bias = (t.to(dtype) for t in (draw(many, m, k), draw(many, k, n), draw(many, 1, n)))
         if transposed:
             a, b = a.mT.contiguous().mT, b.mT.contiguous().mT
@@ -52,7 +52,9 @@ def test_a_matrix_alone_has_the_bits_that_it_has_among_others(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_equal_matrices_have_equal_products_at_every_alignment(dtype: torch.dtype) -> None:
     places = products.CACHE_LINE // dtype.itemsize
-    sides = product([1, 2, 5, 17], [17, 24, 64], [1, 2, 17, 31])  # odd sides: the results move too
+    sides = product(
+        [1, 2, 5, 17], [17, 24, 64], [1, 2, 17, 31]
+    )  # odd sizes change the alignment of the results
     for m, k, n in sides:
         equal = [
             draw(1, *each).to(dtype).expand(places, -1, -1) for each in ((m, k), (k, n), (1, n))
@@ -67,12 +69,12 @@ def test_equal_matrices_have_equal_products_at_every_alignment(dtype: torch.dtyp
 
 
 def _moved(matrices: torch.Tensor, place: int) -> torch.Tensor:
-    """A copy that begins `place` numbers after a boundary of 64 bytes."""
+    """Copy that starts `place` elements after a 64-byte boundary."""
     room = torch.empty(place + matrices.numel(), dtype=matrices.dtype)
     return room[place:].view(matrices.shape).copy_(matrices)
 
 
-def test_asking_onednn_leaves_no_trace() -> None:
+def test_onednn_products_restore_the_precision_setting() -> None:
     mode = torch.backends.mkldnn.matmul
     products.onednn_is_exact.cache_clear()
     products.onednn_is_exact()
@@ -83,7 +85,7 @@ def test_asking_onednn_leaves_no_trace() -> None:
     assert mode.fp32_precision == "none"
 
 
-def test_tf32_is_for_cuda_and_for_the_runs_that_ask_for_it() -> None:
+def test_tf32_is_set_on_cuda_and_on_request_only() -> None:
     mode = torch.backends.cuda.matmul
     before = mode.fp32_precision
     cuda = torch.device("cuda")

@@ -1,4 +1,4 @@
-"""The replay buffer: batches, segments, and the memory that they take."""
+"""Replay buffer: batches, segments and memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mujoco_sail.core.streams import Streams
 
 
 def filled(capacity: int, episodes: list[int], running: int, window: int = 100) -> ReplayBuffer:
-    """A replay of one member whose observation is (episode, step of it, place overall)."""
+    """Replay of one member whose observation is (episode, step in it, transitions before it)."""
     replay_buffer = ReplayBuffer(1, capacity, 3, 1, window, CPU)
     place = 0
     for episode, length in enumerate([*episodes, running]):
@@ -34,7 +34,7 @@ def segments(replay_buffer: ReplayBuffer, count: int, steps: int) -> tuple[Tenso
 
 
 def test_a_batch_is_drawn_uniformly_from_a_members_own_transitions() -> None:
-    """Of member m at step t every column tells (m, t); the oldest 3 of 8 were overwritten."""
+    """Every column encodes member and step; the oldest 3 of 8 steps were overwritten."""
     members, capacity = 3, 5
     replay_buffer = ReplayBuffer(members, capacity, 2, 1, 100, CPU)
     who = torch.arange(float(members))
@@ -59,7 +59,7 @@ def test_a_batch_is_drawn_uniformly_from_a_members_own_transitions() -> None:
 
 
 def hybrid(replay_buffer: ReplayBuffer, recent: int, count: int) -> Tensor:
-    """Places overall of rows of which the first `recent` come from the window."""
+    """Step numbers of a batch whose first `recent` rows come from the window."""
     uniform = Streams([0], "batch", CPU).uniform(count)
     from_window = (torch.arange(count) < recent).unsqueeze(0)
     rows = replay_buffer.sample_hybrid(uniform, from_window, replay_buffer.window_ranges())
@@ -67,8 +67,8 @@ def hybrid(replay_buffer: ReplayBuffer, recent: int, count: int) -> Tensor:
 
 
 @pytest.mark.parametrize("capacity", [100, 40])
-def test_a_share_of_a_hybrid_batch_is_drawn_uniformly_from_the_window(capacity: int) -> None:
-    """Of 50 transitions the window of 2 holds those from 20 on; 40 places hold those from 10."""
+def test_the_recent_rows_of_a_hybrid_batch_are_uniform_over_the_window(capacity: int) -> None:
+    """50 transitions: the window of 2 episodes starts at 20, a capacity of 40 starts at 10."""
     replay_buffer = filled(capacity, [10, 10, 10, 10], 10, window=2)
     places = hybrid(replay_buffer, 3000, 5000)
     recent, whole = (torch.bincount(part, minlength=50) for part in (places[:3000], places[3000:]))
@@ -79,13 +79,13 @@ def test_a_share_of_a_hybrid_batch_is_drawn_uniformly_from_the_window(capacity: 
     assert (whole[oldest:] > 0).all()
 
 
-def test_a_window_that_holds_more_than_the_replay_is_cut_where_the_replay_begins() -> None:
+def test_a_window_larger_than_the_replay_starts_where_the_replay_starts() -> None:
     replay_buffer = filled(25, [20, 20], 10)
     assert replay_buffer.window_ranges().tolist() == [[[0]], [[25]]]  # 50 = 2 x 25 written
     assert set(hybrid(replay_buffer, 500, 500).tolist()) == set(range(25, 50))
 
 
-def test_a_hybrid_batch_without_a_share_is_the_plain_batch() -> None:
+def test_a_hybrid_batch_without_recent_rows_equals_a_plain_batch() -> None:
     replay_buffer = filled(40, [10, 10, 10, 10], 10, window=2)
     plain = replay_buffer.sample(Streams([0], "batch", CPU).uniform(50))
     assert torch.equal(hybrid(replay_buffer, 0, 50), Batch.of(plain, 3, 1).observation[0, :, 2])
@@ -98,15 +98,15 @@ def test_no_segment_crosses_the_end_of_an_episode() -> None:
     assert (observation[:, 1:, 2] - observation[:, :-1, 2] == 1).all()
 
 
-def test_every_place_where_a_segment_fits_is_drawn_equally_often() -> None:
-    """Episodes of 7 and 5 with 5 steps: places 0, 1, 2 and 7; 7 is the whole episode."""
+def test_segments_are_uniform_over_all_positions() -> None:
+    """Segments of 5 steps in episodes of 7 and 5 start at 0, 1, 2 and 7."""
     observation, _ = segments(filled(100, [7, 5], 3), 4000, 5)
     place, count = observation[:, 0, 2].unique(return_counts=True)
     assert place.tolist() == [0, 1, 2, 7]
     assert (count > 850).all()
 
 
-def test_the_running_episode_counts_where_a_segment_fits() -> None:
+def test_the_running_episode_counts_if_a_segment_fits() -> None:
     observation, _ = segments(filled(100, [], 6), 100, 5)
     assert set(observation[:, 0, 2].tolist()) == {0.0, 1.0}
 
@@ -117,12 +117,12 @@ def test_an_episode_shorter_than_a_segment_is_padded_at_its_end() -> None:
     assert observation[:, :3, 2].tolist() == [[0, 1, 2]] * 10
 
 
-def test_only_the_newest_episodes_of_the_window_are_cut() -> None:
+def test_segments_come_from_the_query_window_only() -> None:
     observation, _ = segments(filled(100, [10, 10, 10, 10], 10, window=2), 300, 5)
     assert set(observation[:, 0, 0].tolist()) == {2.0, 3.0, 4.0}
 
 
-def test_after_the_replay_wraps_segments_hold_what_was_not_overwritten() -> None:
+def test_after_the_replay_wraps_segments_hold_no_overwritten_steps() -> None:
     observation, valid = segments(filled(25, [20, 20], 10), 500, 5)
     assert valid.all()
     assert observation[:, 0, 2].min() == 25  # 50 written, 25 held
@@ -130,8 +130,8 @@ def test_after_the_replay_wraps_segments_hold_what_was_not_overwritten() -> None
     assert (observation[..., 0] == observation[:, :1, 0]).all()
 
 
-def test_the_rest_of_an_overwritten_episode_counts_where_a_segment_fits() -> None:
-    """Of 20 + 20 + 10 transitions 33 are held: 3 of the first episode, too few for 5 steps."""
+def test_the_rest_of_an_overwritten_episode_counts_if_a_segment_fits() -> None:
+    """33 of 20 + 20 + 10 transitions are held: 3 of the first episode, too few for 5 steps."""
     observation, valid = segments(filled(33, [20, 20], 10), 500, 5)
     assert valid.all()
     assert observation[:, 0, 2].min() == 20
@@ -142,19 +142,19 @@ def test_no_window_is_longer_than_the_replay() -> None:
     assert saved["starts"].tolist() == [[0, 20, 40, *[-1] * 23]]
 
 
-def test_a_segment_that_fits_nowhere_is_refused_by_name() -> None:
+def test_a_segment_that_fits_in_no_episode_is_an_error_that_names_the_key() -> None:
     with pytest.raises(ValueError, match="segment_steps"):
         segments(filled(100, [], 4), 1, 5)
 
 
-def test_the_recent_rewards_are_those_of_the_window() -> None:
+def test_window_task_rewards_are_those_of_the_query_window() -> None:
     """Two episodes in the window, rewards 0, 1, 2 and 0, 1."""
     replay_buffer = filled(100, [9, 3], 2, window=1)
     (rewards,) = replay_buffer.window_task_rewards()
     assert rewards.tolist() == [0, 1, 2, 0, 1]
 
 
-def test_the_replay_takes_what_is_said() -> None:
+def test_the_replay_takes_the_stated_memory() -> None:
     replay_buffer = ReplayBuffer(3, 50, 17, 6, 10, CPU)
     tensors = [
         t for t in vars(replay_buffer).values() if torch.is_tensor(t) and t.dtype == torch.float32

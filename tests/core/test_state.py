@@ -1,4 +1,4 @@
-"""State is taken apart, named where it cannot be held, and put back in its place."""
+"""Capturing, flattening and restoring of state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from mujoco_sail.core.state import capture, flatten, restore, unflatten
 
 
-def test_a_tree_survives_being_flattened() -> None:
+def test_unflatten_inverts_flatten() -> None:
     tree = {"a": {"b": torch.ones(2), "c": 3}, "d": None}
     tensors, plain = flatten(tree)
     assert list(tensors) == ["a.b"]
@@ -18,12 +18,12 @@ def test_a_tree_survives_being_flattened() -> None:
     assert torch.equal(again["a"]["b"], torch.ones(2))
 
 
-def test_what_cannot_be_held_is_named() -> None:
+def test_the_error_names_a_value_that_a_checkpoint_cannot_hold() -> None:
     with pytest.raises(TypeError, match=r"Calm\.noise is a Generator"):
         capture(torch.Generator(), "Calm.noise")
 
 
-def test_a_tensor_is_restored_in_its_place_so_that_views_of_it_follow() -> None:
+def test_a_tensor_is_restored_in_place_and_its_views_with_it() -> None:
     parameter = torch.zeros(2, 3, requires_grad=True)
     view = parameter.detach()[0]
     assert restore(parameter, torch.ones(2, 3)) is parameter

@@ -1,4 +1,4 @@
-"""Random numbers of a member are its own."""
+"""Random streams: a member's numbers depend on its seed only."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def draws(ahead: int) -> Draws:
     return made
 
 
-def test_draws_made_several_at_a_time_are_those_made_one_by_one() -> None:
+def test_draws_made_in_advance_equal_those_made_one_by_one() -> None:
     one, several = draws(1), draws(3)
     for _ in range(7):
         assert torch.equal(one.next(), several.next())
 
 
-def test_draws_go_on_from_their_state_wherever_they_stood() -> None:
+def test_draws_resume_from_any_state() -> None:
     for ahead in (1, 3):
         for done in range(5):
             through, loaded = draws(ahead), draws(ahead)
