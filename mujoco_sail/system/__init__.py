@@ -1,1 +1,1 @@
-"""What the operating system offers: files, locks, signals, memory and processors."""
+"""Operating system: files, locks, signals, memory, processors and user errors."""

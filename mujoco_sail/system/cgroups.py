@@ -1,4 +1,4 @@
-"""What a control group leaves a container or a batch job of the machine that it sees."""
+"""CPU and memory limits of Linux control groups (containers and batch jobs)."""
 
 import math
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ OWN = Path("/proc/self/cgroup")
 
 
 def cpu_limit() -> float:
-    """Processors' worth of time that this process may use; infinite without a limit."""
+    """CPU limit of this process in processors, for example 2.5; infinite without a limit."""
     limits = [math.inf]
     for group in _groups("cpu"):
         in_two_files = _numbers(group / "cpu.cfs_quota_us") + _numbers(group / "cpu.cfs_period_us")
         for numbers in (_numbers(group / "cpu.max"), in_two_files):
-            # Version 1 says -1 where there is no limit.
+            # Version 1 writes -1 for no limit.
             if len(numbers) == 2 and numbers[0] > 0 and numbers[1] > 0:
                 limits.append(numbers[0] / numbers[1])
     return min(limits)
 
 
 def memory_left() -> float:
-    """Bytes that this process may still use; infinite without a limit."""
+    """Memory in bytes that this process may still use; infinite without a limit."""
     left = [math.inf]
     for group in _groups("memory"):
         for limit, usage, cache in (
@@ -30,13 +30,13 @@ def memory_left() -> float:
         ):
             numbers = _numbers(group / limit) + _numbers(group / usage)
             if len(numbers) == 2:
-                # The kernel gives the cache of files back before it refuses memory.
+                # The kernel frees cached files before it refuses memory.
                 left.append(numbers[0] - max(0, numbers[1] - _stat(group, cache)))
     return max(0, min(left))
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """Folders where the own group, and then its parents, may lie: all of them bind."""
+    """Possible folders of this process's control group and its parents; all limits apply."""
     for line in _text(OWN).splitlines():
         _, names, path = line.split(":", 2)
         if not names:  # version 2
@@ -45,7 +45,7 @@ def _groups(controller: str) -> Iterator[Path]:
             mounts = [MOUNT / controller, MOUNT / names]
         else:
             continue
-        # A container may be told the host's path although its own group is the mount's root.
+        # A container may see the host's path although its own group is the root of the mount.
         parts = [part for part in path.split("/") if part not in ("", "..")]
         for mount in mounts:
             for depth in range(len(parts), -1, -1):
@@ -53,7 +53,7 @@ def _groups(controller: str) -> Iterator[Path]:
 
 
 def _numbers(path: Path) -> list[float]:
-    """The numbers of a file, infinite for "max"; none where there is no such file."""
+    """Numbers in a file, infinite for "max"; an empty list if there is no such file."""
     try:
         return [math.inf if word == "max" else float(word) for word in _text(path).split()]
     except ValueError:

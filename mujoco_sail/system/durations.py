@@ -1,10 +1,10 @@
-"""How long something takes, as people say it."""
+"""Format durations."""
 
 MINUTES_A_DAY = 24 * 60
 
 
 def duration(seconds: float) -> str:
-    """A time such as `40 s`, `4 min`, `3 h 12 min` or `2 d 3 h`."""
+    """Formats a duration such as `40 s`, `4 min`, `3 h 12 min` or `2 d 3 h`."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

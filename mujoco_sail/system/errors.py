@@ -1,21 +1,21 @@
-"""The error that a user can mend, and foreign text in one line of a message."""
+"""Errors that a user can correct, and safe display of untrusted text in messages."""
 
-LONGEST = 1000  # letters of a line of a message
+LONGEST = 1000  # characters of a line of a message
 
 
 class UserError(ValueError):
-    """A mistake of the user: its arguments are the lines of the whole message, one or two.
+    """Error that a user can correct; its arguments are the one or two lines of the message.
 
-    They may quote whatever a stranger wrote; the text is fit for a terminal all the same.
+    The lines may quote untrusted text: `str` makes them safe for a terminal.
     """
 
     def __str__(self) -> str:
-        """The message."""
+        """Message, safe for a terminal."""
         return "\n".join(one_line(line) for line in self.args)
 
 
 def one_line(text: object) -> str:
-    """A stranger's text for the terminal: no line breaks, no control characters, no novels."""
+    """Makes untrusted text safe for a terminal: one line, no control characters, shortened."""
     words = " ".join(str(text).split())
     if len(words) > LONGEST:
         words = f"{words[: LONGEST // 2]} ... {words[-LONGEST // 4 :]}"

@@ -1,34 +1,34 @@
-"""Files that are either complete or absent, whatever interrupts the writer."""
+"""Atomic writing of files."""
 
 import errno
 import os
 from pathlib import Path
 
-# How file systems that cannot sync a folder say so: SMB, shared folders of virtual machines.
+# Errors of file systems that cannot sync a folder: SMB, shared folders of virtual machines.
 CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class WriteError(OSError):
-    """A file of the suite could not be written: the disk is full, or refuses."""
+    """Error when a file cannot be written, for example because the disk is full."""
 
     def __str__(self) -> str:
-        """One line: the file and the reason."""
+        """Message in one line: the file and the reason."""
         return f"{self.filename}: cannot be written: {self.strerror}"
 
 
 def folder(text: str) -> Path:
-    """The folder that an argument of a command names.
+    """Parses a folder given on the command line.
 
     Raises:
-        ValueError: No folder can have this name.
+        ValueError: The text cannot be a path.
     """
     if not text or b"\0" in os.fsencode(text):
-        raise ValueError("no path")
+        raise ValueError("not a path")
     return Path(text)
 
 
 def holds_nothing(path: Path) -> bool:
-    """Whether a file is absent, or lost its content with the power: no bytes, or only zeros."""
+    """Whether a file is absent, empty, or only zeros (as after a power failure)."""
     if not os.path.lexists(path):
         return True
     try:
@@ -38,21 +38,21 @@ def holds_nothing(path: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file by a text, as UTF-8 and in one step."""
+    """Replaces a file atomically by a text in UTF-8."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replaces a file in one step: a reader sees the old content or the new, never a part.
+    """Replaces a file atomically: readers see the old or the new content, never a part.
 
     Args:
-        path: File to write; its folder is made where there is none.
-        data: The new content.
+        path: File to write; its folder is created if needed.
+        data: New content.
 
     Raises:
-        WriteError: The disk is full, or the folder cannot be written; the old content stays.
+        WriteError: The disk is full, or the folder cannot be written; the old content is kept.
     """
-    # In the same folder, for a rename is atomic only within one file system.
+    # In the same folder, because a rename is atomic only within one file system.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,18 +71,18 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what writers that were killed have left in a folder that nobody else writes."""
+    """Removes temporary files of killed writers; no other process may write to the folder."""
     for path in folder.glob(".*"):
         if path.suffix.removeprefix(".").isdigit():
             path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a loss of power, where the file system can do that."""
+    """Makes a rename durable in case of a power failure, if the file system supports it."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except PermissionError:
-        return  # some let nobody open a folder
+        return  # some file systems do not let folders be opened
     try:
         os.fsync(handle)
     except OSError as error:

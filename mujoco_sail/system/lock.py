@@ -1,4 +1,4 @@
-"""One writer per run folder: a lock that the kernel takes back from the dead."""
+"""File locks, so that one process writes to a run folder; the kernel frees them at exit."""
 
 import errno
 import os
@@ -18,31 +18,30 @@ try:
 except ImportError as missing:
     raise UserError(
         f"this needs Linux, macOS or WSL: this Python has no module '{missing.name}', without "
-        "which no run can be kept to one process"
+        "which runs cannot be locked"
     ) from missing
 
-# Workers of a main process that was killed need a moment to notice it.
+# Workers need a moment to notice that their main process was killed.
 PATIENCE = 3.0  # seconds
-# How file systems without locks say so: Lustre, some NFS.
+# Errors of file systems without locks: Lustre, some NFS.
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
-# Files that a process has open besides what it started with and its locks: its pipes, and what
-# libraries read.
+# Files that a process opens besides those at its start and its locks: pipes and files of libraries.
 SPARE = 32
-PER_WORKER = 4  # pipes to a worker, and the ends that it is handed while it starts
+PER_WORKER = 4  # pipes to a worker, and their other ends while it starts
 
 
 class Lock:
-    """Holds a file locked while this process, or a worker that was handed the lock, lives.
+    """Exclusive lock on a file, held until this process and all workers that got it have ended.
 
     Args:
-        path: The file; it tells who holds it.
-        patience: Seconds for which the holder is waited for, by default `PATIENCE`.
+        path: Lock file; it names the process that holds the lock.
+        patience: Seconds to wait for another process to release the lock, by default `PATIENCE`.
 
     Attributes:
-        binding: Whether others are kept out; some file systems have no locks.
+        binding: Whether the lock excludes other processes; some file systems have no locks.
 
     Raises:
-        UserError: Another process holds it; it is named. Or the file cannot be written.
+        UserError: Another process holds the lock, or the file cannot be written.
     """
 
     def __init__(self, path: Path, patience: float | None = None) -> None:
@@ -72,7 +71,7 @@ class Lock:
         self.handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The last holder may have removed the file since it was opened.
+            # Another process may have removed the file since it was opened.
             if os.path.samestat(os.fstat(self.handle), os.stat(self.path)):
                 return True
         except (BlockingIOError, FileNotFoundError):
@@ -87,28 +86,28 @@ class Lock:
         return False
 
     def release(self) -> None:
-        """Removes the file and lets go; for the process that took the lock."""
+        """Removes the file and releases the lock; to be called by the process that took it."""
         self.path.unlink(missing_ok=True)
         os.close(self.handle)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Hands the open file to a worker: the lock lasts until both have closed it."""
+        """Passes the open file to a worker; the lock is held until both have closed it."""
         return {**vars(self), "handle": DupFd(self.handle)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Takes the open file over."""
+        """Receives the open file in a worker."""
         vars(self).update(state, handle=state["handle"].detach())
 
 
 def allow_open_files(locks: int, workers: int) -> None:
-    """Raises the number of files that this process and its workers may have open, where needed.
+    """Raises the limit of open files of this process and its workers, if needed.
 
     Args:
-        locks: That all of them hold.
-        workers: Processes that will be started.
+        locks: Number of locks that each process holds.
+        workers: Number of worker processes that will be started.
 
     Raises:
-        UserError: The system allows fewer.
+        UserError: The system does not allow as many open files.
     """
     needed = psutil.Process().num_fds() + locks + PER_WORKER * workers + SPARE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

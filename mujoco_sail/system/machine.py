@@ -1,4 +1,4 @@
-"""What the machine offers this process, on whatever system."""
+"""Processors and memory available to this process, on any operating system."""
 
 import math
 import platform
@@ -11,9 +11,9 @@ from mujoco_sail.system import cgroups
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Number of processor cores that this process may use."""
     process = psutil.Process()
-    # macOS ties no process to cores.
+    # macOS has no CPU affinity.
     tied = process.cpu_affinity() if hasattr(process, "cpu_affinity") else None
     cores = len(tied) if tied else psutil.cpu_count() or 1
     limit = cgroups.cpu_limit()
@@ -21,22 +21,22 @@ def available_cores() -> int:
 
 
 def free_memory() -> int:
-    """Bytes of main memory that this process and its children can have without swapping."""
+    """Main memory in bytes that this process and its children can use without swapping."""
     return int(min(psutil.virtual_memory().available, cgroups.memory_left()))
 
 
 def total_memory() -> int:
-    """Bytes of main memory that the machine has."""
+    """Main memory of the machine in bytes."""
     return int(psutil.virtual_memory().total)
 
 
 def load() -> float:
-    """Runnable processes, a mean over the last minute."""
+    """Load average: number of runnable processes, averaged over the last minute."""
     return float(psutil.getloadavg()[0])
 
 
 def processor() -> str:
-    """Model of the processor."""
+    """Model name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -46,6 +46,6 @@ def processor() -> str:
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits for what was launched on a device."""
+    """Waits until all kernels launched on a device have finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

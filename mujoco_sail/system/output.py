@@ -1,4 +1,4 @@
-"""Standard output and error that outlive whoever reads them."""
+"""Standard output and error that tolerate a closed pipe or terminal."""
 
 import errno
 import io
@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# The reader of a pipe has left, or the terminal is closed: nothing is wrong with what was written.
+# The reader of a pipe has exited, or the terminal is closed: not an error of this program.
 READER_GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
 class _LastingFile(io.FileIO):
-    """Drops what cannot be written.
+    """File that discards output that cannot be written.
 
     Attributes:
-        error: The first reason that was none of `READER_GONE`.
+        error: First error that is not one of `READER_GONE`.
     """
 
     error: OSError | None = None
@@ -26,7 +26,7 @@ class _LastingFile(io.FileIO):
     def write(self, data: Any, /) -> int:
         try:
             while (written := super().write(data)) is None:
-                select.select([], [self], [])  # a pipe that is full, and was set not to block
+                select.select([], [self], [])  # waits until a full, non-blocking pipe is free
             return written
         except OSError as error:
             if error.errno not in READER_GONE:
@@ -36,13 +36,14 @@ class _LastingFile(io.FileIO):
 
 @contextmanager
 def lasting_output() -> Iterator[list[OSError]]:
-    """Lets this process print on when nobody reads any more, or its terminal is closed.
+    """Lets this process continue if its output is no longer read or its terminal is closed.
 
-    A character that the encoding does not have is printed as its number. A stream that is closed
-    from the start becomes `/dev/null`, before a file of ours is opened under its number.
+    Characters that the encoding lacks are printed as escapes. A stream that is closed at the start
+    is replaced by `/dev/null`, so that no other file gets its descriptor.
 
     Yields:
-        Filled at the end: why standard output was not written, for instance a full disk.
+        List that gets, at the end, the error of standard output if there was one, for example a
+        full disk.
     """
     for number in NUMBERS.values():
         _open_if_closed(number)
@@ -64,13 +65,13 @@ def lasting_output() -> Iterator[list[OSError]]:
 def _lasting(
     stream: io.TextIOWrapper | None, number: int
 ) -> tuple[_LastingFile | None, io.TextIOWrapper]:
-    """A stream that writes to the same file, if it is one."""
+    """Replaces a stream by one that writes to the same file and discards what it cannot write."""
     encoding, line_buffering = "utf-8", False
     if stream is not None:
         try:
             number = stream.fileno()
         except io.UnsupportedOperation:
-            return None, stream  # it lies in memory
+            return None, stream  # a stream in memory
         stream.flush()
         encoding, line_buffering = stream.encoding, stream.line_buffering
     file = _LastingFile(number, "w", closefd=False)

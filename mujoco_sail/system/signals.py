@@ -1,17 +1,17 @@
-"""Signals that ask for a stop."""
+"""Handling of signals that request a stop."""
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# A terminal sends these to every process that it has started: on Ctrl-C, and when it closes.
+# A terminal sends these to all of its processes: on Ctrl-C, and when it closes.
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 
 
 @contextmanager
 def terminal_signals_blocked() -> Iterator[None]:
-    """Blocks `TERMINAL_SIGNALS`; processes that are started inside inherit the block."""
+    """Context that blocks `TERMINAL_SIGNALS`, also in processes started inside."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
     try:
         yield
@@ -21,11 +21,11 @@ def terminal_signals_blocked() -> Iterator[None]:
 
 @contextmanager
 def stops_handled(on_signal: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Calls `on_signal` for every signal that asks the main process for a stop."""
+    """Context in which `on_signal` handles every signal that requests a stop."""
     before = {
         number: signal.signal(number, on_signal)
         for number in (*TERMINAL_SIGNALS, signal.SIGTERM)
-        # nohup ignores SIGHUP.
+        # Under nohup, SIGHUP stays ignored.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     }
     try:

@@ -1,4 +1,4 @@
-"""File systems that cannot do all that a disk can."""
+"""File systems that cannot sync files or folders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def refuse_to_sync(monkeypatch: pytest.MonkeyPatch, code: int, *, folders: bool)
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_folder_that_cannot_be_synced_stops_nothing(
+def test_a_folder_that_cannot_be_synced_is_no_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
 ) -> None:
     refuse_to_sync(monkeypatch, code, folders=True)
@@ -35,7 +35,7 @@ def test_a_folder_that_cannot_be_synced_stops_nothing(
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM])
-def test_a_folder_that_cannot_be_opened_stops_nothing(
+def test_a_folder_that_cannot_be_opened_is_no_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
 ) -> None:
     real = os.open

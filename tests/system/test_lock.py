@@ -1,4 +1,4 @@
-"""One process trains a run at a time."""
+"""Locks: only one process trains a run at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from helpers.command_line import run
 from mujoco_sail.system.lock import Lock
 
 
-def test_a_second_process_says_who_trains_and_leaves(
+def test_a_second_process_names_the_first_and_exits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mujoco_sail.system.lock.PATIENCE", 0)

@@ -28,7 +28,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    # Whoever waits, fails.
+    # A lock that waits fails the test.
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("waited"))
 
 
@@ -50,7 +50,7 @@ def test_a_file_system_with_locks_gives_one_that_binds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EIO])
-def test_a_lock_that_fails_otherwise_says_at_once_why(
+def test_another_error_of_a_lock_is_reported_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
 ) -> None:
     refuse(monkeypatch, code)
@@ -58,13 +58,13 @@ def test_a_lock_that_fails_otherwise_says_at_once_why(
         Lock(tmp_path / ".seed_0.lock")
 
 
-def test_a_folder_that_refuses_the_lock_file_says_at_once_why(tmp_path: Path) -> None:
+def test_a_lock_file_that_cannot_be_written_is_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "pebble").write_text("a file where a folder should be")
     with pytest.raises(UserError, match="cannot be locked: "):
         Lock(tmp_path / "pebble" / ".seed_0.lock")
 
 
-def test_a_benchmark_without_locks_says_once_what_that_risks_and_goes_on(
+def test_a_benchmark_without_locks_warns_once_and_continues(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refuse(monkeypatch, errno.ENOSYS)
@@ -81,10 +81,10 @@ def test_a_benchmark_without_locks_says_once_what_that_risks_and_goes_on(
 
 
 @pytest.mark.parametrize("command", [["run", *OPTIONS], ["speed"]])
-def test_a_system_without_fcntl_is_refused_in_a_line_that_names_it(
+def test_a_system_without_fcntl_gives_one_line_that_names_the_module(
     tmp_path: Path, command: list[str]
 ) -> None:
-    """As Windows is."""
+    """For example Windows."""
     program = (
         "import sys; sys.modules['fcntl'] = None\n"
         "from mujoco_sail.cli import main\n"
@@ -129,7 +129,7 @@ def test_many_members_train_where_the_limit_of_open_files_can_be_raised(tmp_path
     assert len(list(tmp_path.glob("half_cheetah/pebble/seed_*/policy*"))) >= 60
 
 
-def test_more_members_than_open_files_are_refused_in_one_line_before_anything(
+def test_more_members_than_open_files_are_an_error_before_anything_is_written(
     tmp_path: Path,
 ) -> None:
     process = run_with(64, 64, tmp_path, "--seeds", "60", *SHORT)
@@ -147,7 +147,7 @@ def test_few_members_train_with_few_open_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("soft", [resource.RLIM_INFINITY, 10_000])
-def test_a_limit_that_suffices_stays(monkeypatch: pytest.MonkeyPatch, soft: int) -> None:
+def test_a_sufficient_limit_is_not_changed(monkeypatch: pytest.MonkeyPatch, soft: int) -> None:
     changed: list[Any] = []
     monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, resource.RLIM_INFINITY))
     monkeypatch.setattr(resource, "setrlimit", lambda *arguments: changed.append(arguments))

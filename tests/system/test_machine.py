@@ -1,4 +1,4 @@
-"""What the machine offers, on any system and within any control group."""
+"""Processors and memory, on any operating system and in any control group."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Tree = Callable[..., None]
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
-    """Makes up the files of control groups: `tree("0::/a", {"a/cpu.max": "max 100000"})`."""
+    """Creates files of control groups: `tree("0::/a", {"a/cpu.max": "max 100000"})`."""
 
     def make(own: str, files: dict[str, Any]) -> None:
         monkeypatch.setattr(cgroups, "MOUNT", tmp_path / "mount")
@@ -47,10 +47,10 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
         ("0::/", {}, math.inf),
         ("0::/job", {"job/cpu.max": "max 100000"}, math.inf),
         ("0::/job", {"job/cpu.max": "150000 100000"}, 1.5),
-        # The parent is tighter, then the own group is.
+        # The smaller limit is that of the parent, then that of the own group.
         ("0::/a/b", {"a/b/cpu.max": "400000 100000", "a/cpu.max": "200000 100000"}, 2),
         ("0::/a/b", {"a/b/cpu.max": "100000 100000", "a/cpu.max": "200000 100000"}, 1),
-        # A container that is told the host's path: its group is the root of the mount.
+        # A container that sees the host's path: its group is the root of the mount.
         ("0::/docker/f00", {"cpu.max": "50000 100000"}, 0.5),
         ("0::/../job", {"job/cpu.max": "300000 100000"}, 3),
         # Version 1, alone and beside version 2.
@@ -65,12 +65,12 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
             2.5,
         ),
         ("1:memory:/a\n0::/a", {"unified/a/cpu.max": "200000 100000"}, 2),
-        # A limit of somebody else, or one that no kernel writes.
+        # The limit of another group, or an invalid one.
         ("0::/a", {"b/cpu.max": "100000 100000"}, math.inf),
         ("0::/a", {"a/cpu.max": "some words"}, math.inf),
     ],
 )
-def test_the_tightest_quota_of_the_own_group_and_its_parents_binds(
+def test_the_cpu_limit_is_the_smallest_of_the_group_and_its_parents(
     tree: Tree, own: str, files: dict[str, Any], limit: float
 ) -> None:
     tree(own, files)
@@ -92,7 +92,7 @@ def test_the_tightest_quota_of_the_own_group_and_its_parents_binds(
             },
             60,
         ),
-        # The own group has more left than its parent, whose other children have used it up.
+        # The own group has more left than its parent, whose other children have used the rest.
         (
             "0::/a/b",
             {
@@ -115,7 +115,7 @@ def test_the_tightest_quota_of_the_own_group_and_its_parents_binds(
         ),
     ],
 )
-def test_memory_is_the_tightest_limit_less_what_is_used_and_not_reclaimable(
+def test_memory_left_is_the_smallest_limit_minus_what_is_used_and_not_reclaimable(
     tree: Tree, own: str, files: dict[str, Any], left: float
 ) -> None:
     tree(own, files)
@@ -134,7 +134,7 @@ def test_the_huge_number_of_version_1_is_no_limit(
 @pytest.mark.parametrize(
     ("quota", "cores"), [("max", 8), ("150000", 2), ("10000", 1), ("990000", 8), ("800000", 8)]
 )
-def test_cores_are_those_of_the_affinity_and_of_the_quota_rounded_up(
+def test_available_cores_are_limited_by_affinity_and_by_the_quota_rounded_up(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
 ) -> None:
     tree("0::/", {"cpu.max": f"{quota} 100000"})
@@ -142,7 +142,7 @@ def test_cores_are_those_of_the_affinity_and_of_the_quota_rounded_up(
     assert machine.available_cores() == cores
 
 
-def test_free_memory_is_the_less_of_the_machines_and_the_groups(
+def test_free_memory_is_the_smaller_of_the_machines_and_the_groups(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree("0::/", {"memory.max": 20 * MIB, "memory.current": 5 * MIB})
@@ -153,7 +153,7 @@ def test_free_memory_is_the_less_of_the_machines_and_the_groups(
         assert machine.free_memory() == free * MIB
 
 
-def test_a_system_without_affinity_and_proc_has_cores_and_memory_all_the_same(
+def test_cores_and_memory_are_found_without_affinity_and_proc(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As macOS is."""
@@ -192,7 +192,7 @@ def test_memory_is_counted_for_the_workers_that_will_be_started(
     ("precision", "seconds", "said"),
     [("bfloat16", 8.1, True), ("bfloat16", 0.5, False), ("float32", 8.1, False)],
 )
-def test_bfloat16_that_is_slower_here_is_told_with_the_ratio(
+def test_a_warning_states_the_ratio_if_bfloat16_is_slower(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, precision: str, seconds: float, said: bool
 ) -> None:
     measured = {torch.bfloat16: seconds, torch.float32: 1.0}
@@ -207,7 +207,7 @@ def test_bfloat16_that_is_slower_here_is_told_with_the_ratio(
         assert "use float32" in about[0]
 
 
-def test_a_disturbance_of_some_timings_changes_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disturbed_timings_do_not_change_the_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter(range(1000))
     monkeypatch.setattr(
         products, "seconds_of_product", lambda a, b: 9.0 if next(calls) % 3 else a.element_size()

@@ -1,4 +1,4 @@
-"""A reader that leaves, a terminal that closes or a stream that never was costs no training."""
+"""Closed pipes, terminals and streams do not interrupt training."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def status(results: Path) -> set[str]:
 
 
 def read_a_line_and_leave(command: list[str], **options: Any) -> tuple[bytes, int, bytes]:
-    """What `COMMAND | head -1` shows, the command's exit code and its standard error."""
+    """Output of `COMMAND | head -1`, exit code and standard error of the command."""
     process = start(command, stdout=subprocess.PIPE, bufsize=0, **options)
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -67,7 +67,7 @@ def read_a_line_and_leave(command: list[str], **options: Any) -> tuple[bytes, in
 
 
 @pytest.mark.parametrize("words", [["list"], ["--help"], ["run", "--help"]])
-def test_a_reader_that_left_is_not_an_error(words: list[str]) -> None:
+def test_a_closed_pipe_is_not_an_error(words: list[str]) -> None:
     read, write = os.pipe()
     os.close(read)
     process = subprocess.run([*PROGRAM, *words], stdout=write, stderr=subprocess.PIPE, check=False)
@@ -75,7 +75,7 @@ def test_a_reader_that_left_is_not_an_error(words: list[str]) -> None:
     assert (process.returncode, process.stderr) == (0, b"")
 
 
-def test_a_command_that_writes_files_finishes_them_when_its_reader_leaves(tmp_path: Path) -> None:
+def test_a_command_finishes_its_files_when_its_pipe_is_closed(tmp_path: Path) -> None:
     small = ["--seeds", "2", "--samples", "1000", "--gammas", "0,1", "--out", str(tmp_path)]
     line, code, error = read_a_line_and_leave([*PROGRAM, "theory", *small], stderr=subprocess.PIPE)
     assert line
@@ -83,7 +83,7 @@ def test_a_command_that_writes_files_finishes_them_when_its_reader_leaves(tmp_pa
     assert len(list(tmp_path.iterdir())) >= 6
 
 
-def test_training_goes_on_to_its_end_when_its_reader_leaves(tmp_path: Path) -> None:
+def test_training_continues_to_its_end_when_its_pipe_is_closed(tmp_path: Path) -> None:
     line, code, _ = read_a_line_and_leave(run_command(tmp_path), stderr=subprocess.STDOUT)
     assert b"half_cheetah: 2 members" in line
     assert code == 0
@@ -118,7 +118,7 @@ def test_a_library_that_prints_in_a_worker_does_not_end_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&-", "<&- >&- 2>&-"])
-def test_streams_that_are_closed_from_the_start_change_no_file(closed: str, tmp_path: Path) -> None:
+def test_streams_closed_at_the_start_change_no_file(closed: str, tmp_path: Path) -> None:
     command = ["sh", "-c", IN_A_SHELL + closed, "sh", *run_command(tmp_path)]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     assert status(tmp_path) == {"complete"}
@@ -129,7 +129,7 @@ def contents(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 
 
-def test_output_that_a_full_disk_refuses_is_named_and_the_files_are_whole(tmp_path: Path) -> None:
+def test_output_to_a_full_disk_is_an_error_and_the_files_are_complete(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         process = subprocess.run(
             run_command(tmp_path), stdout=full, stderr=subprocess.PIPE, text=True, check=False
@@ -141,7 +141,7 @@ def test_output_that_a_full_disk_refuses_is_named_and_the_files_are_whole(tmp_pa
     assert status(tmp_path) == {"complete"}
 
 
-def test_paths_that_the_encoding_does_not_have_are_printed_all_the_same(tmp_path: Path) -> None:
+def test_paths_outside_the_encoding_are_printed_as_escapes(tmp_path: Path) -> None:
     results = os.fsencode(tmp_path / "größe und é") + b"\xff"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     for words in ([*PROGRAM, "table", "--results"], [*PROGRAM, "plot", "--results"]):
@@ -176,9 +176,9 @@ def checkpoints(results: Path) -> list[Path]:
     return list(results.glob("*/sac/*/checkpoints/step_*.json"))
 
 
-def test_a_terminal_that_closes_lets_the_run_save_and_end(tmp_path: Path) -> None:
+def test_when_the_terminal_closes_the_run_saves_and_exits(tmp_path: Path) -> None:
     main, terminal = pty.openpty()
-    # As a shell does it: a session of its own, whose terminal this is.
+    # As in a shell: a new session with this controlling terminal.
     code = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     code += "os.execv(sys.argv[1], sys.argv[1:])"
     command = [sys.executable, "-c", code, *endless(tmp_path)]
@@ -197,11 +197,11 @@ def test_a_terminal_that_closes_lets_the_run_save_and_end(tmp_path: Path) -> Non
     assert checkpoints(tmp_path)
 
 
-def test_hangups_that_come_twice_do_not_kill_what_saves(tmp_path: Path) -> None:
+def test_a_second_hangup_does_not_interrupt_the_saving(tmp_path: Path) -> None:
     process = start(endless(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     wait_until(lambda: trains(tmp_path))
     os.killpg(process.pid, signal.SIGHUP)
-    time.sleep(0.01)  # equal signals that wait are one
+    time.sleep(0.01)  # equal pending signals are merged
     os.killpg(process.pid, signal.SIGHUP)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGHUP
