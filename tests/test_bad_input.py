@@ -117,7 +117,7 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(
         (AGENT + "lambda = true", ["'lambda' is True", "a number"]),
         (AGENT + "gamma = 1.0", ["unknown key 'gamma'"]),
         (AGENT.replace("pebble", "pebbles"), ["no recipe 'pebbles'", "did you mean 'pebble'"]),
-        (AGENT.replace('"pebble"', "3"), ["'base' is 3", "a text"]),
+        (AGENT.replace('"pebble"', "3"), ["'base' is 3", "a string"]),
         (AGENT.replace("pebble", "mine"), ["'base'", "its own base"]),
         ('title = "x"\nclass = "mujoco_sail.agents.sac:SAC"', ["missing key 'discount'"]),
     ],
@@ -201,7 +201,7 @@ def test_a_recipe_whose_name_is_no_folder_or_markup_is_refused(
 ) -> None:
     recipe = tmp_path / f"{name}.toml"
     recipe.write_text(AGENT)
-    assert "is no name" in fails(capsys, *run_arguments(tmp_path, agents=str(recipe)))
+    assert "is no valid name" in fails(capsys, *run_arguments(tmp_path, agents=str(recipe)))
     assert list(tmp_path.iterdir()) == [recipe]
 
 

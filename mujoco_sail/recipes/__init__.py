@@ -1,4 +1,4 @@
-"""From TOML to frozen, validated objects."""
+"""Recipes: TOML files read into frozen, validated dataclasses."""
 
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.system.errors import UserError

@@ -1,11 +1,11 @@
-"""From TOML files to frozen, validated recipes.
+"""Load recipes from TOML files.
 
-An environment recipe under one protocol becomes a `Task`. Numbers live in TOML only, types and
-meanings in the dataclasses only.
+An environment recipe under one protocol becomes a `Task`. Values are in the TOML files only, their
+types and meanings in the dataclasses only.
 
-An agent recipe names code: `load_spec` imports the module of its class, on purpose. Nothing else
-that is read here runs. (Whoever makes the environment lets Gymnasium import the module of an id
-such as `module:Name-v0`.)
+An agent recipe names its class, whose module `load_spec` imports. No other code is executed when
+recipes are loaded. (When an environment is made, Gymnasium imports the module of an id such as
+`module:Name-v0`.)
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from mujoco_sail.system.errors import UserError, one_line
 
 Kind = Literal["envs", "agents", "plots"]
 MOST_SEEDS = 10_000
-# Keys of a task that no recipe has, and what they come from.
+# Keys of a task that are not set in recipes, and where they come from.
 SOURCES = {
     "name": "it is the file's name",
     "protocol": "it is --protocol",
@@ -30,7 +30,7 @@ HEADINGS: dict[Kind, str] = {"envs": "Environments", "agents": "Agents"}
 
 
 def recipe_folder(kind: Kind) -> Path:
-    """Folder of the recipes: the checkout's where there is one, else the wheel's."""
+    """Folder of the recipes: that of the checkout if there is one, else that of the wheel."""
     here = Path(__file__).resolve().parent
     root = here.parents[1]
     if (root / "pyproject.toml").is_file() and (root / kind).is_dir():
@@ -47,12 +47,12 @@ def read_recipe(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path
     """Reads a recipe by name or by path.
 
     Args:
-        kind: Folder of the suite that is searched.
+        kind: Folder of the suite to search.
         name: Name, or path of a TOML file.
-        beside: The recipe whose `base` this is; its folder is searched before the suite's.
+        beside: Recipe whose `base` this is; its folder is searched before that of the suite.
 
     Raises:
-        UserError: There is no such recipe, it is not TOML, or its name would be no name for a
+        UserError: There is no such recipe, it is not valid TOML, or its name is not valid for a
             folder of results.
     """
     shipped = recipe_folder(kind)
@@ -63,7 +63,7 @@ def read_recipe(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path
         homes = [shipped] if beside is None else [beside.parent, shipped]
         file, missing = f"{name}.toml", f"no recipe '{name}'"
         missing += f" in {kind}/; {nearest(name, recipe_names(kind))}"
-    # Path.is_file would raise where a name is too long.
+    # Path.is_file raises an error if a name is too long.
     path = next((home / file for home in homes if os.path.isfile(home / file)), None)
     if path is None:
         raise UserError(missing if beside is None else f"{beside}: key 'base': {missing}")
@@ -72,7 +72,7 @@ def read_recipe(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path
 
 
 def _working_folder() -> Path:
-    """The working folder; as nothing but a dot if it has been removed."""
+    """Absolute path of the working folder, or `.` if the folder has been removed."""
     try:
         return Path.cwd()
     except OSError:
@@ -80,15 +80,16 @@ def _working_folder() -> Path:
 
 
 def recipe_title(kind: Kind, name: str) -> str:
-    """One line about a recipe."""
+    """Title of a recipe, one line."""
     return one_line(with_bases(kind, *read_recipe(kind, name))[1].get("title", ""))
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds from `3` (0, 1 and 2) or from a list such as `0,4,7`.
+    """Parses a number of seeds, `3` for 0, 1 and 2, or a list of seeds such as `0,4,7`.
 
     Raises:
-        UserError: None, too many, repeated, negative, too large or no numbers.
+        UserError: There are no seeds or too many, or a seed is repeated, negative, too large or
+            not a number.
     """
     try:
         numbers = [int(part) for part in text.split(",") if part]
@@ -98,8 +99,8 @@ def parse_seeds(text: str) -> list[int]:
     counted = 1 <= len(seeds) <= MOST_SEEDS and len(set(seeds)) == len(seeds)
     if not counted or min(seeds) < 0 or max(seeds) >= 2**63:
         raise UserError(
-            f"--seeds {text}: expected how many, from 1 to {MOST_SEEDS}, "
-            "or different seeds below 2^63 such as 0,4,7"
+            f"--seeds {text}: expected a number of seeds from 1 to {MOST_SEEDS}, "
+            "or a list of different seeds below 2^63 such as 0,4,7"
         )
     return seeds
 
@@ -110,13 +111,13 @@ def load_task(
     """Resolves an environment recipe under a protocol.
 
     Args:
-        name: Recipe's name or path.
+        name: Name or path of the recipe.
         protocol: One of the recipe's protocols.
-        overrides: Dotted keys of the task (or `oracle.*`) and their values.
-        teacher: Teachers joined by `+`, in place of the recipe's.
+        overrides: Values by dotted key of the task (or `oracle.*`).
+        teacher: Names of teachers joined by `+`, which replace the recipe's.
 
     Raises:
-        UserError: Whatever is wrong with the recipe or the arguments.
+        UserError: The recipe or an argument is invalid.
     """
     path, table = with_bases("envs", *read_recipe("envs", name))
     protocols = _table(table, "protocols", path)
@@ -139,11 +140,11 @@ def load_task(
 
 
 def shorter_protocols(name: str, steps: int) -> list[str]:
-    """Protocols of an environment recipe, named or given by path, that have fewer steps."""
+    """Protocols of an environment recipe, given by name or path, that have fewer steps."""
     _, table = with_bases("envs", *read_recipe("envs", name))
     shorter = []
     for protocol in table["protocols"]:
-        with contextlib.suppress(UserError):  # one that is not asked for may be wrong
+        with contextlib.suppress(UserError):  # a protocol that is not used may be invalid
             if load_task(name, protocol, {}).steps < steps:
                 shorter.append(protocol)
     return shorter
@@ -155,22 +156,22 @@ def split_overrides(
     """Parses `--set` arguments.
 
     Args:
-        arguments: Each `env.KEY=VALUE` or `agent.NAME.KEY=VALUE`; VALUE as in TOML, or a bare
+        arguments: Arguments `env.KEY=VALUE` or `agent.NAME.KEY=VALUE`; VALUE is TOML, or a bare
             word.
         specs: Names of the agents of this benchmark.
 
     Returns:
-        Overrides of the task, and of each agent by name.
+        Overrides of the task, and overrides of each agent by name.
 
     Raises:
-        UserError: An argument of another form, or for an agent that does not take part.
+        UserError: An argument has another form, or names an agent not in this benchmark.
     """
     task: dict[str, Any] = {}
     agents: dict[str, dict[str, Any]] = {name: {} for name in specs}
     for argument in arguments:
         key, equals, text = argument.partition("=")
         scope, _, rest = key.partition(".")
-        name, _, agent_key = rest.rpartition(".")  # a name may have dots, a key has none
+        name, _, agent_key = rest.rpartition(".")  # a name may contain dots, a key may not
         if not equals or scope not in ("env", "agent") or not (name if scope == "agent" else rest):
             raise UserError(f"--set {argument}: expected env.KEY=VALUE or agent.NAME.KEY=VALUE")
         if scope == "env":
@@ -183,7 +184,7 @@ def split_overrides(
 
 
 def recipe_stem(name: str) -> str:
-    """The name of a recipe that is given by name or by path."""
+    """Name of a recipe that is given by name or by path."""
     return Path(name.removesuffix(".toml")).name
 
 
@@ -196,21 +197,21 @@ def _value(text: str) -> Any:
 
 
 def with_bases(kind: Kind, path: Path, table: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """Lays a recipe over the chain of recipes named by `base`."""
+    """Merges a recipe with the chain of recipes named by `base`."""
     return path, merged(chain(kind, path, table))
 
 
 def chain(kind: Kind, path: Path, table: dict[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
-    """A recipe and those below it, each named by the `base` of the one before.
+    """Chain of a recipe and its bases, each named by the `base` of the one before.
 
     Raises:
-        UserError: A base is missing or no TOML, or the chain is a ring.
+        UserError: A base is missing or not valid TOML, or the chain is a cycle.
     """
     layers, seen = [(path, table)], {os.path.realpath(path)}
     while (base := layers[-1][1].get("base")) is not None:
         current = layers[-1][0]
         if not isinstance(base, str):
-            raise UserError(f"{current}: key 'base' is {base!r}; expected a text")
+            raise UserError(f"{current}: key 'base' is {base!r}; expected a string")
         layers.append(read_recipe(kind, base, beside=current))
         real = os.path.realpath(layers[-1][0])
         if real in seen:
@@ -220,7 +221,7 @@ def chain(kind: Kind, path: Path, table: dict[str, Any]) -> list[tuple[Path, dic
 
 
 def merged(layers: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
-    """The table of a chain of recipes: what one says goes before what is below it."""
+    """Merges a chain of recipes into one table; each recipe overrides its base."""
     table: dict[str, Any] = {}
     for _, below in layers:
         table = _merge(below, table)
@@ -245,7 +246,7 @@ def _table(table: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
 
 
 def _compose(teacher: str, teachers: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Lays the named teachers over the perfect oracle."""
+    """Merges the settings of the named teachers with those of the perfect oracle."""
     composed: dict[str, Any] = {}
     for name in ["oracle", *teacher.split("+")]:
         if not isinstance(teachers.get(name), dict):

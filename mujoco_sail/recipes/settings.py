@@ -1,4 +1,4 @@
-"""Typed settings: a frozen dataclass without defaults, filled from TOML and checked."""
+"""Typed settings: frozen dataclasses without defaults, filled from TOML and validated."""
 
 import difflib
 import math
@@ -15,14 +15,14 @@ from mujoco_sail.system.errors import UserError
 T = TypeVar("T")
 
 
-DEEPEST = 10  # tables and lists within each other; a recipe has three
+DEEPEST = 10  # levels of nested tables and lists; a recipe has three
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Reads a file of TOML; nothing in it is executed.
+    """Reads a TOML file; nothing in it is executed.
 
     Raises:
-        UserError: It cannot be read, or is not TOML (see `parse_toml`).
+        UserError: The file cannot be read, or is not valid TOML (see `parse_toml`).
     """
     try:
         return parse_toml(path.read_text(encoding="utf-8"))
@@ -33,10 +33,10 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Reads TOML as strictly as its specification: whole numbers have 64 bits.
+    """Parses TOML; integers are limited to 64 bits, as in the specification.
 
     Raises:
-        ValueError: It is not TOML, or nested deeper than any recipe.
+        ValueError: The text is not valid TOML, or is nested too deeply.
     """
     try:
         table = tomllib.loads(text)
@@ -68,12 +68,12 @@ def setting(
     """Declares a field of a settings dataclass.
 
     Args:
-        low: Smallest value allowed.
-        high: Largest value allowed.
-        above: Value that must be exceeded.
-        below: Value that must not be reached.
-        infinite: Whether `inf` is a value.
-        per_member: Whether members that differ in it may train in one stack.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+        above: Exclusive lower bound.
+        below: Exclusive upper bound.
+        infinite: Whether `inf` is allowed.
+        per_member: Whether members with different values may train in one stack.
     """
     return field(
         metadata={
@@ -93,26 +93,26 @@ def key_of(name: str) -> str:
 
 
 def check_name(name: str, where: object) -> None:
-    """Refuses what is no name of an environment, an agent or a figure.
+    """Checks the name of an environment, an agent or a figure.
 
-    Names become folders, keys of `--set`, cells of tables and titles: none of these has to
-    escape anything.
+    Names become folders, keys of `--set`, table cells and titles, and so must need no escaping.
 
     Args:
         name: Name of a recipe's file without its ending, or of a folder of results.
-        where: Where it was found, for the message.
+        where: Where the name was found, for the message.
 
     Raises:
-        UserError: It is not made of letters and digits.
+        UserError: The name has characters other than letters, digits and `_.+-`.
     """
     if not re.fullmatch(r"\w[\w.+-]*", name):
         raise UserError(
-            f"{where}: '{name}' is no name; expected letters and digits, and _.+- after the first"
+            f"{where}: '{name}' is no valid name; "
+            "expected letters and digits, and _.+- after the first"
         )
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """A hint such as `did you mean 'sail'? ` with the list of what is allowed."""
+    """Hint for a message: the most similar name, if any, and the list of allowed names."""
     options = sorted(allowed)
     match = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
     hint = f"did you mean '{match[0]}'? " if match else ""
@@ -124,11 +124,11 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
     Args:
         cls: Dataclass whose fields were declared with `setting`.
-        values: Keys and values as TOML has them.
-        where: File or table, for messages.
+        values: TOML table.
+        where: Name of the file or table, for messages.
 
     Raises:
-        UserError: Unknown or missing key, wrong type, value out of range.
+        UserError: A key is unknown or missing, or a value has the wrong type or is out of range.
     """
     types = typing.get_type_hints(cls)
     declared = {key_of(f.name): f for f in fields(cls)}  # type: ignore[arg-type]
@@ -145,12 +145,12 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def demand(settings: Any, conditions: Iterable[tuple[str, bool, str]], where: str = "") -> None:
-    """Checks what no single key can show.
+    """Checks conditions that involve several keys.
 
     Args:
-        settings: To be checked.
-        conditions: A key, whether its value is allowed, and what is expected.
-        where: Before the message.
+        settings: Settings dataclass to check.
+        conditions: Tuples of a key, whether its value is allowed, and what is expected.
+        where: Start of the message.
 
     Raises:
         UserError: A value is not allowed.
@@ -162,7 +162,7 @@ def demand(settings: Any, conditions: Iterable[tuple[str, bool, str]], where: st
 
 
 def dump(settings: Any) -> dict[str, Any]:
-    """The TOML table of a settings dataclass, nested settings included."""
+    """Converts a settings dataclass, with nested ones, to a TOML table."""
     table = {}
     for f in fields(settings):
         value = getattr(settings, f.name)
@@ -216,4 +216,4 @@ def _check_range(value: float, limits: Mapping[str, Any], where: str) -> None:
             raise UserError(f"{where} is {value}; expected a value {sign} {limits[name]}")
 
 
-_TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}

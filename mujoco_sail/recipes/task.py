@@ -1,41 +1,41 @@
-"""What all agents of a comparison share: environment, schedule, network sizes and teacher."""
+"""Task: environment, schedule, network sizes and teacher, equal for all agents of a comparison."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from mujoco_sail.recipes.settings import demand, setting
 
-# Upper bounds of sizes: larger values can only be mistakes in typing.
+# Upper bounds of sizes, to reject typing errors.
 MOST = 100_000
 MOST_LAYERS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """A synthetic teacher; the neutral value of every field is the perfect oracle.
+    """Settings of a synthetic teacher; with the neutral value of every field, a perfect oracle.
 
-    Source: B-Pref (Lee et al. 2021, arXiv 2111.03026), Algorithm 1; `preferences.teacher` says
-    where the units differ.
+    Source: B-Pref (Lee et al. 2021, arXiv 2111.03026), Algorithm 1; `preferences.teacher`
+    describes where the units differ.
     """
 
-    # Rationality: inverse temperature per root mean square difference of the returns of the pairs
-    # that the teacher is shown, so one beta means the same on every task.
+    # Rationality: inverse temperature of the Bradley-Terry model, in units of the root mean square
+    # difference of returns over the pairs shown, so that one beta means the same on every task.
     beta: float = setting(above=0, infinite=True)
     # Probability that a strict preference is flipped.
     mistake: float = setting(low=0, high=1)
-    # A pair is refused if both segments stay below this share of the recent mean return, all
-    # returns counted from a floor: the low end of the reward range or, if lower, the lowest
-    # recent reward.
+    # A pair is refused if both segments are below this share of the recent mean return. Returns
+    # are measured from a floor: the lower end of the reward range or, if lower, the lowest recent
+    # reward.
     skip: float = setting(low=0)
     # Two segments are equal if they differ by less than this share of the same mean return.
     equal: float = setting(low=0)
-    # Discount per step, counted back from the end of a segment.
+    # Discount per step before the end of a segment.
     myopic: float = setting(above=0, high=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One environment under one protocol: all that the agents of a comparison share."""
+    """Environment under one protocol, with everything that the agents of a comparison share."""
 
     name: str = setting()
     protocol: str = setting()
@@ -43,10 +43,10 @@ class Task:
 
     # --- the environment ---
     id: str = setting()  # Gymnasium id
-    backend: Literal["gymnasium", "envpool"] = setting()  # what simulates it
+    backend: Literal["gymnasium", "envpool"] = setting()  # simulator
     episode_steps: int = setting(low=1)  # time limit, environment steps
-    # "fixed": an episode runs to its time limit whatever happens; "variable": it may terminate
-    # early, which leaks the task reward into the preferences.
+    # "fixed": episodes always run to the time limit; "variable": they may terminate early, which
+    # leaks the task reward into the preferences.
     horizon: Literal["fixed", "variable"] = setting()
     goal_visible: bool = setting()  # whether the goal is observed (Meta-World can hide it)
     # Task rewards per step that the teacher's normalisation maps to 0 and to 1.
@@ -55,10 +55,10 @@ class Task:
     # --- schedule, in environment steps ---
     steps: int = setting(low=1)
     random_steps: int = setting(low=1)  # uniformly random actions at the start
-    exploration_steps: int = setting(low=0)  # then driven by state entropy
+    exploration_steps: int = setting(low=0)  # then with the state entropy as reward
     evaluation_every: int = setting(low=1)
     evaluation_episodes: int = setting(low=1, high=MOST)
-    log_every: int = setting(low=1)  # rows of training.csv
+    log_every: int = setting(low=1)  # steps between rows of training.csv
     checkpoint_minutes: float = setting(above=0)  # wall time between checkpoints
 
     # --- actor and critic ---
@@ -67,16 +67,16 @@ class Task:
     hidden_units: int = setting(low=1, high=MOST)
     hidden_layers: int = setting(low=1, high=MOST_LAYERS)
     replay_capacity: int = setting(low=1)  # transitions
-    # Whether CUDA launches whole updates as one recording; the CPU never does.
+    # Whether whole updates are recorded as a CUDA graph; without effect on the CPU.
     cuda_graph: bool = setting()
-    # What carries out updates; "compiled" needs a C++ compiler.
+    # How updates are executed; "compiled" needs a C++ compiler.
     engine: Literal["eager", "compiled"] = setting()
-    # Of the networks' products; parameters, moments and losses are float32 whatever it is.
+    # Precision of matrix products; parameters, moments and losses are always float32.
     precision: Literal["float32", "tf32", "bfloat16"] = setting()
 
     # --- feedback ---
     teacher: str = setting()  # names of teachers, joined by "+"
-    labels: int = setting(low=1)  # budget of a run
+    labels: int = setting(low=1)  # label budget of a run
     labels_per_session: int = setting(low=2, high=MOST)
     session_every: int = setting(low=1)
     segment_steps: int = setting(low=1)
@@ -93,7 +93,7 @@ class Task:
     reference_after: int = setting(low=2)  # nothing is learned at the first step
     reference_every: int = setting(low=1)
 
-    oracle: Teacher  # what `teacher` resolved to
+    oracle: Teacher  # settings of the teachers that `teacher` names
 
     @property
     def first_session(self) -> int:
@@ -102,12 +102,12 @@ class Task:
 
     @property
     def labels_in_reach(self) -> int:
-        """Labels that fit into a run of this length."""
+        """Labels that a run of this length can collect."""
         sessions = max(0, 1 + (self.steps - self.first_session) // self.session_every)
         return min(self.labels, sessions * self.labels_per_session)
 
     def __post_init__(self) -> None:
-        """Checks what no single key can show."""
+        """Checks conditions that involve several keys."""
         low, high = self.reward_range
         conditions = [
             ("reward_range", low < high, "[low, high] with low < high"),
@@ -120,7 +120,7 @@ class Task:
                 "segment_steps",
                 2 * self.segment_steps <= self.replay_capacity,
                 f"at most half of replay_capacity = {self.replay_capacity}, "
-                "or old and running episodes could both hold none",
+                "or the replay buffer might hold no complete segment",
             ),
             (
                 "candidates_per_label",

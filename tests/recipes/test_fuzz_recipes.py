@@ -1,8 +1,7 @@
-"""Whatever a recipe holds, it is taken or refused in one or two lines.
+"""Fuzzing of recipes: each is loaded, or gives an error of one or two lines.
 
-How many cases there are, and how to hunt with more: see `helpers.fuzzing`. An agent recipe names a
-class and so is the one thing that runs code, on purpose: here it names what is not there or no
-agent.
+`helpers.fuzzing` sets the number of cases. An agent recipe names a class, whose module is imported:
+here the class does not exist or is not an agent.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from mujoco_sail.system.errors import UserError
 
 
 def load(env: str = "walker_stand", agents: str = "sac", protocol: str = "quick") -> None:
-    """Loads recipes: what is taken can be recorded in run.toml and read back."""
+    """Loads recipes; checks that they can be written to run.toml and read back."""
     with watch():
         try:
             tasks, specs = registry.load(env, agents, protocol, [], None)
@@ -37,7 +36,7 @@ def load(env: str = "walker_stand", agents: str = "sac", protocol: str = "quick"
 
 @cases("environment recipes")
 @given(data=documents(ENVS), protocol=st.sampled_from(["quick", "paper"]))
-def test_an_environment_recipe_is_taken_or_refused(data: bytes, protocol: str) -> None:
+def test_an_environment_recipe_is_loaded_or_gives_a_user_error(data: bytes, protocol: str) -> None:
     with workplace() as here:
         (here / "mine.toml").write_bytes(data)
         load(env="mine.toml", protocol=protocol)
@@ -59,7 +58,7 @@ CLASSES = st.one_of(
 
 @st.composite
 def agent_recipes(draw: st.DrawFn) -> bytes:
-    """An agent recipe; a class that it names is none that a guess could import."""
+    """Agent recipe whose class, if it has one, is one of `CLASSES`."""
     data = draw(documents(AGENTS))
     with contextlib.suppress(ValueError, RecursionError):
         table = tomllib.loads(data.decode())
@@ -71,7 +70,7 @@ def agent_recipes(draw: st.DrawFn) -> bytes:
 
 @cases("agent recipes")
 @given(data=agent_recipes(), base=st.one_of(st.none(), documents(AGENTS)))
-def test_an_agent_recipe_is_taken_or_refused(data: bytes, base: bytes | None) -> None:
+def test_an_agent_recipe_is_loaded_or_gives_a_user_error(data: bytes, base: bytes | None) -> None:
     with workplace() as here:
         (here / "mine.toml").write_bytes(data)
         if base is not None and b"class" not in base:

@@ -1,4 +1,4 @@
-"""Where recipes and their bases are looked for, and from where the program can be called."""
+"""Search paths of recipes and their bases, and working folders of the command."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SPIN += 'title = "{}"\nhorizon = "fixed"\ngoal_visible = true\nreward_range = [0
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
+    """Empty working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working folder that has been removed."""
+    """Working folder that has been removed."""
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -44,7 +44,7 @@ def test_the_readmes_environment_is_found_from_an_empty_folder(here: Path) -> No
     assert task.steps == load_task("walker_walk", "quick", {}).steps
 
 
-def test_a_base_beside_the_recipe_goes_before_the_suites(here: Path) -> None:
+def test_a_base_beside_the_recipe_has_priority_over_the_suites(here: Path) -> None:
     (here / "base").mkdir()
     own = 'base = "walker_walk"\n[protocols.quick]\nbatch_size = 3\n'
     (here / "base" / "protocols.toml").write_text(own)
@@ -53,20 +53,18 @@ def test_a_base_beside_the_recipe_goes_before_the_suites(here: Path) -> None:
 
 
 @pytest.mark.parametrize("base", ["nowhere.toml", "nowhere"])
-def test_a_base_that_is_missing_is_named_with_the_recipe_that_wants_it(
-    here: Path, base: str
-) -> None:
+def test_a_missing_base_is_named_with_the_recipe_that_names_it(here: Path, base: str) -> None:
     (here / "mine.toml").write_text(f'base = "{base}"')
     with pytest.raises(UserError, match=rf"mine\.toml: key 'base': no \w+ '{base}'"):
         load_task("mine.toml", "quick", {})
 
 
-def test_a_path_on_the_command_line_is_not_looked_for_in_the_suites_folder(here: Path) -> None:
+def test_a_path_on_the_command_line_is_not_searched_in_the_suites_folder(here: Path) -> None:
     with pytest.raises(UserError, match=r"no file 'walker_walk\.toml'"):
         read_recipe("envs", "walker_walk.toml")
 
 
-def test_a_ring_of_bases_is_found_however_its_paths_are_written(here: Path) -> None:
+def test_a_cycle_of_bases_is_detected_for_any_spelling_of_its_paths(here: Path) -> None:
     (here / "a").mkdir()
     (here / "a" / "mine.toml").write_text('base = "../a/mine.toml"')
     with pytest.raises(UserError, match="its own base"):
@@ -81,7 +79,7 @@ def test_a_path_may_have_spaces_and_letters_of_any_language(here: Path) -> None:
     assert (task.name, task.title) == ("größe", "doigt à tourner")
 
 
-def test_a_terminal_without_the_letters_of_a_title_gets_their_numbers(
+def test_characters_that_the_terminal_lacks_are_printed_as_escapes(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load, "recipe_folder", lambda kind: here)
@@ -93,7 +91,7 @@ def test_a_terminal_without_the_letters_of_a_title_gets_their_numbers(
 
 
 @pytest.mark.usefixtures("gone")
-def test_a_working_folder_that_was_removed_is_said_in_one_line(
+def test_a_removed_working_folder_gives_a_one_line_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["run", "--env", "reacher", "--agents", "sac"]) == 2
@@ -103,7 +101,7 @@ def test_a_working_folder_that_was_removed_is_said_in_one_line(
 
 
 @pytest.mark.usefixtures("gone")
-def test_recipes_load_where_the_working_folder_was_removed(tmp_path: Path) -> None:
+def test_recipes_load_in_a_removed_working_folder(tmp_path: Path) -> None:
     (tmp_path / "spin.toml").write_text(SPIN.format("finger"))
     assert load_task("reacher", "quick", {}).name == "reacher"
     assert load_task(str(tmp_path / "spin.toml"), "quick", {}).name == "spin"

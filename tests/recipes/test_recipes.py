@@ -1,4 +1,4 @@
-"""The suite's own recipes, and what is asked of their names."""
+"""Recipes of the suite, and rules for names of recipes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_an_environment_recipe_is_a_script(name):
     assert path.read_text().startswith("#!/usr/bin/env -S mujoco-sail run --env\n")
 
 
-def test_every_protocol_names_gymnasium_unless_told_otherwise() -> None:
+def test_every_protocol_uses_gymnasium_by_default() -> None:
     for name in recipe_names("envs"):
         for protocol in ("paper", "study", "quick"):
             assert load_task(name, protocol, {}).backend == "gymnasium"
