@@ -1,4 +1,4 @@
-"""What agents act in; `make` gives one environment as they see it."""
+"""Environments that agents act in; `make` gives one of them."""
 
 from mujoco_sail.environments.factory import make
 

@@ -1,4 +1,4 @@
-"""What simulates the environments of a `VectorEnv`."""
+"""Simulators of a `VectorEnv`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -12,26 +12,38 @@ from mujoco_sail.recipes.task import Task
 
 
 class Backend(Protocol):
-    """Simulates the M environments of a `VectorEnv`; a call is about R of them, the rows."""
+    """Protocol of a simulator of the M environments of a `VectorEnv`; calls are for R of them.
+
+    The index of an environment is called its row.
+    """
 
     action_size: int  # A
 
     @property
     def crashes(self) -> Mapping[int, str]:
-        """Rows that crashed, with the reason; all their numbers are nan from then on."""
+        """Reason of the crash by row, for rows that crashed; their values are nan from then on."""
 
     def start(self, rows: Array, episodes: Array) -> Array:
-        """Starts episodes, by number [R]: any of them for all rows, for some only each one's next.
+        """Starts an episode in each of some rows.
+
+        Args:
+            rows: Rows, [R].
+            episodes: Numbers of the episodes, [R]. If `rows` are not all rows, each must be the
+                row's next episode.
 
         Returns:
-            First observations, [R, O] float32, an array of the caller's own.
+            First observations, [R, O] float32, in a new array.
         """
 
     def step(self, rows: Array, actions: Array) -> tuple[Array, Array, Array, Array, Array]:
-        """Steps rows, actions [R, A].
+        """Steps some rows.
+
+        Args:
+            rows: Rows, [R].
+            actions: Actions, [R, A].
 
         Returns:
-            What `StepResult` names, in its order, arrays of the caller's own.
+            The fields of `StepResult` in their order, as new arrays.
         """
 
     def close(self) -> None:
@@ -39,12 +51,12 @@ class Backend(Protocol):
 
 
 class GymnasiumBackend:
-    """Environments of one task side by side, a row per seed; see `Backend`.
+    """Backend of environments of Gymnasium, dm_control and Meta-World, one per seed.
 
     Args:
         task: The task.
         seeds: Seeds of the M rows.
-        purpose: What the episodes are for.
+        purpose: Purpose of the episodes, such as training or evaluation.
     """
 
     def __init__(self, task: Task, seeds: Sequence[int], purpose: str) -> None:
@@ -53,18 +65,18 @@ class GymnasiumBackend:
 
     @property
     def crashes(self) -> Mapping[int, str]:
-        """See `Backend.crashes`."""
+        """Reason of the crash by row, for rows that crashed."""
         return {row: env.crash for row, env in enumerate(self.envs) if env.crash is not None}
 
     def start(self, rows: Array, episodes: Array) -> Array:
-        """See `Backend.start`."""
+        """Starts an episode in each of some rows, see `Backend.start`."""
         for row, episode in zip(rows, episodes, strict=True):
             self.envs[row].set_wrapper_attr("episode", int(episode))
         return np.stack([self.envs[row].reset()[0] for row in rows])
 
     def step(self, rows: Array, actions: Array) -> tuple[Array, Array, Array, Array, Array]:
-        """See `Backend.step`."""
-        # SyncVectorEnv does the same, at a cost of 6 to 40 us a row.
+        """Steps some rows, see `Backend.step`."""
+        # Gymnasium's SyncVectorEnv does the same, but takes 6 to 40 us more per row.
         steps = [self.envs[row].step(action) for row, action in zip(rows, actions, strict=True)]
         observations, rewards, terminated, truncated, infos = zip(*steps, strict=True)
         return (
@@ -76,6 +88,6 @@ class GymnasiumBackend:
         )
 
     def close(self) -> None:
-        """See `Backend.close`."""
+        """Releases the simulators."""
         for env in self.envs:
             env.close()

@@ -1,4 +1,4 @@
-"""Raises when a MuJoCo simulation diverges, and keeps MuJoCo from writing MUJOCO_LOG.TXT."""
+"""Error when a MuJoCo simulation diverges; also prevents that MuJoCo writes MUJOCO_LOG.TXT."""
 
 import logging
 from importlib import import_module
@@ -12,24 +12,25 @@ LOG = logging.getLogger("mujoco")
 
 
 class DivergedError(RuntimeError):
-    """MuJoCo met a bad number and went on from a state that no action led to."""
+    """Error when MuJoCo found an invalid number and reset the simulation or the controls."""
 
 
 class DivergenceGuard(Wrapper):
-    """Raises where MuJoCo itself would go on in silence.
+    """Wrapper that raises an error when MuJoCo silently replaces an invalid state or control.
 
-    A huge number or nan in positions, velocities or accelerations makes MuJoCo start over, one in
-    the controls makes it take zeros; it counts both in `MjData.warning`, and only a reset clears
-    the counters. dm_control raises by itself. An environment that is not MuJoCo's passes through.
+    If positions, velocities or accelerations are nan or too large, MuJoCo resets the simulation; if
+    controls are, it replaces them by zeros. It counts both in `MjData.warning`, and only a reset
+    clears the counters. dm_control raises an error itself. Environments that do not use MuJoCo are
+    not changed.
     """
 
     def __init__(self, env: Env) -> None:
-        """Wraps an environment as its library makes it."""
+        """Wraps an environment made by its library."""
         super().__init__(env)
         self._bad_numbers: Array = np.zeros(0, np.int32)
         if _data(env) is not None:
             # Without a callback, MuJoCo writes MUJOCO_LOG.TXT into the working folder and prints
-            # to stdout. dm_control sets one of its own when it is imported.
+            # to stdout. dm_control sets its own callback when it is imported.
             import_module("mujoco").set_mju_user_warning(_log)
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Array, Info]:
@@ -41,14 +42,14 @@ class DivergenceGuard(Wrapper):
         result = super().reset(seed=seed, options=options)
         data = _data(self.env)
         if data is not None:
-            # A view of the simulator's counters; they are the last ones.
+            # A view of the simulator's counters of bad numbers, which are the last warnings.
             first = int(import_module("mujoco").mjtWarning.mjWARN_BADQPOS)
             self._bad_numbers = data.warning.number[first:]
         self._check()
         return result
 
     def step(self, action: Array) -> tuple[Array, Any, bool, bool, Info]:
-        """Steps.
+        """Steps the environment.
 
         Raises:
             DivergedError: The simulation diverged.
@@ -66,11 +67,11 @@ class DivergenceGuard(Wrapper):
 
 
 def _data(env: Env) -> Any:
-    """The simulation's `MjData`, or dm_control's of the same fields; None where there is none."""
+    """`MjData` of the simulation, or dm_control's equivalent; None if there is none."""
     base: Any = env.unwrapped
     data = getattr(getattr(base, "physics", base), "data", None)
     return data if hasattr(data, "warning") else None
 
 
 def _log(text: str) -> None:
-    LOG.info(text)  # the fault of the row says it
+    LOG.info(text)  # users see it as the fault of the row

@@ -1,17 +1,18 @@
-"""EnvPool's C++ simulators as a backend: the same tasks on another build of MuJoCo.
+"""EnvPool backend: the same tasks, simulated in C++ with another version of MuJoCo.
 
-From equal states and actions, EnvPool 1.2.5 (it carries MuJoCo 3.6.0) gives the observations,
-rewards, ends and successes of the Gymnasium backend (MuJoCo 3.3.0) up to rounding, and starts of
-the same distribution; tests say so. Where geoms have contact margins (door-open, Pusher) that holds
-until something touches: MuJoCo 3.6 counts margins otherwise than 3.3, and with one MuJoCo for both
-it holds to the end. Ant, Hopper and Humanoid, whose margins matter in nearly every step, are
-refused, as are InvertedPendulum, whose fall EnvPool cannot ignore, and tasks that nobody compared.
+For equal states and actions, EnvPool 1.2.5 (with MuJoCo 3.6.0) gives the same observations,
+rewards, ends and successes as the Gymnasium backend (MuJoCo 3.3.0), up to rounding. Its initial
+states have the same distribution. Tests verify both. For geoms with contact margins (door-open,
+Pusher) this holds until the first contact, because MuJoCo 3.6 treats margins differently from 3.3;
+with the same version of MuJoCo it holds in whole episodes. Not supported are Ant, Hopper and
+Humanoid, whose margins matter in nearly every step, InvertedPendulum, which in EnvPool always
+terminates when the pole falls, and tasks that have not been compared.
 
-A simulation that diverges is a fault of its row only where numbers that are not finite come out
-of it (bad positions make the reward nan where it counts a distance travelled). Otherwise MuJoCo
-starts over in mid-episode and that cannot be seen: EnvPool does not hand out MuJoCo's counters of
-warnings. Nor can its MuJoCo be kept from writing MUJOCO_LOG.TXT into the working folder then. The
-Gymnasium backend sees every divergence and writes nothing.
+A diverged simulation is a fault of its row only if it gives numbers that are not finite (as the
+reward for a distance travelled does when positions are bad). Otherwise MuJoCo resets the
+simulation within the episode, which cannot be detected, because EnvPool does not expose MuJoCo's
+counters of warnings. MuJoCo then also writes MUJOCO_LOG.TXT into the working folder, which cannot
+be prevented. The Gymnasium backend detects every divergence and writes no such file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from mujoco_sail.environments.wrappers import Array
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError
 
-# Gymnasium's id -> EnvPool's.
+# Gymnasium id -> EnvPool id.
 ENVPOOL_IDS = {
     "Meta-World/door-open-v3": "MetaWorld/DoorOpen-v3",
     "dm_control/cheetah-run-v0": "CheetahRun-v1",
@@ -41,10 +42,10 @@ ENVPOOL_IDS = {
 
 
 def import_envpool(task: Task) -> Any:
-    """EnvPool, if it has the task and is installed.
+    """Imports EnvPool for a task.
 
     Raises:
-        UserError: It has not, or is not.
+        UserError: EnvPool does not have the task, or is not installed.
     """
     where = f"{task.name}: key 'backend' is 'envpool'"
     if task.id not in ENVPOOL_IDS:
@@ -62,23 +63,23 @@ def import_envpool(task: Task) -> Any:
 
 
 class EnvPoolBackend:
-    """Environments of one task side by side, a row per seed; see `Backend`.
+    """Backend of EnvPool environments, one per seed.
 
-    EnvPool takes one seed a row and draws the starts of its episodes from it, one after the
-    other; nothing else draws. So an episode depends on seed, purpose and number alone here too,
-    but to get to one, all before it are started.
+    EnvPool takes one seed per row and draws the initial states of its episodes from it, one after
+    the other, and nothing else. So an episode depends only on seed, purpose and number, but to
+    reach an episode, all episodes before it must be started.
 
     Args:
         task: The task.
         seeds: Seeds of the M rows.
-        purpose: What the episodes are for.
-        threads: Threads that step the rows; no result depends on it.
+        purpose: Purpose of the episodes, such as training or evaluation.
+        threads: Threads that step the rows; results do not depend on it.
 
     Raises:
         UserError: EnvPool does not have the task, or is not installed.
     """
 
-    # Always empty: crashes inside EnvPool cannot be seen, see above.
+    # Always empty: crashes inside EnvPool cannot be detected, see above.
     crashes: Mapping[int, str] = {}
 
     def __init__(self, task: Task, seeds: Sequence[int], purpose: str, threads: int) -> None:
@@ -89,7 +90,8 @@ class EnvPoolBackend:
             "num_envs": len(seeds),
             "num_threads": threads,
             "seed": [seed_for(seed, purpose) % 2**31 for seed in seeds],
-            # One more than ours, or it would call a fall in the last step a time limit.
+            # One more than the recipe's: EnvPool would report a fall in the last step as a time
+            # limit.
             "max_episode_steps": task.episode_steps + 1,
         }
         if self._has_success:
@@ -103,8 +105,8 @@ class EnvPoolBackend:
         self.action_size = len(actions.low)
 
     def start(self, rows: Array, episodes: Array) -> Array:
-        """See `Backend.start`."""
-        # EnvPool cannot go back: to start an episode again, the simulators are made anew.
+        """Starts an episode in each of some rows, see `Backend.start`."""
+        # EnvPool cannot go back to an earlier episode: new simulators are made.
         if (episodes < self._episodes[rows] + (self._steps[rows] > 0)).any():
             self._open()
         while len(behind := rows[self._episodes[rows] < episodes]):
@@ -114,7 +116,7 @@ class EnvPoolBackend:
         return self._first[rows].astype(np.float32)
 
     def step(self, rows: Array, actions: Array) -> tuple[Array, Array, Array, Array, Array]:
-        """See `Backend.step`."""
+        """Steps some rows, see `Backend.step`."""
         scaled = self._centre + actions * self._half
         observation, reward, terminated, _, info = self._pool.step(scaled, rows)
         self._steps[rows] += 1
@@ -127,7 +129,7 @@ class EnvPoolBackend:
         )
 
     def close(self) -> None:
-        """See `Backend.close`."""
+        """Releases the simulators."""
         self._pool.close()
 
     def _open(self) -> None:
@@ -139,7 +141,7 @@ class EnvPoolBackend:
 
 
 def _flat(observation: Any) -> Array:
-    """[R, O]; the parts of a nested observation sorted by name, as Gymnasium has them."""
+    """Flattens observations to [R, O], nested ones in Gymnasium's order, sorted by name."""
     parts = [observation]
     if isinstance(observation, dict):
         parts = [observation[name] for name in sorted(observation)]

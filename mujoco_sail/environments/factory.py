@@ -1,7 +1,8 @@
-"""Environments of three libraries under one contract, seeded episode by episode.
+"""Make environments of Gymnasium, dm_control and Meta-World with one interface.
 
-Observations are flat float32 vectors, actions lie in [-1, 1]^A, and the only time limit is the
-recipe's. How an episode starts depends on a seed, a purpose and the episode's number alone.
+Observations are flat float32 vectors, actions are in [-1, 1]^A, and the only time limit is the
+recipe's. The initial state of an episode depends only on a seed, a purpose and the episode's
+number.
 """
 
 import difflib
@@ -33,9 +34,9 @@ META_WORLD = "Meta-World/"
 
 
 def disable_rendering() -> None:
-    """Spares this process and those it starts the search for a display, which may fail.
+    """Disables rendering in this process and its children, because finding a display can fail.
 
-    To be called before MuJoCo is imported; nothing can be drawn afterwards.
+    Must be called before MuJoCo is imported; nothing can be rendered afterwards.
     """
     os.environ["MUJOCO_GL"] = "disable"
 
@@ -43,13 +44,13 @@ def disable_rendering() -> None:
 def make(
     recipe: str, protocol: str = "quick", seed: int = 0, render_mode: str | None = None
 ) -> SeededEpisodes:
-    """Makes the environment that a recipe names, as the agents see it.
+    """Makes the environment of a recipe, with the interface that agents see.
 
     Args:
-        recipe: Recipe's name or path.
+        recipe: Name or path of the recipe.
         protocol: One of the recipe's protocols.
-        seed: Decides how its episodes start, unless `reset` is given a seed.
-        render_mode: None, or "rgb_array" where `render` is wanted.
+        seed: Seed of the episodes' initial states, unless `reset` is given a seed.
+        render_mode: None, or "rgb_array" to enable `render`.
 
     Raises:
         UserError: There is no such recipe or environment.
@@ -61,10 +62,10 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
     """Makes one environment of a task.
 
     Args:
-        task: Names the environment, its time limit, horizon and whether the goal is observed.
+        task: The task, with the environment's id, time limit, horizon and goal visibility.
         seed: Seed of the member.
-        purpose: What the episodes are for; different purposes see different episodes.
-        render_mode: None, or "rgb_array" where it is drawn.
+        purpose: Purpose of the episodes; different purposes get different episodes.
+        render_mode: None, or "rgb_array" to enable `render`.
 
     Raises:
         UserError: There is no such environment, or its actions are not continuous.
@@ -98,7 +99,7 @@ def space_sizes(task: Task) -> tuple[int, int]:
 
 
 def _registered(task: Task, render_mode: str | None) -> Env:
-    """The environment as its library registers it, without any time limit."""
+    """Makes the environment that its library registered, without a time limit."""
     make: Any = partial(gymnasium.make, max_episode_steps=-1, disable_env_checker=True)
     drawn: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     if task.id.startswith(META_WORLD):
@@ -107,7 +108,7 @@ def _registered(task: Task, render_mode: str | None) -> Env:
             raise gymnasium.error.NameNotFound
         goal = "goal_observable" if task.goal_visible else "goal_hidden"
         env: Env = SeededMetaWorld(make(META_WORLD + goal, env_name=name, seed=0))
-        env.unwrapped.render_mode = render_mode  # its registration has no such argument
+        env.unwrapped.render_mode = render_mode  # shimmy's registration has no such argument
         return env
     if task.id.startswith("dm_control/"):
         if task.id not in _suite_ids():
@@ -116,14 +117,14 @@ def _registered(task: Task, render_mode: str | None) -> Env:
             drawn["render_kwargs"] = {"width": 480, "height": 480, "camera_id": 0}
         env = make(task.id, task_kwargs={"time_limit": np.inf}, **drawn)
         if task.horizon == "fixed":
-            # dm_control would start over by itself after an end of its own.
+            # After a termination, dm_control would reset itself.
             env.get_wrapper_attr("task").get_termination = lambda physics: None
         return env
     return make(task.id, **drawn)  # type: ignore[no-any-return]
 
 
 def _flattener(space: Space[Any]) -> Callable[[Any], Array]:
-    """What turns an observation of a space into a float32 vector."""
+    """Function that flattens an observation of a space into a float32 vector."""
     if isinstance(space, Dict) and all(isinstance(part, Box) for part in space.values()):
         names = list(space)  # sorted
         return lambda x: np.concatenate([x[name] for name in names], axis=None, dtype=np.float32)
@@ -142,17 +143,17 @@ def _known_ids() -> list[str]:
 
 
 def _library(name: str) -> Any:
-    """Imports a library, a matter of a second, only once one of its environments is asked for.
+    """Imports a library of environments when it is first needed, because it takes about a second.
 
     Raises:
-        ImportError: It cannot be imported.
+        ImportError: The library cannot be imported.
     """
     with warnings.catch_warnings():
-        # dm_control looks for a display, whether anything will be drawn or not.
+        # dm_control looks for a display even if nothing is rendered.
         warnings.filterwarnings("ignore", message=r".*X11")
         try:
             return import_module(name)
-        except Exception as error:  # of any kind, where MUJOCO_GL names what is not there
+        except Exception as error:  # of any type, if the backend in MUJOCO_GL is missing
             wanted = os.environ.get("MUJOCO_GL")
             setting = f" with MUJOCO_GL={wanted}" if wanted else ""
             raise ImportError(f"{name} does not load{setting}: {error}") from error

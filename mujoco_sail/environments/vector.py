@@ -1,7 +1,7 @@
-"""What agents act in: environments of one task side by side, whatever simulates them.
+"""Vectorised environments of one task, with any backend.
 
-How an episode starts depends on a seed, a purpose and the episode's number alone, so a killed run
-rebuilds its environments by starting the same episodes and repeating the actions.
+The initial state of an episode depends only on a seed, a purpose and the episode's number, so a
+resumed run restores its environments by starting the same episodes and repeating the actions.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from mujoco_sail.system.machine import available_cores
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """What a step of every row led to.
+    """Result of a step of all rows.
 
     Attributes:
-        observation: [M, O] the true successor, also where an episode ended.
-        reward: [M] the task's reward, in double precision as the simulators give it.
-        terminated: [M] whether the environment ended the episode.
-        truncated: [M] whether the time limit ended the episode.
-        success: [M] whether the task is solved now; False where a task has no such notion.
+        observation: Next observations, [M, O]; at the end of an episode its final one.
+        reward: Rewards of the task in float64, as the simulators give them, [M].
+        terminated: Whether the environment ended the episode, [M].
+        truncated: Whether the time limit ended the episode, [M].
+        success: Whether the task is solved now, [M]; False if a task does not define success.
     """
 
     observation: NDArray[np.float32]
@@ -40,16 +40,16 @@ class StepResult:
 
 
 class VectorEnv:
-    """Environments of one task side by side, a row per seed; no row depends on another.
+    """Vector of environments of one task, one independent row per seed.
 
-    A row whose episode ends starts its next episode within the same step. Arrays that were handed
-    out are never written to again.
+    A row whose episode ends starts its next episode in the same step (same-step autoreset).
+    Returned arrays are never written to again.
 
     Attributes:
-        observation: [M, O] float32, what to act on now.
-        has_success: Whether the task says when it is solved.
-        faults: Rows that crashed, or that gave or got a number that is not finite, with the first
-            reason. Their numbers are zeros from then on.
+        observation: Current observations, [M, O] float32.
+        has_success: Whether the task defines success.
+        faults: First fault by row: a crash, or a number that is not finite in the actions or in
+            the results. The values of such a row are zeros from then on.
     """
 
     def __init__(self, task: Task, seeds: Sequence[int], purpose: str, threads: int = 1) -> None:
@@ -58,8 +58,8 @@ class VectorEnv:
         Args:
             task: The task and its backend.
             seeds: Seeds of the M rows.
-            purpose: What the episodes are for; different purposes see different episodes.
-            threads: Threads that a backend with threads steps the rows with; see `threads_for`.
+            purpose: Purpose of the episodes; different purposes get different episodes.
+            threads: Threads for a backend that uses threads; see `threads_for`.
         """
         self._backend: Backend = (
             EnvPoolBackend(task, seeds, purpose, threads)
@@ -70,7 +70,7 @@ class VectorEnv:
         self._episodes = np.full(len(seeds), -1)
         self.has_success = task.id.startswith(META_WORLD)
         self.faults: dict[int, str] = {}
-        # What each row has done since its episode began, to do it again in another process.
+        # Steps and actions of each row's current episode, to repeat them when a run is resumed.
         self._steps = np.zeros(len(seeds), np.int64)
         self._actions = np.zeros(
             (len(seeds), task.episode_steps, self._backend.action_size), np.float32
@@ -79,19 +79,19 @@ class VectorEnv:
 
     @property
     def episodes(self) -> list[int]:
-        """Number of the episode that each row is in."""
+        """Number of each row's current episode."""
         return [int(number) for number in self._episodes]
 
     def reset(self, episode: int | None = None) -> None:
-        """Starts an episode in every row: the one of that number, or else the row's next."""
+        """Starts an episode in every row: the one with this number, by default the row's next."""
         self._episodes = self._episodes + 1 if episode is None else 0 * self._episodes + episode
         self.observation = self._backend.start(self._all, self._episodes)
         self._steps[:] = 0
         self._find_faults(self.observation)
 
     def step(self, actions: Array) -> StepResult:
-        """Steps every row, actions [M, A]."""
-        actions = np.asarray(actions, np.float32)  # as a resumed run repeats them
+        """Steps every row with actions [M, A]."""
+        actions = np.asarray(actions, np.float32)  # the precision in which they are saved
         finite = np.isfinite(actions).all(1, keepdims=True)
         if not finite.all():
             for row in np.flatnonzero(~finite):
@@ -111,7 +111,7 @@ class VectorEnv:
         return result
 
     def _find_faults(self, *numbers: Array) -> None:
-        """Notes the rows of numbers that are not finite, and zeroes those of all noted rows."""
+        """Records rows with numbers that are not finite, and sets values of faulty rows to 0."""
         for values, name in zip(numbers, ("observation", "observation", "reward"), strict=False):
             finite = np.isfinite(values.reshape(len(values), -1)).all(1)
             if not finite.all():
@@ -123,7 +123,7 @@ class VectorEnv:
                 values[list(self.faults)] = 0
 
     def state(self) -> Tree:
-        """See `core.state`: each row's episode, and what it has done in it."""
+        """State for a checkpoint, see `core.state`: each row's episode and actions in it."""
         return {
             "episodes": torch.from_numpy(self._episodes),
             "steps": torch.from_numpy(self._steps),
@@ -131,7 +131,7 @@ class VectorEnv:
         }
 
     def load(self, saved: Tree) -> None:
-        """Takes every row back to where it was, by doing again what it had done."""
+        """Restores the state of every row by repeating the actions of its episode."""
         self._episodes, self._steps, self._actions = (
             saved[name].numpy().copy() for name in ("episodes", "steps", "actions")
         )
@@ -146,5 +146,5 @@ class VectorEnv:
 
 
 def threads_for(device: torch.device) -> int:
-    """Threads for environments: on the CPU every core has a worker, a GPU's worker has them all."""
+    """Threads for environments: 1 on the CPU, which has a worker per core; on a GPU all cores."""
     return 1 if device.type == "cpu" else available_cores()

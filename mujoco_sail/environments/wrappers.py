@@ -1,4 +1,4 @@
-"""Gymnasium wrappers that give three libraries one contract."""
+"""Gymnasium wrappers that give environments of three libraries one interface."""
 
 from functools import partial
 from typing import Any
@@ -16,20 +16,20 @@ Info = dict[str, Any]
 
 
 class SeededEpisodes(Wrapper):
-    """Seeds every episode explicitly.
+    """Wrapper that gives every episode its own seed.
 
     Attributes:
         episode: Number of the episode that the next `reset` starts.
     """
 
     def __init__(self, env: Env, seed: int, purpose: str) -> None:
-        """Wraps an environment whose `reset(seed)` determines an episode."""
+        """Wraps an environment whose `reset(seed)` determines the episode."""
         super().__init__(env)
         self.episode = 0
         self._seed_of = partial(seed_for, seed, purpose)
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Array, Info]:
-        """Starts the episode that is due, from its own seed unless another is given."""
+        """Starts the next episode, with its own seed unless another is given."""
         if seed is None:
             # dm_control's generator takes 32 bits.
             seed = self._seed_of(self.episode) % 2**32
@@ -38,10 +38,10 @@ class SeededEpisodes(Wrapper):
 
 
 class CrashGuard(Wrapper):
-    """Turns a crash into numbers that are not finite, so that the other rows can go on.
+    """Wrapper that turns a crash into nan values, so that the other rows can continue.
 
     Attributes:
-        crash: What happened, one line; the environment is left alone from then on.
+        crash: Description of the crash in one line; the environment is not used from then on.
     """
 
     crash: str | None = None
@@ -51,12 +51,12 @@ class CrashGuard(Wrapper):
         if self.crash is None:
             try:
                 return super().reset(seed=seed, options=options)
-            except Exception as error:  # whatever a simulator raises
+            except Exception as error:  # a simulator may raise any error
                 self._note(error)
         return self._nothing(), {}
 
     def step(self, action: Array) -> tuple[Array, Any, bool, bool, Info]:
-        """Steps."""
+        """Steps the environment."""
         if self.crash is None:
             try:
                 return super().step(action)
@@ -73,23 +73,23 @@ class CrashGuard(Wrapper):
 
 
 class FixedHorizon(Wrapper):
-    """Goes on after a fall, so that no episode's length tells anything about its reward."""
+    """Wrapper that ignores termination, so that the length of an episode reveals no reward."""
 
     def step(self, action: Array) -> tuple[Array, Any, bool, bool, Info]:
-        """Steps, and withholds that the environment would have ended here."""
+        """Steps the environment and returns False for `terminated`."""
         observation, reward, _, truncated, info = super().step(action)
         return observation, reward, False, truncated, info
 
 
 class SeededMetaWorld(Wrapper):
-    """Draws start and goal of every episode from its seed, which Meta-World itself ignores."""
+    """Wrapper that draws start and goal from the seed of `reset`, which Meta-World ignores."""
 
     def __init__(self, env: Env) -> None:
-        """Thaws the random vector and lifts Meta-World's own time limit."""
+        """Unfreezes the random vector and removes Meta-World's own time limit."""
         super().__init__(env)
         sawyer: Any = env.unwrapped
         sawyer.seeded_rand_vec, sawyer._freeze_rand_vec = True, False
-        sawyer.max_path_length = np.inf  # it raises past it
+        sawyer.max_path_length = np.inf  # Meta-World raises an error beyond it
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Array, Info]:
         """Starts an episode."""

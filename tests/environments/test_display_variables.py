@@ -1,4 +1,4 @@
-"""Where nothing is drawn, no variable that says how to draw is of concern."""
+"""Environment variables of rendering have no effect if nothing is rendered."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from helpers.command_line import overrides
 from helpers.tiny import TINY
 
-# None of these leads to a display on any machine.
+# None of these settings gives a display on any machine.
 DEAD = [
     {"MUJOCO_GL": "wgl"},
     {"MUJOCO_GL": "nonsense"},
-    {"MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "egl"},  # refused even where OSMesa is installed
+    {"MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "egl"},  # an error even if OSMesa is installed
     {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "nonsense"},
     {"DISPLAY": ":4711", "WAYLAND_DISPLAY": "nothing"},
 ]
@@ -23,7 +23,7 @@ DEAD = [
 
 @pytest.mark.parametrize("variables", DEAD, ids=lambda variables: "_".join(variables.values()))
 @pytest.mark.parametrize("env", ["walker_walk", "door_open"])
-def test_training_does_not_mind_how_one_would_draw(
+def test_training_ignores_the_rendering_variables(
     variables: dict[str, str], env: str, tmp_path: Path
 ) -> None:
     options = ["--env", env, "--agents", "sac", "--seeds", "1", "--protocol", "quick"]
@@ -39,7 +39,7 @@ def test_training_does_not_mind_how_one_would_draw(
 
 
 @pytest.mark.parametrize("env", ["walker_walk", "door_open", "half_cheetah"])
-def test_an_environment_made_by_hand_names_the_variable_that_is_wrong(env: str) -> None:
+def test_an_environment_made_directly_names_the_wrong_variable(env: str) -> None:
     code = "import sys; from mujoco_sail import environments as e\n"
     code += "from mujoco_sail.recipes.settings import UserError\n"
     code += "try: e.make(sys.argv[1])\nexcept UserError as error: print(error)"

@@ -1,4 +1,4 @@
-"""A simulation that diverges is a fault of its own row, and leaves no trace in the folder."""
+"""Diverged simulations: a fault of the row only, and no file in the working folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def actions(envs: VectorEnv) -> np.ndarray:
 
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_a_row_whose_simulation_diverges_is_named_and_the_other_goes_on_as_if_alone(
+def test_a_diverged_row_is_a_fault_and_does_not_affect_the_other_row(
     name: str, bad: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     field, value = BAD[bad]
@@ -105,7 +105,7 @@ def test_a_control_that_mujoco_replaces_is_a_fault_too() -> None:
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_an_environment_on_its_own_raises_where_its_simulation_diverges(name: str) -> None:
+def test_a_single_environment_raises_an_error_when_its_simulation_diverges(name: str) -> None:
     env = make_env(task_of(name), 0, "test")
     env.reset()
     simulation(env).qvel[:] = 1e12
@@ -113,7 +113,7 @@ def test_an_environment_on_its_own_raises_where_its_simulation_diverges(name: st
         env.step(np.zeros(env.action_space.shape or (), np.float32))
 
 
-def test_an_environment_without_mujoco_passes_through() -> None:
+def test_an_environment_without_mujoco_is_not_changed() -> None:
     guarded = DivergenceGuard(gymnasium.make("Pendulum-v1"))
     bare = gymnasium.make("Pendulum-v1")
     np.testing.assert_array_equal(guarded.reset(seed=3)[0], bare.reset(seed=3)[0])

@@ -1,4 +1,4 @@
-"""Every environment keeps one contract, and is named wrongly at the cost of one line."""
+"""Common interface of all environments, and errors for wrong ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 GYMNASIUM = [name for name in TASKS if "/" not in load_task(name, "quick", {}).id]
 
 
-# --- the contract ---
+# --- the interface ---
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -38,7 +38,7 @@ def test_observations_are_flat_float32_and_actions_fill_the_unit_box(name):
 
 
 @pytest.mark.parametrize("name", GYMNASIUM)
-def test_the_unit_box_is_stretched_to_the_bounds_of_the_simulator(name):
+def test_actions_are_rescaled_to_the_bounds_of_the_simulator(name):
     env = make_env(task_of(name), 0, "train")
     low, high = env.unwrapped.model.actuator_ctrlrange.T
     env.reset()
@@ -51,7 +51,7 @@ def test_the_unit_box_is_stretched_to_the_bounds_of_the_simulator(name):
 # --- Meta-World ---
 
 
-def test_every_door_is_placed_anew_with_its_goal():
+def test_every_episode_has_a_new_door_position_and_goal():
     env = make_env(task_of("door_open"), 0, "train")
     doors, goals = [], []
     for _ in range(8):
@@ -62,7 +62,7 @@ def test_every_door_is_placed_anew_with_its_goal():
     assert (np.ptp(goals, axis=0)[:2] > 0.03).all()
 
 
-def test_the_goal_is_observed_only_where_the_recipe_says_so():
+def test_the_goal_is_observed_only_if_the_recipe_says_so():
     task = task_of("door_open")
     visible = make_env(task, 0, "train")
     hidden = make_env(task_of("door_open", goal_visible=False), 0, "train")
@@ -83,7 +83,7 @@ def test_success_is_reported_up_to_the_last_step():
     successes = []
     for _ in range(100):
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Constant")  # it relies on clipping
+            warnings.filterwarnings("ignore", "Constant")  # the policy relies on clipping
             action = policy.get_action(envs.observation[0].astype(np.float64))
         successes.append(bool(envs.step(np.clip(action, -1, 1)[None]).success[0]))
     assert envs.has_success
@@ -97,7 +97,7 @@ def test_other_tasks_have_no_success():
     assert envs.step(np.zeros((2, 2))).success.tolist() == [False, False]
 
 
-# --- mistakes and imports ---
+# --- errors and imports ---
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_other_tasks_have_no_success():
         ("CartPole-v1", "continuous actions"),
     ],
 )
-def test_a_wrong_id_is_answered_in_one_line(wrong, hint):
+def test_a_wrong_id_gives_a_one_line_error(wrong, hint):
     with pytest.raises(UserError) as caught:
         make_env(task_of("hopper", id=wrong), 0, "train")
     message = str(caught.value)

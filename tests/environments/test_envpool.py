@@ -1,4 +1,4 @@
-"""EnvPool's environments keep the contract of the others, and are refused where it has none."""
+"""EnvPool backend: the interface of the Gymnasium backend, and errors for other tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from helpers.tiny import CPU
 from mujoco_sail.environments.vector import VectorEnv, threads_for
 from mujoco_sail.recipes.load import recipe_names
 
-# --- the same contract ---
+# --- the same interface ---
 
 
 @needs_envpool
@@ -26,7 +26,7 @@ def test_an_episode_is_a_function_of_seed_purpose_and_number(name: str) -> None:
     actions = random_actions(task, 2 * SHORT + 10, 3)
     one, other = VectorEnv(task, [1, 3, 7], "train"), VectorEnv(task, [3], "train", threads=2)
     for step, action in enumerate(actions):
-        # What was done in the first episode is nothing to the second; nor are rows and threads.
+        # The second episode depends neither on actions in the first, nor on rows and threads.
         mine = action[1:2] if step >= SHORT else -action[1:2]
         ours, theirs = one.step(action), other.step(mine)
         if step >= SHORT:
@@ -46,7 +46,7 @@ def test_an_episode_is_a_function_of_seed_purpose_and_number(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "horizon"), [*((name, "fixed") for name in TASKS), ("walker2d", "variable")]
 )
-def test_a_killed_run_is_rebuilt_by_starting_and_repeating(name: str, horizon: str) -> None:
+def test_a_killed_run_is_restored_by_repeating_its_actions(name: str, horizon: str) -> None:
     task = task_of(name, episode_steps=SHORT, horizon=horizon)
     actions = random_actions(task, SHORT + 40, 3)
     lived = VectorEnv(task, [1, 2, 3], "train")
@@ -62,7 +62,7 @@ def test_a_killed_run_is_rebuilt_by_starting_and_repeating(name: str, horizon: s
 
 
 @needs_envpool
-def test_worlds_start_the_next_episode_or_the_one_asked_for() -> None:
+def test_reset_starts_the_next_episode_or_a_given_one() -> None:
     pool = VectorEnv(task_of("reacher"), [0, 1], "train")
     begun = [pool.observation]
     for _ in range(2):
@@ -78,7 +78,7 @@ def test_worlds_start_the_next_episode_or_the_one_asked_for() -> None:
 
 
 @needs_envpool
-def test_arrays_that_were_handed_out_are_never_written_to() -> None:
+def test_returned_arrays_are_never_written_to() -> None:
     task = task_of("reacher", episode_steps=2, segment_steps=2)
     pool = VectorEnv(task, [0, 1], "train")
     handed_out: list[np.ndarray] = []
@@ -93,7 +93,7 @@ def test_arrays_that_were_handed_out_are_never_written_to() -> None:
         np.testing.assert_array_equal(array, copy)
 
 
-def test_a_gpu_lends_environments_all_cores_and_the_cpu_one(
+def test_environments_have_all_cores_on_a_gpu_and_one_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mujoco_sail.environments.vector.available_cores", lambda: 16)
@@ -101,7 +101,7 @@ def test_a_gpu_lends_environments_all_cores_and_the_cpu_one(
     assert threads_for(CPU) == 1
 
 
-# --- refused ---
+# --- errors ---
 
 
 def refusal(capsys: pytest.CaptureFixture[str], env: str, agents: str = "pebble") -> str:
@@ -119,13 +119,13 @@ def test_without_envpool_the_package_and_the_command_are_named(
 
 
 @pytest.mark.parametrize("name", sorted({*recipe_names("envs")} - {*TASKS}))
-def test_a_task_that_envpool_does_not_have_is_refused(
+def test_a_task_that_envpool_does_not_have_is_an_error(
     capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert "known to be the same task" in refusal(capsys, name)
 
 
-def test_an_agent_with_environments_of_its_own_is_refused(
+def test_an_agent_with_its_own_environments_is_an_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "envpool", ModuleType("envpool"))

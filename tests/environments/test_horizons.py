@@ -1,4 +1,4 @@
-"""Episodes end where their recipe says, and no transition crosses the end."""
+"""Ends of episodes: horizons, time limits and terminations."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_variable_horizon_ends_where_the_environment_does(name):
 
 
 @pytest.mark.parametrize("name", ["hopper", "inverted_pendulum"])
-def test_a_time_limit_is_no_termination(name):
+def test_a_time_limit_is_not_a_termination(name):
     task = task_of(name, horizon="variable", episode_steps=2, segment_steps=2)
     envs = VectorEnv(task, [0], "train")
     outcomes = [envs.step(np.zeros((1, space_sizes(task)[1]), np.float32)) for _ in range(4)]
@@ -84,7 +84,7 @@ def test_a_time_limit_is_no_termination(name):
 
 
 @pytest.mark.parametrize("name", FALLING)
-def test_a_fixed_horizon_goes_on_after_a_fall_and_pays_for_health_only(name):
+def test_a_fixed_horizon_continues_after_a_fall_without_the_healthy_reward(name):
     env = make_env(task_of(name), 0, "train")
     states, healthy, paid = [], [], []
     env.reset()
@@ -92,7 +92,7 @@ def test_a_fixed_horizon_goes_on_after_a_fall_and_pays_for_health_only(name):
         observation, _, terminated, _, info = env.step(action)
         assert not terminated
         states.append(env.unwrapped.data.qpos.copy())
-        # InvertedPendulum's only rule: the pole leans by at most 0.2 rad.
+        # InvertedPendulum's reward requires only that the pole leans by at most 0.2 rad.
         upright = abs(env.unwrapped.data.qpos[1]) <= 0.2
         healthy.append(getattr(env.unwrapped, "is_healthy", upright))
         paid.append(info["reward_survive"] > 0)
@@ -105,7 +105,7 @@ def test_a_fixed_horizon_goes_on_after_a_fall_and_pays_for_health_only(name):
 
 
 @pytest.mark.parametrize(("discount", "ends"), [(0.0, (True, False)), (1.0, (False, True))])
-def test_dm_control_ends_as_its_discount_says(discount, ends):
+def test_dm_control_terminates_when_its_discount_is_zero(discount, ends):
     env = make_env(task_of("walker_walk", horizon="variable"), 0, "train")
     env.unwrapped.task.get_termination = lambda physics: discount
     env.reset()
@@ -114,7 +114,7 @@ def test_dm_control_ends_as_its_discount_says(discount, ends):
     assert info["timestep.discount"] == discount
 
 
-def test_dm_control_does_not_start_over_within_a_fixed_horizon(monkeypatch):
+def test_dm_control_does_not_reset_within_a_fixed_horizon(monkeypatch):
     from dm_control.suite.walker import PlanarWalker
 
     monkeypatch.setattr(PlanarWalker, "get_termination", lambda self, physics: 0.0)

@@ -1,4 +1,4 @@
-"""An episode is a function of its seed, its purpose and its number, and of nothing else."""
+"""An episode depends only on its seed, its purpose and its number."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_row_does_not_depend_on_the_other_rows(name):
 @pytest.mark.parametrize(
     ("name", "horizon"), [*((name, "fixed") for name in TASKS), ("hopper", "variable")]
 )
-def test_a_killed_run_is_rebuilt_by_seeding_and_repeating(name, horizon):
+def test_a_killed_run_is_restored_by_seeding_and_repeating(name, horizon):
     task = task_of(name, episode_steps=SHORT, horizon=horizon)
     actions = random_actions(task, SHORT + 40, 2)
     lived = VectorEnv(task, [1, 2], "train")
@@ -70,7 +70,7 @@ def test_a_killed_run_is_rebuilt_by_seeding_and_repeating(name, horizon):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_global_generators_neither_matter_nor_move(name):
+def test_global_generators_are_neither_used_nor_changed(name):
     task = task_of(name)
     actions = random_actions(task, 20)
     played = []
@@ -86,7 +86,7 @@ def test_global_generators_neither_matter_nor_move(name):
     np.testing.assert_array_equal(*played)
 
 
-def test_worlds_start_the_next_episode_or_the_one_asked_for():
+def test_reset_starts_the_next_episode_or_a_given_one():
     envs = VectorEnv(task_of("reacher"), [0, 1], "train")
     first = envs.observation
     assert envs.episodes == [0, 0]
@@ -98,7 +98,7 @@ def test_worlds_start_the_next_episode_or_the_one_asked_for():
     np.testing.assert_array_equal(envs.observation, first)
 
 
-def test_arrays_that_were_handed_out_are_never_written_to():
+def test_returned_arrays_are_never_written_to():
     task = task_of("reacher", episode_steps=2, segment_steps=2)
     envs = VectorEnv(task, [0, 1], "train")
     handed_out = []

@@ -1,4 +1,4 @@
-"""EnvPool is the same task as Gymnasium."""
+"""Tasks of EnvPool equal those of Gymnasium."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mujoco_sail.environments.factory import make_env
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.recipes.task import Task
 
-MARGINS = ["pusher"]  # equal until something touches; door_open has a test of its own
+MARGINS = ["pusher"]  # equal until the first contact; door_open has its own test
 
 
 def put(name: str, env: Any, seen: np.ndarray) -> None:
-    """Puts an environment of Gymnasium into the state that a first observation shows."""
+    """Sets a Gymnasium environment to the state of an EnvPool environment's first observation."""
     simulator = env.unwrapped
     if name == "door_open":
         goal = seen[-3:]
@@ -33,7 +33,7 @@ def put(name: str, env: Any, seen: np.ndarray) -> None:
     elif name.startswith("walker_"):
         height, axes, velocity = seen[0], seen[1:15].reshape(7, 2), seen[15:]
         absolute = np.arctan2(axes[:, 1], axes[:, 0])
-        # The torso, then thigh, leg and foot of either side, each relative to what it hangs on.
+        # Torso, then thigh, leg and foot of each side, each relative to its parent body.
         relative = absolute - absolute[[0, 0, 1, 2, 0, 4, 5]]
         with simulator.physics.reset_context():
             joints = simulator.physics.named.data.qpos
@@ -54,7 +54,7 @@ def put(name: str, env: Any, seen: np.ndarray) -> None:
             # The object slides along y, then x.
             position[7:9] = (seen - simulator._get_obs())[[18, 17]]
         else:
-            hidden = {"swimmer": 2}.get(name, 1)  # where it is along the track
+            hidden = {"swimmer": 2}.get(name, 1)  # position along the track
             position[:hidden] = 0
             position[hidden:] = seen[: len(position) - hidden]
             velocity[:] = seen[len(position) - hidden :]
@@ -105,7 +105,7 @@ def test_margins_of_contacts_do_not_change_returns_of_a_random_policy(name: str)
 
 
 @needs_envpool
-def test_a_door_is_opened_with_success_in_the_same_steps() -> None:
+def test_both_backends_open_a_door_with_success_in_the_same_steps() -> None:
     from metaworld.policies import SawyerDoorOpenV3Policy
 
     seeds = [0, 1, 2, 3]
@@ -114,12 +114,12 @@ def test_a_door_is_opened_with_success_in_the_same_steps() -> None:
     for env, seen in zip(envs, pool._backend._first, strict=True):
         env.reset()
         put("door_open", env, seen)
-    # The policies of both see what they do, as a learner would.
+    # In each backend the policy acts on that backend's own observations.
     policy, successes, rewards = SawyerDoorOpenV3Policy(), [], []
     theirs = pool.observation
     for _ in range(100):
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Constant")  # it relies on clipping
+            warnings.filterwarnings("ignore", "Constant")  # the policy relies on clipping
             actions = [
                 np.clip([policy.get_action(o.astype(np.float64)) for o in seen], -1, 1)
                 for seen in (pool.observation, theirs)
@@ -185,7 +185,7 @@ def test_a_variable_horizon_ends_where_the_walker_falls() -> None:
             if terminated:
                 fallen[row] = number
     assert len(fallen) == 4
-    # A fall in the very last step is no time limit alone: there is nothing to hope for after it.
+    # A fall in the last step is a termination too, not only a time limit.
     last = task_of("walker2d", horizon="variable", episode_steps=fallen[0], segment_steps=2)
     pool = VectorEnv(last, range(4), "train")
     for action in random_actions(task, 200, 4)[: fallen[0]]:
@@ -195,7 +195,7 @@ def test_a_variable_horizon_ends_where_the_walker_falls() -> None:
 
 
 @needs_envpool
-def test_the_goal_is_observed_only_where_the_recipe_says_so() -> None:
+def test_the_goal_is_observed_only_if_the_recipe_says_so() -> None:
     seen, blind = (
         VectorEnv(task_of("door_open", goal_visible=visible), [0], "train").observation[0]
         for visible in (True, False)
