@@ -1,1 +1,1 @@
-"""The synthetic teacher, and how it is asked."""
+"""Preference labels: synthetic teacher, query selection and label sessions."""

@@ -1,4 +1,4 @@
-"""Temporal cropping: pairs of segments of which a fit sees a random stretch.
+"""Temporal cropping: the reward is fitted to random sub-segments.
 
 Sources: SURF (Park et al. 2022, arXiv 2203.10050), section 4.2; QPA (Hu et al. 2024,
 arXiv 2305.17400), its released script.
@@ -11,19 +11,19 @@ from mujoco_sail.core.streams import Streams
 
 
 def crops(valid: Tensor, shortest: Tensor, longest: Tensor, streams: Streams) -> Tensor:
-    """Crops both segments of every pair to a common random length, at places of their own.
+    """Crops both segments of every pair to a common random length, at independent positions.
 
-    Lengths are uniform from the shortest to the longest, both included, in whole steps, and so
-    are the places where a crop fits. A segment that is shorter than its crop stays as it is.
+    Lengths in steps are uniform from the shortest to the longest, both included; positions are
+    uniform over all where the crop fits. A segment shorter than its crop is not cropped.
 
     Args:
         valid: 1 at steps of a segment, 0 at the padding that follows, [M, ..., 2, T].
-        shortest: Length of the shortest crop as a share of T, [M].
-        longest: The same of the longest crop, at least `shortest`, [M].
-        streams: Source of lengths and places.
+        shortest: Length of the shortest crop as a fraction of T, [M].
+        longest: Length of the longest crop as a fraction of T, at least `shortest`, [M].
+        streams: Random streams of lengths and positions.
 
     Returns:
-        1 at the steps that remain, [M, ..., 2, T].
+        1 at steps of the crops, 0 elsewhere, [M, ..., 2, T].
     """
     steps, pairs = valid.shape[-1], valid.shape[1:-2]
     low, high = (

@@ -1,4 +1,4 @@
-"""Which pairs of segments to ask about first.
+"""Query selection: the order in which candidate pairs of segments are labelled.
 
 Source: PEBBLE (arXiv 2106.05091), section 4.2; B-Pref (arXiv 2111.03026), section 4.
 """
@@ -23,13 +23,13 @@ Scheme = Literal[
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pairs to choose from, and those chosen before.
+    """Candidate pairs, and the pairs labelled before.
 
     Attributes:
         probability: P(first preferred) by each network of the ensemble, [M, E, P].
         inputs: Observations and actions of both segments, [M, P, 2, T, O + A]; padding repeats
             a segment's first step.
-        labelled: The same of the pairs labelled in earlier sessions, [M, Q, 2, T, O + A].
+        labelled: Observations and actions of pairs from earlier sessions, [M, Q, 2, T, O + A].
         observation_size: O.
     """
 
@@ -39,7 +39,7 @@ class Candidates:
     observation_size: int
 
     def states(self, inputs: Tensor) -> Tensor:
-        """The observations of both segments as one point per pair, [M, P, 2 * T * O]."""
+        """Observations of both segments as one vector per pair, [M, P, 2 * T * O]."""
         return inputs[..., : self.observation_size].flatten(2)
 
 
@@ -47,7 +47,7 @@ class Candidates:
 
 
 def uniform(probability: Tensor) -> Tensor:
-    """The same for every pair: candidates are drawn uniformly already."""
+    """Constant value, so that the order stays that of the uniformly drawn candidates."""
     return torch.zeros_like(probability[:, 0])
 
 
@@ -66,16 +66,16 @@ def entropy(probability: Tensor) -> Tensor:
 
 
 def k_center(points: Tensor, centers: Tensor) -> Tensor:
-    """Greedy k-centre: next comes the point that is furthest from its nearest centre.
+    """Greedy k-centre selection: next is the point furthest from its nearest centre.
 
-    Every point that was chosen is a centre for those after it. Distances are Euclidean.
+    Every selected point becomes a centre. Distances are Euclidean.
 
     Args:
-        points: [M, P, F].
-        centers: Centres to begin with, [M, Q, F]; with Q = 0 the first point begins.
+        points: Points, [M, P, F].
+        centers: Initial centres, [M, Q, F]; if Q = 0, the first point is selected first.
 
     Returns:
-        Indices of all points in the order of choice, ties by index, [M, P].
+        Indices of all points in the order of selection, ties by index, [M, P].
     """
     distance = _distances(points, points)
     nearest = distance.new_full(points.shape[:2], torch.inf)
@@ -92,16 +92,16 @@ def k_center(points: Tensor, centers: Tensor) -> Tensor:
 
 
 def ordered(information: Callable[[Tensor], Tensor], share: float, of: Candidates) -> Tensor:
-    """The most informative candidates first, a share of them spread by greedy k-centre.
+    """Orders candidates by information, a share of the best by greedy k-centre.
 
     Args:
-        information: Value of a pair from the predicted probabilities, [M, E, P] to [M, P].
-        share: Of the candidates, the most informative ones, that k-centre puts into its order;
-            the others follow by information.
+        information: Function from predicted probabilities, [M, E, P], to values of pairs, [M, P].
+        share: Fraction of the candidates, the most informative, that k-centre orders; the others
+            follow by information.
         of: The candidates.
 
     Returns:
-        Indices of all pairs, the best first, ties in drawing order, [M, P].
+        Indices of all pairs, best first, ties in the order of drawing, [M, P].
     """
     order = information(of.probability).argsort(dim=-1, descending=True, stable=True)
     count = int(share * order.shape[1])
@@ -113,7 +113,7 @@ def ordered(information: Callable[[Tensor], Tensor], share: float, of: Candidate
     return torch.cat([best.gather(1, spread), others], 1)
 
 
-# B-Pref chooses its centres among the better half of the candidates.
+# B-Pref selects centres from the more informative half of the candidates.
 SCHEMES: dict[Scheme, Callable[[Candidates], Tensor]] = {
     "uniform": partial(ordered, uniform, 0.0),
     "disagreement": partial(ordered, disagreement, 0.0),
@@ -125,19 +125,19 @@ SCHEMES: dict[Scheme, Callable[[Candidates], Tensor]] = {
 
 
 def ranking(scheme: Scheme, candidates: Candidates) -> Tensor:
-    """Candidates in the order in which to ask: all of them, for a teacher may refuse some.
+    """Ranks all candidates by a query scheme; the teacher may refuse some of the first.
 
     Args:
-        scheme: What makes a pair worth asking about.
-        candidates: The pairs.
+        scheme: Query scheme.
+        candidates: Candidate pairs.
 
     Returns:
-        Indices of the pairs, the best first, [M, P].
+        Indices of the pairs, best first, [M, P].
     """
     return SCHEMES[scheme](candidates)
 
 
 def _distances(one: Tensor, other: Tensor) -> Tensor:
-    """Euclidean distances of points [M, P, F] and [M, Q, F], [M, P, Q]."""
-    # Not by a matrix product, whose rounding depends on the size of the stack.
+    """Euclidean distances between points [M, P, F] and [M, Q, F], [M, P, Q]."""
+    # Without a matrix product, whose rounding would depend on the size of the stack.
     return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")

@@ -1,4 +1,4 @@
-"""Label sessions under a budget: the only way from the task reward to a preference learner."""
+"""Label sessions with a budget: the only way in which agents get information on the task reward."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -13,19 +13,20 @@ from mujoco_sail.preferences.queries import Candidates, Scheme, ranking
 from mujoco_sail.preferences.teacher import RecentRewards, TeacherLabels, label_pairs
 from mujoco_sail.recipes.task import Task
 
-# Batches of candidates that a session shows a teacher who skips, before giving up.
+# Batches of candidates after which a session fails if the teacher skips too many.
 MOST_ROUNDS = 20
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of segments, the two sides on axis 2.
+    """Pairs of segments; axis 2 is the side, first or second.
 
     Attributes:
         inputs: Observations and actions, [M, P, 2, T, O + A].
         valid: 1 at steps of a segment, 0 at padding, [M, P, 2, T].
-        task_reward: [M, P, 2, T]; for the teacher only.
-        start: Transitions that the member had stored before each segment, [M, P, 2].
+        task_reward: Rewards of the environment, [M, P, 2, T]; for the teacher only.
+        start: Index of each segment's first transition among all that the member stored,
+            [M, P, 2].
     """
 
     inputs: Tensor
@@ -35,7 +36,7 @@ class Pairs:
 
     @classmethod
     def of(cls, first: Segments, second: Segments) -> "Pairs":
-        """Puts two sets of segments side by side."""
+        """Combines first and second segments into pairs."""
         both = [
             torch.stack([getattr(first, name), getattr(second, name)], dim=2)
             for name in ("observation", "action", "valid", "task_reward", "start")
@@ -46,41 +47,41 @@ class Pairs:
     def drawn(
         cls, replay_buffer: ReplayBuffer, streams: Streams, count: int, steps: int
     ) -> "Pairs":
-        """Draws `count` pairs of segments of `steps` steps uniformly from the query window."""
+        """Samples `count` pairs of segments of `steps` steps uniformly from the query window."""
         first = replay_buffer.window_segments(streams, count, steps)
         return cls.of(first, replay_buffer.window_segments(streams, count, steps))
 
     @classmethod
     def none(cls, members: int, steps: int, size: int, device: torch.device) -> "Pairs":
-        """No pairs of segments of `steps` steps, `size` is O + A."""
+        """Empty set of pairs of segments of `steps` steps; `size` is O + A."""
         empty = torch.zeros(members, 0, 2, steps, device=device)
         inputs = empty.unsqueeze(-1).expand(-1, -1, -1, -1, size)
         return cls(inputs, empty, empty, empty[..., 0].long())
 
     @classmethod
     def joined(cls, parts: "list[Pairs]") -> "Pairs":
-        """Lines up pairs along P."""
+        """Concatenates pairs along P."""
         columns = ([getattr(part, f.name) for part in parts] for f in fields(cls))
         return cls(*(torch.cat(column, 1) for column in columns))
 
     def take(self, index: Tensor) -> "Pairs":
-        """The pairs at each member's indices, [M, P']."""
+        """Selects pairs by each member's indices, [M, P']."""
         rows = torch.arange(len(index), device=index.device).unsqueeze(1)
         return self._each(lambda column: column[rows, index])
 
     def part(self, at: slice) -> "Pairs":
-        """Every member's pairs of some places."""
+        """Slices the pairs of every member along P."""
         return self._each(lambda column: column[:, at])
 
     def member(self, m: int) -> "Pairs":
-        """One member's, [1, P, ...]."""
+        """Pairs of one member, [1, P, ...]."""
         return self._each(lambda column: column[m : m + 1])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Pairs":
         return Pairs(*(change(getattr(self, f.name)) for f in fields(self)))
 
     def side(self, index: int) -> tuple[Tensor, Tensor]:
-        """Task reward and validity of one side, each [M, P, T]."""
+        """Task rewards and validity of one side, each [M, P, T]."""
         return self.task_reward[:, :, index], self.valid[:, :, index]
 
     def returns(self) -> Tensor:
@@ -90,7 +91,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Query:
-    """One question, a row of `feedback.csv`; `label` is None where the teacher refused."""
+    """Query, a row of `feedback.csv`; `label` is None if the teacher skipped it."""
 
     step: int
     session: int
@@ -100,17 +101,17 @@ class Query:
 
 
 class Feedback:
-    """The teacher of a stack, its budget and its record.
+    """Teacher of a stack, with its label budget and the record of its queries.
 
     Args:
-        task: Teacher, budget and sizes.
+        task: The task, with teacher, budget and sizes.
         seeds: Seeds of the M members.
-        device: Where the data lie.
+        device: Device of the data.
 
     Attributes:
-        labels_used: Labels given to each member so far; all members get the same.
-        queries: Per member, every question asked by this process.
-        faults: Why a member did not get its labels, by its place; its run has failed.
+        labels_used: Labels given to each member so far, the same number for all.
+        queries: All queries by this process, a list per member.
+        faults: Reason why a member got too few labels, by index of the member; its run fails.
     """
 
     def __init__(self, task: Task, seeds: list[int], device: torch.device) -> None:
@@ -121,16 +122,16 @@ class Feedback:
         self.faults: dict[int, str] = {}
 
     def state(self) -> Tree:
-        """See `core.state`; the record is kept with the files it is for."""
+        """State for a checkpoint, see `core.state`, without the queries, which are in files."""
         return {"used": self.labels_used, "sessions": self.sessions}
 
     def load(self, saved: Tree) -> None:
-        """See `core.state`."""
+        """Restores the state that `state` returned."""
         self.labels_used, self.sessions = saved["used"], saved["sessions"]
 
     @property
     def labels_left(self) -> int:
-        """Labels of the budget not yet given, per member."""
+        """Remaining label budget per member."""
         return self.task.labels - self.labels_used
 
     def collect_labels(
@@ -141,16 +142,17 @@ class Feedback:
         probability: Callable[[Pairs], Tensor],
         labelled: Pairs,
     ) -> tuple[Pairs, Tensor]:
-        """Asks until every member has its labels of this session.
+        """Queries the teacher until every member has its labels of this session.
 
-        A member whose teacher refuses too much is one of `faults`; what it gets are no labels.
+        A member whose teacher skips too many queries gets an entry in `faults`, and placeholders
+        for its missing labels.
 
         Args:
             step: Environment step, for the record.
-            replay_buffer: Where the segments come from.
-            scheme: Order in which candidates are asked about.
-            probability: P(first preferred) of pairs by each network, [M, E, P].
-            labelled: Those of earlier sessions.
+            replay_buffer: Replay buffer to sample segments from.
+            scheme: Query scheme, which orders the candidates.
+            probability: Function from pairs to P(first preferred) by each network, [M, E, P].
+            labelled: Pairs labelled in earlier sessions.
 
         Returns:
             The labelled pairs and their labels, [M, P].
@@ -192,16 +194,16 @@ class Feedback:
                     f"teacher '{self.task.teacher}' refused nearly all of {MOST_ROUNDS} rounds "
                     f"of {wanted * self.task.candidates_per_label} pairs; lower its 'skip'"
                 )
-                indices.extend([0] * missing)  # in place of labels, until the end of this step
+                indices.extend([0] * missing)  # placeholders; the run fails after this step
         index = torch.tensor(chosen, device=self.device)
         labels = torch.cat([label for _, label in rounds], 1).gather(1, index)
         return Pairs.joined([pairs for pairs, _ in rounds]).take(index), labels
 
     def held_out(self, replay_buffer: ReplayBuffer) -> tuple[Pairs, Tensor]:
-        """Fresh pairs with the true preference: for measuring, never for learning.
+        """Samples held-out pairs with true preferences, for evaluation of the reward model only.
 
         Returns:
-            Uniformly drawn pairs and their perfect labels, [M, P].
+            Uniformly drawn pairs and their true labels, [M, P].
         """
         pairs = self._draw(
             replay_buffer, Streams(self.seeds, "held out", self.device, self.sessions)
@@ -222,7 +224,7 @@ class Feedback:
         order: list[int],
         wanted: int,
     ) -> list[int]:
-        """Asks one member's pairs in order until enough are answered; returns those."""
+        """Queries one member's pairs in order until enough are answered; returns their indices."""
         returns = pairs.returns()[member].tolist()
         labels, answered = given.label[member].tolist(), given.answered[member].tolist()
         chosen: list[int] = []

@@ -1,16 +1,19 @@
-"""The synthetic teacher: labels for pairs of segments, batched over members.
+"""Synthetic teacher: preference labels for pairs of segments, batched over members.
 
-Source: B-Pref (Lee et al. 2021, arXiv 2111.03026), Algorithm 1. Thresholds apply once. Two units
-are ours, so that a number means the same on every task and at every stage of learning:
+Source: B-Pref (Lee et al. 2021, arXiv 2111.03026), Algorithm 1. Each threshold is multiplied by its
+setting once. Two units differ from B-Pref, so that a setting means the same on every task and at
+every stage of learning:
 
 - beta multiplies the difference of returns divided by its root mean square over the candidate
-  pairs of one round, which are drawn uniformly from the query window. Exact ties are left out of
+  pairs of one round, which are drawn uniformly from the query window. Exact ties are excluded from
   the mean, because otherwise a sparse reward would have almost no noise. B-Pref's beta is per unit
-  of return: almost the oracle where segments differ by tens, almost a coin where by hundredths.
-- The thresholds of `skip` and `equal` are shares of what a segment of the recent mean reward earns
-  above a floor, the smaller of `reward_range`'s low end and the lowest reward in the window. Above
-  it no return and no mean is negative. Where no reward is below a low end of 0, as on DeepMind
-  Control, they are B-Pref's shares of the recent mean return.
+  of return: the teacher is almost an oracle if returns differ by tens, and almost random if they
+  differ by hundredths.
+- The thresholds of `skip` and `equal` are shares of the return, above a floor, of a segment with
+  the recent mean reward. The floor is the lower end of `reward_range` or the lowest reward in the
+  query window, whichever is smaller, so that no return or mean above it is negative. If the lower
+  end is 0 and no reward is negative, as on DeepMind Control, they equal B-Pref's shares of the
+  recent mean return.
 """
 
 from collections.abc import Sequence
@@ -26,11 +29,11 @@ from mujoco_sail.recipes.task import Teacher
 
 @dataclass(frozen=True)
 class TeacherLabels:
-    """What the teacher says of pairs, each [M, P].
+    """Answers of the teacher, each [M, P].
 
     Attributes:
         label: 1 where the first segment is preferred, 0 where the second, 0.5 for a tie.
-        answered: False where the teacher refuses to compare.
+        answered: False where the teacher skips the pair.
     """
 
     label: Tensor
@@ -39,11 +42,11 @@ class TeacherLabels:
 
 @dataclass(frozen=True)
 class RecentRewards:
-    """What members earn per step lately: the measure of the thresholds; each [M].
+    """Statistics of recent task rewards per step, for the thresholds; each [M].
 
     Attributes:
-        floor: At most the low end of `reward_range`, and at most any recent task reward.
-        mean_above: Mean task reward less the floor.
+        floor: The lower end of `reward_range` or the lowest recent task reward, if smaller.
+        mean_above: Mean task reward minus the floor.
     """
 
     floor: Tensor
@@ -51,10 +54,10 @@ class RecentRewards:
 
     @classmethod
     def of(cls, task_rewards: Sequence[Tensor], low: float) -> "RecentRewards":
-        """Takes the task rewards in each member's query window, M of [N]."""
+        """Computes the statistics of the task rewards in each member's query window, M of [N]."""
         floors = [rewards.min().clamp_max(low) for rewards in task_rewards]
-        # The mean of differences: exactly 0 where every reward is the floor.
-        # Summed by one thread: PyTorch's sum of many numbers depends on how many there are.
+        # The mean of differences is exactly 0 if every reward equals the floor. It is summed by
+        # one thread, because PyTorch's result for large sums depends on the number of threads.
         above = [
             rewards.new_tensor((rewards - floor).cpu().numpy().mean())
             for rewards, floor in zip(task_rewards, floors, strict=True)
@@ -65,16 +68,16 @@ class RecentRewards:
 def normalised_return(
     task_reward: Tensor, valid: Tensor, reward_range: tuple[float, float], myopic: float
 ) -> Tensor:
-    """Discounted sum of the rewards mapped to [0, 1].
+    """Discounted return of segments, with rewards normalised to [0, 1].
 
     Args:
-        task_reward: [M, P, T].
+        task_reward: Task rewards, [M, P, T].
         valid: 1 at steps of the segment, 0 at padding, [M, P, T].
         reward_range: Task rewards that map to 0 and to 1.
-        myopic: Discount per step, counted back from the segment's last valid step.
+        myopic: Discount per step before the segment's last valid step.
 
     Returns:
-        [M, P].
+        Returns, [M, P].
     """
     low, high = reward_range
     return (_weights(valid, myopic) * (task_reward - low) / (high - low)).sum(-1)
@@ -88,15 +91,16 @@ def label_pairs(
     recent: RecentRewards,
     streams: Streams,
 ) -> TeacherLabels:
-    """Compares pairs of segments.
+    """Labels pairs of segments.
 
     Args:
-        teacher: Its rationality and its faults.
-        reward_range: Task rewards per step that count as 0 and as 1.
+        teacher: Settings of the teacher.
+        reward_range: Task rewards per step that map to 0 and to 1.
         first: Task rewards and validity of the first segments, each [M, P, T].
-        second: The same of the second segments; how much the P pairs differ is the unit of beta.
-        recent: The measure of `skip` and `equal`.
-        streams: The teacher's own randomness.
+        second: Task rewards and validity of the second segments. The root mean square difference
+            of returns over the P pairs is the unit of beta.
+        recent: Statistics of recent task rewards, for `skip` and `equal`.
+        streams: Random streams of the teacher.
     """
     return_1 = normalised_return(*first, reward_range, teacher.myopic)
     return_2 = normalised_return(*second, reward_range, teacher.myopic)
@@ -119,8 +123,8 @@ def label_pairs(
 
 
 def _strict_labels(teacher: Teacher, margin: Tensor, streams: Streams) -> Tensor:
-    """Labels before any threshold: noise, then mistakes; 0.5 at an exact tie for a sure teacher."""
-    exact = margin.double()  # whose squares neither overflow nor vanish
+    """Labels with noise and mistakes, before thresholds; an exact tie is 0.5 if beta = inf."""
+    exact = margin.double()  # its squares neither overflow nor underflow
     differing = (margin != 0).sum(1, keepdim=True)
     unit = (exact.square().sum(1, keepdim=True) / differing).sqrt()
     # sigmoid(beta * margin / unit); beta = inf is a step function with 0.5 at an exact tie.

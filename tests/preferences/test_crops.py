@@ -1,4 +1,4 @@
-"""Crops of a pair have one length, places of their own, and stay within what is no padding."""
+"""Crops: one length per pair, independent positions, no padding."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_both_segments_of_a_pair_keep_the_same_number_of_consecutive_steps() -> 
         assert torch.equal(steps_in_a_row, length - 1)
 
 
-def test_lengths_and_places_are_uniform_and_places_independent() -> None:
+def test_lengths_and_positions_are_uniform_and_positions_independent() -> None:
     left = drawn([0.9], 6000)
     for length in (18, 19, 20):
         chosen = left[0][left[0, :, 0].sum(-1) == length].argmax(-1)  # first steps, [P, 2]
@@ -62,7 +62,7 @@ def test_a_share_of_one_keeps_every_step_and_shares_are_each_members_own() -> No
 
 def test_no_crop_reaches_into_padding_and_a_short_segment_stays_whole() -> None:
     valid = torch.ones(1, 500, 2, STEPS)
-    valid[:, :, 0, 19:] = 0  # room for a crop of 18 steps at two places
+    valid[:, :, 0, 19:] = 0  # a crop of 18 steps has two possible positions
     valid[:, :, 1, 5:] = 0
     left = drawn([0.9], valid=valid)
     assert (left <= valid).all()
@@ -71,7 +71,7 @@ def test_no_crop_reaches_into_padding_and_a_short_segment_stays_whole() -> None:
 
 
 def test_a_crop_computed_by_hand() -> None:
-    """Half of four steps at least: lengths 2, 3, 4; uniform 0.4 is 3, which fits at two places."""
+    """Lengths 2, 3 and 4 of four steps; 0.4 gives length 3, which has two possible positions."""
 
     class Fixed:
         def uniform(self, *shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""One beta means the same on every task."""
+"""Noisy teacher: beta means the same on every task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOISY = load_task("half_cheetah", "quick", {}, "noisy").oracle
 
 
 def rewards_of(seed: int, pairs: int = PAIRS) -> Tensor:
-    """[2, P, T]."""
+    """Task rewards of pairs, [2, P, T]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(2, pairs, STEPS, generator=generator)
 
@@ -57,14 +57,14 @@ def test_the_noisy_teacher_is_wrong_once_in_about_five_labels_whatever_the_rewar
 
 @pytest.mark.parametrize("power", [-100, -8, 8, 100])
 def test_noise_depends_on_differences_between_pairs_alone(power: int) -> None:
-    """Powers of two scale without rounding; squares of the largest and least fit no float32."""
+    """Powers of two scale exactly; squares of the extreme ones overflow or underflow float32."""
     rewards = rewards_of(1)
     scaled = say(NOISY, 2.0**power * rewards[None], [0])
     assert torch.equal(scaled.label, say(NOISY, rewards[None], [0]).label)
 
 
-def test_the_larger_of_two_differences_is_the_surer_one() -> None:
-    """Margins 1 and 3 by halves: the unit is sqrt((1 + 9) / 2) = sqrt(5)."""
+def test_a_larger_difference_gives_a_more_reliable_label() -> None:
+    """Half of the margins are 1, half are 3: the unit is sqrt((1 + 9) / 2) = sqrt(5)."""
     many = 20_000
     rewards = torch.zeros(2, many, 1)
     rewards[0, : many // 2], rewards[0, many // 2 :] = 1.0, 3.0
@@ -76,8 +76,8 @@ def test_the_larger_of_two_differences_is_the_surer_one() -> None:
         assert half.mean().item() == pytest.approx(expected, abs=0.015)  # 4.5 standard deviations
 
 
-def test_exact_ties_do_not_make_the_other_labels_surer() -> None:
-    """Of a sparse reward's pairs one in four differs, all by the same: sigmoid(1) = 0.7311."""
+def test_exact_ties_do_not_change_the_noise_of_other_labels() -> None:
+    """Sparse reward: a quarter of the pairs differ, all equally: sigmoid(1) = 0.7311."""
     many = 80_000
     rewards = torch.zeros(2, many, 1)
     rewards[0, ::4] = 7.0
@@ -89,7 +89,7 @@ def test_exact_ties_do_not_make_the_other_labels_surer() -> None:
 
 
 def test_a_members_noise_does_not_depend_on_its_neighbours() -> None:
-    """Neighbours of other scales leave a member's unit and draws alone."""
+    """Members with other scales of reward do not change a member's unit and draws."""
     stacked = torch.stack([rewards_of(0, 97), 1e4 * rewards_of(1, 97), 1e-4 * rewards_of(2, 97)])
     together = say(NOISY, stacked, [4, 5, 6])
     for member, seed in enumerate([4, 5, 6]):
@@ -97,18 +97,18 @@ def test_a_members_noise_does_not_depend_on_its_neighbours() -> None:
         assert torch.equal(together.label[member], alone.label[0])
 
 
-def test_equal_arms_of_equal_seeds_face_equal_teachers() -> None:
+def test_equal_agents_with_equal_seeds_get_equal_labels() -> None:
     rewards = rewards_of(3).expand(2, -1, -1, -1)
     labels = say(NOISY, rewards, [7, 7]).label
     assert torch.equal(labels[0], labels[1])
 
 
-def test_pairs_without_a_difference_are_a_fair_coin() -> None:
+def test_pairs_without_a_difference_get_random_labels() -> None:
     label = say(NOISY, torch.full((1, 2, PAIRS, STEPS), 0.3), [0]).label
     assert 0.45 < label.mean() < 0.55
 
 
-def test_all_faults_together_label_and_answer(make_run: MakeRun) -> None:
+def test_all_faults_together_give_labels(make_run: MakeRun) -> None:
     run = make_run([("pebble", 0)], tiny_task("swimmer", "noisy+mistake+skip+equal+myopic"))
     run.members[0].spec.agent(run).train()
     labels = [query.label for query in run.feedback.queries[0]]

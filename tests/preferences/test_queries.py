@@ -1,4 +1,4 @@
-"""Queries are ranked as their schemes say."""
+"""Query schemes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def candidates(probability: Tensor, labelled: int = 3) -> Candidates:
 
 
 def brute_force(points: list[list[float]], centers: list[list[float]]) -> list[int]:
-    """Greedy k-centre, every distance computed anew for every choice."""
+    """Greedy k-centre with all distances recomputed for every selection."""
     order: list[int] = []
     while len(order) < len(points):
         around = centers + [points[i] for i in order]
@@ -50,22 +50,22 @@ def brute_force(points: list[list[float]], centers: list[list[float]]) -> list[i
     return order
 
 
-def test_each_query_scheme_ranks_as_its_formula_says() -> None:
-    """Ensembles of two: pair 0 agrees at one half, pair 1 quarrels, pair 2 is sure."""
+def test_each_query_scheme_ranks_by_its_formula() -> None:
+    """Two networks: on pair 0 both say one half, on pair 1 they disagree, on pair 2 both agree."""
     of = candidates(torch.tensor([[[0.5, 0.9, 0.99], [0.5, 0.2, 0.98]]]))
     assert ranking("disagreement", of).tolist() == [[1, 2, 0]]
     assert ranking("entropy", of).tolist() == [[0, 1, 2]]
     assert ranking("uniform", of).tolist() == [[0, 1, 2]]
 
 
-def test_greedy_k_centre_is_the_brute_force_choice_on_200_random_sets() -> None:
+def test_greedy_k_centre_equals_brute_force_on_200_random_sets() -> None:
     generator = torch.Generator().manual_seed(0)
     with_centers = set()
     for _ in range(200):
         count, centers, size = (
             int(torch.randint(low, 9, (), generator=generator)) for low in (1, 0, 1)
         )
-        # Whole numbers: distances are exact, and many of them tie.
+        # Integers: distances are exact, with many ties.
         points = torch.randint(-4, 5, (2, count, size), generator=generator).float()
         around = torch.randint(-4, 5, (2, centers, size), generator=generator).float()
         expected = [
@@ -80,7 +80,9 @@ def test_greedy_k_centre_is_the_brute_force_choice_on_200_random_sets() -> None:
     ("scheme", "information"),
     [("disagreement_k_center", disagreement), ("entropy_k_center", entropy)],
 )
-def test_a_hybrid_spreads_the_more_informative_half(scheme: Scheme, information) -> None:
+def test_a_hybrid_scheme_orders_the_more_informative_half_by_k_centre(
+    scheme: Scheme, information
+) -> None:
     of = candidates(torch.rand(2, 3, 11, generator=torch.Generator().manual_seed(1)))
     by_value = information(of.probability).argsort(-1, descending=True)
     for member, order in enumerate(ranking(scheme, of).tolist()):
@@ -91,12 +93,12 @@ def test_a_hybrid_spreads_the_more_informative_half(scheme: Scheme, information)
         assert order[5:] == by_value[member, 5:].tolist()
 
 
-def test_k_centre_asks_first_about_what_differs_most_from_what_was_labelled() -> None:
+def test_k_centre_selects_first_the_pair_furthest_from_labelled_pairs() -> None:
     of = candidates(torch.rand(1, 3, 4))
     of.inputs.zero_()
     of.labelled.zero_()
     of.inputs[0, 2, 1, :, 0] = 5.0  # one observation of pair 2
-    of.inputs[0, 1, 0, :, OBSERVATIONS:] = 99.0  # actions have no distance
+    of.inputs[0, 1, 0, :, OBSERVATIONS:] = 99.0  # actions do not count in distances
     assert ranking("k_center", of).tolist() == [[2, 0, 1, 3]]
     of.labelled[0, 0] = of.inputs[0, 2]
     of.inputs[0, 3, 0, :, 1] = -1.0
@@ -104,7 +106,7 @@ def test_k_centre_asks_first_about_what_differs_most_from_what_was_labelled() ->
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_ranking_names_every_candidate_once_and_no_member_sees_another(scheme: Scheme) -> None:
+def test_a_ranking_has_every_candidate_once_and_members_are_independent(scheme: Scheme) -> None:
     of = candidates(torch.rand(5, 3, 33, generator=torch.Generator().manual_seed(2)))
     together = ranking(scheme, of)
     assert together.sort(-1).values.tolist() == [list(range(33))] * 5
@@ -115,7 +117,7 @@ def test_a_ranking_names_every_candidate_once_and_no_member_sees_another(scheme:
 
 
 @pytest.mark.parametrize("scheme", COVERING)
-def test_centres_are_all_labelled_pairs_and_a_teacher_who_skips_gets_the_next(
+def test_centres_are_all_labelled_pairs_and_skipped_queries_are_replaced(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, scheme: Scheme
 ) -> None:
     asked: list[tuple[str, int]] = []

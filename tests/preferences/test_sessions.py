@@ -1,4 +1,4 @@
-"""Sessions spend the budget of labels, and say what they could not ask."""
+"""Label sessions and their budget."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from helpers.runs import MakeRun, pebble
 from mujoco_sail.training.messages import MembersFailed
 
 
-def test_every_arm_uses_the_whole_budget_and_no_more(make_run: MakeRun) -> None:
+def test_every_agent_uses_exactly_the_whole_budget(make_run: MakeRun) -> None:
     agent = pebble(make_run, agents="pebble,sail,sail_revkl")
     for files in agent.runner.files:
         lines = (files.folder / "feedback.csv").read_text().splitlines()[1:]
@@ -17,7 +17,7 @@ def test_every_arm_uses_the_whole_budget_and_no_more(make_run: MakeRun) -> None:
         agent.label_session(150)
 
 
-def test_a_skipped_query_costs_no_label_and_is_counted_apart(make_run: MakeRun) -> None:
+def test_a_skipped_query_costs_no_label_and_is_counted_separately(make_run: MakeRun) -> None:
     agent = pebble(make_run, agents="pebble,sail", teacher="skip", reward_range=[-1.0, 0.2])
     skipping = agent.runner.feedback
     assert skipping.labels_used == 8
@@ -30,7 +30,7 @@ def test_a_skipped_query_costs_no_label_and_is_counted_apart(make_run: MakeRun) 
     assert sum(query.label is not None for query in strict) == 8
 
 
-def test_a_teacher_who_refuses_everything_fails_the_member_with_a_reason(
+def test_a_teacher_that_skips_everything_fails_the_member_with_a_reason(
     make_run: MakeRun,
 ) -> None:
     with pytest.raises(MembersFailed) as failed:
@@ -39,7 +39,7 @@ def test_a_teacher_who_refuses_everything_fails_the_member_with_a_reason(
     assert "step 80: teacher 'skip' refused nearly all" in failed.value.reasons["pebble", 0]
 
 
-def test_labels_follow_the_task_reward_that_the_record_states(make_run: MakeRun) -> None:
+def test_labels_agree_with_the_recorded_task_returns(make_run: MakeRun) -> None:
     agent = pebble(make_run)
     for query in agent.runner.feedback.queries[0]:
         assert query.label == float(query.return_1 > query.return_2)

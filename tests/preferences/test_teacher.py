@@ -1,4 +1,4 @@
-"""The teachers do what B-Pref says, on cases worked out by hand."""
+"""Teachers as in B-Pref, on cases computed by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ask(
     recent: float = 0.5,
     reward_range: tuple[float, float] = (0.0, 1.0),
 ) -> TeacherLabels:
-    """Judges pairs of one member, each segment a list of rewards."""
+    """Labels pairs of one member, each segment a list of rewards."""
     sides = [torch.tensor([side]) for side in (first, second)]
     pairs = [(side, torch.ones_like(side)) for side in sides]
     streams = Streams([0], "teacher", torch.device("cpu"))
@@ -40,7 +40,7 @@ def ask(
 
 
 def many(who: Teacher, first: float, second: float) -> Tensor:
-    """Labels of the same one-step pair, asked many times."""
+    """Labels of many copies of a one-step pair."""
     return ask(who, [[first]] * MANY, [[second]] * MANY).label[0]
 
 
@@ -78,8 +78,8 @@ def test_mistakes_compose_with_noise() -> None:
     assert within_binomial_bounds(share, 0.9 * 0.7310586 + 0.1 * 0.2689414)
 
 
-def test_skip_refuses_pairs_whose_better_segment_is_poor() -> None:
-    """Recent mean 0.5 a step, two steps: the level is 1.0; a tenth of it is 0.1, applied once."""
+def test_skip_refuses_pairs_whose_better_segment_is_below_the_threshold() -> None:
+    """Recent mean 0.5 per step, two steps: return 1.0, so the threshold at 0.1 is 0.1."""
     first = [[0.05, 0.04], [0.05, 0.06], [0.0, 0.0]]
     second = [[0.0, 0.0], [0.0, 0.0], [0.2, 0.0]]
     assert ask(teacher(skip=0.1), first, second).answered.tolist() == [[False, True, True]]
@@ -91,7 +91,7 @@ def test_equal_calls_a_tie_below_its_threshold_only() -> None:
     assert said.label.tolist() == [[0.5, 1.0]]
 
 
-def test_equal_wins_over_mistakes() -> None:
+def test_equal_has_priority_over_mistakes() -> None:
     said = ask(teacher(equal=0.1, mistake=1.0), [[0.52], [0.9]], [[0.5], [0.1]])
     assert said.label.tolist() == [[0.5, 0.0]]
 
@@ -109,6 +109,6 @@ def test_the_myopic_discount_counts_back_from_the_last_valid_step() -> None:
     assert normalised_return(reward, valid, (0.0, 1.0), 0.5).item() == 1.5
 
 
-def test_padding_adds_nothing_where_the_reward_range_starts_below_zero() -> None:
+def test_padding_adds_nothing_if_the_reward_range_starts_below_zero() -> None:
     reward, valid = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[1.0, 0.0]]])
     assert normalised_return(reward, valid, (-1.0, 1.0), 1.0).item() == 1.0

@@ -1,4 +1,4 @@
-"""`skip` and `equal` answer most pairs wherever the policy stands in the reward range."""
+"""Thresholds of `skip` and `equal` for any level of the rewards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def teacher(**faults: float) -> Teacher:
 
 
 def say(who: Teacher, rewards: Tensor, low: float, high: float) -> TeacherLabels:
-    """Labels of pairs of segments, rewards [2, P, T] that are the whole query window too."""
+    """Labels of pairs with rewards [2, P, T], which are also the query window."""
     first, second = ((side.unsqueeze(0), torch.ones(1, PAIRS, STEPS)) for side in rewards)
     recent = RecentRewards.of([rewards.flatten()], low)
     return label_pairs(who, (low, high), first, second, recent, Streams([0], "thresholds", CPU))
@@ -40,7 +40,7 @@ def noise(seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("myopic", [1.0, 0.9])
 @pytest.mark.parametrize("mean", [-100.0, -3.0, 0.0, 3.0])
-def test_most_pairs_are_answered_and_some_are_ties_wherever_the_policy_stands(
+def test_most_pairs_are_answered_and_some_are_ties_for_any_level_of_reward(
     mean: float, myopic: float
 ) -> None:
     said = say(teacher(myopic=myopic), mean + noise(), -1.0, 10.0)
@@ -49,8 +49,8 @@ def test_most_pairs_are_answered_and_some_are_ties_wherever_the_policy_stands(
     assert 0.02 < ties < 0.6
 
 
-def test_skip_still_refuses_the_poorest_below_the_range() -> None:
-    """Floor -6, mean of all -3: 0.1 of the 3 above the floor is -5.7 a step."""
+def test_skip_refuses_the_lowest_returns_also_below_the_range() -> None:
+    """Floor -6, mean -3: the threshold at 0.1 is -6 + 0.1 * 3 = -5.7 per step."""
     rewards = torch.full((2, PAIRS, STEPS), -1.0)
     rewards[:, ::2] = -5.0
     rewards[:, 0] = -5.8
@@ -69,7 +69,7 @@ def test_a_window_of_one_reward_is_answered_with_ties() -> None:
 
 
 def test_a_shift_of_all_rewards_below_the_range_changes_nothing() -> None:
-    """Floor and mean move along; in steps of 1/64 nothing is rounded."""
+    """Floor and mean shift equally; multiples of 1/64 avoid rounding."""
     rewards = (noise() * 64).round() / 64
     near, far = (say(teacher(), rewards - shift, 0.0, 1.0) for shift in (16.0, 1024.0))
     assert torch.equal(near.label, far.label)
@@ -77,7 +77,7 @@ def test_a_shift_of_all_rewards_below_the_range_changes_nothing() -> None:
 
 
 def test_on_rewards_from_zero_up_thresholds_are_shares_of_the_mean_return() -> None:
-    """B-Pref's own rule, as DeepMind Control has it, bit by bit."""
+    """Bitwise equal to B-Pref's rule, as for DeepMind Control."""
     rewards = torch.rand(2, PAIRS, STEPS, generator=torch.Generator().manual_seed(1)) ** 8
     said = say(teacher(skip=0.6, equal=0.3), rewards, 0.0, 1.0)
     level = rewards.flatten().mean() * STEPS
@@ -92,10 +92,10 @@ def test_on_rewards_from_zero_up_thresholds_are_shares_of_the_mean_return() -> N
 
 
 @pytest.mark.parametrize("env", ["half_cheetah", "pusher", "reacher"])
-def test_a_policy_that_explores_below_the_range_is_answered(env: str, make_run: MakeRun) -> None:
+def test_queries_about_rewards_below_the_range_are_answered(env: str, make_run: MakeRun) -> None:
     changes: dict[str, Any] = {"candidates_per_label": 25}
     if env == "half_cheetah":
-        changes["reward_range"] = [0.0, 10.0]  # random policies are sure to lie below
+        changes["reward_range"] = [0.0, 10.0]  # rewards of random policies are below it
     run = make_run([("pebble", 1)], tiny_task(env, "skip+equal", **changes))
     run.members[0].spec.agent(run).train()
     queries = run.feedback.queries[0]
