@@ -1,4 +1,4 @@
-"""A policy at work as a clip, drawn without a screen."""
+"""Record videos of a policy, rendered without a display."""
 
 import io
 import math
@@ -27,9 +27,9 @@ from mujoco_sail.system.files import write_bytes
 Frame = NDArray[np.uint8]
 
 GL_BACKENDS = "egl", "osmesa"
-MAX_FPS = 50  # pictures per second
+MAX_FPS = 50  # frames per second
 
-# Draws one tiny picture; MuJoCo binds to a backend at import, so every trial needs a process.
+# Renders one small image. MuJoCo binds to a backend at import, so every trial needs a process.
 _TRIAL = """
 import mujoco
 model = mujoco.MjModel.from_xml_string("<mujoco/>")
@@ -40,10 +40,12 @@ with mujoco.Renderer(model, 16, 16) as renderer:
 
 
 def choose_gl_backend() -> None:
-    """Sets `MUJOCO_GL` to what draws on this machine; to be called before MuJoCo is imported.
+    """Sets `MUJOCO_GL` to a backend that renders on this machine.
+
+    Must be called before MuJoCo is imported.
 
     Raises:
-        UserError: Neither EGL nor OSMesa does, or what `MUJOCO_GL` names does not.
+        UserError: Neither EGL nor OSMesa renders, or the backend in `MUJOCO_GL` does not.
     """
     wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
     for backend in [wanted] if wanted else GL_BACKENDS:
@@ -58,7 +60,7 @@ def choose_gl_backend() -> None:
 
 
 def can_render(backend: str) -> bool:
-    """Whether MuJoCo can draw a picture with a backend here."""
+    """Whether MuJoCo can render with a backend on this machine."""
     trial = [sys.executable, "-P", "-c", _TRIAL]
     environment = {**os.environ, "MUJOCO_GL": backend}
     return subprocess.run(trial, env=environment, capture_output=True, check=False).returncode == 0
@@ -72,22 +74,22 @@ def film(
     seed: int,
     report: Callable[[str], None],
 ) -> None:
-    """Plays episodes and writes them as one H.264 clip in real time.
+    """Runs episodes and writes them as one H.264 video that plays in real time.
 
     Args:
-        task: The environment.
-        policy: Who acts.
-        out: The clip, `*.mp4`.
-        episodes: How many.
-        seed: Decides how they start.
-        report: Called with a line per episode.
+        task: The task.
+        policy: The policy.
+        out: Video file, `*.mp4`.
+        episodes: Number of episodes.
+        seed: Seed of their initial states.
+        report: Called with one line per episode.
 
     Raises:
-        UserError: The policy does not fit, the environment crashes, or the clip cannot be
+        UserError: The policy has other sizes, the environment crashes, or the video cannot be
             written.
     """
     with _writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)  # fails before minutes of drawing
+        out.parent.mkdir(parents=True, exist_ok=True)  # fails before minutes of rendering
     with closing(CrashGuard(make_env(task, seed, "watching", "rgb_array"))) as env:
         sizes = flatdim(env.observation_space), flatdim(env.action_space)
         if (policy.observation_size, policy.action_size) != sizes:
@@ -97,7 +99,7 @@ def film(
             )
         _follow(env)
         seconds = getattr(env.unwrapped, "dt", None) or 1 / env.metadata.get("render_fps", 30)
-        every = math.ceil(round(1 / seconds / MAX_FPS, 3))  # steps from picture to picture
+        every = math.ceil(round(1 / seconds / MAX_FPS, 3))  # steps per frame
         rate = Fraction(1 / seconds / every).limit_denominator(100)
         clip = encode(_frames(env, policy, episodes, every, report), rate)
     with _writing(out):
@@ -105,14 +107,14 @@ def film(
 
 
 def encode(frames: Iterator[Frame], rate: Fraction) -> bytes:
-    """An mp4 with the coding that every player knows.
+    """Encodes frames as mp4 in a format that all players support (H.264, yuv420p).
 
     Args:
         frames: At least one, each [height, width, 3].
         rate: Frames per second.
     """
     first = next(frames)
-    # That coding has no odd sizes.
+    # The format requires even sizes.
     height, width = (size // 2 * 2 for size in first.shape[:2])
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
@@ -128,7 +130,7 @@ def encode(frames: Iterator[Frame], rate: Fraction) -> bytes:
 def _frames(
     env: CrashGuard, policy: Policy, episodes: int, every: int, report: Callable[[str], None]
 ) -> Iterator[Frame]:
-    """What there is to see from every reset to its episode's end."""
+    """Frames of episodes, from the reset to the end of each."""
     draw: Callable[[], Any] = env.render
     for episode in range(1, episodes + 1):
         observation, _ = env.reset()
@@ -145,7 +147,7 @@ def _frames(
 
 
 def _follow(env: Env) -> None:
-    """Takes the camera that moves along; Gymnasium's default one stays where it is."""
+    """Selects a camera that follows the robot; Gymnasium's default camera does not move."""
     world: Any = env.unwrapped
     if hasattr(world, "mujoco_renderer"):
         cameras = [world.model.camera(index).name for index in range(world.model.ncam)]

@@ -1,8 +1,8 @@
-"""Policies of trained members as a pair of files that can hold no code.
+"""Trained policies, stored as a pair of files that cannot contain code.
 
 `<name>.safetensors` has the layers, under the names of
 `torch.nn.Sequential(Linear, activation, Linear, ...)`; `<name>.toml` describes them. The first line
-of the TOML file is a digest of both files, so that a damaged or mixed pair is refused.
+of the TOML file is a digest of both files, by which a damaged or mixed pair is detected.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ Array = NDArray[np.float32]
 Activation = Literal["relu", "tanh"]
 Squash = Literal["tanh", "clip"]
 
-# Largest file that is read, in bytes: some twenty times the largest policy of any recipe.
+# Largest file that is read, in bytes: about twenty times the largest policy of any recipe.
 LARGEST = {".toml": 2**16, ".safetensors": 2**27}
 
 _FUNCTIONS: dict[str, Callable[[Array], Array]] = {
@@ -39,7 +39,7 @@ _FUNCTIONS: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """Where a policy comes from."""
+    """Provenance of a policy."""
 
     env: str = setting()  # environment recipe
     id: str = setting()  # Gymnasium id
@@ -51,7 +51,7 @@ class About:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """The content of the TOML file below its first line."""
+    """Content of the TOML file after its first line."""
 
     format: Literal["mujoco_sail policy 1"] = setting()
     observation_size: int = setting(low=1, high=2**31)
@@ -63,14 +63,14 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """The deterministic policy of one member, a multilayer perceptron.
+    """Deterministic policy of one member, a multilayer perceptron.
 
     Attributes:
-        weights: Of every layer, [out, in].
-        biases: Of every layer, [out].
-        activation: After every layer but the last.
-        squash: After the last layer; keeps actions in [-1, 1].
-        about: Where the policy comes from.
+        weights: Weights of every layer, [out, in].
+        biases: Biases of every layer, [out].
+        activation: Activation after every layer but the last.
+        squash: Function after the last layer, which keeps actions in [-1, 1].
+        about: Provenance of the policy.
     """
 
     weights: Sequence[Array]
@@ -80,10 +80,10 @@ class Policy:
     about: About
 
     def __post_init__(self) -> None:
-        """Checks that the layers fit one another.
+        """Checks the dtype and the sizes of the layers.
 
         Raises:
-            UserError: They do not, or they are not float32.
+            UserError: The layers are not float32, or their sizes do not match.
         """
         arrays = [*self.weights, *self.biases]
         widths = [bias.shape for bias in self.biases]
@@ -98,22 +98,22 @@ class Policy:
 
     @property
     def observation_size(self) -> int:
-        """O, numbers of an observation."""
+        """O, size of an observation."""
         return int(self.weights[0].shape[1])
 
     @property
     def action_size(self) -> int:
-        """A, numbers of an action."""
+        """A, size of an action."""
         return int(self.weights[-1].shape[0])
 
     def act(self, observation: ArrayLike) -> Array:
-        """Deterministic actions.
+        """Computes deterministic actions.
 
         Args:
-            observation: [O] or [..., O], flat as `mujoco_sail.environments.factory` makes them.
+            observation: Flat observations as in `mujoco_sail.environments.make`, [O] or [..., O].
 
         Returns:
-            [A] or [..., A] in [-1, 1], float32.
+            Actions in [-1, 1], [A] or [..., A], float32.
 
         Raises:
             UserError: The observation has another size.
@@ -133,10 +133,10 @@ class Policy:
         """Writes the pair of files; equal policies give equal bytes.
 
         Args:
-            path: Name of the pair, with or without one of its endings.
+            path: Name of the pair, with or without one of its suffixes.
 
         Raises:
-            OSError: They cannot be written.
+            OSError: The files cannot be written.
         """
         header = Header(
             format="mujoco_sail policy 1",
@@ -159,21 +159,21 @@ class Policy:
 
 
 def load(path: Path | str) -> Policy:
-    """Reads a pair of files, which may be a stranger's: nothing in them is executed.
+    """Loads a policy from its pair of files; safe for untrusted files, which are not executed.
 
     Args:
-        path: Name of the pair, with or without one of its endings.
+        path: Name of the pair, with or without one of its suffixes.
 
     Raises:
-        UserError: A file is missing, damaged or something else, or they are not a pair.
+        UserError: A file is missing, damaged or of another format, or the files are not a pair.
     """
     header_path, weights = _pair(path)
     seal, _, text = _read(header_path).partition(b"\n")
     data = _read(weights)
     if not seal.startswith(b"sha256 = "):
-        raise UserError(f"{header_path}: not a policy's: its first line is no sha256")
+        raise UserError(f"{header_path}: not a policy file: its first line has no sha256")
     if seal != _seal(text, data):
-        raise UserError(f"{header_path} and {weights.name}: damaged, or not of one policy")
+        raise UserError(f"{header_path} and {weights.name}: damaged, or not of the same policy")
     try:
         header = build(Header, tomllib.loads(text.decode()), str(header_path))
     except UserError:
@@ -212,11 +212,11 @@ def export(folder: Path, out: Path | None) -> list[Path]:
     """Copies the policy of a complete run.
 
     Args:
-        folder: The run's, `<results>/<env>/<agent>/seed_<n>`.
+        folder: Folder of the run, `<results>/<env>/<agent>/seed_<n>`.
         out: Name of the new pair; `<env>_<agent>_seed_<n>` in the working folder by default.
 
     Raises:
-        UserError: There is no complete run with a sound policy, or `out` cannot be written.
+        UserError: There is no complete run with a valid policy, or `out` cannot be written.
     """
     recorded = folder / "run.toml"
     if holds_nothing(recorded):
@@ -226,7 +226,7 @@ def export(folder: Path, out: Path | None) -> list[Path]:
         status, env, seed = run["status"], run["env"], run["seed"]
         names = env["name"], env["id"], env["protocol"], run["agent"]["name"], seed, env["steps"]
     except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
-        raise UserError(f"{recorded}: not a run's: {error}") from error
+        raise UserError(f"{recorded}: not a valid run file: {error}") from error
     if status != "complete":
         raise UserError(f"{folder}: this run is {status!r}; a policy is written when it completes")
     pair = folder / "policy"
@@ -235,8 +235,8 @@ def export(folder: Path, out: Path | None) -> list[Path]:
     policy = load(pair)
     about = policy.about
     if (about.env, about.id, about.protocol, about.agent, about.seed, about.step) != names:
-        raise UserError(f"{pair}.toml: the policy of another run than {recorded}")
-    # Named after its folders: a stranger's names could lead anywhere.
+        raise UserError(f"{pair}.toml: not the policy of the run in {recorded}")
+    # Named after the run's folders: names inside untrusted files could be any path.
     out = out or Path("_".join(folder.resolve().parts[-3:]))
     try:
         return policy.save(out)
@@ -245,7 +245,7 @@ def export(folder: Path, out: Path | None) -> list[Path]:
 
 
 def _pair(path: Path | str) -> tuple[Path, Path]:
-    """The two files of a name."""
+    """Paths of the two files of a pair."""
     name = str(path)
     for ending in LARGEST:
         name = name.removesuffix(ending)
@@ -257,7 +257,7 @@ def _names(layers: int) -> list[tuple[str, str]]:
 
 
 def _seal(text: bytes, data: bytes) -> bytes:
-    """First line of the TOML file: a digest of its other lines and the tensors' file."""
+    """First line of the TOML file: digest of its other lines and of the safetensors file."""
     return f'sha256 = "{hashlib.sha256(text + data).hexdigest()}"'.encode()
 
 
@@ -266,7 +266,7 @@ def _read(path: Path) -> bytes:
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         if path.stat().st_size > LARGEST[path.suffix]:
-            raise UserError(f"{path}: too large for a policy's")
+            raise UserError(f"{path}: too large for a policy file")
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Trained policies leave their runs, and are exported with what made them."""
+"""Policies written by runs, and their export."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("name", "seeds"), [("sail_revkl", (0, 1)), ("sb3_ppo", (0,))])
-def test_equal_runs_leave_equal_policies_of_their_own(
+def test_equal_runs_write_equal_policies(
     name: str, seeds: tuple[int, ...], make_run: MakeRun
 ) -> None:
     settings = {"sb3_ppo": {"n_steps": 50, "batch_size": 25}}
@@ -48,7 +48,7 @@ def test_equal_runs_leave_equal_policies_of_their_own(
     assert len(set(contents[0])) == len(seeds)
 
 
-def test_a_failed_run_leaves_no_policy(make_run: MakeRun) -> None:
+def test_a_failed_run_writes_no_policy(make_run: MakeRun) -> None:
     refusing = {"oracle.skip": 50.0, "reward_range": [-100.0, 1.0]}
     run = make_run([("pebble", 0)], tiny_task(teacher="skip", **refusing))
     with pytest.raises(MembersFailed, match="refused"):
@@ -56,7 +56,7 @@ def test_a_failed_run_leaves_no_policy(make_run: MakeRun) -> None:
     assert not list(run.files[0].folder.glob("policy.*"))
 
 
-def test_an_exported_policy_is_the_runs(
+def test_an_exported_policy_equals_the_runs(
     finished: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -72,10 +72,10 @@ def test_an_exported_policy_is_the_runs(
         assert path.read_bytes() == (finished / f"policy{path.suffix}").read_bytes()
 
 
-def test_the_readmes_lines_act(
+def test_the_readmes_example_runs(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The README's own example, word for word but for the names."""
+    """The README's example, with other names."""
     monkeypatch.chdir(tmp_path)
     policies.export(finished, Path("walker"))
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -94,18 +94,21 @@ def test_the_readmes_lines_act(
     ("change", "said"),
     [
         (lambda folder: (folder / "run.toml").unlink(), "no run there"),
-        (lambda folder: (folder / "run.toml").write_text("x = "), "not a run's"),
-        (lambda folder: (folder / "run.toml").write_text("status = 'complete'"), "not a run's"),
-        (lambda folder: (folder / "run.toml").write_bytes(b"\xff"), "not a run's"),
+        (lambda folder: (folder / "run.toml").write_text("x = "), "not a valid run file"),
+        (
+            lambda folder: (folder / "run.toml").write_text("status = 'complete'"),
+            "not a valid run file",
+        ),
+        (lambda folder: (folder / "run.toml").write_bytes(b"\xff"), "not a valid run file"),
         (lambda folder: [f.unlink() for f in folder.glob("policy.*")], "has no policy"),
         (lambda folder: (folder / "policy.toml").unlink(), "no such file"),
         (lambda folder: (folder / "policy.toml").write_text(""), "policy.toml"),
         (lambda folder: replace(folder / "run.toml", '"complete"', '"running"'), "'running'"),
-        (lambda folder: replace(folder / "run.toml", "seed = 0", "seed = 1"), "another run"),
-        (lambda folder: policy_of(17, 4, 6).save(folder / "policy"), "another run"),
+        (lambda folder: replace(folder / "run.toml", "seed = 0", "seed = 1"), "not the policy of"),
+        (lambda folder: policy_of(17, 4, 6).save(folder / "policy"), "not the policy of"),
     ],
 )
-def test_a_run_without_a_sound_policy_of_its_own_is_refused(
+def test_a_run_without_a_valid_policy_is_an_error(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, said: str
 ) -> None:
     folder = tmp_path / "copy"
@@ -117,7 +120,7 @@ def test_a_run_without_a_sound_policy_of_its_own_is_refused(
     assert not list(tmp_path.glob("out*"))
 
 
-def test_an_export_that_cannot_be_written_is_refused(
+def test_an_export_that_cannot_be_written_is_an_error(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -126,7 +129,7 @@ def test_an_export_that_cannot_be_written_is_refused(
     assert "no run there" in fails(capsys, "export", str(tmp_path / "nowhere"))
 
 
-def test_a_strangers_names_lead_nowhere(
+def test_names_in_untrusted_files_are_not_used_as_paths(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "a" / "b" / "c"
@@ -141,7 +144,7 @@ def test_a_strangers_names_lead_nowhere(
     assert {path.name for path in tmp_path.iterdir()} == {"a"}
 
 
-def test_published_results_leave_policies_out() -> None:
+def test_published_results_have_no_policies() -> None:
     path = "results/hopper/sac/seed_0/policy.toml"
     if not (ROOT / ".git").exists():
         pytest.skip("not a checkout")

@@ -1,4 +1,4 @@
-"""Policies are watched, and what cannot be watched is named."""
+"""Videos of policies, and errors of `watch`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mujoco_sail.recipes.load import load_task
 
 @pytest.fixture
 def hopper(tmp_path: Path) -> str:
-    """Name of a pair that fits the hopper."""
+    """Name of a pair of files with a policy for the hopper."""
     policy_of(11, 4, 3).save(tmp_path / "hopper")
     return str(tmp_path / "hopper")
 
@@ -41,7 +41,7 @@ def hopper(tmp_path: Path) -> str:
         ({"--protocol": "quik"}, "did you mean 'quick'"),
     ],
 )
-def test_a_mistake_in_watching_is_named(
+def test_an_error_of_watch_is_one_clear_line(
     hopper: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -67,7 +67,7 @@ def test_a_mistake_in_watching_is_named(
         ("on", [], "MUJOCO_GL=on does not draw"),
     ],
 )
-def test_a_machine_that_cannot_draw_is_told_what_to_install(
+def test_a_machine_that_cannot_render_gets_the_packages_to_install(
     hopper: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -85,19 +85,19 @@ def test_a_machine_that_cannot_draw_is_told_what_to_install(
     assert os.environ["MUJOCO_GL"] == wanted
 
 
-def test_the_first_backend_that_draws_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_backend_that_renders_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "")
     monkeypatch.setattr(film, "can_render", lambda backend: backend == "osmesa")
     film.choose_gl_backend()
     assert os.environ["MUJOCO_GL"] == "osmesa"
 
 
-def test_a_backend_that_does_not_exist_does_not_draw() -> None:
+def test_a_backend_that_does_not_exist_cannot_render() -> None:
     assert not film.can_render("nonsense")
 
 
 def decoded(clip: bytes, file: Path) -> tuple[Any, list[np.ndarray]]:
-    """The picture stream and every picture of a clip."""
+    """Video stream and all frames of a video."""
     file.write_bytes(clip)
     with av.open(str(file)) as container:
         stream = container.streams.video[0]
@@ -107,7 +107,7 @@ def decoded(clip: bytes, file: Path) -> tuple[Any, list[np.ndarray]]:
         return stream.average_rate, frames
 
 
-def test_pictures_of_odd_size_become_a_clip_that_plays(tmp_path: Path) -> None:
+def test_frames_of_odd_size_become_a_valid_video(tmp_path: Path) -> None:
     colours = [(250, 10, 10), (10, 250, 10), (10, 10, 250)] * 5
     pictures = [np.full((33, 47, 3), colour, np.uint8) for colour in colours]
     clip = film.encode(iter(pictures), Fraction(125, 3))
@@ -129,7 +129,7 @@ def _can_draw() -> None:
 @pytest.mark.parametrize(
     ("env", "rate"), [("hopper", Fraction(125, 3)), ("walker_walk", 40), ("door_open", 40)]
 )
-def test_a_policy_is_watched_in_real_time(env: str, rate: Fraction, tmp_path: Path) -> None:
+def test_a_video_plays_in_real_time(env: str, rate: Fraction, tmp_path: Path) -> None:
     """Gymnasium at 125 steps a second, dm_control at 40, Meta-World at 80."""
     steps, episodes = 20, 2
     short = f'base = "{env}"\n[protocols.quick]\nepisode_steps = {steps}\nsegment_steps = 9'
@@ -157,7 +157,7 @@ def test_a_policy_is_watched_in_real_time(env: str, rate: Fraction, tmp_path: Pa
     assert np.abs(np.diff(np.float32(frames[:20]), axis=0)).mean() > 0.05
 
 
-def test_the_camera_moves_along_with_a_runner() -> None:
+def test_the_camera_follows_a_runner() -> None:
     env: Any = environments.make("half_cheetah", render_mode="rgb_array")
     assert env.unwrapped.mujoco_renderer.camera_id == -1
     film._follow(env)

@@ -1,4 +1,4 @@
-"""Policies come back unharmed or not at all, and act as their agents."""
+"""Saving and loading of policies, and their actions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mujoco_sail.system.errors import UserError
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Path:
-    """Name of a small sound pair."""
+    """Name of the pair of files of a small policy."""
     policy_of(3, 4, 2).save(tmp_path / "mine")
     return tmp_path / "mine"
 
@@ -36,7 +36,7 @@ def refused(path: Path) -> str:
 # --- the pair of files ---
 
 
-def test_a_policy_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_loaded_policy_equals_the_saved_one(tmp_path: Path) -> None:
     policy = policy_of(3, 5, 4, 2, activation="tanh", squash="clip")
     written = policy.save(tmp_path / "a.b")
     assert [path.name for path in written] == ["a.b.safetensors", "a.b.toml"]
@@ -61,7 +61,7 @@ def test_the_layers_are_those_of_a_torch_sequential(pair: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".toml", ".safetensors"])
-def test_a_flipped_bit_anywhere_is_refused(pair: Path, suffix: str) -> None:
+def test_a_flipped_bit_anywhere_is_an_error(pair: Path, suffix: str) -> None:
     file = Path(f"{pair}{suffix}")
     sound = file.read_bytes()
     assert len(sound) > 200
@@ -73,7 +73,7 @@ def test_a_flipped_bit_anywhere_is_refused(pair: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".toml", ".safetensors"])
-def test_a_truncated_emptied_longer_or_missing_file_is_refused(pair: Path, suffix: str) -> None:
+def test_a_truncated_emptied_longer_or_missing_file_is_an_error(pair: Path, suffix: str) -> None:
     file = Path(f"{pair}{suffix}")
     sound = file.read_bytes()
     for content in (*(sound[:end] for end in range(0, len(sound), 7)), sound + b"\n"):
@@ -88,15 +88,15 @@ def test_a_truncated_emptied_longer_or_missing_file_is_refused(pair: Path, suffi
     assert "no such file" in refused(pair)
 
 
-def test_a_mixed_pair_is_refused(pair: Path) -> None:
+def test_a_mixed_pair_is_an_error(pair: Path) -> None:
     weights = policy_of(3, 4, 2)
     weights.biases[0][0] += 1
     other, _ = weights.save(pair.with_name("other"))
     other.replace(f"{pair}.safetensors")
-    assert "not of one policy" in refused(pair)
+    assert "not of the same policy" in refused(pair)
 
 
-# --- strangers, whose seals are right ---
+# --- untrusted files with a valid digest ---
 
 
 def layers(**changes: Any) -> bytes:
@@ -105,7 +105,7 @@ def layers(**changes: Any) -> bytes:
     return tensors({name: array for name, array in arrays.items() if array is not None})
 
 
-def test_a_forgery_that_is_sound_is_loaded(pair: Path) -> None:
+def test_untrusted_files_with_a_valid_policy_are_loaded(pair: Path) -> None:
     forge(pair, layers(), "seed = 3", "seed = 4")
     assert policies.load(pair).about.seed == 4
 
@@ -142,7 +142,7 @@ def test_a_forgery_that_is_sound_is_loaded(pair: Path) -> None:
     ],
     ids=range(24),
 )
-def test_tensors_that_are_no_policy_are_refused(pair: Path, data: bytes) -> None:
+def test_tensors_that_are_not_a_policy_are_an_error(pair: Path, data: bytes) -> None:
     forge(pair, data)
     assert pair.name in refused(pair)
 
@@ -167,18 +167,18 @@ def test_tensors_that_are_no_policy_are_refused(pair: Path, data: bytes) -> None
         ("hopper", b"\xff", "not valid TOML"),
     ],
 )
-def test_a_description_that_is_no_policys_is_refused(
+def test_a_header_that_is_not_a_policys_is_an_error(
     pair: Path, old: str, new: str | bytes, said: str
 ) -> None:
     forge(pair, None, old, new)
     assert said in refused(pair)
 
 
-def test_a_planted_pickle_is_refused_and_nothing_of_it_runs(pair: Path, tmp_path: Path) -> None:
+def test_a_pickle_is_an_error_and_is_not_executed(pair: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     planted = pickle.dumps(Planted(trace))
     pickle.loads(planted)
-    trace.unlink()  # so it would have worked
+    trace.unlink()  # the pickle would have been executed
     torch.save({"0.weight": Planted(trace)}, tmp_path / "zip")
     for content in (planted, (tmp_path / "zip").read_bytes()):
         policy_of(3, 4, 2).save(pair)
@@ -200,7 +200,7 @@ def test_a_policy_acts_as_its_agent(name: str, make_run: MakeRun) -> None:
     run = make_run(stack)
     agent: Any = run.members[0].spec.agent(run)
     if name == "sb3_ppo":
-        # A new one's actions are next to zero; these leave the box.
+        # Actions of a new policy are almost zero; these exceed the bounds.
         agent.model.policy.action_net.weight.data *= 300
     observation = 3 * torch.randn(len(stack), 50, run.sizes[0], generator=torch.Generator())
     expected = agent.policy(observation).numpy()
@@ -216,7 +216,7 @@ def test_a_policy_acts_as_its_agent(name: str, make_run: MakeRun) -> None:
         assert (policy.about.agent, policy.about.seed, policy.about.step) == (name, 5 + m, 7)
 
 
-def test_an_observation_of_another_size_is_refused() -> None:
+def test_an_observation_of_another_size_is_an_error() -> None:
     policy = policy_of(3, 4, 2)
     for wrong in (np.zeros(4), np.zeros((3, 2)), np.float32(1)):
         with pytest.raises(UserError, match="observations of size 3"):

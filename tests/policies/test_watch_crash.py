@@ -1,4 +1,4 @@
-"""Watching a simulation that diverges ends in one line, without a clip."""
+"""`watch` of a diverged simulation gives a one-line error and no video."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mujoco_sail.system.errors import UserError
 
 
 class Still:
-    """A policy that does nothing."""
+    """Policy whose actions are zero."""
 
     def __init__(self, observation_size: int, action_size: int) -> None:
         self.observation_size, self.action_size = observation_size, action_size
@@ -26,7 +26,7 @@ class Still:
 
 
 @pytest.mark.parametrize("env", ["half_cheetah", "walker_walk"])
-def test_a_clip_of_a_simulation_that_diverges_is_refused_by_name(
+def test_a_diverged_simulation_gives_an_error_and_no_video(
     env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
