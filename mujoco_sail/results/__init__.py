@@ -1,1 +1,1 @@
-"""The files of a run: written, read back, resumed from."""
+"""Files of a run: writing, reading, pooling, checkpoints and trackers."""

@@ -1,8 +1,8 @@
-"""Checkpoints of a member: two files that are whole and of this very run, or are not used.
+"""Checkpoints of a member, with checksums and a check that they belong to the run.
 
 `step_<n>.safetensors` holds the tensors, `step_<n>.json` the plain values, the recipe and the
-checksums. The JSON is written last: without it there is no checkpoint. Nothing in either is
-executed when it is read.
+checksums. The JSON file is written last; without it there is no checkpoint. Nothing in the files
+is executed when they are read.
 """
 
 import hashlib
@@ -19,19 +19,19 @@ from torch import Tensor
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import write_bytes
 
-KEPT = 2  # checkpoints: the newest, and one more in case it is damaged
+KEPT = 2  # checkpoints: the newest, and one before in case it is damaged
 
 
 class DamagedError(Exception):
-    """A checkpoint that is not what was written; its text names the file and the fault."""
+    """Error when a checkpoint is damaged; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
 class MemberState:
-    """One member at the end of a step.
+    """State of one member after a step.
 
     Attributes:
-        step: Environment steps done.
+        step: Environment steps taken.
         tensors: The member's slices of the stack's tensors, by name.
         plain: Plain values that all members of the stack share.
         files: Plain values of this member: the rows of its files.
@@ -44,30 +44,30 @@ class MemberState:
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """Checkpoints of one run.
 
     Args:
-        folder: Where they lie, the run's own folder `checkpoints`.
-        about: The resolved recipes, seed and versions: what a run must have in common with a
-            checkpoint to go on from it.
+        folder: Folder `checkpoints` of the run.
+        about: Resolved recipes, seed and versions, which must equal those of a checkpoint to
+            resume from it.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self.folder = folder
-        # As JSON has it, so that what is read can be compared.
+        # Converted as JSON does, so that it can be compared with what is read.
         self.about = json.loads(_text(about))
 
     def steps(self) -> list[int]:
-        """Steps of the checkpoints there are, the newest first; they may be damaged."""
+        """Steps of all checkpoints, newest first; some may be damaged."""
         names = [path.stem.removeprefix("step_") for path in self.folder.glob("step_*.json")]
         return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
     def write(self, saved: MemberState) -> None:
-        """Writes a checkpoint, reads it back, and drops the oldest.
+        """Writes a checkpoint, verifies it, and removes the oldest.
 
         Raises:
-            WriteError: It cannot be written; the earlier ones stay.
-            DamagedError: The disk gives back something else than was written; likewise.
+            WriteError: It cannot be written; earlier checkpoints are kept.
+            DamagedError: What was read back differs; earlier checkpoints are kept.
         """
         tensors = save({name: t.contiguous() for name, t in saved.tensors.items()})
         document = {
@@ -81,7 +81,7 @@ class Checkpoints:
         write_bytes(self._tensors(saved.step), tensors)
         write_bytes(self._document(saved.step), _text(document).encode())
         self._parts(saved.step)
-        # Damaged ones of later steps may lie there.
+        # There may be damaged checkpoints of later steps.
         for step in [step for step in self.steps() if step != saved.step][KEPT - 1 :]:
             self._remove(step)
 
@@ -89,8 +89,8 @@ class Checkpoints:
         """Reads a checkpoint.
 
         Raises:
-            DamagedError: A part is missing or is not what was written.
-            UserError: It is of another run; the first difference is named.
+            DamagedError: A file is missing or damaged.
+            UserError: It belongs to another run; the message names the first difference.
         """
         document, tensors = self._parts(step)
         if (difference := first_difference(document["about"], self.about)) is not None:
@@ -102,7 +102,7 @@ class Checkpoints:
         return MemberState(step, parts, document["plain"], document["files"])
 
     def _parts(self, step: int) -> tuple[dict[str, Any], bytes]:
-        """The document and the bytes of the tensors, both as they were written."""
+        """Content of the JSON file and bytes of the tensors' file, both verified."""
         path = self._document(step)
         try:
             document = json.loads(path.read_bytes())
@@ -136,7 +136,7 @@ class Checkpoints:
 
 
 def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """The first key in which two nested tables differ, with both values; None if in none."""
+    """First key in which two nested tables differ, with both values; None if they are equal."""
     there, here = (dict(_flat(table)) for table in (found, wanted))
     for key in {**here, **there}:
         if key not in there or key not in here or there[key] != here[key]:

@@ -1,4 +1,4 @@
-"""From a results folder to runs that may be compared; what does not belong together is refused."""
+"""Load the runs of a results folder and check that they can be pooled."""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,15 +10,15 @@ import pandas as pd
 from mujoco_sail.results.read import RunRecord, damaged, read, read_training
 from mujoco_sail.system.errors import UserError
 
-# Packages whose version changes what a return means.
+# Packages whose version can change returns.
 PACKAGES = ("mujoco", "gymnasium", "dm_control", "metaworld", "envpool", "mujoco_sail")
 VERSIONS = {f"versions.{name}" for name in PACKAGES}
-# Settings of the machine that trains: they change no more than the rounding of a result.
+# Settings of the machine, which change results only by rounding.
 MACHINE = ("env.engine", "env.cuda_graph", "env.checkpoint_minutes")
-# What environments that are pooled have in common, beside the teacher's and agents' settings.
+# Keys that must be equal over pooled environments, besides settings of teacher and agents.
 EVERYWHERE = ("env.protocol", "env.teacher", "versions.mujoco_sail")
 
-# What a run says of itself, in a group whose runs must all say the same.
+# Values that must be equal for all runs of a group: the group, a run, and the run's values.
 Claim = tuple[tuple[str, ...], RunRecord, Mapping[str, Any]]
 
 
@@ -27,7 +27,7 @@ class NoRunsError(UserError):
 
 
 def collect(results: Path) -> list[RunRecord]:
-    """Reads all runs of a results folder and checks that they may be compared.
+    """Reads all runs of a results folder and checks that they can be compared.
 
     Args:
         results: Folder with `<env>/<agent>/seed_<n>/`.
@@ -55,14 +55,15 @@ def collect(results: Path) -> list[RunRecord]:
 
 
 def check_poolable(records: Sequence[RunRecord]) -> None:
-    """Refuses runs that do not measure the same thing.
+    """Checks that runs measure the same quantity and can be pooled.
 
-    Within an environment: the environment recipe (protocol, teacher, label budget, ...) but for
-    `MACHINE`, the versions and the steps of evaluation; the labels used by the arms that ask for
-    any. Within an agent: every hyperparameter. Running ones are no statistics and are left alone.
+    In an environment these must be equal: the environment recipe (protocol, teacher, label
+    budget, ...) except `MACHINE`, the versions, the steps of evaluations, and the number of labels
+    used by agents that use labels. For an agent, all hyperparameters must be equal. Running runs
+    are ignored.
 
     Raises:
-        UserError: Names two runs, the key and both values.
+        UserError: Two runs differ; the message names them, the key and both values.
     """
     ended = [record for record in records if record.status != "running"]
     asking = {(record.env, record.agent) for record in ended if record.labels}
@@ -79,16 +80,16 @@ def check_poolable(records: Sequence[RunRecord]) -> None:
 
 
 def check_alike(records: Sequence[RunRecord]) -> None:
-    """Refuses to pool environments whose runs do not ask the same question.
+    """Checks that runs can be pooled over environments.
 
-    They may differ in what belongs to a task: sizes, label budget, simulator. The protocol, the
-    teacher, an agent's hyperparameters and the version of mujoco_sail must agree.
+    They may differ in properties of the task: sizes, label budget, simulator. The protocol, the
+    teacher, an agent's hyperparameters and the version of mujoco_sail must be equal.
 
     Args:
-        records: Poolable runs; running ones are left alone.
+        records: Runs that can be pooled in each environment; running ones are ignored.
 
     Raises:
-        UserError: Names two runs, the key and both values.
+        UserError: Two runs differ; the message names them, the key and both values.
     """
     claims: list[Claim] = []
     for record in records:
@@ -106,10 +107,10 @@ def check_alike(records: Sequence[RunRecord]) -> None:
 
 
 def differing(one: RunRecord, other: RunRecord) -> dict[str, tuple[Any, Any]]:
-    """The keys by which two complete runs do not measure the same thing, with both values.
+    """Keys in which two complete runs differ, with both values.
 
-    They are those that `check_poolable` compares within an environment and within an agent, but
-    for the agent's name; a key that a run does not have has the value None.
+    The keys are those that `check_poolable` compares within an environment and for an agent,
+    except the agent's name; a key that a run does not have has the value None.
     """
     tables = []
     for record in (one, other):
@@ -124,14 +125,14 @@ def differing(one: RunRecord, other: RunRecord) -> dict[str, tuple[Any, Any]]:
 def training_tables(records: Sequence[RunRecord]) -> list[pd.DataFrame]:
     """Reads `training.csv` of an agent's complete runs on one environment.
 
-    It is read here, for the figures that ask for it, and not with every run.
+    It is not read with every run, only for the figures that need it.
 
     Args:
         records: Runs of the same agent and environment.
 
     Returns:
-        A table per run that has the file, all with the same steps: "step", "labels" and whatever
-        else the agent records, nan where a cell is empty.
+        A table per run that has the file, all with the same steps. Columns are "step", "labels"
+        and the agent's metrics; empty cells are nan.
 
     Raises:
         UserError: A file is damaged, or two differ in their steps.
@@ -147,10 +148,10 @@ def training_tables(records: Sequence[RunRecord]) -> list[pd.DataFrame]:
 
 
 def _agree(claims: Iterable[Claim]) -> None:
-    """Compares each claim with the first of its group.
+    """Compares the values of each run with those of the first in its group.
 
     Raises:
-        UserError: Names two runs, the key and both values.
+        UserError: Two runs differ; the message names them, the key and both values.
     """
     seen: dict[tuple[str, ...], tuple[RunRecord, Mapping[str, Any]]] = {}
     for group, record, values in claims:
@@ -192,7 +193,7 @@ def _of_agent(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A table's values by dotted keys."""
+    """Values of a nested table by dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         name = f"{prefix}{key}"

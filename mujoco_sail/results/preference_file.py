@@ -1,4 +1,4 @@
-"""`preferences.h5`: every labelled pair of a run as a data set of its own, for offline learning."""
+"""`preferences.h5`: all labelled pairs of a run, for offline learning."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ def encode(
     sizes: tuple[int, int],
     about: Mapping[str, Any],
 ) -> bytes:
-    """The pairs of one run as an HDF5 file; docs/results.md describes it.
+    """Encodes the pairs of one run as an HDF5 file, described in docs/results.md.
 
     Equal arguments give equal bytes.
 
     Args:
-        pairs: In the order in which they were labelled, [1, P, ...].
-        labels: [1, P].
-        asked: Step and session of each.
+        pairs: Pairs in the order in which they were labelled, [1, P, ...].
+        labels: Labels, [1, P].
+        asked: Step and session of each pair.
         sizes: O and A.
         about: Attributes of the file.
     """

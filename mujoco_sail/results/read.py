@@ -1,6 +1,6 @@
-"""From the files of a run to its record.
+"""Read the files of a run.
 
-Nothing that is read is executed, and whatever is damaged is an error of one or two lines.
+Nothing that is read is executed. A damaged file is a `UserError` of one or two lines.
 """
 
 import warnings
@@ -25,28 +25,28 @@ EVALUATIONS = (
     "success_rate",
     "labels",
 )
-TRAINING = ("step", "labels")  # and what the agent records
+TRAINING = ("step", "labels")  # and the agent's metrics
 FEEDBACK = ("step", "session", "query", "return_1", "return_2", "label")
-SKIPPED = "skip"  # a label that was refused
-LARGEST = 1e30  # of a number: no simulator's return comes near, and its square is still finite
+SKIPPED = "skip"  # label of a query that the teacher skipped
+LARGEST = 1e30  # largest valid number: far above all returns, with a finite square
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run: an agent on an environment with one seed.
+    """Record of one run: an agent on an environment with one seed.
 
     Attributes:
-        folder: Where it was read.
+        folder: Folder of the run.
         env: Name of the environment.
         agent: Name of the agent.
         seed: Seed.
-        status: "complete", "running" or "failed"; one that was cut off is "running" too, even if
-            that was before its `run.toml` was written.
-        failure: Why it failed, one line; empty if it did not.
-        evaluations: Table with the columns `EVALUATIONS`; `success_rate` is nan where the task
-            has none. Empty unless complete: the files of other runs may end in mid-row.
-        labels: Labels used, that is queries answered; 0 unless complete.
-        table: All of `run.toml`; empty if it was not written.
+        status: "complete", "running" or "failed". An interrupted run is "running" too, even if its
+            `run.toml` was not yet written.
+        failure: Reason of the failure in one line; empty if it did not fail.
+        evaluations: Table with the columns `EVALUATIONS`; `success_rate` is nan if the task does
+            not define success. Empty unless complete, because other runs may have partial files.
+        labels: Labels used (queries answered); 0 unless complete.
+        table: Content of `run.toml`; empty if it was not written.
     """
 
     folder: Path
@@ -64,10 +64,10 @@ def read(folder: Path) -> RunRecord:
     """Reads one run.
 
     Args:
-        folder: `<env>/<agent>/seed_<n>/`.
+        folder: Folder of the run, `<env>/<agent>/seed_<n>/`.
 
     Raises:
-        UserError: A file is missing, damaged or of another run; it is named.
+        UserError: A file is missing, damaged or of another run.
     """
     path = folder / "run.toml"
     if holds_nothing(path):
@@ -80,7 +80,7 @@ def read(folder: Path) -> RunRecord:
     if status not in ("complete", "running", "failed"):
         raise UserError(f"{path}: key 'status' is {status!r}; expected complete, running, failed")
 
-    # A copied folder would count one seed twice.
+    # Otherwise a copied folder would count one seed twice.
     seed, env, agent = table.get("seed"), table["env"].get("name"), table["agent"].get("name")
     place = (*_arm(folder), folder.name)
     if type(seed) is not int or (env, agent, f"seed_{seed}") != place:
@@ -95,7 +95,7 @@ def read(folder: Path) -> RunRecord:
 
 
 def _not_begun(folder: Path) -> RunRecord:
-    """The record of a run that was cut off before its `run.toml` was written."""
+    """Record of a run that was interrupted before its `run.toml` was written."""
     number = folder.name.removeprefix("seed_")
     if not number.isdecimal() or f"{int(number)}" != number:
         raise UserError(f"{folder}: no run.toml there, and no seed_<n>; expected a run's folder")
@@ -103,7 +103,7 @@ def _not_begun(folder: Path) -> RunRecord:
 
 
 def _unread(folder: Path, seed: int, status: str, table: Mapping[str, Any]) -> RunRecord:
-    """A record without what the CSV files say."""
+    """Record without the content of CSV files."""
     env, agent = _arm(folder)
     for name in (env, agent):
         check_name(name, folder)
@@ -115,19 +115,19 @@ def _arm(folder: Path) -> tuple[str, str]:
 
 
 def agents_in_order(records: Sequence[RunRecord], baseline: str) -> list[str]:
-    """Agents as a reader expects them: those that need no labels, the baseline, the others."""
+    """Names of agents in display order: those without labels, the baseline, the others."""
     silent, agents = agents_without_labels(records), {r.agent for r in records}
     return sorted(agents, key=lambda agent: (agent not in silent, agent != baseline, agent))
 
 
 def agents_without_labels(records: Sequence[RunRecord]) -> set[str]:
-    """Agents that have complete runs and asked for nothing in any of them."""
+    """Names of agents with complete runs that used no labels in any of them."""
     complete = {r.agent for r in records if r.status == "complete"}
     return complete - {r.agent for r in records if r.labels}
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """That something cannot be read, and why."""
+    """Error for a path that cannot be read, with the reason."""
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return UserError(f"{path}: cannot be read: {reason}")
 
@@ -137,7 +137,7 @@ def _empty(columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Cells of a CSV file as text; the named columns must be there."""
+    """Reads a CSV file as text; the given columns are required."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", ParserWarning)  # rows longer than the header
@@ -156,17 +156,17 @@ def _evaluations(path: Path) -> pd.DataFrame:
 
 
 def read_training(path: Path) -> pd.DataFrame:
-    """Reads `training.csv`: nan where a cell is empty.
+    """Reads `training.csv`; empty cells are nan.
 
     Raises:
-        UserError: It is damaged.
+        UserError: The file is damaged.
     """
     text = _csv(path, TRAINING)
     return _numbers(path, text, [str(name) for name in text if name not in TRAINING])
 
 
 def _numbers(path: Path, text: pd.DataFrame, may_lack: Sequence[str]) -> pd.DataFrame:
-    """The numbers of a table; only the columns in `may_lack` may have empty cells."""
+    """Parses the numbers of a table; only the columns in `may_lack` may have empty cells."""
     numbers = {str(name): pd.to_numeric(text[name], errors="coerce") for name in text}
     frame = pd.DataFrame(numbers, dtype="float64")
     for name in frame:

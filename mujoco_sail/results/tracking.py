@@ -1,7 +1,7 @@
-"""`--track`: `training.csv` and `evaluations.csv` for TensorBoard or Weights & Biases.
+"""`--track`: log `training.csv` and `evaluations.csv` to TensorBoard or Weights & Biases.
 
-The CSV files stay the truth. A tracker has a thread of its own, so that training never waits for
-it; what goes wrong in it is said in one line, once, and ends the tracking alone.
+The CSV files remain the reference. A tracker has its own thread, so that training never waits for
+it. An error of a tracker is reported once, in one line, and ends the tracking only.
 """
 
 import queue
@@ -18,17 +18,17 @@ from mujoco_sail.system.errors import UserError, one_line
 
 TRACKERS = ("tensorboard", "wandb")
 TABLES = ("training.csv", "evaluations.csv")
-PATIENCE = 30.0  # seconds that a run, once it has ended, waits for its tracker
+PATIENCE = 30.0  # seconds that a run waits for its tracker at the end
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A run as trackers know it.
+    """Description of a run for trackers.
 
     Attributes:
-        folder: Its own.
-        id: One for all processes that train it, one after the other.
-        about: The content of `run.toml`.
+        folder: Folder of the run.
+        id: Identifier, the same when the run is resumed by another process.
+        about: Content of `run.toml`.
     """
 
     folder: Path
@@ -37,17 +37,17 @@ class TrackedRun:
 
 
 class Tracker(Protocol):
-    """What takes the scalars of one run."""
+    """Protocol of a tracker that logs the scalars of one run."""
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Takes the scalars of a step."""
+        """Logs the scalars of a step."""
 
     def close(self) -> None:
-        """Ends; everything is written."""
+        """Writes everything and closes the tracker."""
 
 
 class TensorBoard:
-    """An event file in the run's folder, begun anew by every process that trains the run."""
+    """TensorBoard event file in the run's folder; every process that trains the run starts one."""
 
     def __init__(self, run: TrackedRun) -> None:
         for old in run.folder.glob("events.out.tfevents.*"):
@@ -55,7 +55,7 @@ class TensorBoard:
         self._writer = import_module("torch.utils.tensorboard").SummaryWriter(str(run.folder))
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """See `Tracker.log`."""
+        """Logs the scalars of a step."""
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
 
@@ -65,7 +65,7 @@ class TensorBoard:
 
 
 class WandB:
-    """A run of the project `mujoco_sail`, grouped by environment and agent."""
+    """Weights & Biases run in the project `mujoco_sail`, grouped by environment and agent."""
 
     def __init__(self, run: TrackedRun) -> None:
         env, agent, seed = run.folder.parts[-3:]
@@ -81,7 +81,7 @@ class WandB:
         )
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """See `Tracker.log`; what the server has already is not sent again."""
+        """Logs the scalars of a step, unless the server already has them."""
         if step >= self._run.step:
             self._run.log(dict(scalars), step=step)
 
@@ -94,10 +94,10 @@ KINDS: Mapping[str, Callable[[TrackedRun], Tracker]] = {"tensorboard": TensorBoa
 
 
 def check(kinds: Sequence[str]) -> None:
-    """Looks for the libraries.
+    """Checks that the libraries of the trackers are installed.
 
     Raises:
-        UserError: One is not installed.
+        UserError: A library is not installed.
     """
     for kind in kinds:
         if find_spec(kind) is None:
@@ -107,11 +107,11 @@ def check(kinds: Sequence[str]) -> None:
 
 
 class Tracking:
-    """One kind of tracker for the runs of a stack.
+    """Trackers of one kind for all runs of a stack, in a thread.
 
     Args:
         kind: One of `TRACKERS`.
-        say: Called with one line if it fails.
+        say: Called with one line if a tracker fails.
     """
 
     def __init__(self, kind: str, say: Callable[[str], None]) -> None:
@@ -122,14 +122,14 @@ class Tracking:
         self._thread.start()
 
     def begin(self, run: TrackedRun, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
-        """Opens a tracker for a run and gives it all rows so far, headers first."""
+        """Opens a tracker for a run and logs all rows so far; each table starts with its header."""
         self._jobs.put(partial(self._begin, run))
         so_far = [(name, rows[name][0], row) for name in TABLES for row in rows[name][1:]]
         for name, columns, row in sorted(so_far, key=lambda each: int(each[2][0])):
             self.log(run.folder, name, columns, row)
 
     def log(self, folder: Path, table: str, columns: Sequence[str], row: Sequence[Any]) -> None:
-        """Gives a row of a table, the step first, to a run's tracker; empty cells are left out."""
+        """Logs a row of a table, whose first cell is the step; empty cells are omitted."""
         scalars = {
             f"{Path(table).stem}/{column}": float(cell)
             for column, cell in zip(columns[1:], row[1:], strict=True)
@@ -138,7 +138,7 @@ class Tracking:
         self._jobs.put(lambda: self._open[folder].log(int(row[0]), scalars))
 
     def finish(self) -> None:
-        """Closes all trackers and waits for that, though not for ever."""
+        """Closes all trackers and waits for them, at most `PATIENCE` seconds."""
         self._jobs.put(self._close)
         self._jobs.put(None)
         self._thread.join(PATIENCE)
@@ -165,5 +165,5 @@ class Tracking:
 
 
 def start(kinds: Iterable[str], say: Callable[[str], None]) -> list[Tracking]:
-    """A `Tracking` of each kind."""
+    """Starts a `Tracking` of each kind."""
     return [Tracking(kind, say) for kind in kinds]

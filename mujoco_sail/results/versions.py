@@ -1,4 +1,4 @@
-"""Versions that a result depends on."""
+"""Versions of packages that results depend on."""
 
 import platform
 from importlib import metadata
@@ -7,10 +7,10 @@ from mujoco_sail import __version__
 
 
 def versions(backend: str = "gymnasium") -> dict[str, str]:
-    """Versions that a result of a backend depends on."""
+    """Versions of the packages that results with a backend depend on."""
     simulators = ["mujoco", "gymnasium", "dm_control", "metaworld", "shimmy"]
     if backend == "envpool":
-        simulators.append("envpool")  # it carries a MuJoCo of its own
+        simulators.append("envpool")  # it includes its own MuJoCo
     learners = ["stable_baselines3", "torch"]
     found = {name: metadata.version(name) for name in simulators + learners}
     return found | {"python": platform.python_version(), "mujoco_sail": __version__}

@@ -1,4 +1,4 @@
-"""The files of one run, `<results>/<env>/<agent>/seed_<n>/`, always whole on disk."""
+"""Write the files of a run, `<results>/<env>/<agent>/seed_<n>/`, atomically."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ from mujoco_sail.system.files import holds_nothing, remove_leftovers, write_byte
 
 CHECKPOINTS = "checkpoints"  # folder in a run folder
 
-# Their columns; training.csv has the agent's as well.
+# Columns of the CSV files; training.csv also has the agent's metrics.
 CSV_FILES: dict[str, Sequence[Any]] = {
     "evaluations.csv": EVALUATIONS,
     "training.csv": ("step",),
@@ -38,15 +38,15 @@ CSV_FILES: dict[str, Sequence[Any]] = {
 
 
 def run_folder(results: Path, task: Task, agent: str, seed: int) -> Path:
-    """Where a run's files lie."""
+    """Folder of a run's files."""
     return results / task.name / agent / f"seed_{seed}"
 
 
 def status_of(folder: Path, task: Task, spec: AgentSpec) -> str | None:
-    """The status of the run that a folder holds, None if none has begun there.
+    """Status of the run in a folder, None if there is no run yet.
 
     Raises:
-        UserError: It holds a run of another recipe, of other versions, or a damaged one.
+        UserError: The run is damaged, or has another recipe or other versions.
     """
     if holds_nothing(folder / "run.toml"):
         return None
@@ -67,18 +67,18 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 class RunWriter:
-    """Writes the files of one run; every write replaces a whole file atomically.
+    """Writer of the files of one run; every write replaces a whole file atomically.
 
     Args:
-        folder: The run's own folder.
+        folder: Folder of the run.
         task: Resolved recipe of the environment.
         spec: Resolved recipe of the agent.
-        seed: The member's seed.
-        device: Where the updates run.
-        tracking: Who is told of every row.
+        seed: Seed of the member.
+        device: Device of the updates.
+        tracking: Trackers that log every row.
 
     Attributes:
-        checkpoints: The run's checkpoints.
+        checkpoints: Checkpoints of the run.
     """
 
     def __init__(
@@ -110,9 +110,10 @@ class RunWriter:
         self.wall_seconds = 0.0
 
     def begin(self, saved: Mapping[str, Any] | None = None) -> None:
-        """Writes all files as they are at the start, or as they were when `state` was saved.
+        """Writes all files in their initial state, or in the state that `state` returned.
 
-        The first is `run.toml`: a reader never takes the others for those of an ended run.
+        `run.toml` is written first, so that the other files are never read as those of a complete
+        run.
         """
         remove_leftovers(self.folder)
         if saved is not None:
@@ -126,7 +127,7 @@ class RunWriter:
             tracking.begin(TrackedRun(self.folder, self.tracked_as, self.about), self.rows)
 
     def state(self, seconds: float) -> dict[str, Any]:
-        """What has been written so far, plain values, `seconds` after `begin`."""
+        """State for a checkpoint: content of the files so far, `seconds` after `begin`."""
         rows = {name: [list(row) for row in rows] for name, rows in self.rows.items()}
         return {
             "rows": rows,
@@ -139,8 +140,8 @@ class RunWriter:
 
         Args:
             status: "running", "complete" or "failed".
-            seconds: Since `begin`.
-            failure: Why it failed.
+            seconds: Seconds since `begin`.
+            failure: Reason of the failure.
         """
         wall_seconds = round(self.wall_seconds + seconds, 1)
         table = {"status": status, "wall_seconds": wall_seconds, **self.about}
@@ -165,7 +166,7 @@ class RunWriter:
         self._track("training.csv")
 
     def add_queries(self, queries: Sequence[Query]) -> None:
-        """Adds questions to `feedback.csv`."""
+        """Adds queries to `feedback.csv`."""
         rows = self.rows["feedback.csv"]
         for q in queries:
             number = len(rows) - 1  # without the header
@@ -177,8 +178,8 @@ class RunWriter:
         """Writes `preferences.h5`.
 
         Args:
-            pairs: This run's, in the order in which they were labelled, [1, P, ...].
-            labels: [1, P].
+            pairs: Pairs of this run in the order in which they were labelled, [1, P, ...].
+            labels: Labels, [1, P].
             sizes: O and A.
         """
         from mujoco_sail.results.preference_file import NAME, encode  # noqa: PLC0415 (rarely used)
@@ -208,7 +209,7 @@ class RunWriter:
 
 
 def _cell(value: Any) -> Any:
-    """A number short enough to read, precise enough for float32; nan is an empty cell."""
+    """Formats a cell: numbers with 9 significant digits, enough for float32; nan is empty."""
     if isinstance(value, float):
         return "" if value != value else f"{value:.9g}"  # noqa: PLR0124
     return value
@@ -220,7 +221,7 @@ def _label(label: float | None) -> str:
 
 @cache
 def commit() -> str:
-    """Commit of the checkout, "-dirty" where files differ from it; "unknown" in a wheel."""
+    """Commit of the checkout, with "-dirty" if files were changed; "unknown" in a wheel."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return "unknown"

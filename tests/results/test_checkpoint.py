@@ -45,7 +45,7 @@ def test_a_checkpoint_is_read_as_it_was_written_and_the_newest_two_are_kept(tmp_
 
 
 @pytest.mark.parametrize("part", ["step_8.json", "step_8.safetensors"])
-def test_any_bit_that_flips_is_noticed(tmp_path: Path, part: str) -> None:
+def test_any_flipped_bit_is_detected(tmp_path: Path, part: str) -> None:
     checkpoints = two_checkpoints(tmp_path)
     path = checkpoints.folder / part
     data = path.read_bytes()
@@ -60,7 +60,7 @@ def test_any_bit_that_flips_is_noticed(tmp_path: Path, part: str) -> None:
 
 @pytest.mark.parametrize("part", ["step_8.json", "step_8.safetensors"])
 @pytest.mark.parametrize("cut", [0, 1, 7, 100, -1])
-def test_a_part_that_was_cut_or_emptied_is_noticed(tmp_path: Path, part: str, cut: int) -> None:
+def test_a_truncated_or_empty_file_is_detected(tmp_path: Path, part: str, cut: int) -> None:
     checkpoints = two_checkpoints(tmp_path)
     path = checkpoints.folder / part
     path.write_bytes(path.read_bytes()[:cut])
@@ -79,7 +79,7 @@ def test_a_part_that_was_cut_or_emptied_is_noticed(tmp_path: Path, part: str, cu
         (ABOUT | {"seed": 1}, "seed is 0 there and 1 here"),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused_with_the_difference(
+def test_a_checkpoint_of_another_run_is_an_error_that_names_the_difference(
     tmp_path: Path, changed: dict[str, Any], said: str
 ) -> None:
     two_checkpoints(tmp_path)
@@ -87,7 +87,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(
         Checkpoints(tmp_path / "checkpoints", changed).read(8)
 
 
-def test_a_planted_pickle_is_refused_and_executes_nothing(tmp_path: Path) -> None:
+def test_a_pickle_as_a_checkpoint_is_an_error_and_is_not_executed(tmp_path: Path) -> None:
     checkpoints = two_checkpoints(tmp_path)
     bomb = pickle.dumps(Planted(tmp_path / "boom"))
     for part in ("step_8.safetensors", "step_8.json"):
@@ -109,7 +109,7 @@ def test_a_planted_pickle_is_refused_and_executes_nothing(tmp_path: Path) -> Non
     assert not (tmp_path / "boom").exists()
 
 
-def test_a_writer_that_dies_at_any_moment_leaves_a_whole_checkpoint(
+def test_a_writer_killed_at_any_moment_leaves_a_complete_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process ends at the n-th call that touches the disk, for every n."""
@@ -153,7 +153,7 @@ def test_a_writer_that_dies_at_any_moment_leaves_a_whole_checkpoint(
     assert deaths >= 8
 
 
-def test_a_disk_that_refuses_keeps_the_last_good_state(
+def test_a_full_disk_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = two_checkpoints(tmp_path)

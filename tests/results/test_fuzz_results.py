@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("coarse")
     format=st.sampled_from(["md", "csv", "latex"]),
     baseline=mostly(st.sampled_from([*AGENTS, "none"]), words),
 )
-def test_damaged_results_are_compared_or_refused(
+def test_damaged_results_are_compared_or_give_a_user_error(
     files: dict[str, bytes | None], format: str, baseline: str
 ) -> None:
     with workplace() as here:
@@ -40,7 +40,9 @@ def test_damaged_results_are_compared_or_refused(
 
 @cases("resumed results")
 @given(files=st.one_of(accidents("run.toml"), alike_recipes()))
-def test_a_run_into_damaged_results_goes_on_or_is_refused(files: dict[str, bytes | None]) -> None:
+def test_a_run_into_damaged_results_continues_or_gives_a_user_error(
+    files: dict[str, bytes | None],
+) -> None:
     with workplace() as here, no_training(["Hopper-v5"]):
         spoil(here / "results", files)
         arguments = ["--env=hopper", "--agents=sac,pebble", "--seeds=2", "--protocol=quick"]
@@ -79,7 +81,7 @@ def test_a_pickle_among_the_results_is_not_executed(name: str, command: str) -> 
 
 
 @pytest.mark.parametrize("kind", ["env", "agents", "plot"])
-def test_a_pickle_for_a_recipe_is_refused_and_not_executed(kind: str) -> None:
+def test_a_pickle_as_a_recipe_is_an_error_and_is_not_executed(kind: str) -> None:
     with workplace() as here, no_training([]):
         write(here, {"mine.toml": PICKLE})
         write(here / "results", whole())

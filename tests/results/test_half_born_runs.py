@@ -75,7 +75,7 @@ def results(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path / "out"
 
 
-def test_the_table_names_it_as_incomplete_and_counts_the_others(results: Path) -> None:
+def test_the_table_lists_it_as_incomplete_and_counts_the_others(results: Path) -> None:
     shown = tables.table(results, "md", "sac", 0.1)
     assert "incomplete, not counted: half_cheetah/sac/seed_3" in shown
     rows = tables.table(results, "csv", "sac", 0.1)
@@ -84,7 +84,7 @@ def test_the_table_names_it_as_incomplete_and_counts_the_others(results: Path) -
     assert len(rows.splitlines()) == 2
 
 
-def test_the_same_command_makes_it_anew(results: Path) -> None:
+def test_the_same_command_trains_it_again(results: Path) -> None:
     task, spec = tiny_task(), registry.load_spec("sac", {})
     folder = run_folder(results, task, "sac", 3)
     assert status_of(folder, task, spec) is None
@@ -94,7 +94,7 @@ def test_the_same_command_makes_it_anew(results: Path) -> None:
     assert not [*folder.glob(".*")]
 
 
-def test_its_policy_is_refused_in_one_line(results: Path, tmp_path: Path) -> None:
+def test_exporting_its_policy_is_a_one_line_error(results: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="seed_3: no run there") as error:
         export(results / "half_cheetah" / "sac" / "seed_3", tmp_path / "policy")
     assert len(str(error.value).splitlines()) == 1
@@ -118,7 +118,7 @@ def test_a_folder_of_nothing_but_such_runs_has_an_empty_table(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("data", [b"\n", b"status = ", b"\0x", b"\xff\xfe"])
-def test_a_run_toml_of_garbage_is_an_error_that_names_it(tmp_path: Path, data: bytes) -> None:
+def test_an_invalid_run_toml_is_an_error_that_names_it(tmp_path: Path, data: bytes) -> None:
     folder = whole(tmp_path, 0)
     (folder / "run.toml").write_bytes(data)
     with pytest.raises(UserError, match=r"seed_0/run\.toml"):
@@ -126,7 +126,7 @@ def test_a_run_toml_of_garbage_is_an_error_that_names_it(tmp_path: Path, data: b
 
 
 @pytest.mark.parametrize("name", ["seed_", "seed_x", "seed_03", "seed_3 copy"])
-def test_a_folder_without_run_toml_that_is_no_seeds_is_an_error_that_names_it(
+def test_another_folder_without_run_toml_is_an_error_that_names_it(
     tmp_path: Path, name: str
 ) -> None:
     whole(tmp_path, 0).with_name(name).mkdir()
@@ -136,7 +136,7 @@ def test_a_folder_without_run_toml_that_is_no_seeds_is_an_error_that_names_it(
 
 @pytest.mark.parametrize("writes", range(5))
 @pytest.mark.parametrize("again", [False, True], ids=["begun", "begun again"])
-def test_wherever_a_beginning_is_cut_off_the_table_calls_it_incomplete(
+def test_a_run_interrupted_anywhere_at_its_start_is_incomplete_in_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int, again: bool
 ) -> None:
     whole(tmp_path, 0)
@@ -164,7 +164,7 @@ def test_wherever_a_beginning_is_cut_off_the_table_calls_it_incomplete(
     assert ("incomplete, not counted: half_cheetah/sac/seed_3" in shown) == bool(writes)
 
 
-def test_a_run_made_anew_ends_as_one_that_was_never_cut_off(tmp_path: Path) -> None:
+def test_a_run_trained_again_equals_one_without_interruption(tmp_path: Path) -> None:
     small = overrides(TINY)
     options = ["--env=half_cheetah", "--agents=sac", "--seeds=1", "--protocol=quick", *small]
     texts = []

@@ -55,7 +55,7 @@ def test_a_resumed_run_keeps_the_same_bytes(tmp_path: Path) -> None:
     assert through[0] != through[1]
 
 
-def test_it_is_kept_where_that_is_asked_for_and_by_agents_with_labels(tmp_path: Path) -> None:
+def test_the_file_is_written_on_request_and_for_agents_with_labels(tmp_path: Path) -> None:
     assert run(tmp_path / "off", "half_cheetah", "pebble") == 0
     assert not list(tmp_path.rglob("preferences.h5"))
     assert run(tmp_path / "on", "half_cheetah", "pebble,sac", "1", "--keep-preferences") == 0
@@ -63,7 +63,7 @@ def test_it_is_kept_where_that_is_asked_for_and_by_agents_with_labels(tmp_path: 
     assert path.parent.parent.name == "pebble"
 
 
-def test_the_loader_of_the_page_loads_it(tmp_path: Path) -> None:
+def test_the_loader_in_the_docs_loads_it(tmp_path: Path) -> None:
     (path,) = kept(tmp_path, [("pebble", 0)])
     (block,) = re.findall(r"```python\n(import h5py.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(block.splitlines()) <= 6

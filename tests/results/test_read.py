@@ -42,7 +42,7 @@ def refusal(results: Path) -> str:
     ],
 )
 @pytest.mark.usefixtures("three_arms")
-def test_environment_is_never_pooled_over(
+def test_runs_with_different_environment_settings_are_not_pooled(
     results: Path, make: MakeFolder, key: str, value: object
 ) -> None:
     folder = make("walker_walk", "zeta", 0, **{key: value})
@@ -57,7 +57,9 @@ def test_environment_is_never_pooled_over(
 
 
 @pytest.mark.usefixtures("three_arms")
-def test_other_environments_and_devices_are_no_obstacle(results: Path, make: MakeFolder) -> None:
+def test_runs_on_other_environments_and_devices_can_be_read_together(
+    results: Path, make: MakeFolder
+) -> None:
     make("ant", "sail", 0, **{"env.protocol": "paper", "agent.lambda": 2.0})
     make("walker_walk", "sail", 3, device="cuda", **{"versions.torch": "2.14.0"})
     assert len(collect(results)) == 11
@@ -73,7 +75,7 @@ def test_seeds_of_an_agent_share_every_hyperparameter(results: Path, make: MakeF
 
 @pytest.mark.parametrize("agent", ["sail", "another"])
 @pytest.mark.usefixtures("three_arms")
-def test_arms_that_ask_have_used_equally_many_labels(
+def test_agents_with_labels_must_have_used_equally_many(
     results: Path, make: MakeFolder, agent: str
 ) -> None:
     make("walker_walk", agent, 3, answers=("1", "skip", "0"))
@@ -81,7 +83,7 @@ def test_arms_that_ask_have_used_equally_many_labels(
 
 
 @pytest.mark.usefixtures("three_arms")
-def test_seed_without_any_label_is_no_seed_of_an_arm_that_asks(
+def test_a_run_without_labels_is_not_pooled_with_runs_that_use_labels(
     results: Path, make: MakeFolder
 ) -> None:
     make("walker_walk", "sail", 3, answers=("skip",))
@@ -89,7 +91,7 @@ def test_seed_without_any_label_is_no_seed_of_an_arm_that_asks(
 
 
 @pytest.mark.usefixtures("three_arms")
-def test_evaluations_at_other_steps_are_refused(results: Path, make: MakeFolder) -> None:
+def test_evaluations_at_other_steps_are_an_error(results: Path, make: MakeFolder) -> None:
     make("walker_walk", "sail", 3, steps=(100, 201, 300))
     assert "step of evaluation 2" in refusal(results)
 

@@ -97,9 +97,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     return stand_in  # type: ignore[return-value]
 
 
-def test_wandb_has_one_run_a_member_that_goes_on_where_it_was_stopped(
-    tmp_path: Path, wandb: StandIn
-) -> None:
+def test_wandb_has_one_run_per_member_which_is_resumed(tmp_path: Path, wandb: StandIn) -> None:
     task, extras = tiny_task(log_every=25), Extras(track=("wandb",))
     results_after_a_stop(task, NAMES, {}, 100, tmp_path, extras)
     assert len(wandb.runs) == 2
@@ -117,7 +115,7 @@ def test_wandb_has_one_run_a_member_that_goes_on_where_it_was_stopped(
         assert values == told(tmp_path / "half_cheetah" / name / f"seed_{seed}")
 
 
-def test_rows_made_before_the_tracking_began_come_in_the_order_of_their_steps(
+def test_rows_before_the_start_of_tracking_are_logged_in_the_order_of_steps(
     tmp_path: Path, wandb: StandIn
 ) -> None:
     rows = {
@@ -135,7 +133,7 @@ def test_rows_made_before_the_tracking_began_come_in_the_order_of_their_steps(
     ]
 
 
-def test_a_tracker_that_fails_is_one_line_and_the_runs_are_complete(
+def test_a_failing_tracker_gives_one_line_and_the_runs_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuses(run: tracking.TrackedRun) -> tracking.Tracker:
@@ -150,7 +148,7 @@ def test_a_tracker_that_fails_is_one_line_and_the_runs_are_complete(
     assert lines == ["--track tensorboard: OSError: no such server; the runs go on without it"]
 
 
-def test_a_tracker_that_hangs_does_not_keep_the_run(
+def test_a_hanging_tracker_does_not_block_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "PATIENCE", 0.05)
@@ -166,7 +164,7 @@ def test_a_tracker_that_hangs_does_not_keep_the_run(
     assert lines == ["--track wandb: not done 0 s after the run; left alone"]
 
 
-def test_a_library_that_is_not_installed_is_named_before_anything_begins(
+def test_a_missing_library_is_an_error_before_training_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)

@@ -29,7 +29,7 @@ def test_versions_name_everything_that_a_result_depends_on():
 
 
 @needs_envpool
-def test_the_backend_is_recorded_and_never_pooled_with_the_other(
+def test_the_backend_is_recorded_and_backends_are_not_pooled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fast = ("--set", "env.backend=envpool")
@@ -45,7 +45,7 @@ def test_the_backend_is_recorded_and_never_pooled_with_the_other(
     assert "env.backend is 'gymnasium' there and 'envpool' here" in capsys.readouterr().err
 
 
-def test_runs_made_by_other_means_are_pooled(tmp_path: Path) -> None:
+def test_runs_with_other_machine_settings_are_pooled(tmp_path: Path) -> None:
     ways = (("eager", "10.0"), ("compiled", "0.5"))
     for seed, (engine, minutes) in enumerate(ways):
         means = (f"env.engine={engine}", f"env.checkpoint_minutes={minutes}")
@@ -56,7 +56,7 @@ def test_runs_made_by_other_means_are_pooled(tmp_path: Path) -> None:
     check_poolable(records)
 
 
-def test_the_switch_of_mkl_is_recorded_and_runs_before_it_stay_valid(
+def test_mkl_cbwr_is_recorded_and_runs_without_the_record_stay_valid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
@@ -74,7 +74,9 @@ def test_the_switch_of_mkl_is_recorded_and_runs_before_it_stay_valid(
     assert recorded in (folders[1] / "run.toml").read_text()  # it was not trained again
 
 
-def test_versions_name_envpool_only_where_it_simulates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_include_envpool_only_if_it_is_the_backend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: f"{name} 1")
     assert "envpool" not in versions()
     assert versions("envpool") == versions() | {"envpool": "envpool 1"}
