@@ -1,4 +1,4 @@
-"""Exact projected gradient ascent on the ball, from many starts at once."""
+"""Projected gradient ascent with exact gradients on a ball, from many starting points at once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ from mujoco_sail.theory.problem import Problem, project
 
 STEPS = 300
 TOLERANCE = 1e-8  # on |project(theta + gradient) - theta|
-ROUNDING = 1e-15  # of J_g, whose size is about log 2
-SAME_VALUE = 1e-9  # two ascents that end this close in J_g have found the same maximum
+ROUNDING = 1e-15  # rounding error of J_g, whose size is about log 2
+SAME_VALUE = 1e-9  # two ascents whose final J_g differ by less have found the same maximum
 
 
 def ascend(
     function: Callable[[Tensor], tuple[Tensor, ...]], theta: Tensor, radius: float, steps: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Projected gradient ascent with Barzilai-Borwein steps that are halved where they fail.
+    """Projected gradient ascent with Barzilai-Borwein steps and backtracking.
 
         theta <- project(theta + rate * gradient)
 
-    No point ever loses value: a step that does not gain what the gradient promises (Armijo's
-    rule, factor 1e-4) is not taken.
+    A step that does not satisfy Armijo's rule (factor 1e-4) is not taken and its rate is halved,
+    so that the value never decreases.
 
     Args:
-        function: From theta [S, N, D] to the value [S, N] and the gradient [S, N, D].
-        theta: Starts inside the ball.
-        radius: Of the ball.
-        steps: At most so many.
+        function: Function from theta [S, N, D] to the value [S, N] and the gradient [S, N, D].
+        theta: Starting points inside the ball.
+        radius: Radius of the ball.
+        steps: Maximum number of steps.
 
     Returns:
-        The points reached, their values and |project(theta + gradient) - theta|, [S, N].
+        Final points, their values and |project(theta + gradient) - theta|, [S, N].
     """
     value, gradient = function(theta)
     rate = torch.ones_like(value)[..., None]
@@ -59,12 +59,12 @@ def ascend(
 
 @dataclass(frozen=True)
 class Ascents:
-    """Where many ascents on J_g end, for each of S problems.
+    """Final points of N ascents on J_g for each of S problems.
 
     Attributes:
-        ends: [S, N, D].
-        values: J_g there, [S, N].
-        residuals: |project(theta + gradient) - theta| there, [S, N].
+        ends: Final points, [S, N, D].
+        values: J_g at the final points, [S, N].
+        residuals: |project(theta + gradient) - theta| at the final points, [S, N].
     """
 
     ends: Tensor
@@ -73,28 +73,28 @@ class Ascents:
 
     @property
     def maximum(self) -> Tensor:
-        """J_g*, the best value, [S]."""
+        """J_g*, the largest value, [S]."""
         return self.values.amax(-1)
 
     @property
     def maximiser(self) -> Tensor:
-        """The best end, [S, D]."""
+        """Final point with the largest value, [S, D]."""
         best = self.values.argmax(-1)
         return self.ends[torch.arange(len(best)), best]
 
     @property
     def gap(self) -> Tensor:
-        """Best value minus second best, 0 if two ascents agree, [S]."""
+        """Difference between the two largest values, 0 if two ascents agree, [S]."""
         best, second = self.values.topk(2).values.unbind(-1)
         return best - second
 
     def share_at_maximum(self, count: int) -> Tensor:
-        """Share of the first `count` ascents that reach J_g*, [S]."""
+        """Fraction of the first `count` ascents that reach J_g*, [S]."""
         reached = self.values[:, :count] >= self.maximum[:, None] - SAME_VALUE
         return reached.double().mean(-1)
 
 
 def maximise(problem: Problem, gamma: float, starts: Tensor) -> Ascents:
-    """Ascents on J_g over the ball, from starts [S, N, D], N >= 2."""
+    """Maximises J_g over the ball from starting points [S, N, D], N >= 2."""
     function = partial(in_chunks, partial(evaluate, gamma=gamma), problem)
     return Ascents(*ascend(function, starts, problem.radius, STEPS))

@@ -1,4 +1,4 @@
-"""The paper's claims, each beside its measurement and a verdict that follows from it.
+"""The paper's claims, each with a measurement and the verdict that follows from it.
 
 Source of the claims: SAIL-RevKL (arXiv 2606.31524).
 """
@@ -15,9 +15,9 @@ from mujoco_sail.theory.experiment import Tables
 
 Array = NDArray[np.float64]
 
-FIT_FACTOR = 30  # the slope is fitted from samples / 30 on: one and a half decades
-ZERO = 1e-6  # PL ratios below are those of a stationary point, up to how far it was reached
-UNKNOWN_RATE = -0.5  # slope where suboptimality eps takes 1 / eps^2 samples
+FIT_FACTOR = 30  # the slope is fitted to the last 1.5 decades, from samples / 30 on
+ZERO = 1e-6  # smaller PL ratios count as 0, as at a stationary point
+UNKNOWN_RATE = -0.5  # slope if a suboptimality of eps needs 1 / eps^2 samples
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Rate:
 
     Attributes:
         gamma: Weight of the anchor.
-        rate: The a of the steps a / t: the best of those tried, in hindsight.
-        samples: Preferences used, [C].
+        rate: a in the step size a / t, the best of those tried.
+        samples: Preferences used at each of C checkpoints, [C].
         suboptimality: J_g* - J_g, [C, seeds].
         loss: J* - J, [C, seeds].
-        slope: Of log mean suboptimality on log samples, over the last decades.
-        low: Its 95 % bootstrap interval over seeds.
-        high: Likewise.
+        slope: Slope of log mean suboptimality against log samples, over the last 1.5 decades.
+        low: Lower end of the slope's 95 % bootstrap interval over seeds.
+        high: Upper end of the same interval.
     """
 
     gamma: float
@@ -46,7 +46,7 @@ class Rate:
 
 
 def rate_of(convergence: pd.DataFrame, gamma: float) -> Rate:
-    """The runs of one gamma at the best of its rates."""
+    """Convergence of the runs of one gamma with the best rate."""
     runs = convergence[convergence["gamma"] == gamma]
     last = runs[runs["samples"] == runs["samples"].max()]
     rate = float(last.groupby("rate")["suboptimality"].mean().idxmin())
@@ -58,7 +58,7 @@ def rate_of(convergence: pd.DataFrame, gamma: float) -> Rate:
     log_samples = np.log(samples[late]) - np.log(samples[late]).mean()
 
     def slope(*curves: Array) -> Array:
-        # Not finite where the runs have got above the J_g* found.
+        # Not finite if runs exceed the J_g* that was found.
         with np.errstate(invalid="ignore", divide="ignore"):
             log_mean = np.log(stats.mean(*curves))
         return np.asarray(np.tensordot(log_samples, log_mean, 1) / (log_samples @ log_samples))
@@ -78,7 +78,7 @@ def rate_of(convergence: pd.DataFrame, gamma: float) -> Rate:
 
 
 def anchor_of(curvature: pd.DataFrame) -> float | None:
-    """The smallest gamma from which on no point of any problem is not concave, if there is one."""
+    """Smallest gamma from which J_g is concave at all points of all problems, or None."""
     worst = curvature.groupby("gamma")["share_not_concave"].max().sort_index(ascending=False)
     concave = worst[(worst == 0).cummin()]
     return float(concave.index.min()) if len(concave) else None
@@ -86,7 +86,7 @@ def anchor_of(curvature: pd.DataFrame) -> float | None:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, what was measured, and whether the measurement supports it."""
+    """Claim of the paper, with the measurement and whether it supports the claim."""
 
     claim: str
     measured: str
@@ -94,11 +94,11 @@ class Claim:
 
 
 def evaluate_claims(tables: Tables, rates: dict[float, Rate]) -> list[Claim]:
-    """The claims of the paper, with what was measured.
+    """Evaluates the claims of the paper.
 
     Args:
-        tables: Of `experiment.run`.
-        rates: `rate_of` every gamma.
+        tables: Tables of `experiment.run`.
+        rates: Result of `rate_of` for every gamma.
     """
     anchor = anchor_of(tables["curvature"])
     gamma = max(rates) if anchor is None else anchor
@@ -185,7 +185,7 @@ def _price(tables: Tables, rates: dict[float, Rate], gamma: float) -> list[Claim
 
 
 def _better(sail: Rate, revkl: Rate, which: str) -> Claim:
-    """Whether the anchor pays: J reached from the same samples."""
+    """Claim that the anchor reaches a higher J than SAIL with the same number of samples."""
     gain = sail.loss[-1] - revkl.loss[-1]
     low, high = stats.bootstrap_interval([gain], stats.mean, stats.resampling())
     return Claim(
@@ -197,7 +197,7 @@ def _better(sail: Rate, revkl: Rate, which: str) -> Claim:
 
 
 def _at(table: pd.DataFrame, gamma: float, column: str) -> pd.Series:
-    """One value per seed, in order."""
+    """Values of a column for one gamma, one per seed, in order."""
     return table[table["gamma"] == gamma].set_index("seed")[column].sort_index()
 
 
@@ -210,7 +210,7 @@ def _slope(rate: Rate) -> str:
 
 
 def confidence(bias: pd.DataFrame) -> str:
-    """How sure the maxima are that all suboptimalities refer to."""
+    """Statement on the reliability of J_g*, to which all suboptimalities refer."""
     alone = bias[bias["gap_of_best_two"] > SAME_VALUE]
     if alone.empty:
         return "J_g*: at least two ascents end at it, in every problem and for every gamma"

@@ -1,4 +1,4 @@
-"""`mujoco-sail theory`: measures, draws and compares with the claims."""
+"""`mujoco-sail theory`: test the paper's claims on exact problems."""
 
 import argparse
 import math
@@ -7,12 +7,12 @@ from pathlib import Path
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import folder
 
-LEAST_SAMPLES = 1000  # of a run: about thirty steps
+LEAST_SAMPLES = 1000  # per run, about 30 steps
 DEFAULT_GAMMAS = "0,0.003,0.01,0.03,0.1,0.3,1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options; 0 is always one of the gammas."""
+    """Declares the options of the command; 0 is always added to the gammas."""
     add = parser.add_argument
     add("--prompts", type=int, default=3, help="default: %(default)s")
     add("--responses", type=int, default=6, help="of each prompt (default: %(default)s)")
@@ -26,16 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Writes six CSV files and two figures, and prints the claims and the errors.
+    """Writes six CSV files and two figures, and prints the claims and the truncation errors.
 
     Returns:
         0.
 
     Raises:
-        UserError: An option out of range, or a folder that cannot be written.
+        UserError: An option is out of range, or the folder cannot be written.
     """
     gammas = check(args)
-    # Imported here, so that help and mistakes answer at once.
+    # Imported here, so that help and errors need no slow imports.
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -94,13 +94,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> tuple[float, ...]:
-    """Refuses what has no meaning.
+    """Checks the options.
 
     Returns:
-        The gammas, rising from 0.
+        The gammas, increasing from 0.
 
     Raises:
-        UserError: An option out of range, or a folder that cannot be written.
+        UserError: An option is out of range, or the folder cannot be written.
     """
     most = args.prompts * (args.responses - 1)
     for name, least in (("prompts", 1), ("responses", 2), ("features", 1), ("seeds", 2)):

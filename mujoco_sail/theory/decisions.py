@@ -1,4 +1,4 @@
-"""Decision problems of several steps: rewards, transitions and the soft-optimal policy.
+"""Finite-horizon decision problems with their soft-optimal policies.
 
     Q_t(s, a) = r(s, a) + E_{s' ~ P(.|s, a)} V_{t+1}(s'),     V_H = 0
     V_t(s)    = alpha log sum_a exp(Q_t(s, a) / alpha)
@@ -25,11 +25,11 @@ from mujoco_sail.core.streams import seed_for
 
 
 class Condition(NamedTuple):
-    """What a problem is varied in.
+    """Parameters that are varied over copies of a problem.
 
     Attributes:
         temperature: alpha, in units of the standard deviation of a step's reward.
-        randomness: Weight of the random transitions in [0, 1]; at 0 all are deterministic.
+        randomness: Weight of random transitions in [0, 1]; 0 makes all deterministic.
     """
 
     temperature: float
@@ -38,11 +38,11 @@ class Condition(NamedTuple):
 
 @dataclass(frozen=True)
 class Decisions:
-    """S problems under C conditions each; episodes begin in a uniformly drawn state.
+    """S problems under C conditions each; the initial state is uniform.
 
     Attributes:
         reward: nu, [S, Z, A].
-        truth: The reward that the oracle sees, [S, Z, A].
+        truth: Reward that the oracle sees, [S, Z, A].
         transitions: P(s'|s, a), [S, C, Z, A, Z].
         temperature: alpha, [C].
         horizon: H, the steps of an episode and of a segment.
@@ -66,10 +66,10 @@ class Decisions:
         return torch.stack(steps[::-1], 2)
 
     def q_gradients(self, policy: Tensor, steps: int) -> Tensor:
-        """The gradient of Q_t(s, a) from the rewards of `steps` steps only, [S, C, H, Z, A, D].
+        """Gradient of Q_t(s, a), truncated after the rewards of `steps` steps, [S, C, H, Z, A, D].
 
-        They are expected sums along rollouts of the policy that are independent of any segment;
-        `steps` = H is exact.
+        The expectation is over rollouts of the policy that are independent of any segment. It is
+        exact if `steps` = H.
         """
         states, actions = policy.shape[-2:]
         unit = torch.eye(states * actions, dtype=policy.dtype).view(states, actions, -1)
@@ -84,13 +84,13 @@ class Decisions:
         return torch.stack(gradients, 2)
 
     def scores(self, policy: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient of log pi_t(a|s) from that of Q, both [S, C, H, Z, A, D]."""
+        """Gradient of log pi_t(a|s), given the gradient of Q, both [S, C, H, Z, A, D]."""
         advantage = gradient - expected(policy, gradient).unsqueeze(-2)
         return advantage / self.temperature.view(-1, 1, 1, 1, 1)
 
 
 def expected(policy: Tensor, gradient: Tensor) -> Tensor:
-    """E_{a ~ pi}, [..., Z, D], of a gradient [..., Z, A, D] under a policy [..., Z, A]."""
+    """Expectation over actions, [..., Z, D], of gradients [..., Z, A, D], policy [..., Z, A]."""
     return (policy[..., None] * gradient).sum(-2)
 
 
@@ -102,11 +102,11 @@ def draw(
     agreement: float,
     conditions: Sequence[Condition],
 ) -> Decisions:
-    """One random problem per seed, whatever the other seeds, the horizon and the conditions.
+    """Draws one random problem per seed, which depends only on the seed and the sizes.
 
     True rewards are standard normal, and nu = c truth + sqrt(1 - c^2) noise has correlation c
-    with them, the agreement. Transitions are (1 - m) times a uniformly drawn successor plus m
-    times a draw from Dirichlet(1, ..., 1), m being the randomness.
+    with them (the agreement). Transitions are (1 - m) times a uniformly drawn successor plus m
+    times a draw from Dirichlet(1, ..., 1), where m is the randomness.
     """
     rewards, truths, fixed, mixed = [], [], [], []
     for seed in seeds:

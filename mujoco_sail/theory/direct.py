@@ -1,11 +1,11 @@
-"""SAIL and SAIL-RevKL on the policy itself: projected stochastic gradient ascent.
+"""SAIL and SAIL-RevKL for log-linear policies: projected stochastic gradient ascent.
 
     grad J_g = T1 + T2 - gamma grad KL
     T1 = E[ grad log sigmoid(beta (h(y_w) - h(y_l))) ]                        the DPO gradient
     T2 = E[ (log sigmoid(...) - b) grad (log pi(y1|x) + log pi(y2|x)) ]       the policy's score
     - grad KL(pi_ref || pi_theta) = E_{y ~ pi_ref}[ grad log pi_theta(y|x) ]  the anchor
 
-with y1, y2 ~ pi_theta(.|x), labels of the oracle and b the leave-one-out mean of the batch.
+with y1, y2 ~ pi_theta(.|x), labels by the oracle, and b the leave-one-out mean of the batch.
 
 Sources: SAIL (arXiv 2406.15567), SAIL-RevKL (arXiv 2606.31524).
 """
@@ -23,7 +23,7 @@ DRAWS = 5  # uniform numbers per preference: prompt, two responses, label, ancho
 
 @dataclass(frozen=True)
 class Preferences:
-    """Labelled pairs and samples of the reference, [S, N, B] each.
+    """Labelled pairs and samples from the reference policy, [S, N, B] each.
 
     Attributes:
         first: Index of (x, y1) among the P * K prompt-response pairs.
@@ -39,7 +39,7 @@ class Preferences:
 
 
 class DirectSail:
-    """A log-linear policy that asks for preferences on its own responses.
+    """Log-linear policy trained on preferences between its own responses.
 
     Args:
         problem: S problems.
@@ -47,7 +47,7 @@ class DirectSail:
         baseline: Whether T2 has its leave-one-out baseline.
 
     Attributes:
-        theta: Parameters, [S, N, D]; they start at the reference policy.
+        theta: Parameters, [S, N, D]; initially those of the reference policy.
     """
 
     def __init__(self, problem: Problem, gamma: Tensor, baseline: bool = True) -> None:
@@ -60,7 +60,7 @@ class DirectSail:
         """Draws prompts, responses of the current policy, labels and reference responses.
 
         Args:
-            uniform: Draws from [0, 1), [S, N or 1, B, 5]; with 1, the N runs share them.
+            uniform: Draws from [0, 1), [S, N or 1, B, 5]; with 1, all N runs share them.
         """
         problem, runs = self.problem, self.theta.shape[1]
         prompts, responses = problem.reference.shape[1:]
@@ -78,7 +78,7 @@ class DirectSail:
         return Preferences(first, second, (for_label < chance).to(chance.dtype), anchor)
 
     def gradient(self, data: Preferences) -> Tensor:
-        """The estimate of grad J_g at theta, [S, N, D]."""
+        """Estimates grad J_g at theta, [S, N, D]."""
         theta = self.theta.detach().requires_grad_()
         log_policy = self.problem.log_policy(theta).flatten(-2)
         h = log_policy - self.problem.reference.flatten(-2)[:, None]
@@ -93,7 +93,7 @@ class DirectSail:
         return gradient
 
     def update(self, uniform: Tensor, rate: Tensor) -> None:
-        """One step of projected stochastic gradient ascent.
+        """Takes a step of projected stochastic gradient ascent.
 
         Args:
             uniform: As for `ask`.
@@ -104,14 +104,15 @@ class DirectSail:
 
 
 def _respond(log_policy: Tensor, prompt: Tensor, uniform: Tensor) -> Tensor:
-    """Samples responses to given prompts by inversion.
+    """Samples responses to given prompts by inversion of the distribution function.
 
-    The distribution functions of all prompts, the p-th raised by p, are one rising sequence.
+    p is added to the distribution function of prompt p, so that those of all prompts form one
+    increasing sequence, in which a single search suffices.
 
     Args:
-        log_policy: [S, N, P, K].
-        prompt: Whole numbers as floats, [S, N, B].
-        uniform: Draws from [0, 1) of single precision, [S, N, B].
+        log_policy: Log probabilities, [S, N, P, K].
+        prompt: Prompts, integers as floats, [S, N, B].
+        uniform: Draws from [0, 1) in single precision, [S, N, B].
 
     Returns:
         Index of (x, y) among the P * K prompt-response pairs, [S, N, B].

@@ -1,4 +1,4 @@
-"""The objective, its gradient T1 + T2 and its Hessian, by enumeration of all pairs.
+"""Exact objective, gradient T1 + T2 and Hessian, by enumeration of all pairs.
 
     J(theta)   = E_x sum_{y1, y2} pi_theta(y1|x) pi_theta(y2|x)
                  E_{y ~ oracle} log sigmoid(beta (h(y_w) - h(y_l)))
@@ -15,11 +15,11 @@ from torch import Tensor
 from mujoco_sail.core.objectives import log_likelihood, t1_t2_surrogates
 from mujoco_sail.theory.problem import Problem
 
-PAIRS_AT_ONCE = 1 << 17  # of one float64 temporary, hence 1 MiB
+PAIRS_AT_ONCE = 1 << 17  # pairs in one float64 temporary of 1 MiB
 
 
 def objective(problem: Problem, theta: Tensor) -> Tensor:
-    """J, [S, N], differentiable, for theta [S, N, D]."""
+    """Objective J, [S, N], differentiable, at theta [S, N, D]."""
     log_policy = problem.log_policy(theta)
     policy = log_policy.exp()
     log_p = log_likelihood(problem.margins(log_policy), problem.preference[:, None])
@@ -33,10 +33,10 @@ def kl_to_reference(problem: Problem, theta: Tensor) -> Tensor:
 
 
 def surrogates(problem: Problem, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Two functions, [S, N] each, whose gradients are T1 and T2; the first has the value of J.
+    """Surrogates, [S, N] each, whose gradients are T1 and T2; the value of the first is J.
 
-    The estimator of the samples, with all pairs in their place: the mean over pairs becomes
-    the sum over (y1, y2) weighted by pi(y1) pi(y2), a label becomes its probability.
+    They are the estimators for samples, applied to all pairs: the mean over pairs becomes the sum
+    over (y1, y2) weighted by pi(y1) pi(y2), and a label becomes its probability.
     """
     log_policy = problem.log_policy(theta)
     first, second = log_policy[..., :, None], log_policy[..., None, :]
@@ -65,7 +65,7 @@ def evaluate(problem: Problem, theta: Tensor, gamma: Tensor | float) -> tuple[Te
 
     Args:
         problem: S problems.
-        theta: [S, N, D].
+        theta: Parameters, [S, N, D].
         gamma: Weight of the anchor, broadcast to [S, N].
     """
     theta = theta.detach().requires_grad_()
@@ -84,7 +84,7 @@ def hessians(problem: Problem, theta: Tensor) -> tuple[Tensor, Tensor]:
         Hessian = E_{y1, y2 ~ pi} [ l'' d d^T + l' (d s^T + s d^T) + (l - E l) s s^T ].
 
     l' is antisymmetric in the pair, l and l'' are symmetric, so each term is psi^T A psi with
-    a K x K matrix A. That of J_g is the first result minus gamma times the second.
+    a K x K matrix A. The Hessian of J_g is the first result minus gamma times the second.
     """
     log_policy = problem.log_policy(theta)
     policy, prompts = log_policy.exp(), log_policy.shape[-2]
@@ -110,12 +110,12 @@ def hessians(problem: Problem, theta: Tensor) -> tuple[Tensor, Tensor]:
 def in_chunks(
     function: Callable[..., tuple[Tensor, ...]], problem: Problem, theta: Tensor, *more: Tensor
 ) -> tuple[Tensor, ...]:
-    """`function(problem, theta, *more)` with at most `PAIRS_AT_ONCE` pairs in memory at once.
+    """Calls `function(problem, theta, *more)` with at most `PAIRS_AT_ONCE` pairs in memory.
 
     Args:
-        function: Takes and returns tensors whose first two axes are [S, N].
+        function: Function of tensors whose first two axes are [S, N], as are those it returns.
         problem: S problems.
-        theta: [S, N, D].
+        theta: Parameters, [S, N, D].
         more: Further arguments, [S, N, ...] each.
     """
     problems, points = theta.shape[:2]

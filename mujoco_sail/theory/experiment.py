@@ -1,4 +1,4 @@
-"""All measurements of `mujoco-sail theory`, as tidy tables; a seed is a problem and its runs."""
+"""Measurements of `mujoco-sail theory` as tidy tables; each seed is a problem with its runs."""
 
 import multiprocessing
 from collections.abc import Callable, Sequence
@@ -20,30 +20,30 @@ from mujoco_sail.theory.exact import in_chunks, kl_to_reference, objective
 from mujoco_sail.theory.landscape import curvature, worst_ratios
 from mujoco_sail.theory.problem import Problem, ball, draw
 
-SEEDS_AT_ONCE = 5  # whatever the number of cores, so that the numbers do not depend on it
-BATCH = 32  # preferences of one stochastic step
+SEEDS_AT_ONCE = 5  # for any number of cores, so that results do not depend on it
+BATCH = 32  # preferences per stochastic step
 RATES = (30.0, 100.0, 300.0, 1000.0)
 CHECKPOINTS = 30
 DECISIONS = 2  # decision problems per seed
-EFFORT = 1 << 18  # pairs of one problem to enumerate at once; more are drawn where they are few
-POINTS, STARTS, SEARCHES = (100, 2000), (3, 64), (3, 16)  # at least and at most, per problem
+EFFORT = 1 << 18  # pairs to enumerate per problem, from which the number of points follows
+POINTS, STARTS, SEARCHES = (100, 2000), (3, 64), (3, 16)  # minimum and maximum per problem
 
 Tables = dict[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What `mujoco-sail theory` measures.
+    """Settings of `mujoco-sail theory`.
 
     Attributes:
         prompts: P.
         responses: K.
         features: D, at most P (K - 1).
         beta: Scale of the implicit reward, > 0.
-        gammas: Weights of the anchor, rising from 0.
+        gammas: Weights of the anchor, increasing from 0.
         radius: Radius of the ball of parameters, > 0.
         seeds: Number of problems, each with its own points, starts and runs.
-        samples: Preferences of a stochastic run.
+        samples: Preferences per stochastic run.
     """
 
     prompts: int
@@ -56,12 +56,12 @@ class Experiment:
     samples: int
 
     def amount(self, limits: tuple[int, int]) -> int:
-        """How many points to enumerate of each problem: fewer where the problem is large."""
+        """Number of points to enumerate per problem, smaller for larger problems."""
         least, most = limits
         return max(least, min(most, EFFORT // (self.prompts * self.responses**2)))
 
     def describe(self) -> str:
-        """One line: the problems and the effort spent on each."""
+        """Describes the problems and the measurements in one line."""
         return (
             f"{self.seeds} problems of {self.prompts} prompts, {self.responses} responses and "
             f"{self.features} features; of each {self.amount(POINTS)} points, "
@@ -72,11 +72,11 @@ class Experiment:
 
 
 def run(experiment: Experiment, report: Callable[[str], None]) -> Tables:
-    """Measures everything, on all cores.
+    """Runs all measurements on all cores.
 
     Args:
-        experiment: What to measure.
-        report: Called with one line of progress at a time.
+        experiment: The settings.
+        report: Called with lines about the progress.
 
     Returns:
         The tables of `measure` and `measure_decisions`, all seeds.
@@ -100,20 +100,20 @@ def _measure_all(experiment: Experiment, seeds: Sequence[int]) -> Tables:
 
 
 def measure_decisions(seeds: Sequence[int]) -> Tables:
-    """The tables `truncation` and `picking`, of their `measure`, for `DECISIONS` problems a seed.
+    """Tables `truncation` and `picking` for `DECISIONS` problems per seed.
 
-    Problem i of seed n is numbered `DECISIONS` n + i.
+    Problem i of seed n has the number `DECISIONS` n + i.
     """
     problems = [DECISIONS * seed + i for seed in seeds for i in range(DECISIONS)]
     return {"truncation": truncation.measure(problems), "picking": picking.measure(problems)}
 
 
 def measure(experiment: Experiment, seeds: Sequence[int]) -> Tables:
-    """The four tables of some seeds, one row per seed and gamma (and rate, and checkpoint).
+    """Measures four tables for some seeds, a row per seed and gamma (and rate, and checkpoint).
 
-    `curvature`: share of the points where J_g is not concave; quantiles of the largest
-    eigenvalue of the Hessian over the points; smoothness, its largest absolute eigenvalue.
-    `pl_ratio`: smallest ratio of the points, smallest found at all, and its projected form.
+    `curvature`: fraction of points where J_g is not concave; quantiles of the largest eigenvalue
+    of the Hessian over the points; smoothness, its largest absolute eigenvalue.
+    `pl_ratio`: smallest ratio of the points, smallest found by search, and its projected form.
     `bias`: J_g*, gap between the two best ascents, share of the ascents from random starts that
     reach it; distance of the maximiser to that of J and to theta_ref, its KL, its loss
     J* - J, and that loss as a share of J* - J(theta_ref).
@@ -131,7 +131,7 @@ def measure(experiment: Experiment, seeds: Sequence[int]) -> Tables:
     runs, reached = stochastic_runs(problem, seeds, e, smoothness)
 
     ascents: dict[float, Ascents] = {}
-    previous = origin  # the maximiser of the next larger gamma
+    previous = origin  # maximiser for the next larger gamma
     for column, gamma in reversed(list(enumerate(e.gammas))):
         ends = reached[:, :, column]
         ascents[gamma] = maximise(problem, gamma, torch.cat([starts, previous, ends], 1))
@@ -159,18 +159,18 @@ def measure(experiment: Experiment, seeds: Sequence[int]) -> Tables:
 def stochastic_runs(
     problem: Problem, seeds: Sequence[int], e: Experiment, smoothness: Tensor
 ) -> tuple[pd.DataFrame, Tensor]:
-    """Projected stochastic gradient ascent of every gamma and rate a, steps min(1 / L, a / t).
+    """Projected stochastic gradient ascent for every gamma and rate a, step size min(1 / L, a / t).
 
-    All runs of a seed share their uniform random numbers.
+    All runs of a seed use the same uniform random numbers.
 
     Args:
         problem: S problems.
-        seeds: Of the problems, [S].
+        seeds: Seeds of the problems, [S].
         e: The experiment.
-        smoothness: L of every gamma, [S, gammas].
+        smoothness: L for every gamma, [S, gammas].
 
     Returns:
-        J_g and J at checkpoints, and where the runs end, [S, rates, gammas, D].
+        J_g and J at checkpoints, and the final parameters, [S, rates, gammas, D].
     """
     gammas = torch.tensor(e.gammas, dtype=torch.float64).repeat(len(RATES))
     rates = torch.tensor(RATES, dtype=torch.float64).repeat_interleave(len(e.gammas))
@@ -197,7 +197,7 @@ def stochastic_runs(
 
 
 def _curvature(largest: Tensor) -> dict[str, Tensor | int]:
-    """How the largest eigenvalue [S, N] spreads over the points: columns of one gamma."""
+    """Columns for one gamma: quantiles of the largest eigenvalue [S, N] over the points."""
     levels = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
     low, middle, high = torch.quantile(largest, levels, 1)
     return {
@@ -211,7 +211,7 @@ def _curvature(largest: Tensor) -> dict[str, Tensor | int]:
 
 
 def _bias(problem: Problem, free: Tensor, theta: Tensor) -> dict[str, Tensor]:
-    """What the anchor costs: columns of one gamma, from the maximisers of J and J_g, [S, D]."""
+    """Columns for one gamma: bias by the anchor, from the maximisers of J and J_g, [S, D]."""
     at_free, at_theta, at_origin = (
         objective(problem, x[:, None])[:, 0] for x in (free, theta, problem.origin)
     )
@@ -226,7 +226,7 @@ def _bias(problem: Problem, free: Tensor, theta: Tensor) -> dict[str, Tensor]:
 
 
 def _suboptimality(runs: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
-    """The values of the runs, measured from the maxima J_g* and J*."""
+    """Suboptimality and loss of the runs, relative to the maxima J_g* and J*."""
     maximum = bias.set_index(["seed", "gamma"])["maximum"]
     best = maximum.reindex(pd.MultiIndex.from_frame(runs[["seed", "gamma"]])).to_numpy()
     free = maximum.xs(0.0, level="gamma").reindex(runs["seed"]).to_numpy()

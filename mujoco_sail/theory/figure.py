@@ -1,4 +1,4 @@
-"""The figure of `mujoco-sail theory`: landscape, rate and price against gamma."""
+"""First figure of `mujoco-sail theory`: curvature, PL ratio, convergence and bias."""
 
 from typing import Any
 
@@ -13,20 +13,20 @@ from mujoco_sail.theory.claims import FIT_FACTOR, Rate, anchor_of
 from mujoco_sail.theory.experiment import Tables
 
 FLOOR = 1e-10  # smaller PL ratios are drawn as 0
-SIZE = (6.75, 5.4)  # inches, a page of two columns
-# Dark and light: the lightness alone tells them apart in grey.
+SIZE = (6.75, 5.4)  # inches, the width of a page with two columns
+# Dark and light colours, which differ also in greyscale.
 DARK: dict[str, Any] = {"color": "#004488", "marker": "o", "markersize": 3.5}
 LIGHT: dict[str, Any] = {"color": "#cc8844", "marker": "s", "markersize": 3.5, "linestyle": "--"}
 PLAIN: dict[str, Any] = {"color": "#555555", "marker": "^", "markersize": 3.5, "linestyle": ":"}
 
 
 def render(tables: Tables, rates: dict[float, Rate], radius: float) -> dict[str, bytes]:
-    """The figure as png and svg, the same bytes for the same tables.
+    """Renders the figure as png and svg; equal tables give equal bytes.
 
     Args:
-        tables: Of `experiment.run`.
-        rates: `claims.rate_of` every gamma.
-        radius: Of the ball.
+        tables: Tables of `experiment.run`.
+        rates: Result of `claims.rate_of` for every gamma.
+        radius: Radius of the ball.
     """
     return images(lambda: draw(tables, rates, radius))
 
@@ -142,6 +142,6 @@ def _gamma_axis(axes: Axes, gammas: list[float]) -> None:
 
 
 def _over_problems(table: pd.DataFrame, column: str) -> tuple[np.ndarray, pd.DataFrame]:
-    """The gammas and, for each, the least, middle and largest value over problems."""
+    """The gammas and, for each, minimum, median and maximum over problems."""
     values = table.groupby("gamma")[column].agg(["min", "median", "max"])
     return values.index.to_numpy(), values

@@ -1,9 +1,9 @@
-"""What the theorems are about: curvature and Polyak-Lojasiewicz ratio over the ball.
+"""Curvature and Polyak-Lojasiewicz (PL) ratio over the ball, to which the theorems refer.
 
     PL ratio at theta:  |grad J_g|^2 / (2 (J_g* - J_g(theta))),   J_g* = max J_g over the ball
 
 The objective satisfies the PL condition on the ball with constant mu if no ratio is below mu.
-A stationary point that is not a maximum has ratio 0.
+A stationary point that is not a maximum has the ratio 0.
 
 Source: SAIL-RevKL (arXiv 2606.31524).
 """
@@ -19,7 +19,7 @@ from mujoco_sail.theory.exact import evaluate, hessians, in_chunks
 from mujoco_sail.theory.problem import Problem, project
 
 SEARCH_STEPS = 60
-SMALLEST_GAP = 1e-9  # nearer to J_g* the ratio is a quotient of rounding errors
+SMALLEST_GAP = 1e-9  # closer to J_g*, rounding errors dominate the ratio
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Curvature:
     """Second derivatives at sampled points.
 
     Attributes:
-        hessian: Of J, [S, N, D, D].
+        hessian: Hessian of J, [S, N, D, D].
         fisher: Fisher information, the Hessian of the anchor's KL, [S, N, D, D].
     """
 
@@ -35,7 +35,7 @@ class Curvature:
     fisher: Tensor
 
     def eigenvalues(self, gamma: float) -> Tensor:
-        """Of the Hessian of J_g, rising, [S, N, D]."""
+        """Eigenvalues of the Hessian of J_g in ascending order, [S, N, D]."""
         values: Tensor = torch.linalg.eigvalsh(self.hessian - gamma * self.fisher)
         return values
 
@@ -50,9 +50,9 @@ def pl_ratios(
 ) -> tuple[Tensor, Tensor]:
     """PL ratio and its projected form at theta [S, N, D], [S, N] each.
 
-    Where the ball ends, the squared gradient promises a gain that a projected step cannot
-    take. The projected form (Karimi et al. 2016, arXiv 1608.04636) counts what it can, and
-    equals the plain form wherever the step stays inside:
+    At the boundary of the ball, a projected step cannot realise the gain that the squared gradient
+    predicts. The projected form (Karimi et al. 2016, arXiv 1608.04636) counts the gain that it
+    can, and equals the plain form if the step stays inside:
 
         2 L max over y in the ball of [ grad . (y - theta) - L/2 |y - theta|^2 ]
 
@@ -63,7 +63,7 @@ def pl_ratios(
         gamma: Weight of the anchor.
         best: J_g*, [S].
         smoothness: L, the largest absolute eigenvalue of the Hessian, [S].
-        theta: [S, N, D].
+        theta: Parameters, [S, N, D].
     """
     value, gradient = in_chunks(partial(evaluate, gamma=gamma), problem, theta)
     gap = best[:, None] - value
@@ -78,7 +78,7 @@ def pl_ratios(
 
 
 def search_worst(problem: Problem, gamma: float, best: Tensor, theta: Tensor) -> Tensor:
-    """Points of small PL ratio, found by descending log ratio from theta [S, N, D].
+    """Searches points of small PL ratio by descent on its logarithm from theta [S, N, D].
 
     grad log ratio = 2 H grad / |grad|^2 + grad / (J_g* - J_g),   H the Hessian of J_g
     """
@@ -105,18 +105,18 @@ def worst_ratios(
     points: Tensor,
     searches: int,
 ) -> dict[str, Tensor]:
-    """The smallest PL ratios, [S] each.
+    """Smallest PL ratios, [S] each.
 
     Args:
         problem: S problems.
         gamma: Weight of the anchor.
-        ascents: On J_g; the best of them has J_g*.
+        ascents: Ascents on J_g, the best of which gives J_g*.
         smoothness: L, [S].
-        points: Where to look, [S, N, D].
-        searches: From so many of the worst points a search descends.
+        points: Sampled points, [S, N, D].
+        searches: Number of searches, which start from the points of smallest ratio.
 
     Returns:
-        `worst_sampled`: among the points. `worst_found`: among them, the ends of the searches
+        `worst_sampled`: over the points. `worst_found`: over the points, the ends of the searches
         and the ends of the ascents, which are stationary. `worst_found_projected`: the same in
         the projected form.
     """

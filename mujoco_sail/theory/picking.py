@@ -1,16 +1,16 @@
-"""What picking the pairs does to the gradient of SAIL's J.
+"""Effect of query selection on the gradient of SAIL's J.
 
-T1 + T2 is an expectation over pairs that the policy draws. A session asks about the most
-informative share of them instead, by a rule that reads an ensemble's predictions. Three uses of
-equally many labels are compared:
+T1 + T2 is an expectation over pairs drawn by the policy. A label session instead selects (picks)
+the most informative pairs, by a rule that uses the predictions of an ensemble. Three uses of the
+same number of labels are compared:
 
     T1 alone          all pairs are picked; T1 is the mean over them, T2 is left out
     picked            all pairs are picked; T1 and T2 are means over them
     half uniform      half of the pairs are picked, half drawn uniformly; T1 is the mean over all
                       of them, T2 over the uniform half
 
-Everything is a sum over all pairs of visit counts, weighted by how likely the session has them:
-the mean of the estimate, and its variance over pairs, trajectories and labels.
+The mean of the estimate and its variance over pairs, trajectories and labels are exact sums over
+all pairs of visit counts, weighted by their probability in the session.
 
 Sources: SAIL (arXiv 2406.15567); PEBBLE (arXiv 2106.05091), section 4.2, for the rules.
 """
@@ -34,20 +34,20 @@ from mujoco_sail.theory.visits import Visits
 RULES = {"uniform": uniform, "disagreement": disagreement, "entropy": entropy}
 HORIZON = 4
 ENSEMBLE = 3
-SPREAD = 0.5  # of the ensemble's rewards, in standard deviations of a step's reward
+SPREAD = 0.5  # standard deviation of the ensemble's rewards, in units of that of a step's reward
 AGREEMENTS = (0.0, 0.9)
 SHARES = (1.0, 0.5, 0.2, 0.1)
 PICKED, HALF = "picked", "half uniform"
-TIE = 12  # decimals to which a rule's values differ
+TIE = 12  # decimals to which a rule's values are compared
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """All pairs of visit counts of one problem under one condition, the two orders as one: N.
+    """All N unordered pairs of visit counts of one problem under one condition.
 
     Attributes:
-        probability: That the policy draws the pair, [N].
-        difference: Of the visit counts, [N, D].
+        probability: Probability that the policy draws the pair, [N].
+        difference: Difference of the visit counts, [N, D].
         preference: The oracle's P(y = 1), [N].
         margin: R(sigma_1) - R(sigma_2), [N].
         score: E[ sum of both scores | counts ], [N, D].
@@ -63,7 +63,7 @@ class Pairs:
 
     @cached_property
     def labels(self) -> tuple[Tensor, Tensor, Tensor]:
-        """P(y), log P_nu(y) and its derivative in the margin, for y = 1 and y = 0, [2, N] each."""
+        """P(y), log P_nu(y) and its derivative by the margin, for y = 1 and y = 0, [2, N] each."""
         sides = torch.stack([self.margin, -self.margin])
         sign = torch.tensor([[1.0], [-1.0]], dtype=sides.dtype)
         chance = torch.stack([self.preference, 1 - self.preference])
@@ -75,14 +75,14 @@ class Pairs:
         return (self.difference**2).sum(-1), (self.difference * self.score).sum(-1)
 
     def terms(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """T1 and T2, [D] each, under probabilities of the pairs [N]; b is the mean of log P."""
+        """T1 and T2, [D] each, for probabilities [N] of the pairs; b is the mean of log P."""
         chance, log_p, slope = self.labels
         mean = weight * (chance * log_p).sum(0)
         t1 = (weight * (chance * slope).sum(0)) @ self.difference
         return t1, (mean - weight * mean.sum()) @ self.score
 
     def variance(self, weight: Tensor, times: float = 1) -> Tensor:
-        """Of a single label's contribution to T1 + `times` T2: trace of its covariance."""
+        """Variance (trace of the covariance) of a single label's T1 + `times` T2."""
         chance, log_p, slope = self.labels
         difference_square, across = self.products
         t1, t2 = self.terms(weight)
@@ -94,7 +94,7 @@ class Pairs:
 
 
 def pairs_of(decisions: Decisions, visits: Visits) -> Iterator[Pairs]:
-    """The pairs of every problem, under the first condition."""
+    """Pairs of every problem under the first condition."""
     policy, transitions = decisions.policy(), decisions.transitions
     reached = visits.forward(policy, transitions)
     exact = decisions.scores(policy, decisions.q_gradients(policy, decisions.horizon))
@@ -120,9 +120,9 @@ def pairs_of(decisions: Decisions, visits: Visits) -> Iterator[Pairs]:
 
 
 def pick(value: Tensor, probability: Tensor, share: float) -> Tensor:
-    """Probabilities of the pairs once the share of highest value is picked, [N].
+    """Probabilities of the pairs after the share with the highest values is selected, [N].
 
-    Of pairs of equal value, which the session meets in random order, an equal part is picked.
+    Pairs of equal value are in random order, so the same fraction of each is selected.
     """
     levels, level = torch.unique(-value.round(decimals=TIE), return_inverse=True)
     mass = torch.zeros_like(levels).index_add(0, level, probability)
@@ -133,19 +133,20 @@ def pick(value: Tensor, probability: Tensor, share: float) -> Tensor:
 
 
 def ensemble(seed: int, reward: Tensor) -> Tensor:
-    """Rewards [E, D] around nu [Z, A], whose mean is nu."""
+    """Draws an ensemble of rewards, [E, D], whose mean is nu, [Z, A]."""
     generator = torch.Generator().manual_seed(seed_for(seed, "ensemble"))
     noise = torch.randn(ENSEMBLE, reward.numel(), generator=generator, dtype=reward.dtype)
     return reward.flatten() + SPREAD * (noise - noise.mean(0))
 
 
 def measure(seeds: Sequence[int]) -> pd.DataFrame:
-    """All sessions for every rule and share, a row per seed, agreement, rule, share and session.
+    """Measures all sessions: a row per seed, agreement, rule, share and session.
 
-    `error`, `cosine`: of the mean of T1 + T2 against grad J. `noise`: standard deviation of a
-    single label's T1 + T2, as a share of |grad J|, so that a session of n labels has the root mean
-    square error sqrt(error^2 + noise^2 / n). `t1_error`: |T1 - its value over all pairs|, as a
-    share of |grad J|. `t2_error`, `t2_cosine`: of the mean of T2 against its value over all pairs.
+    `error`, `cosine`: relative error and cosine of the mean of T1 + T2 with respect to grad J.
+    `noise`: standard deviation of a single label's T1 + T2, divided by |grad J|, so that a session
+    of n labels has the root mean square error sqrt(error^2 + noise^2 / n). `t1_error`: |T1 - its
+    value over all pairs| / |grad J|. `t2_error`, `t2_cosine`: relative error and cosine of the mean
+    of T2 with respect to its value over all pairs.
     """
     visits = Visits.of(STATES, ACTIONS, HORIZON)
     rows = []
@@ -160,7 +161,7 @@ def measure(seeds: Sequence[int]) -> pd.DataFrame:
 
 
 def sessions(pairs: Pairs, rewards: Tensor) -> Iterator[dict[str, object]]:
-    """All sessions for every rule and share, of an ensemble of rewards [E, D]."""
+    """Measures the sessions of every rule and share, for an ensemble of rewards [E, D]."""
     predicted = torch.sigmoid(rewards @ pairs.difference.mT)
     drawn = pairs.probability
     t1, t2 = pairs.terms(drawn)

@@ -1,4 +1,4 @@
-"""The log-linear preference problem: features, reference policy, oracle and ball.
+"""Log-linear preference problem: features, reference policy, oracle and ball of parameters.
 
     pi_theta(y|x) ~ exp(theta . phi(x, y)),   |theta| <= radius
     h = log pi_theta - log pi_ref,            margin = beta (h(y1) - h(y2))
@@ -25,7 +25,7 @@ class Problem:
     Attributes:
         features: phi, [S, P, K, D].
         reference: log pi_ref, [S, P, K].
-        preference: The oracle's P(y1 > y2), [S, P, K, K].
+        preference: P(y1 > y2) of the oracle, [S, P, K, K].
         origin: theta_ref, the parameters of pi_ref, [S, D].
         beta: Scale of the implicit reward, > 0.
         radius: Radius of the ball of parameters, > 0.
@@ -39,7 +39,7 @@ class Problem:
     radius: float
 
     def rows(self, part: slice) -> Problem:
-        """Some of the problems."""
+        """Slice of the problems."""
         return Problem(
             self.features[part],
             self.reference[part],
@@ -50,7 +50,7 @@ class Problem:
         )
 
     def log_policy(self, theta: Tensor) -> Tensor:
-        """Log pi_theta, [S, N, P, K], for theta [S, N, D]."""
+        """Log pi_theta, [S, N, P, K], at theta [S, N, D]."""
         return torch.einsum("spkd,snd->snpk", self.features, theta).log_softmax(-1)
 
     def margins(self, log_policy: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def draw(
     beta: float,
     radius: float,
 ) -> Problem:
-    """One random problem per seed, whatever the other seeds.
+    """Draws one random problem per seed, independent of the other seeds.
 
     Features and true rewards are standard normal; the oracle is Bradley-Terry on the rewards;
     pi_ref is log-linear with |theta_ref| = radius / 3.
@@ -87,13 +87,13 @@ def draw(
 
 
 def project(theta: Tensor, radius: float) -> Tensor:
-    """The nearest point of the ball |theta| <= radius, along the last axis."""
+    """Projects onto the ball |theta| <= radius, along the last axis."""
     norm = theta.norm(dim=-1, keepdim=True)
     return torch.where(norm > radius, theta * (radius / norm), theta)
 
 
 def ball(problem: Problem, seeds: Sequence[int], count: int, purpose: str) -> Tensor:
-    """Points uniform in the volume of the ball, [S, count, D], one stream per seed."""
+    """Samples points uniformly from the ball, [S, count, D], with one stream per seed."""
     size = problem.features.shape[-1]
     points = []
     for seed in seeds:

@@ -1,4 +1,4 @@
-"""Means over the random decision problems, as they are printed and drawn."""
+"""Means over the random decision problems, for printing and plotting."""
 
 import pandas as pd
 
@@ -20,19 +20,19 @@ PRINTED = (  # columns of the printed table
     USUALLY | {"horizon": HORIZONS[-1], "randomness": 0.0},
     USUALLY | {"horizon": HORIZONS[-1], "randomness": 0.0, "temperature": 0.3},
 )
-LABELS = 10  # of a session in the paper's scripts
+LABELS = 10  # labels per session in the paper's scripts
 
 
 def over_problems(table: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
-    """Mean over seeds of a column and its 95 % bootstrap interval, for each level of `by`.
+    """Mean of a column over seeds and its 95 % bootstrap interval, for each level of `by`.
 
     Args:
-        table: One row per seed and level.
-        by: Column that is left.
-        column: What is averaged.
+        table: Table with one row per seed and level.
+        by: Column of the levels.
+        column: Column to average.
 
     Returns:
-        Columns mean, low and high, indexed by the levels in rising order.
+        Columns mean, low and high, indexed by the levels in ascending order.
     """
     values = table.pivot(index="seed", columns=by, values=column)
     low, high = stats.bootstrap_interval([values.to_numpy()], stats.mean, stats.resampling())
@@ -40,17 +40,17 @@ def over_problems(table: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
 
 
 def at(table: pd.DataFrame, setting: dict[str, float]) -> pd.DataFrame:
-    """The rows of `truncation.measure` whose columns have the values of a setting."""
+    """Selects the rows of `truncation.measure` for a setting."""
     return table[(table[list(setting)] == pd.Series(setting)).all(axis=1)]
 
 
 def session_error(picking: pd.DataFrame, labels: float) -> pd.Series:
-    """Root mean square error of T1 + T2 from a session of so many labels, relative to |grad J|."""
+    """Root mean square error of T1 + T2 for a number of labels, relative to |grad J|."""
     return (picking["error"] ** 2 + picking["noise"] ** 2 / labels) ** 0.5
 
 
 def truncation_rows(table: pd.DataFrame) -> list[list[str]]:
-    """The printed table of `truncation.measure`: its head, then a row per estimate."""
+    """Printed table of `truncation.measure`: the header, then a row per estimate."""
     head, rows = ["relative error, cosine"], [[name] for name in ESTIMATES]
     for setting in PRINTED:
         head.append(
@@ -64,9 +64,9 @@ def truncation_rows(table: pd.DataFrame) -> list[list[str]]:
 
 
 def picking_rows(table: pd.DataFrame) -> list[list[str]]:
-    """The printed table of `picking.measure`: its head, then a row per rule and session.
+    """Printed table of `picking.measure`: the header, then a row per rule and session.
 
-    At the smallest share and the first agreement.
+    It is for the smallest share and the first agreement.
     """
     few = table[(table["share"] == SHARES[-1]) & (table["agreement"] == AGREEMENTS[0])]
     few = few.assign(session_error=session_error(few, LABELS))

@@ -1,4 +1,4 @@
-"""How far the gradient of SAIL's J is off when grad Q is cut after a few steps.
+"""Error of the gradient of SAIL's J when grad Q is truncated after a few steps.
 
     J(nu) = E_{sigma_1, sigma_2 ~ pi_nu, y ~ oracle} [ log P_nu(y | sigma_1, sigma_2) ]
     T1    = E[ grad log P_nu(y) ]
@@ -7,9 +7,9 @@
 over all pairs of trajectories of H steps. With the score of `decisions.Decisions.scores`, grad Q is
 
     exact               T1 + T2 is grad J
-    n steps             expected rewards of n steps, independent of the segment; 1 in the learner
-    the own return      the segment's own rewards from t on, with the exact E_{a'} grad Q for
-                        baseline: biased, for log P depends on the same rewards
+    n steps             expected rewards of n steps, independent of the segment; 1 in the agents
+    own return          the segment's own rewards from t on, with the exact E_{a'} grad Q as
+                        baseline: biased, because log P depends on the same rewards
 
 Source: SAIL (arXiv 2406.15567).
 """
@@ -30,19 +30,19 @@ STATES, ACTIONS = 3, 2
 HORIZONS = (1, 2, 3, 4, 6, 8)
 TEMPERATURES = (0.1, 0.3, 1.0, 3.0, 10.0)
 RANDOMNESS = (0.0, 0.1, 0.3, 1.0)
-AGREEMENTS = (0.0, 0.5, 0.9, 0.99)  # at the usual horizon only
+AGREEMENTS = (0.0, 0.5, 0.9, 0.99)  # for the default horizon only
 USUAL_HORIZON = 6
 USUAL = Condition(temperature=1.0, randomness=0.3)
-ROUNDING = 1e-12  # an estimate this small against grad J is zero
+ROUNDING = 1e-12  # a smaller estimate, relative to grad J, counts as zero
 STEPS = {"one step": 1, "two steps": 2, "four steps": 4}
 T1_ALONE, OWN_RETURN = "T1 alone", "own return"
 
 
 def measure(seeds: Sequence[int]) -> pd.DataFrame:
-    """Error and cosine of every estimate, a row per seed, setting and estimate.
+    """Measures all estimates: a row per seed, setting and estimate.
 
-    `error`: norm of the difference to grad J, as a share of the norm of grad J. `cosine`: of the
-    angle between both.
+    `error`: norm of the difference to grad J, divided by the norm of grad J. `cosine`: cosine of
+    the angle between both.
     """
     conditions = [Condition(*both) for both in product(TEMPERATURES, RANDOMNESS)]
     tables = []
@@ -71,7 +71,7 @@ def _settings() -> Iterator[tuple[int, float]]:
 
 
 def compare(estimate: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Relative error and cosine of gradients [..., D], [...] each; of a zero estimate 1 and 0."""
+    """Relative error and cosine of gradients [..., D], [...] each; 1 and 0 for a zero estimate."""
     size = truth.norm(dim=-1)
     cosine = cosine_similarity(estimate, truth, dim=-1, eps=0)
     return (
@@ -81,7 +81,7 @@ def compare(estimate: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gradients(decisions: Decisions, visits: Visits) -> tuple[Tensor, dict[str, Tensor]]:
-    """The gradient of J and its estimates, [S, C, D] each."""
+    """Gradient of J and its estimates, [S, C, D] each."""
     policy = decisions.policy()
     reached = visits.forward(policy, decisions.transitions)
     t1, value = likelihoods(decisions, visits, reached[-1].sum(-1))
@@ -102,10 +102,10 @@ def gradients(decisions: Decisions, visits: Visits) -> tuple[Tensor, dict[str, T
 
 
 def own_return_scores(decisions: Decisions, policy: Tensor, q_gradient: Tensor) -> Tensor:
-    """Scores of single steps that sum up to those with the segment's own return, [.., H, Z, A, D].
+    """Scores per step whose sum is the score with the segment's own return, [.., H, Z, A, D].
 
     sum_t (sum_{k >= t} grad r_k - E_{a'} grad Q_t(s_t, a')): the reward of step k is part of the
-    return from each of the steps 0 to k, hence counts k + 1 times.
+    returns from steps 0 to k, so it counts k + 1 times.
     """
     states, actions, size = q_gradient.shape[-3:]
     unit = torch.eye(size, dtype=policy.dtype).view(states, actions, -1)
@@ -119,8 +119,8 @@ def likelihoods(decisions: Decisions, visits: Visits, probability: Tensor) -> tu
 
     Args:
         decisions: S problems under C conditions.
-        visits: Of their trajectories.
-        probability: Of the counts, [S, C, V].
+        visits: Visit counts of their trajectories.
+        probability: Probability of the counts, [S, C, V].
     """
     t1, value = [], []
     for reward, truth, p in zip(decisions.reward, decisions.truth, probability, strict=True):
@@ -128,7 +128,7 @@ def likelihoods(decisions: Decisions, visits: Visits, probability: Tensor) -> tu
         margin = returns[:, None] - returns
         preference = torch.sigmoid(true_returns[:, None] - true_returns)
         value.append(p @ log_likelihood(margin, preference))  # symmetric in the pair
-        # grad log P = slope (counts_1 - counts_2), antisymmetric: both sides give the same.
+        # grad log P = slope (counts_1 - counts_2) is antisymmetric: both sides contribute equally.
         slope = preference - torch.sigmoid(margin)
         t1.append(-2 * (p * (p @ slope)) @ visits.counts)
     return torch.stack(t1), torch.stack(value)

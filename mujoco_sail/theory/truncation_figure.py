@@ -1,4 +1,4 @@
-"""The second figure of `mujoco-sail theory`: truncation and picking."""
+"""Second figure of `mujoco-sail theory`: truncation and query selection."""
 
 from typing import Literal
 
@@ -21,9 +21,9 @@ from mujoco_sail.theory.truncation import (
     TEMPERATURES,
 )
 
-SIZE = (6.75, 5.0)  # inches, a page of two columns
-LOWEST, HIGHEST = 1e-3, 30  # of the errors in panels (a) to (d)
-ERRORS = (0.2, 0.5, 1, 2, 5)  # marked in panel (f)
+SIZE = (6.75, 5.0)  # inches, the width of a page with two columns
+LOWEST, HIGHEST = 1e-3, 30  # range of the errors in panels (a) to (d)
+ERRORS = (0.2, 0.5, 1, 2, 5)  # ticks of panel (f)
 LABELS = (2, 4, 10, 30, 100, 300, 1000)
 SESSIONS = {  # rule and session of panels (e) and (f)
     "uniform": ("uniform", PICKED),
@@ -36,11 +36,11 @@ SESSIONS = {  # rule and session of panels (e) and (f)
 
 
 def render(truncation: pd.DataFrame, picking: pd.DataFrame) -> dict[str, bytes]:
-    """The figure as png and svg, the same bytes for the same tables.
+    """Renders the figure as png and svg; equal tables give equal bytes.
 
     Args:
-        truncation: Of `truncation.measure`.
-        picking: Of `picking.measure`.
+        truncation: Table of `truncation.measure`.
+        picking: Table of `picking.measure`.
     """
     return images(lambda: draw(truncation, picking))
 
@@ -76,7 +76,7 @@ def draw(truncation: pd.DataFrame, picking: pd.DataFrame) -> Figure:
 
 
 def _curve(axes: Axes, values: pd.DataFrame, index: int) -> None:
-    """Mean and interval over equally spaced levels; zeros, which have no logarithm, are gaps."""
+    """Draws mean and interval over equally spaced levels; zeros are gaps on the log scale."""
     x, style = np.arange(len(values)), look(index)
     if axes.get_yscale() == "log":
         values = values.where(values["mean"] > ROUNDING)
@@ -113,7 +113,7 @@ def _labels(axes: Axes, picking: pd.DataFrame) -> None:
 
 
 def _sessions(picking: pd.DataFrame) -> list[pd.DataFrame]:
-    """The rows of each of `SESSIONS`, at the first agreement."""
+    """Rows of each of `SESSIONS`, for the first agreement."""
     table = picking[picking["agreement"] == picking["agreement"].min()]
     return [
         table[(table["rule"] == rule) & (table["session"] == session)]

@@ -1,7 +1,7 @@
-"""Sums over all trajectories, exactly, by counting how often each pair (s, a) is visited.
+"""Exact sums over all trajectories, by the visit counts of state-action pairs (s, a).
 
-The return of a trajectory depends on its visit counts alone, and with it the oracle's label and
-log P. Trajectories of equal counts are therefore summed up before pairs are formed: with 3 states,
+The return of a trajectory depends only on its visit counts, and so do the oracle's label and
+log P. Trajectories with equal counts are therefore summed before pairs are formed: with 3 states,
 2 actions and 8 steps, 1.7 million trajectories become 1287 vectors of counts.
 """
 
@@ -18,9 +18,9 @@ class Visits:
     """All vectors of visit counts of trajectories of H steps.
 
     Attributes:
-        counts: Of whole trajectories, [V, D].
-        successors: For t < H, the index at step t + 1 of the counts that follow when counts
-            [V_t] are joined by a visit to the pair (s, a), [V_t, Z, A].
+        counts: Counts of complete trajectories, [V, D].
+        successors: For t < H, the index at step t + 1 of the counts after a visit to (s, a) is
+            added to counts [V_t], [V_t, Z, A].
     """
 
     counts: Tensor
@@ -28,7 +28,7 @@ class Visits:
 
     @classmethod
     def of(cls, states: int, actions: int, horizon: int) -> Visits:
-        """Those of trajectories of `horizon` steps."""
+        """All visit counts of trajectories of `horizon` steps."""
         visit = torch.eye(states * actions, dtype=torch.int64)
         counts, successors = torch.zeros_like(visit[:1]), []
         for _ in range(horizon):
@@ -38,11 +38,11 @@ class Visits:
         return cls(counts.double(), tuple(successors))
 
     def forward(self, policy: Tensor, transitions: Tensor) -> list[Tensor]:
-        """Probability of the counts and of the state at step t, [S, C, V_t, Z], for t <= H.
+        """Joint probability of the counts and the state at step t, [S, C, V_t, Z], for t <= H.
 
         Args:
-            policy: [S, C, H, Z, A].
-            transitions: [S, C, Z, A, Z].
+            policy: Policy, [S, C, H, Z, A].
+            transitions: Transition probabilities, [S, C, Z, A, Z].
         """
         states = policy.shape[-2]
         reached = [policy.new_full((*policy.shape[:2], 1, states), 1 / states)]
@@ -54,13 +54,13 @@ class Visits:
     def credit(
         self, policy: Tensor, transitions: Tensor, reached: list[Tensor], value: Tensor
     ) -> Tensor:
-        """E[ value 1{s_t = s, a_t = a} ], [S, C, H, Z, A]: what each visit is followed by.
+        """Expected value credited to each visit, E[ value 1{s_t = s, a_t = a} ], [S, C, H, Z, A].
 
         Args:
-            policy: [S, C, H, Z, A].
-            transitions: [S, C, Z, A, Z].
-            reached: Of `forward`.
-            value: A function of the counts of a trajectory, [S, C, V].
+            policy: Policy, [S, C, H, Z, A].
+            transitions: Transition probabilities, [S, C, Z, A, Z].
+            reached: Probabilities from `forward`.
+            value: Value as a function of a trajectory's counts, [S, C, V].
         """
         ahead = value[..., None].expand(*value.shape, policy.shape[-2])
         credits = []
@@ -76,13 +76,13 @@ class Visits:
     def score_moments(
         self, policy: Tensor, transitions: Tensor, reached: list[Tensor], scores: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """First and second moment of a trajectory's score, given its counts.
+        """First and second moment of a trajectory's score, by its counts.
 
         Args:
-            policy: [S, C, H, Z, A].
-            transitions: [S, C, Z, A, Z].
-            reached: Of `forward`.
-            scores: Of a single step, whose sum over steps is the score, [S, C, H, Z, A, D].
+            policy: Policy, [S, C, H, Z, A].
+            transitions: Transition probabilities, [S, C, Z, A, Z].
+            reached: Probabilities from `forward`.
+            scores: Scores per step, whose sum over steps is the score, [S, C, H, Z, A, D].
 
         Returns:
             E[ score 1{counts} ], [S, C, V, D], and E[ |score|^2 1{counts} ], [S, C, V].
@@ -100,7 +100,7 @@ class Visits:
         return first.sum(3), second.sum(3)
 
     def _move(self, t: int, visit: Tensor, transitions: Tensor) -> Tensor:
-        """Carries amounts [S, C, V_t, Z, A, F] of visits on to the next step, [.., V, Z, F]."""
+        """Propagates values of visits, [S, C, V_t, Z, A, F], to the next step, [.., V, Z, F]."""
         last = t + 1 == len(self.successors)
         size = len(self.counts) if last else len(self.successors[t + 1])
         arriving = torch.einsum("scvzaf,sczay->scvzayf", visit, transitions).flatten(2, 4)

@@ -78,7 +78,9 @@ def every_label(rewards: Tensor, level: float) -> tuple[Labels, Tensor]:
 
 @pytest.mark.parametrize("times", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("level", [-1.0, 0.05, 0.1])
-def test_mean_and_variance_are_those_of_all_labels_one_by_one(level: float, times: float) -> None:
+def test_mean_and_variance_equal_those_over_all_enumerated_labels(
+    level: float, times: float
+) -> None:
     one = pairs()
     rewards = ensemble(0, problem().reward[0])
     labels, keep = every_label(rewards, level)
@@ -98,7 +100,7 @@ def test_all_pairs_give_the_gradient_of_j() -> None:
     torch.testing.assert_close(sum(one.terms(one.probability)), truth[0, 0])
 
 
-def test_the_most_valuable_share_is_picked_and_equal_values_in_equal_parts() -> None:
+def test_the_share_of_highest_value_is_selected_and_ties_are_split_equally() -> None:
     value = torch.tensor([0.1, 0.5, 0.3, 0.3, 0.3 + 1e-15], dtype=torch.float64)
     probability = torch.tensor([0.3, 0.1, 0.2, 0.3, 0.1], dtype=torch.float64)
     for share, kept in (
@@ -111,7 +113,7 @@ def test_the_most_valuable_share_is_picked_and_equal_values_in_equal_parts() -> 
         torch.testing.assert_close(picked, torch.tensor(kept, dtype=torch.float64) / share)
 
 
-def test_the_ensemble_has_the_reward_for_its_mean() -> None:
+def test_the_mean_of_the_ensemble_is_the_reward() -> None:
     reward = problem().reward[0]
     rewards = ensemble(3, reward)
     torch.testing.assert_close(rewards.mean(0), reward.flatten())
@@ -126,13 +128,13 @@ def rows() -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_whoever_picks_everything_has_the_gradient(rows: pd.DataFrame, rule: str) -> None:
+def test_selecting_all_pairs_gives_the_gradient(rows: pd.DataFrame, rule: str) -> None:
     whole = rows[(rows["rule"] == rule) & (rows["share"] == 1) & (rows["session"] != T1_ALONE)]
     assert (whole["error"] < 1e-12).all()
     assert whole["cosine"].to_numpy() == pytest.approx(1)
 
 
-def test_uniform_picking_changes_nothing_and_the_others_do(rows: pd.DataFrame) -> None:
+def test_uniform_selection_is_unbiased_and_the_other_rules_are_not(rows: pd.DataFrame) -> None:
     few = rows[(rows["share"] == 0.1) & (rows["session"] == PICKED)].set_index("rule")
     assert few["error"]["uniform"] < 1e-12
     assert few["t2_error"]["uniform"] < 1e-12
@@ -141,7 +143,7 @@ def test_uniform_picking_changes_nothing_and_the_others_do(rows: pd.DataFrame) -
         assert few["t2_error"][rule] > 0.1
 
 
-def test_half_uniform_has_t2_right_and_half_the_shift_of_t1(rows: pd.DataFrame) -> None:
+def test_half_uniform_has_an_unbiased_t2_and_half_the_bias_of_t1(rows: pd.DataFrame) -> None:
     sets = {name: part.reset_index(drop=True) for name, part in rows.groupby("session")}
     assert (sets[HALF]["t2_error"] < 1e-12).all()
     assert sets[HALF]["t1_error"].to_numpy() == pytest.approx(sets[PICKED]["t1_error"] / 2)
@@ -149,7 +151,7 @@ def test_half_uniform_has_t2_right_and_half_the_shift_of_t1(rows: pd.DataFrame) 
     assert (sets[T1_ALONE]["t1_error"] == sets[PICKED]["t1_error"]).all()
 
 
-def test_half_as_many_pairs_for_t2_make_more_noise(rows: pd.DataFrame) -> None:
+def test_half_as_many_pairs_for_t2_give_more_noise(rows: pd.DataFrame) -> None:
     """Where nothing is picked: var(T1 + 2 T2) / 2 + var(T1) / 2 exceeds var(T1 + T2)."""
     noise = rows[rows["rule"] == "uniform"].set_index(["session", "share"])["noise"]
     one = pairs()
@@ -159,7 +161,7 @@ def test_half_as_many_pairs_for_t2_make_more_noise(rows: pd.DataFrame) -> None:
     assert noise[HALF][1.0] > noise[PICKED][1.0]
 
 
-def test_a_session_errs_by_its_shift_and_by_the_noise_of_its_labels() -> None:
+def test_the_error_of_a_session_combines_bias_and_noise() -> None:
     table = pd.DataFrame({"error": [0.3, 0.0], "noise": [4.0, 1.0]})
     assert session_error(table, 100).tolist() == pytest.approx([0.5, 0.1])
 

@@ -70,7 +70,9 @@ def test_the_maxima_bound_the_runs_and_the_bias_starts_from_zero(tables: Tables)
     assert (tables["bias"]["norm"] <= 3 + 1e-12).all()
 
 
-def test_a_seed_is_measured_alike_alone_and_among_others(plan: Experiment, tables: Tables) -> None:
+def test_results_of_a_seed_do_not_depend_on_the_other_seeds(
+    plan: Experiment, tables: Tables
+) -> None:
     alone = measure(plan, [1])
     for name in ("curvature", "convergence"):
         among = tables[name][tables[name]["seed"] == 1].reset_index(drop=True)
@@ -136,7 +138,7 @@ def test_concavity_is_claimed_only_from_the_gamma_on_where_no_point_contradicts(
     assert claims.anchor_of(table) is None
 
 
-def test_a_landscape_that_stays_rough_is_reported_as_such(tables: Tables) -> None:
+def test_a_landscape_that_is_never_concave_is_reported(tables: Tables) -> None:
     rough = tables["curvature"].assign(share_not_concave=0.5)
     stuck = tables["bias"].assign(share_of_ascents_at_maximum=0.5)
     found = verdicts({**tables, "curvature": rough, "bias": stuck})
@@ -144,7 +146,7 @@ def test_a_landscape_that_stays_rough_is_reported_as_such(tables: Tables) -> Non
     assert not found["SAIL-RevKL satisfies the PL condition on the ball"]
 
 
-def test_a_maximum_found_once_is_doubted(tables: Tables) -> None:
+def test_a_maximum_found_by_one_ascent_only_is_reported_as_uncertain(tables: Tables) -> None:
     sure = tables["bias"].assign(gap_of_best_two=0.0)
     assert "at least two" in claims.confidence(sure)
     sure.loc[0, "gap_of_best_two"] = 1e-3
@@ -212,7 +214,7 @@ def test_the_command_writes_six_tables_and_two_figures(
         ("--out /dev/null/x", "--out /dev/null/x: cannot be written"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(options: str, message: str) -> None:
+def test_an_invalid_option_is_a_one_line_error(options: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         command.main(parse(*options.split()))
     assert str(error.value).startswith(message)

@@ -129,7 +129,7 @@ def test_j_g_is_j_minus_gamma_times_the_kl() -> None:
     torch.testing.assert_close(gradient, truth, rtol=1e-12, atol=1e-14)
 
 
-def test_the_reference_has_no_kl_and_cannot_tell_responses_apart() -> None:
+def test_at_the_reference_the_kl_and_all_margins_are_zero() -> None:
     problem, _ = random_problems((3, 6, 4), beta=0.1)
     origin = problem.origin[:, None]
     assert exact.kl_to_reference(problem, origin).abs().max() < 1e-15
@@ -192,7 +192,7 @@ def test_sampled_ascent_stays_inside_the_ball() -> None:
     assert torch.stack(norms).max() >= 3 - 1e-12  # the steps do lead outside
 
 
-def test_exact_ascent_never_leaves_the_ball_and_never_loses_value() -> None:
+def test_exact_ascent_stays_in_the_ball_and_the_value_never_decreases() -> None:
     problem = draw([0], 3, 6, 4, 0.1, 3.0)
     starts = ball(problem, [0], 20, "starts")
     visited = []
@@ -231,7 +231,7 @@ def test_the_maximum_is_above_every_sampled_point() -> None:
         torch.testing.assert_close(at_maximiser[:, 0], found.maximum)
 
 
-def test_the_anchor_makes_the_landscape_benign() -> None:
+def test_the_anchor_makes_the_objective_concave_with_positive_pl_ratios() -> None:
     seeds = range(2)
     problem = draw(seeds, 3, 6, 4, beta=0.1, radius=3.0)
     points = ball(problem, seeds, 1000, "points")
@@ -256,7 +256,7 @@ def test_the_anchor_makes_the_landscape_benign() -> None:
     assert (free["worst_found_projected"] < 1e-6).all()
 
 
-def test_the_projected_pl_ratio_is_the_plain_one_inside_and_smaller_at_the_boundary() -> None:
+def test_the_projected_pl_ratio_is_equal_inside_and_smaller_at_the_boundary() -> None:
     problem = draw([0], 3, 6, 4, beta=0.1, radius=3.0)
     best, smoothness = torch.tensor([0.0]).double(), torch.tensor([1.0]).double()
     inside = 0.5 * ball(problem, [0], 200, "test")

@@ -94,7 +94,7 @@ def test_t1_plus_t2_is_the_derivative_of_j_over_all_pairs_of_trajectories(
     close(counted(decisions)[0], derivative_of_j(decisions))
 
 
-def test_the_derivative_is_that_of_finite_differences() -> None:
+def test_the_derivative_equals_finite_differences() -> None:
     decisions = problem(3)
     truth, differences = counted(decisions)[0], []
     for direction in torch.eye(6, dtype=torch.float64).view(6, STATES, ACTIONS):
@@ -110,28 +110,28 @@ def test_the_derivative_is_that_of_finite_differences() -> None:
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_one_step_is_what_the_losses_of_the_learner_give(condition: Condition) -> None:
+def test_truncation_at_one_step_equals_the_gradient_of_the_agents_losses(
+    condition: Condition,
+) -> None:
     decisions = problem(3, condition)
     close(counted(decisions)[1]["one step"], learners_gradient(decisions))
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_the_own_return_is_that_of_each_trajectory(condition: Condition) -> None:
+def test_own_return_equals_the_sum_over_enumerated_trajectories(condition: Condition) -> None:
     decisions = problem(3, condition)
     close(counted(decisions)[1][OWN_RETURN], gradient_with_own_return(decisions))
 
 
 @pytest.mark.parametrize(("name", "steps"), [("one step", 1), ("two steps", 2), ("four steps", 4)])
-def test_as_many_steps_as_the_horizon_are_exact_and_one_fewer_are_not(
-    name: str, steps: int
-) -> None:
+def test_truncation_is_exact_at_the_horizon_and_not_one_step_earlier(name: str, steps: int) -> None:
     truth, estimates = counted(problem(steps))
     close(estimates[name], truth)
     truth, estimates = counted(problem(steps + 1))
     assert (estimates[name] - truth).norm() > 1e-3 * truth.norm()
 
 
-def test_one_step_is_exact_where_actions_do_not_change_the_next_state() -> None:
+def test_one_step_is_exact_if_actions_do_not_change_the_next_state() -> None:
     decisions = problem(4)
     same = decisions.transitions.mean(3, keepdim=True).expand_as(decisions.transitions)
     truth, estimates = counted(replace(decisions, transitions=same))
@@ -139,7 +139,7 @@ def test_one_step_is_exact_where_actions_do_not_change_the_next_state() -> None:
     assert (estimates[T1_ALONE] - truth).norm() > 0.01 * truth.norm()
 
 
-def test_a_reward_that_equals_the_truth_leaves_t2_alone() -> None:
+def test_t1_is_zero_if_the_reward_equals_the_truth() -> None:
     truth, estimates = counted(problem(3, agreement=1.0))
     assert estimates[T1_ALONE].norm() < 1e-14
     assert truth.norm() > 1e-3
@@ -153,7 +153,7 @@ def test_the_policy_is_soft_optimal() -> None:
     assert greedy.amax(-1).min() > 0.99
 
 
-def test_trajectories_of_equal_visits_are_counted_together() -> None:
+def test_trajectories_with_equal_visit_counts_are_merged() -> None:
     visits = Visits.of(STATES, ACTIONS, 4)
     assert visits.counts.shape == (126, 6)  # C(4 + 5, 5)
     assert len(torch.unique(visits.counts, dim=0)) == 126
@@ -204,7 +204,7 @@ def test_the_table_is_tidy_and_the_same_twice(table: pd.DataFrame) -> None:
         assert truncation.measure(range(12)).equals(table)
 
 
-def test_errors_are_ordered_as_the_page_says(table: pd.DataFrame) -> None:
+def test_errors_are_ordered_as_the_docs_state(table: pd.DataFrame) -> None:
     def mean(estimate: str, **setting: float) -> float:
         part = summary.at(table, summary.USUALLY | setting)
         return float(part[part["estimate"] == estimate]["error"].mean())

@@ -21,12 +21,12 @@ def figure(tables: Tables) -> Figure:
     return truncation_figure.draw(tables["truncation"], tables["picking"])
 
 
-def test_every_seed_has_problems_of_its_own(tables: Tables) -> None:
+def test_every_seed_has_its_own_problems(tables: Tables) -> None:
     for table in tables.values():
         assert set(table["seed"]) == set(range(2 * DECISIONS))
 
 
-def test_a_seed_is_measured_alike_alone_and_among_others(tables: Tables) -> None:
+def test_results_of_a_seed_do_not_depend_on_the_other_seeds(tables: Tables) -> None:
     alone = experiment.measure_decisions([1])
     for name, table in tables.items():
         among = table[table["seed"] >= DECISIONS].reset_index(drop=True)
