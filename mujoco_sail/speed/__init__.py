@@ -1,1 +1,1 @@
-"""How fast the core is on this machine, beside Stable-Baselines3 and beside the matrix product."""
+"""Speed benchmark: this package, Stable-Baselines3 and the matrix product on this machine."""

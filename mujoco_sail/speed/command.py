@@ -1,4 +1,4 @@
-"""`mujoco-sail speed`: times our core, Stable-Baselines3 and SBX in turns."""
+"""`mujoco-sail speed`: compare the speed of this package, Stable-Baselines3 and SBX."""
 
 import argparse
 import dataclasses
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from mujoco_sail.speed.plan import Plan
 
 PEERS = ("sb3", "sbx")
-ENDLESS = 10**9  # environment steps, far more than anything here takes
-CAPACITY = 50_000  # transitions of a replay buffer: enough for what is timed, for many members
+ENDLESS = 10**9  # environment steps, far more than are taken here
+CAPACITY = 50_000  # transitions in a replay buffer, enough for the timings with many members
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the options."""
+    """Declares the options of the command."""
     add = parser.add_argument
     add("--env", default="walker_walk", help="name or path of a recipe (default: %(default)s)")
     add("--agents", default="sac", help="of our core, joined by commas (default: %(default)s)")
@@ -52,16 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Writes a CSV file and the machine's description beside it; prints a table and a summary.
+    """Writes a CSV file and a description of the machine; prints a table and a summary.
 
     Returns:
         0, or 1 if a worker failed.
 
     Raises:
-        UserError: A wrong option, or a folder that cannot be written.
+        UserError: An option is invalid, or the folder cannot be written.
     """
     members, peers = check(args)
-    # Imported here, so that help and mistakes answer at once.
+    # Imported here, so that help and errors need no slow imports.
     import tomli_w  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
 
@@ -90,13 +90,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> tuple[list[int], list[str]]:
-    """Refuses what has no meaning, before anything heavy is imported.
+    """Checks the options, before slow imports.
 
     Returns:
         The numbers of members, and the names of the peers.
 
     Raises:
-        UserError: An option out of range.
+        UserError: An option is out of range.
     """
     try:
         members = sorted({int(part) for part in args.members.split(",")})
@@ -119,13 +119,13 @@ def check(args: argparse.Namespace) -> tuple[list[int], list[str]]:
 
 
 def make_plan(args: argparse.Namespace, members: list[int], names: list[str]) -> "Plan":
-    """Resolves the recipes.
+    """Makes the plan from recipes and options.
 
-    The task is the paper's, but for what the options say and for its schedule: preference learners
-    ask once and are then where they spend most of a run, with their budget used up.
+    The task is the paper's, except for the options and the schedule: preference-based agents have
+    one label session, so that they are timed with their budget used up, as in most of a run.
 
     Raises:
-        UserError: A recipe or an option is wrong, there is no such environment or device, or a
+        UserError: A recipe or an option is invalid, there is no such environment or device, or a
             peer is not installed.
     """
     from mujoco_sail.agents import registry  # noqa: PLC0415
@@ -181,7 +181,7 @@ def make_plan(args: argparse.Namespace, members: list[int], names: list[str]) ->
 
 
 def _without_reset(spec: "AgentSpec") -> "AgentSpec":
-    """Leaves out the many updates that follow a first session."""
+    """Removes the updates that follow the first label session."""
     if not hasattr(spec.settings, "reset_updates"):
         return spec
     settings = dataclasses.replace(spec.settings, reset_updates=0)

@@ -1,4 +1,4 @@
-"""What a speed was measured on."""
+"""Description of the machine and software of a speed measurement."""
 
 import platform
 from datetime import UTC, datetime
@@ -14,13 +14,13 @@ from mujoco_sail.system.machine import available_cores, load, processor, total_m
 
 
 def describe(plan: Plan) -> dict[str, Any]:
-    """The machine, the software and the options, for a TOML file."""
+    """Describes machine, software and options as a TOML table."""
     machine = {
         "cpu": processor(),
         "cores": available_cores(),
         "memory_gib": round(total_memory() / 2**30, 1),
         "system": platform.platform(terse=True),
-        # Runnable processes of the last minute, before anything of ours: best near 0.
+        # Load average before the measurement; it should be near 0.
         "load_before": round(load(), 2),
     }
     if plan.device.type == "cuda":

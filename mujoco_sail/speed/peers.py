@@ -1,4 +1,4 @@
-"""Peers: SAC of other libraries, on the environments and with the sizes of ours."""
+"""Peers: SAC of other libraries, with the same environments and sizes as ours."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
+from typing_extensions import override
 
 from mujoco_sail.agents.base import AgentSpec
 from mujoco_sail.agents.registry import load_spec
@@ -18,9 +19,9 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.machine import available_cores
 
-# JAX reads these as it is imported; it would take a GPU's memory by being there.
+# JAX reads this at import. Otherwise it would allocate memory of a GPU.
 JAX = {"JAX_PLATFORMS": "cpu"}
-# The flags bind older versions, the number of processors those that ignore the flags (0.10).
+# Older versions of JAX obey the flags; version 0.10 ignores them and obeys PJRT_NPROC.
 ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "PJRT_NPROC": "1",
@@ -29,13 +30,13 @@ ONE_THREAD = {
 
 @dataclass(frozen=True)
 class Peer:
-    """One way in which a library's SAC is used.
+    """Configuration of another library's SAC.
 
     Attributes:
         spec: The agent.
         precision: Number format of its updates.
-        threads: Numbers of threads that its processes are timed with.
-        variables: What its processes have in their environment.
+        threads: Numbers of threads with which its processes are timed.
+        variables: Environment variables of its processes.
     """
 
     spec: AgentSpec
@@ -44,20 +45,20 @@ class Peer:
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def threads_of(self, processes: int) -> list[int]:
-        """Of each of some processes at once: one, or all numbers where there is one process."""
+        """Numbers of threads to time: 1 if there are several processes, otherwise `threads`."""
         return [number for number in self.threads if number == 1 or processes == 1]
 
 
 def load(names: Sequence[str], task: Task, device: torch.device) -> dict[str, list[Peer]]:
-    """The ways in which peers are used, by the name that `--peers` gives them.
+    """Configurations of each peer, by its name in `--peers`.
 
     Args:
-        names: Some of `sb3` and `sbx`.
-        task: Environment, sizes and precision.
-        device: Where the updates run.
+        names: Names of peers, `sb3` and `sbx`.
+        task: The task, with environment, sizes and precision.
+        device: Device of the updates.
 
     Raises:
-        UserError: SBX is not installed, or shall run elsewhere than on the CPU.
+        UserError: SBX is not installed, or the device is not the CPU.
     """
     peers = {}
     for name in names:
@@ -66,7 +67,7 @@ def load(names: Sequence[str], task: Task, device: torch.device) -> dict[str, li
 
 
 def _sb3(task: Task) -> list[Peer]:
-    """As it is, and in bfloat16 where that is asked for."""
+    """Configurations of Stable-Baselines3: float32, and bfloat16 if the task has it."""
     spec, threads = load_spec("sb3_sac", {}), sorted({1, available_cores()})
     if task.precision != "bfloat16":
         return [Peer(spec, task.precision, threads)]
@@ -75,7 +76,7 @@ def _sb3(task: Task) -> list[Peer]:
 
 
 def _sbx(device: torch.device) -> list[Peer]:
-    """It has no other precision, and keeps the number of threads that it was started with."""
+    """Configurations of SBX: float32 only; the number of threads is fixed at its start."""
     if device.type != "cpu":
         raise UserError("--peers sbx: it is timed on the CPU only; add --device cpu")
     import_sbx()
@@ -93,10 +94,10 @@ def _sbx(device: torch.device) -> list[Peer]:
 
 
 def import_sbx() -> Any:
-    """SBX, if it is installed.
+    """Imports SBX.
 
     Raises:
-        UserError: It is not.
+        UserError: SBX is not installed.
     """
     try:
         return import_module("sbx")
@@ -108,10 +109,10 @@ def import_sbx() -> Any:
 
 
 class SB3SACBFloat16(SB3SAC):
-    """Stable-Baselines3's SAC with its updates under autocast, as its users get bfloat16."""
+    """Stable-Baselines3's SAC with updates in bfloat16 by autocast."""
 
+    @override
     def make_model(self) -> BaseAlgorithm:
-        """See `StableBaselines.make_model`."""
         model = super().make_model()
         cast = torch.autocast(self.device.type, torch.bfloat16)
         model.train = cast(model.train)  # type: ignore[attr-defined]
@@ -119,20 +120,20 @@ class SB3SACBFloat16(SB3SAC):
 
 
 class SBXSAC(SB3SAC):
-    """SBX's SAC: Stable-Baselines3 in JAX. It moves its targets in every update."""
+    """SBX's SAC (Stable-Baselines3 in JAX), which updates its target networks in every update."""
 
+    @override
     def make_model(self) -> BaseAlgorithm:
-        """See `StableBaselines.make_model`."""
         model: BaseAlgorithm = import_sbx().SAC(**self.arguments())
         return model
 
+    @override
     def health(self) -> dict[str, Tensor]:
-        """See `Agent.health`."""
         policy: Any = self.model.policy
         trees = policy.actor_state.params, policy.qf_state.params, policy.qf_state.target_params
         largest = [np.abs(np.asarray(p)).max() for p in import_module("jax").tree.leaves(trees)]
         return {"a parameter of the policy": torch.tensor(largest).max().unsqueeze(0)}
 
+    @override
     def export_policies(self, step: int) -> list[Policy]:
-        """None: see `Agent.export_policies`."""
         return []

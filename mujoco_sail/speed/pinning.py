@@ -1,4 +1,4 @@
-"""Which cores the worker processes run on."""
+"""Pin worker processes to cores."""
 
 import contextlib
 import os
@@ -7,11 +7,11 @@ import psutil
 
 
 def shares(processes: int) -> list[frozenset[int]]:
-    """The cores of each of some processes that run at once.
+    """Cores of each of several processes that run at once.
 
     Returns:
-        One core each if there are as many processes as cores, all cores for everyone otherwise;
-        nothing where the system ties no process to cores, as macOS.
+        One core per process if there are as many processes as cores, otherwise all cores for each.
+        Empty sets if the system has no CPU affinity, as macOS.
     """
     if not hasattr(os, "sched_getaffinity"):
         return [frozenset()] * processes
@@ -22,9 +22,9 @@ def shares(processes: int) -> list[frozenset[int]]:
 
 
 def move(cores: frozenset[int]) -> None:
-    """Moves this process with all its threads to cores; nothing leaves it where it is."""
+    """Moves all threads of this process to some cores; an empty set changes nothing."""
     if not cores:
         return
     for thread in psutil.Process().threads():
-        with contextlib.suppress(ProcessLookupError):  # it has ended
+        with contextlib.suppress(ProcessLookupError):  # the thread has ended
             os.sched_setaffinity(thread.id, cores)

@@ -1,4 +1,4 @@
-"""What `mujoco-sail speed` compares, and how."""
+"""Settings of `mujoco-sail speed`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from mujoco_sail.training.pool import max_workers
 
 @dataclass(frozen=True)
 class Plan:
-    """Sides and sizes of the comparison.
+    """Agents, peers and sizes of the comparison.
 
     Attributes:
-        task: One that comes neither to its end nor to an evaluation while it is timed.
-        specs: Agents of our core.
-        peers: Other libraries' SAC, in one way or several, by the library's short name.
+        task: Task that neither ends nor has an evaluation while it is timed.
+        specs: Agents of this package.
+        peers: Configurations of other libraries' SAC, by the library's short name.
         members: Numbers M of members.
-        device: Where the updates run.
-        rounds: How often everything is timed.
-        seconds: How long each time.
+        device: Device of the updates.
+        rounds: Number of rounds; each measurement is taken once per round.
+        seconds: Duration of each timing in seconds.
         period: Environment steps between two evaluations of a real run.
     """
 
@@ -38,13 +38,13 @@ class Plan:
 
     @property
     def processes(self) -> int:
-        """Most worker processes of ours at once: one per core, or one on CUDA."""
+        """Maximum number of our worker processes: one per core, or one on CUDA."""
         return max_workers(self.device)
 
     def at_once(self, members: int) -> int:
-        """Processes that M members are spread over."""
+        """Number of processes for M members."""
         return min(members, self.processes)
 
     def peers_at_once(self, members: int) -> int:
-        """Processes that a peer has beside M members: one per core; on CUDA they share it."""
+        """Number of a peer's processes for M members: one per core; on CUDA they share the GPU."""
         return min(members, available_cores())

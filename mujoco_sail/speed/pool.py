@@ -1,4 +1,4 @@
-"""Worker processes that carry out requests at the same time."""
+"""Pool of worker processes that execute requests at the same time."""
 
 import multiprocessing
 from collections.abc import Mapping, Sequence
@@ -16,25 +16,25 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.speed import pinning
 from mujoco_sail.speed.worker import Request, work
 
-PATIENCE = 10.0  # seconds that a worker has to end by itself
+PATIENCE = 10.0  # seconds to wait for a worker to exit
 
 
 class WorkerError(RuntimeError):
-    """A worker failed; the text says why."""
+    """Error when a worker fails; the message states the reason."""
 
 
 class WorkerPool:
-    """One process per stack; all warm up at the same time and sleep between requests.
+    """Pool with one process per stack; all warm up at the same time and sleep between requests.
 
     Args:
-        task: Environment and protocol.
+        task: The task.
         stacks: Members of each worker.
-        device: Where the updates run.
-        results: Folder for their run folders.
-        variables: What their processes have in their environment besides ours.
+        device: Device of the updates.
+        results: Folder for the run folders.
+        variables: Additional environment variables of the processes.
 
     Attributes:
-        sizes: Members of each worker.
+        sizes: Number of members of each worker.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class WorkerPool:
             self.workers.append(worker)
 
     def __enter__(self) -> "WorkerPool":
-        """Nothing more: the workers are at their warm-up."""
+        """Returns the pool, whose workers have already started."""
         return self
 
     def __exit__(
@@ -68,7 +68,7 @@ class WorkerPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Ends the workers; those that sleep tidy up after themselves, as a compiler needs."""
+        """Stops the workers; sleeping ones exit themselves, so that the compiler cleans up."""
         for pipe in self.pipes:
             pipe.close()
         for worker in self.workers:
@@ -78,21 +78,21 @@ class WorkerPool:
             worker.join()
 
     def warm(self) -> None:
-        """Waits until every worker sleeps before its first request.
+        """Waits until every worker has finished its warm-up.
 
         Raises:
-            WorkerError: One of them failed.
+            WorkerError: A worker failed.
         """
         self._answers(len(self.pipes))
 
     def run(self, request: Request, workers: int) -> np.ndarray:
-        """Has the first workers carry out a request, all at the same time.
+        """Executes a request on the first `workers` workers, all at the same time.
 
         Returns:
-            Calls per second of each.
+            Calls per second of each worker.
 
         Raises:
-            WorkerError: One of them failed.
+            WorkerError: A worker failed.
         """
         for pipe, cores in zip(self.pipes[:workers], pinning.shares(workers), strict=True):
             pipe.send(replace(request, cores=cores))

@@ -1,4 +1,4 @@
-"""The largest matrix products of one update: how fast they could go at best."""
+"""Upper bound of the speed: the largest matrix products of one update alone."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,20 +11,20 @@ from mujoco_sail.core.products import product
 from mujoco_sail.core.update import CRITICS
 from mujoco_sail.recipes.task import Task
 
-# The library's, and the core's choice among libraries.
+# Functions of PyTorch, and `core.products.product`.
 ProductCall = Literal["bmm", "baddbmm", "mm", "product"]
 PRODUCT_CALLS: tuple[ProductCall, ...] = ("bmm", "baddbmm", "mm", "product")
 
 
 def product_operations(task: Task, members: int) -> int:
-    """Operations of one call of `middle_product`."""
+    """Floating-point operations of one call of `middle_product`."""
     return 2 * CRITICS * members * task.batch_size * task.hidden_units**2
 
 
 def middle_product(
     task: Task, members: int, device: torch.device, way: ProductCall
 ) -> Callable[[], object]:
-    """The critics' middle layer as one product, [M C, B, H] x [M C, H, H], and nothing else."""
+    """Function that computes only the critics' middle layer, [M C, B, H] x [M C, H, H]."""
     generator = torch.Generator(device).manual_seed(0)
     dtype = torch.bfloat16 if task.precision == "bfloat16" else torch.float32
 

@@ -1,4 +1,4 @@
-"""The measurements: every round takes each of them once, on workers that live throughout."""
+"""Measurements in rounds: each is taken once per round, on workers that run throughout."""
 
 import itertools
 import tempfile
@@ -21,7 +21,7 @@ Pools = Mapping[tuple[str, int], WorkerPool]
 
 @dataclass
 class Rate:
-    """One quantity that is measured in every round.
+    """Quantity that is measured in every round.
 
     Attributes:
         measurement: "train", "update", "environment" (the time of a step besides its update,
@@ -29,11 +29,11 @@ class Rate:
         learner: Name of the agent; empty for a matrix product.
         members: M.
         precision: Number format.
-        unit: Of the values.
-        pool: The workers that are measured.
-        request: What they do.
-        amounts: What one call counts for, per worker, in the numerator of the unit.
-        values: One per round.
+        unit: Unit of the values.
+        pool: Workers that are measured.
+        request: Request that they execute.
+        amounts: Amount per call and worker, in the numerator of the unit.
+        values: Values, one per round.
     """
 
     measurement: str
@@ -48,26 +48,26 @@ class Rate:
 
     @property
     def processes(self) -> int:
-        """Workers that do it at once."""
+        """Number of workers that execute the request at once."""
         return len(self.amounts)
 
     @property
     def place(self) -> tuple[str, str, int, int, str]:
-        """Equal for two measurements of the same thing."""
+        """Key that is equal for measurements of the same quantity."""
         return self.measurement, self.learner, self.members, self.request.threads, self.precision
 
     def take(self) -> None:
-        """Adds a value: the sum of the workers' rates."""
+        """Measures a value, the sum of the workers' rates."""
         calls = self.pool.run(self.request, self.processes)
         self.values.append(float(calls @ self.amounts))
 
 
 def measure(plan: Plan, say: Callable[[str], None]) -> list[Rate]:
-    """Times everything.
+    """Takes all measurements.
 
     Args:
-        plan: What is compared.
-        say: Told of the progress.
+        plan: Settings of the comparison.
+        say: Called with lines about the progress.
 
     Raises:
         WorkerError: A worker failed.
@@ -119,7 +119,7 @@ def _stacks(plan: Plan, spec: AgentSpec, count: int) -> list[list[Member]]:
 def _of_one_size(
     plan: Plan, count: int, ours: Pools, peers: Sequence[tuple[Peer, WorkerPool]]
 ) -> Iterator[Rate]:
-    """The measurements of M members; what is compared is measured one right after the other."""
+    """Measurements for M members; those that are compared follow directly after each other."""
     at_once = plan.at_once(count)
     own = threads(plan.task, at_once)
     for spec in plan.specs:
@@ -145,7 +145,7 @@ def _of_one_size(
 
 
 def _evaluations(plan: Plan, ours: Pools) -> Iterator[Rate]:
-    """An evaluation with its log, for the largest number of members."""
+    """Measurement of an evaluation with its log, for the largest number of members."""
     for spec in plan.specs:
         pool, request = ours[spec.name, max(plan.members)], Request("due", 0)
         yield _rate(plan, "evaluation", spec.name, "member-evaluations/s", pool, request)

@@ -1,4 +1,4 @@
-"""From what was timed to rates, ratios and a table."""
+"""Rates, ratios and a table from the measurements."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,17 +20,17 @@ COLUMNS = (
     "learner",
     "members",  # M
     "processes",
-    "threads",  # of each process
+    "threads",  # per process
     "precision",
-    "engine",  # of our updates
-    "against",  # what a ratio divides by
+    "engine",  # of this package's updates
+    "against",  # denominator of a ratio
     "width",
     "batch",
     "environment",
     "backend",
     "device",
     "rounds",
-    "median",  # of the rounds; a ratio is taken round by round
+    "median",  # over rounds; ratios are computed per round
     "low",
     "high",
     "unit",
@@ -40,10 +40,10 @@ Values = NDArray[np.float64]
 
 
 def frame(plan: Plan, rates: Sequence[Rate]) -> pd.DataFrame:
-    """Rates, then what follows from them.
+    """Table of rates, then of ratios.
 
     Returns:
-        Columns `COLUMNS`.
+        Table with the columns `COLUMNS`.
     """
     rows = [
         _row(plan, rate, rate.measurement, rate.values, rate.unit)
@@ -57,12 +57,12 @@ def frame(plan: Plan, rates: Sequence[Rate]) -> pd.DataFrame:
 
 
 def lines(plan: Plan, rows: pd.DataFrame) -> list[str]:
-    """The rows in short, for programs.
+    """Summary for programs.
 
     Returns:
-        A line per agent of ours and number of members: `speed` and pairs `key=value`. `update_ms`
-        is how long a process takes for one update of one member; the ratio to a peer is the one
-        to its fastest way.
+        A line per agent of this package and number of members: `speed` and pairs `key=value`.
+        `update_ms` is the time of one process for one update of one member; the ratio to a peer
+        is that to its fastest configuration.
     """
     return [_line(plan, rows, spec.name, count) for spec in plan.specs for count in plan.members]
 
@@ -86,12 +86,12 @@ def _line(plan: Plan, rows: pd.DataFrame, name: str, count: int) -> str:
 
 
 def _figure(value: float) -> str:
-    """Three digits that count."""
+    """Formats a number with three significant digits."""
     return f"{float(f'{value:.3g}'):g}"
 
 
 def render(plan: Plan, rows: pd.DataFrame) -> Table:
-    """The rows for a terminal of 80 columns."""
+    """Table for a terminal of 80 columns."""
     task = plan.task
     title = (
         f"{task.name}, width {task.hidden_units}, batch {task.batch_size}, "
@@ -124,7 +124,7 @@ def render(plan: Plan, rows: pd.DataFrame) -> Table:
 
 
 def _ratios(plan: Plan, rates: Sequence[Rate], name: str, count: int) -> list[dict[str, Any]]:
-    """What one stack's rates come to."""
+    """Ratios of the rates of one stack."""
 
     def of(measurement: str, learner: str = name) -> Rate:
         key = (measurement, learner, count)
@@ -140,7 +140,7 @@ def _ratios(plan: Plan, rates: Sequence[Rate], name: str, count: int) -> list[di
 
     names = [ways[0].spec.name for ways in plan.peers.values()]
     peers = [r for r in rates if r.learner in names and r.processes == plan.peers_at_once(count)]
-    # In each precision, the faster number of threads.
+    # In each precision, the number of threads with the highest rate.
     for kind in dict.fromkeys((r.learner, r.precision) for r in peers):
         peer = max((r for r in peers if (r.learner, r.precision) == kind), key=_median)
         other = f"{peer.learner} {peer.processes}x{peer.request.threads} {peer.precision}"
@@ -153,7 +153,7 @@ def _ratios(plan: Plan, rates: Sequence[Rate], name: str, count: int) -> list[di
 
     if count == max(plan.members):
         environment = np.array(of("environment").values)
-        # An update takes 1 / (steps * (1 + environment)) of the workers' time.
+        # An update takes 1 / (steps * (1 + environment)) seconds of the workers' time.
         evaluations = of("evaluation").values[0]
         evaluation = steps * (1 + environment) / (evaluations * plan.period)
         for what, values in (

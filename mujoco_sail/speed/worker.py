@@ -1,4 +1,4 @@
-"""A worker process of `mujoco-sail speed`: real training that advances only on request."""
+"""Worker process of `mujoco-sail speed`: real training that advances only on request."""
 
 import contextlib
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from typing_extensions import override
 
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.sac import SAC
@@ -27,15 +28,15 @@ WARM_UP = 10  # updates before anything is timed: allocators, first-use initiali
 
 @dataclass(frozen=True)
 class Request:
-    """What a worker shall do next.
+    """Request to a worker.
 
     Attributes:
-        action: "train": environment steps with their updates; "overhead": the same, where the
-            time outside of updates is measured; "update": updates alone; "due": an evaluation
-            with its log; else a matrix product alone.
-        seconds: For how long; with 0, once.
-        threads: Threads that PyTorch may use.
-        cores: Where, see `pinning.move`.
+        action: "train": environment steps with their updates; "overhead": the same, but measures
+            the time outside of updates; "update": updates only; "due": an evaluation with its
+            log; otherwise a matrix product, see `roofline`.
+        seconds: Duration in seconds; 0 for a single call.
+        threads: Number of threads of PyTorch.
+        cores: Cores to run on, see `pinning.move`.
     """
 
     action: Literal["train", "overhead", "update", "due"] | ProductCall
@@ -45,16 +46,16 @@ class Request:
 
 
 class TimedRun(Run):
-    """A run that pauses after its warm-up, carries out requests and sleeps between them.
+    """Run that pauses after its warm-up, executes requests and sleeps between them.
 
     Args:
-        task: Environment and protocol.
-        members: One stack.
-        device: Where the updates run.
-        results: Folder that the run folders lie in.
-        requests: Where requests come from. The first answer, None, says that it is warm; then each
-            request is answered by calls per second, "overhead" by the seconds outside of updates
-            per second inside.
+        task: The task.
+        members: Members of the stack.
+        device: Device of the updates.
+        results: Folder of the run folders.
+        requests: Connection for requests and answers. The first answer, None, means that the
+            warm-up is finished. Then each request is answered by calls per second, "overhead" by
+            seconds outside of updates per second inside.
     """
 
     def __init__(
@@ -69,15 +70,16 @@ class TimedRun(Run):
         self.requests = requests
         self.pace: Iterator[None] | None = None
 
+    @override
     def after_step(self, step: int, agent: Agent) -> None:
-        """See `Run.after_step`; returns when the next step is wanted."""
+        # Returns when a request needs the next step.
         super().after_step(step, agent)
         if step >= self.task.random_steps + WARM_UP:
             self.pace = self.pace or self._obey(agent)
             next(self.pace)
 
     def _obey(self, agent: Agent) -> Iterator[None]:
-        """Carries out requests until the process ends; yields to have an environment step done."""
+        """Executes requests until the process ends; yields when an environment step is needed."""
         self.requests.send(None)
         while True:
             request: Request = self.requests.recv()
@@ -99,7 +101,7 @@ class TimedRun(Run):
             self.requests.send(calls / elapsed if updates is None else updates.overhead(elapsed))
 
     def _call(self, request: Request, agent: Agent) -> Callable[[], object] | None:
-        """The function to call repeatedly; None stands for environment steps."""
+        """Function that a request calls repeatedly; None for environment steps."""
         match request.action:
             case "train" | "overhead":
                 return None
@@ -107,18 +109,18 @@ class TimedRun(Run):
                 assert isinstance(agent, SAC)
                 return agent.update
             case "due":
-                _ = self.evaluation.envs  # made once in a run
+                _ = self.evaluation.envs  # made once per run, so outside of the timing
                 return partial(super().after_step, self.task.steps, agent)
             case way:
                 return middle_product(self.task, len(self.members), self.device, way)
 
 
 class Stopwatch:
-    """Replaces an agent's `update` and adds up the time spent in it.
+    """Measures the time of an agent's updates by replacing its `update`.
 
     Args:
-        agent: Whose updates.
-        device: Where they run.
+        agent: The agent.
+        device: Device of the updates.
     """
 
     def __init__(self, agent: Agent, device: torch.device) -> None:
@@ -128,7 +130,7 @@ class Stopwatch:
         vars(agent)["update"] = self
 
     def __call__(self) -> None:
-        """One update."""
+        """Runs and times one update."""
         synchronise(self.device)
         started = time.perf_counter()
         self.update()
@@ -136,7 +138,7 @@ class Stopwatch:
         self.seconds += time.perf_counter() - started
 
     def overhead(self, elapsed: float) -> float:
-        """Puts `update` back; returns seconds outside of updates per second inside."""
+        """Restores `update`; returns seconds outside of updates per second inside."""
         vars(self.agent)["update"] = self.update
         return elapsed / self.seconds - 1
 
@@ -150,15 +152,15 @@ def work(
     variables: Mapping[str, str],
     requests: Connection,
 ) -> None:
-    """A worker process: it ends with its parent, or after it has sent why it failed."""
-    # An interrupt is for the parent, which ends its workers.
+    """Runs a worker process, which ends with its parent or after sending its error."""
+    # The parent handles interrupts and stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     os.environ.update(variables)  # before a peer's library is imported
     try:
         TimedRun(task, members, device, results, requests).execute()
     except (EOFError, BrokenPipeError):
-        pass  # the parent is gone
+        pass  # the parent has exited
     except Exception as error:
         with contextlib.suppress(BrokenPipeError):
             requests.send(f"{type(error).__name__}: {error}")

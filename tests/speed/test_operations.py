@@ -15,7 +15,7 @@ from mujoco_sail.speed import roofline
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_the_count_is_that_of_every_matrix_product_of_an_update(
+def test_the_count_equals_the_operations_of_all_matrix_products_of_an_update(
     make_run: MakeRun, layers: int
 ) -> None:
     """No tolerance: the counter sees every product that PyTorch carries out."""
@@ -37,7 +37,7 @@ def test_the_middle_layers_are_sixteen_products(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize("way", roofline.PRODUCT_CALLS)
-def test_every_way_of_the_ceiling_does_the_operations_it_is_credited_with(
+def test_every_product_call_does_the_stated_number_of_operations(
     way: roofline.ProductCall,
 ) -> None:
     task = tiny_task()

@@ -59,7 +59,7 @@ def paced(folder: Path, *actions: Any, **options: Any) -> tuple[TimedRun, Script
         (["due"], 0, 0),
     ],
 )
-def test_an_order_is_real_training_or_a_part_of_it_and_nothing_else(
+def test_a_request_is_real_training_or_a_part_of_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     actions: list[str],
@@ -87,7 +87,7 @@ def test_an_order_is_real_training_or_a_part_of_it_and_nothing_else(
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity"), reason="this system ties no process to cores"
 )
-def test_an_order_moves_every_thread_of_its_process_to_the_cores_it_names(tmp_path: Path) -> None:
+def test_a_request_moves_all_threads_of_its_process_to_its_cores(tmp_path: Path) -> None:
     allowed = os.sched_getaffinity(0)
     end = threading.Event()
     older = threading.Thread(target=end.wait)
@@ -102,7 +102,7 @@ def test_an_order_moves_every_thread_of_its_process_to_the_cores_it_names(tmp_pa
     assert os.sched_getaffinity(0) == allowed
 
 
-def test_the_peer_in_bfloat16_is_in_bfloat16_where_it_updates_and_only_there(
+def test_the_bfloat16_peer_uses_bfloat16_in_updates_only(
     make_run: MakeRun,
 ) -> None:
     run = make_run([("sb3_sac", 0)])

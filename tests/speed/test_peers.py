@@ -120,7 +120,7 @@ def test_on_cuda_one_process_of_ours_is_timed_beside_one_of_a_peer_per_core(core
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
-def test_each_process_has_a_core_of_its_own_where_there_are_as_many(
+def test_each_process_has_its_own_core_if_there_are_enough(
     monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7, 2, 5}, raising=False)
@@ -129,7 +129,7 @@ def test_each_process_has_a_core_of_its_own_where_there_are_as_many(
     assert shares == expected
 
 
-def test_a_system_that_ties_no_process_to_cores_needs_no_pinning(
+def test_a_system_without_affinity_needs_no_pinning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
@@ -139,7 +139,7 @@ def test_a_system_that_ties_no_process_to_cores_needs_no_pinning(
     pinning.move(shares[0])
 
 
-def test_workers_that_act_at_once_are_told_their_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_workers_get_different_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     pool = WorkerPool(tiny_task(), [], CPU, Path(), {})
     told: list[list[Request]] = [[], []]
@@ -171,7 +171,7 @@ def test_a_worker_has_its_variables_before_its_agent_is_made(tmp_path: Path) -> 
         pool.warm()
 
 
-def test_workers_that_sleep_end_by_themselves(tmp_path: Path) -> None:
+def test_sleeping_workers_exit_by_themselves(tmp_path: Path) -> None:
     """What is killed leaves semaphores behind, and Python says so after the summary."""
     member = Member(registry.load_spec("sac", {}), 0)
     with WorkerPool(tiny_task(steps=10**6), [[member]], CPU, tmp_path, {}) as pool:
@@ -179,7 +179,7 @@ def test_workers_that_sleep_end_by_themselves(tmp_path: Path) -> None:
     assert [worker.exitcode for worker in pool.workers] == [0]
 
 
-def test_sbx_is_asked_for_what_stable_baselines3_is_asked_for(
+def test_sbx_gets_the_same_arguments_as_stable_baselines3(
     make_run: MakeRun, sbx: SimpleNamespace
 ) -> None:
     """But for the device, which it has no say in, and the target's rests, which it has not."""
@@ -215,7 +215,7 @@ def test_a_missing_sbx_is_one_line_that_names_the_extra(
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_but_sbx_needs_sbx_or_jax(
+def test_only_sbx_needs_sbx_and_jax(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The comparison itself ends at once here: the folder cannot be written."""
@@ -225,13 +225,13 @@ def test_nothing_but_sbx_needs_sbx_or_jax(
     assert "cannot be written" in capsys.readouterr().err
 
 
-def test_sbx_is_refused_on_a_gpu(sbx: object) -> None:
+def test_sbx_on_a_gpu_is_an_error(sbx: object) -> None:
     with pytest.raises(peers.UserError, match="--peers sbx: it is timed on the CPU only"):
         peers.load(["sbx"], tiny_task(), torch.device("cuda"))
 
 
 @needs_sbx
-def test_sbx_makes_one_update_per_step_and_its_health_is_seen(make_run: MakeRun) -> None:
+def test_sbx_makes_one_update_per_step_and_reports_its_health(make_run: MakeRun) -> None:
     import jax
 
     task = tiny_task()

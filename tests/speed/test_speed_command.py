@@ -61,7 +61,7 @@ def rate(measurement: str, learner: str, *values: float, threads: int = 1) -> Ra
     return Rate(measurement, learner, 1, "float32", unit, pool, request, [1], list(values))
 
 
-def test_the_ratios_are_those_of_the_rounds() -> None:
+def test_ratios_are_computed_per_round() -> None:
     task = tiny_task()
     sac, peer = (registry.load_spec(name, {}) for name in ("sac", "sb3_sac"))
     peers = {"sb3": [Peer(peer, "float32", [1, 2])]}
@@ -178,7 +178,7 @@ def test_the_command_writes_rates_ratios_and_the_machine(
     assert "no results here" in capsys.readouterr().err
 
 
-def test_a_worker_that_fails_is_said_in_one_line(
+def test_a_failing_worker_gives_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "breaking.py").write_text(
@@ -218,7 +218,7 @@ def test_a_worker_that_fails_is_said_in_one_line(
         ({"out": "/dev/null/speed"}, ["--out /dev/null/speed", "cannot be written"]),
     ],
 )
-def test_a_wrong_option_is_refused_before_anything_is_measured(
+def test_an_invalid_option_is_an_error_before_anything_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], parts: list[str]
 ) -> None:
     said = fails(capsys, *speed(tmp_path, **changes))
