@@ -1,1 +1,1 @@
-"""From result files to what people read."""
+"""Analysis of results: statistics, tables, figures and the report."""

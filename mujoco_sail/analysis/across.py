@@ -1,6 +1,6 @@
 """Statistics across environments: normalised scores, and effects against a baseline.
 
-The seed is the replicate. Every environment has the same weight, however many seeds it has.
+The seed is the replicate. All environments have equal weight, whatever their number of seeds.
 
 Sources: Agarwal et al. 2021 (arXiv 2108.13264) for normalised scores, the stratified bootstrap
 and performance profiles; see also `stats` and `inference`.
@@ -19,26 +19,27 @@ from mujoco_sail.results.read import RunRecord, agents_in_order
 from mujoco_sail.system.errors import UserError
 
 LOW, HIGH = "random", "sac"  # agents whose mean final returns have the scores 0 and 1
-POOLED = "pooled"  # in place of an environment's name
+POOLED = "pooled"  # instead of an environment's name
 HALF = 0.5
-METRICS = ("auc", "final")  # mean height of the learning curve; final return
+METRICS = ("auc", "final")  # area under the learning curve divided by its length; final return
 EFFECTS = ("environment", "agent", "d", "d_low", "d_high", "p", "p_holm", "seeds")
 
 
 def normalised_scores(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """Final returns on one scale.
+    """Normalised scores: final returns on one scale for all environments.
 
     score = (final return - mean of `LOW`) / (mean of `HIGH` - mean of `LOW`), by environment
 
     Args:
-        runs: Poolable runs (see `results.pooling.collect`); only complete ones have a part.
+        runs: Poolable runs (see `results.pooling.collect`); only complete ones are used.
 
     Returns:
         Columns environment, agent, seed, score; a row per complete run, in the runs' order.
 
     Raises:
-        UserError: An environment has no complete run of either agent, or `HIGH` is not above
-            `LOW` there; or the environments must not be pooled (`results.pooling.check_alike`).
+        UserError: An environment has no complete run of one of these agents, or `HIGH` is not
+            above `LOW` there; or the environments cannot be pooled
+            (`results.pooling.check_alike`).
     """
     check_alike(runs)
     anchors = _anchors(runs)
@@ -50,7 +51,7 @@ def normalised_scores(runs: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def measures(runs: Sequence[RunRecord]) -> pd.DataFrame:
-    """Columns environment, agent, seed and the `METRICS`; a row per complete run."""
+    """Table with columns environment, agent, seed and the `METRICS`; a row per complete run."""
     rows = []
     for run in runs:
         if run.status == "complete":
@@ -61,10 +62,10 @@ def measures(runs: Sequence[RunRecord]) -> pd.DataFrame:
 
 
 def effects(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
-    """Every agent's effect on the final return against the baseline.
+    """Effect sizes of every agent against the baseline, on the final return.
 
     Args:
-        runs: Poolable runs; only complete ones have a part.
+        runs: Poolable runs; only complete ones are used.
         baseline: Agent that the others are compared with.
 
     Returns:
@@ -77,7 +78,7 @@ def effects(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
         environments, and all pooled rows.
 
     Raises:
-        UserError: The environments must not be pooled, see `results.pooling.check_alike`.
+        UserError: The environments cannot be pooled, see `results.pooling.check_alike`.
     """
     check_alike(runs)
     arms = _arms(measures(runs), "final")
@@ -93,7 +94,7 @@ def effects(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
             together.append(
                 (POOLED, agent, d, low, high, math.nan if math.isnan(d) else p, math.nan, seeds)
             )
-    single.sort(key=lambda row: row[0])  # stable: agents stay in their order
+    single.sort(key=lambda row: row[0])  # a stable sort keeps the order of agents
     families = [pd.DataFrame(rows, columns=list(EFFECTS)) for rows in (single, together)]
     corrected = [family.assign(p_holm=inference.holm(family["p"])) for family in families]
     return pd.concat([family for family in corrected if len(family)] or families[:1]).reset_index(
@@ -106,15 +107,15 @@ def pooled(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
     Args:
         scores: See `normalised_scores`.
-        baseline: Agent that improvement is measured against.
+        baseline: Agent that the others are compared with.
 
     Returns:
         Columns agent, iqm, iqm_low, iqm_high, mean, improvement, improvement_low,
         improvement_high, in the order in which agents first appear in `scores`. The improvement
         is the probability that a seed is above one of the baseline, averaged over the
-        environments that have both; nan for the baseline. The rest is nan for an agent that
-        lacks an environment, see `everywhere`. Intervals: 95 % bootstrap, seeds resampled within
-        environments.
+        environments that have both; nan for the baseline. The other columns are nan for an agent
+        without runs in every environment, see `everywhere`. Intervals: 95 % bootstrap, seeds
+        resampled within environments.
     """
     arms, comparable = _arms(scores, "score"), everywhere(scores)
     rows = []
@@ -140,20 +141,20 @@ def pooled(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 
 def everywhere(scores: pd.DataFrame) -> set[str]:
-    """Agents with runs in every environment: over different ones, scores cannot be compared."""
+    """Agents with runs in every environment, whose mean scores can be compared."""
     environments = scores.groupby("agent")["environment"].nunique()
     return set(environments.index[environments == scores["environment"].nunique()])
 
 
 def profiles(scores: pd.DataFrame, thresholds: ArrayLike) -> pd.DataFrame:
-    """Performance profiles: the share of an agent's runs whose score is above a threshold.
+    """Performance profiles: fraction of an agent's runs with a score above each threshold.
 
     Args:
         scores: See `normalised_scores`.
         thresholds: Shape (thresholds,).
 
     Returns:
-        Columns agent, threshold, share, low, high: the share averaged over environments, with
+        Columns agent, threshold, share, low, high: the fraction averaged over environments, with
         its pointwise 95 % interval by the stratified bootstrap.
     """
     levels = np.asarray(thresholds, dtype=np.float64)
@@ -173,16 +174,16 @@ def profiles(scores: pd.DataFrame, thresholds: ArrayLike) -> pd.DataFrame:
 
 
 def labels_to_reach(runs: Sequence[RunRecord], share: float = HALF) -> pd.DataFrame:
-    """Labels used when the return first reaches a share of what `HIGH` gains over `LOW`.
+    """Labels used when the return first reaches a share of the gain of `HIGH` over `LOW`.
 
     Args:
-        runs: Poolable runs; only complete ones have a part.
+        runs: Poolable runs; only complete ones are used.
         share: The return to reach is mean of `LOW` + share (mean of `HIGH` - mean of `LOW`).
 
     Returns:
         Columns environment, agent, labels, reached, seeds: the median over seeds, where a seed
-        that never gets there counts as infinitely many labels; how many got there; how many
-        there are. Labels are nan for agents that use none.
+        that never reaches the return counts as infinity; the number of seeds that reach it; the
+        number of seeds. Labels are nan for agents that use none.
 
     Raises:
         UserError: See `normalised_scores`.
@@ -199,13 +200,13 @@ def labels_to_reach(runs: Sequence[RunRecord], share: float = HALF) -> pd.DataFr
 
 
 def _first_labels(run: RunRecord, target: float) -> float:
-    """Labels used at the first evaluation that reaches the target; inf if none does."""
+    """Labels used at the first evaluation that reaches the target, inf if there is none."""
     reached = run.evaluations.loc[run.evaluations["episode_return"] >= target, "labels"]
     return float(reached.iloc[0]) if len(reached) else math.inf
 
 
 def _anchors(runs: Sequence[RunRecord]) -> dict[str, tuple[float, float]]:
-    """Mean final returns of both agents in each environment that has runs that ended."""
+    """Mean final returns of `LOW` and `HIGH` in each environment with finished runs."""
     means = measures(runs).groupby(["environment", "agent"])["final"].mean()
     anchors = {}
     for env, some in sorted({run.env: run for run in runs if run.status != "running"}.items()):
@@ -226,12 +227,12 @@ def _anchors(runs: Sequence[RunRecord]) -> dict[str, tuple[float, float]]:
 
 
 def reaches_above(low: float, high: float) -> bool:
-    """Whether a mean of `HIGH` is above that of `LOW`, by more than rounding."""
+    """Whether the mean of `HIGH` exceeds that of `LOW` by more than rounding."""
     return high - low > stats.ROUNDING * max(abs(low), abs(high))
 
 
 def _arms(frame: pd.DataFrame, column: str) -> dict[tuple[str, str], stats.Array]:
-    """A column's values by environment and agent, shape (seeds,), sorted by environment."""
+    """Values of a column by environment and agent, shape (seeds,), sorted by environment."""
     groups = frame.groupby(["environment", "agent"])[column]
     return {(str(env), str(agent)): arm.to_numpy() for (env, agent), arm in groups}
 
@@ -239,7 +240,7 @@ def _arms(frame: pd.DataFrame, column: str) -> dict[tuple[str, str], stats.Array
 def _pairs(
     arms: dict[tuple[str, str], stats.Array], agent: str, baseline: str
 ) -> dict[str, tuple[stats.Array, stats.Array]]:
-    """An agent's and the baseline's values in each environment that has both."""
+    """Values of an agent and of the baseline in each environment that has both."""
     return {
         env: (arm, arms[env, baseline])
         for (env, name), arm in arms.items()
@@ -261,7 +262,10 @@ def _mean_of_means(*samples: stats.Array) -> stats.Array:
 
 
 def _improvement(*sides: stats.Array) -> stats.Array:
-    """Mean over environments; first the agent's sample in each, then the baseline's."""
+    """Mean over environments of the probability of improvement.
+
+    `sides` has the agent's sample in each environment, then the baseline's in each.
+    """
     half = len(sides) // 2
     each = [
         stats.probability_of_improvement(*pair)

@@ -1,4 +1,4 @@
-"""Which agents and environments a figure shows."""
+"""Selection of the agents and environments that a figure shows."""
 
 from collections.abc import Sequence
 
@@ -9,29 +9,29 @@ ALL = "all"
 
 
 class MissingDataError(UserError):
-    """The results lack what a figure recipe asks for."""
+    """Error when results have no data for a figure recipe."""
 
 
 class NotApplicableError(MissingDataError):
-    """The figure is of results of another kind: nobody misses it who has not named it."""
+    """Error when a figure is for another kind of results; reported only if the user named it."""
 
 
 def names_of(text: str) -> list[str]:
-    """The names that a text joins by commas."""
+    """Splits a list of names joined by commas."""
     return [name.strip() for name in text.split(",")]
 
 
 def choose(names: str, there: Sequence[str], where: str) -> list[str]:
-    """The names of a comma-separated list, or all that are there.
+    """Selects names by a comma-separated list, or all.
 
     Args:
-        names: What the recipe says.
-        there: What the results have, in its order.
+        names: List of names in the recipe, or "all".
+        there: Names in the results, in order.
         where: File and key of the recipe, for messages.
 
     Raises:
-        MissingDataError: A name that is not there.
-        UserError: A name given twice.
+        MissingDataError: A name is not in the results.
+        UserError: A name is given twice.
     """
     if names == ALL:
         return list(there)

@@ -1,4 +1,4 @@
-"""The commands that make a results folder again, as far as its files tell."""
+"""Commands that reproduce a results folder, as far as its files record them."""
 
 import shlex
 from collections import defaultdict
@@ -13,7 +13,7 @@ from mujoco_sail.recipes.settings import dump
 from mujoco_sail.results.read import RunRecord
 from mujoco_sail.system.errors import UserError, one_line
 
-# Keys that another option sets, or that are no setting.
+# Keys that are set by another option, or are not settings.
 ELSEWHERE = {"base", "class", "name", "protocol", "source", "teacher", "title"}
 DEVICES = ("cpu", "cuda")
 
@@ -21,13 +21,12 @@ DEVICES = ("cpu", "cuda")
 def run_commands(runs: Sequence[RunRecord], results: Path) -> list[str]:
     """Commands that train these runs: one per environment, seeds, device and settings.
 
-    What differs from the recipes of the suite is set with `--set`. A recipe that the suite does
-    not have is named as a file, and everything that it may not say is set.
+    Values that differ from the recipes of the suite are set with `--set`. A recipe that is not in
+    the suite is given as a file, and all values that it might not have are set.
 
     Args:
-        runs: Poolable runs of any status; one that was cut off before it was described has no
-            command of its own.
-        results: Folder that they are in.
+        runs: Poolable runs of any status; a run without `run.toml` has no command.
+        results: Folder of the runs.
     """
     seeds: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for run in runs:
@@ -48,7 +47,7 @@ def run_commands(runs: Sequence[RunRecord], results: Path) -> list[str]:
 
 
 def analysis_commands(results: Path, baseline: str, margin: float) -> list[str]:
-    """Commands that make the tables, the figures and the report again."""
+    """Commands that reproduce the tables, the figures and the report."""
     folder = ["--results", str(results)]
     against = ["--baseline", baseline, "--margin", f"{margin:g}"]
     return [
@@ -63,14 +62,14 @@ def analysis_commands(results: Path, baseline: str, margin: float) -> list[str]:
 
 
 def command_beside(run: RunRecord, agents: Sequence[str]) -> str:
-    """The command that trains other agents for the same table as a run."""
+    """Command that trains other agents with the same task as a run."""
     words = ["mujoco-sail", "run", "--env", _recipe("envs", run.env), "--agents", ",".join(agents)]
     results = run.folder.parent.parent.parent
     return shlex.join([*words, *_environment(run), "--results", str(results)])
 
 
 def _environment(run: RunRecord) -> list[str]:
-    """The options about an environment."""
+    """Options for an environment."""
     table = run.table["env"]
     protocol, teacher = (one_line(table.get(key, "")) for key in ("protocol", "teacher"))
     options = ["--protocol", protocol]
@@ -83,12 +82,12 @@ def _environment(run: RunRecord) -> list[str]:
             options += ["--teacher", teacher]
             usual = dump(load_task(run.env, protocol, {}, teacher))
     except UserError:
-        return options  # of an older suite, or a stranger's
+        return options  # a recipe of an older version, or not of the suite
     return [*options, *_set("env", table, usual)]
 
 
 def _agent(run: RunRecord) -> list[str]:
-    """The options about an agent."""
+    """Options for an agent."""
     if run.agent not in recipe_names("agents"):
         return _set(f"agent.{run.agent}", run.table["agent"], dict.fromkeys(run.table["agent"]))
     _, usual = with_bases("agents", *read_recipe("agents", run.agent))
@@ -96,7 +95,7 @@ def _agent(run: RunRecord) -> list[str]:
 
 
 def _set(scope: str, table: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
-    """`--set` for every value that differs from the usual one, tables within included."""
+    """`--set` options for values that differ from the usual ones, with nested tables."""
     words: list[str] = []
     for key, value in table.items():
         if key in ELSEWHERE or key not in usual or value == usual[key]:
@@ -109,7 +108,7 @@ def _set(scope: str, table: Mapping[str, Any], usual: Mapping[str, Any]) -> list
 
 
 def _literal(value: Any) -> str:
-    """A value as TOML, on one line."""
+    """Formats a value as TOML on one line."""
     text = tomli_w.dumps({"value": value}).removeprefix("value = ")
     return one_line(text)
 
@@ -119,7 +118,7 @@ def _recipe(kind: Any, name: str) -> str:
 
 
 def _seeds(numbers: Sequence[int]) -> str:
-    """As `--seeds` takes them: how many if they count from 0, else a list."""
+    """Formats seeds for `--seeds`: their number if they are 0, 1, 2, ..., otherwise a list."""
     if list(numbers) == list(range(len(numbers))):
         return str(len(numbers))
     return ",".join(map(str, numbers)) + ("," if len(numbers) == 1 else "")

@@ -1,7 +1,8 @@
-"""Comparisons of arms that ran under different protocols, each in one declared respect.
+"""Control experiments: comparisons of runs under different protocols.
 
-A folder of controls has folders of results, one for each protocol. A figure's recipe says which
-arm is compared with which, and in which keys the two may differ; nothing else may.
+A folder of controls has a folder of results for each protocol. An arm is an agent under one
+protocol. A figure recipe declares which arms are compared, and the only keys in which they may
+differ.
 """
 
 import math
@@ -23,33 +24,33 @@ from mujoco_sail.results.pooling import collect, differing
 from mujoco_sail.results.read import RunRecord
 from mujoco_sail.system.errors import UserError
 
-AGAINST = "against"  # name of the arm that another is compared with, while they are compared
+AGAINST = "against"  # temporary agent name of the arm that another is compared with
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """An arm, what it is compared with, and what is predicted."""
+    """Comparison of two arms, with the prediction."""
 
     arm: str = setting()  # folder and agent, such as "labels_50/uniform"
-    against: str = setting()  # likewise
+    against: str = setting()  # folder and agent of the arm it is compared with
     predicted: Literal["better", "worse"] = setting()
-    differs: str = setting()  # keys joined by commas; a star stands for any letters
+    differs: str = setting()  # keys joined by commas; `*` matches any characters
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Where a folder of controls has the runs between which returns are normalised."""
+    """Runs in a folder of controls that normalise returns."""
 
-    folder: str = setting()  # that `LOW` and `HIGH` are in
-    differs: str = setting()  # keys of the task in which they may differ from what they normalise
+    folder: str = setting()  # folder of the runs of `LOW` and `HIGH`
+    differs: str = setting()  # keys of the task in which they may differ from the other runs
 
 
 class Arms:
-    """The finished runs of a folder of controls.
+    """Finished runs in a folder of controls.
 
     Args:
         folder: The folder.
-        where: The recipe's file, for messages.
+        where: File of the recipe, for messages.
     """
 
     def __init__(self, folder: Path, where: str) -> None:
@@ -57,21 +58,21 @@ class Arms:
         self._found: dict[str, list[RunRecord]] = {}
 
     def agents(self, protocol: str) -> list[str]:
-        """Those that have finished runs under a protocol.
+        """Agents with finished runs under a protocol.
 
         Raises:
             NotApplicableError: There is no such folder.
-            UserError: Its runs must not be pooled.
+            UserError: The folder's runs cannot be pooled.
         """
         return sorted({run.agent for run in self._runs(protocol)})
 
     def of(self, place: str) -> list[RunRecord]:
-        """The runs of a folder and agent, such as "labels_50/uniform".
+        """Runs of an arm, a folder and agent such as "labels_50/uniform".
 
         Raises:
-            MissingDataError: There are none.
+            MissingDataError: There are no runs.
             NotApplicableError: There is no such folder.
-            UserError: The folder's runs must not be pooled.
+            UserError: The folder's runs cannot be pooled.
         """
         protocol, _, agent = place.rpartition("/")
         runs = [run for run in self._runs(protocol) if run.agent == agent]
@@ -80,7 +81,7 @@ class Arms:
         return runs
 
     def scale(self, scale: Scale, runs: Sequence[RunRecord]) -> list[RunRecord]:
-        """The runs between which others are normalised, checked against these."""
+        """Runs that normalise the returns of given runs, after a check that they match."""
         ends = [run for agent in (LOW, HIGH) for run in self.of(f"{scale.folder}/{agent}")]
         check_alike_but(ends, runs, f"{scale.differs}, agent.*")
         return ends
@@ -97,18 +98,18 @@ class Arms:
 def check_alike_but(
     runs: Sequence[RunRecord], others: Sequence[RunRecord], differs: str
 ) -> dict[str, None]:
-    """Refuses runs that differ from others in more than they may.
+    """Checks that runs differ from others only in given keys.
 
     Args:
-        runs: Complete.
-        others: Complete and poolable; the first on each environment stands for all.
-        differs: See `Comparison`.
+        runs: Complete runs.
+        others: Complete, poolable runs; only the first of each environment is compared.
+        differs: Keys, see `Comparison`.
 
     Returns:
-        The keys in which they do differ, in their order.
+        The keys in which they differ, in order.
 
     Raises:
-        UserError: Names two runs, the key and both values.
+        UserError: Another key differs; the message names two runs, the key and both values.
     """
     allowed = names_of(differs)
     firsts = {run.env: run for run in reversed(others)}
@@ -128,17 +129,17 @@ def check_alike_but(
 def compare(
     comparisons: Mapping[str, Comparison], scale: Scale, margin: float, arms: Arms
 ) -> pd.DataFrame:
-    """Each comparison, seed by seed.
+    """Evaluates all comparisons, paired by seed.
 
     Args:
-        comparisons: By the name of the arm.
-        scale: What gives the gain that differences are a share of.
-        margin: Of equivalence, as in `paired.compare`.
-        arms: Where the runs are.
+        comparisons: Comparisons by name.
+        scale: Runs that give the gain, the unit of differences.
+        margin: Margin of equivalence, as in `paired.compare`.
+        arms: The runs.
 
     Returns:
         The rows of `paired.by_environment` with the name as agent, and the columns predicted and
-        differs, the keys in which the arms do differ. `p_holm` corrects all comparisons.
+        differs, the keys in which the arms differ. `p_holm` corrects over all comparisons.
 
     Raises:
         MissingDataError: An arm has no finished run.
@@ -163,14 +164,14 @@ def compare(
 def budgets(
     protocols: Iterable[str], agents: Sequence[str], differs: str, scale: Scale, arms: Arms
 ) -> pd.DataFrame:
-    """What agents reach with other numbers of labels.
+    """Scores of agents with different label budgets.
 
     Args:
         protocols: Folders, one for each number of labels.
-        agents: Names.
+        agents: Names of agents.
         differs: Keys in which an agent's runs may differ between protocols, see `Comparison`.
         scale: See `compare`.
-        arms: Where the runs are.
+        arms: The runs.
 
     Returns:
         Columns environment, agent, labels, metric, seeds; score, the mean over seeds of the metric

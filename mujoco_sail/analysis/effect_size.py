@@ -1,6 +1,6 @@
-"""Cohen's d between two agents, its interval, its mean over tasks, and what a design detects.
+"""Cohen's d between two agents, its interval, its mean over tasks, and detectable effects.
 
-No function assumes that the two agents' returns have the same variance.
+No function assumes that the returns of the two agents have equal variances.
 
 Sources: Cohen 1988 (section 2.3) for d with two variances; Hedges 1981
 (doi 10.3102/10769986006002107) for its correction; Delacre et al. 2021
@@ -22,19 +22,19 @@ from mujoco_sail.analysis.stats import LEVEL, ROUNDING, vector
 Pair = tuple[ArrayLike, ArrayLike]  # an agent's scores and the baseline's, on one task
 # SciPy resolves the noncentral t distribution up to about this value of |t|.
 LARGEST_T = 1e3
-POWER = 0.8  # with which a design detects the effects that it is said to detect
+POWER = 0.8  # power at which an effect counts as detectable
 TAIL = (1 - LEVEL) / 2
 
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Two samples in units of the root of the mean of their variances.
+    """Statistics of two samples, in units of the square root of their mean variance.
 
     Attributes:
         d: Difference of the means.
-        variances: Of the samples; their mean is 1.
-        counts: Seeds of the samples.
-        freedom: Degrees of freedom of the unit: between the smaller n - 1 and n_1 + n_2 - 2.
+        variances: Variances of the samples, with mean 1.
+        counts: Numbers of seeds of the samples.
+        freedom: Degrees of freedom of the unit, between the smaller n - 1 and n_1 + n_2 - 2.
     """
 
     d: float
@@ -50,20 +50,20 @@ class _Sizes:
 
 
 def cohens_d(scores: ArrayLike, baseline: ArrayLike) -> float:
-    """Difference of the means over sqrt((s_1^2 + s_2^2) / 2), uncorrected.
+    """Cohen's d, (mean_1 - mean_2) / sqrt((s_1^2 + s_2^2) / 2), without bias correction.
 
-    With as many seeds in both samples this unit is the pooled standard deviation.
+    If both samples have the same number of seeds, the unit is the pooled standard deviation.
 
     Args:
         scores: One score per seed, shape (seeds,).
         baseline: Scores of the baseline, shape (its seeds,).
 
     Returns:
-        d; 0 where all scores of both are equal; nan where a sample has fewer than two seeds, or
-        where neither sample varies and they differ.
+        d; 0 if all scores of both are equal; nan if a sample has fewer than two seeds, or if
+        neither sample varies and they differ.
 
     Raises:
-        ValueError: Another shape.
+        ValueError: An argument has another shape.
     """
     return _sizes(scores, baseline).d
 
@@ -78,18 +78,18 @@ def hedges_g(scores: ArrayLike, baseline: ArrayLike) -> float:
 
 
 def effect_interval(scores: ArrayLike, baseline: ArrayLike) -> tuple[float, float]:
-    """95 % interval of the population's d for normal scores.
+    """95 % confidence interval of the population's d for normally distributed scores.
 
     Welch's t = d / sqrt(v_1 / n_1 + v_2 / n_2), with v the variances in units of their mean, is
-    nearly noncentral t with m = (s_1^2 + s_2^2)^2 / (s_1^4 / (n_1 - 1) + s_2^4 / (n_2 - 1))
-    degrees of freedom. The ends are the noncentralities under which it lies at the 97.5 % and the
-    2.5 % quantile. Where both n and both s are equal this is exact. Hedges' correction undoes a
-    bias of the estimate and has no part in the interval.
+    approximately noncentral t with m = (s_1^2 + s_2^2)^2 / (s_1^4 / (n_1 - 1) + s_2^4 / (n_2 - 1))
+    degrees of freedom. The ends are the noncentralities for which t is the 97.5 % and the 2.5 %
+    quantile. If both n and both s are equal, this is exact. Hedges' correction removes a bias of
+    the estimate and does not apply to the interval.
 
     Arguments and errors are those of `cohens_d`.
 
     Returns:
-        Low and high; nan where d is undefined or so large that SciPy does not resolve it.
+        Low and high; nan if d is undefined or too large for SciPy.
     """
     sizes = _sizes(scores, baseline)
     scale = math.sqrt(sum(v / n for v, n in zip(sizes.variances, sizes.counts, strict=True) if n))
@@ -98,7 +98,7 @@ def effect_interval(scores: ArrayLike, baseline: ArrayLike) -> tuple[float, floa
         return math.nan, math.nan
     try:
         low, high = (noncentrality(t, sizes.freedom, p) for p in (1 - TAIL, TAIL))
-    except ValueError:  # SciPy's distribution is nan there
+    except ValueError:  # SciPy's distribution is nan
         return math.nan, math.nan
     return scale * low, scale * high
 
@@ -110,15 +110,16 @@ def pooled_effect(pairs: Sequence[Pair]) -> tuple[float, float, float]:
 
         var g = J^2 (v_1 / (n_1 - 1) + v_2 / (n_2 - 1) + d^2 / (2 m))
 
-    and the mean over K tasks sum_i var g_i / K^2. Tasks weigh the same, as in the scores: weights
-    of 1 / var g would be small where d is large. It speaks of these tasks, not of others.
+    and the mean over K tasks sum_i var g_i / K^2. Tasks have equal weight, as in the scores,
+    because weights of 1 / var g would be small if d is large. The interval is for these tasks and
+    does not generalise to others.
 
     Args:
-        pairs: Per task the scores of an agent and of the baseline, shapes (seeds,).
+        pairs: Scores of an agent and of the baseline for each task, shapes (seeds,).
 
     Returns:
-        The mean, low and high; nan where d is undefined on any task. Of a single task, its own g
-        and `effect_interval`.
+        Mean, low and high; nan if d is undefined on any task. For a single task, its g and
+        `effect_interval`.
     """
     if len(pairs) == 1:
         return hedges_g(*pairs[0]), *effect_interval(*pairs[0])
@@ -131,16 +132,16 @@ def pooled_effect(pairs: Sequence[Pair]) -> tuple[float, float, float]:
 
 
 def detectable_effect(counts: Sequence[tuple[int, int]]) -> float:
-    """The d that a test at 5 %, two-sided, detects with a probability of `POWER`.
+    """Smallest d that a two-sided test at 5 % detects with a probability of `POWER`.
 
-    It depends on the numbers of seeds alone: for equal variances, and two samples that are not
-    paired.
+    It is for equal variances and unpaired samples, and depends only on the numbers of seeds.
 
     Args:
-        counts: Per task the seeds of an agent and of the baseline; d is the mean over the tasks.
+        counts: Numbers of seeds of an agent and of the baseline for each task; d is the mean over
+            the tasks.
 
     Returns:
-        It; nan where a sample has fewer than two seeds.
+        d; nan if a sample has fewer than two seeds.
     """
     if not counts or min(map(min, counts)) < 2:
         return math.nan
@@ -149,25 +150,25 @@ def detectable_effect(counts: Sequence[tuple[int, int]]) -> float:
 
 
 def detectable_noncentrality(freedom: float) -> float:
-    """How many standard errors an effect has that is detected with a probability of `POWER`.
+    """Effect in standard errors that is detected with a probability of `POWER`.
 
-    Of a t test at 5 %, two-sided; about 2.8, more with few degrees of freedom. That the effect is
-    detected with the wrong sign is left out: its probability is below 1e-5.
+    It is for a two-sided t test at 5 %: about 2.8, more for few degrees of freedom. Detection with
+    the wrong sign is neglected, since its probability is below 1e-5.
     """
     return noncentrality(float(stdtrit(freedom, 1 - TAIL)), freedom, 1 - POWER)
 
 
 def noncentrality(t: float, freedom: float, probability: float) -> float:
-    """The noncentrality under which P(T <= t) is the given probability.
+    """Noncentrality for which P(T <= t) equals the given probability.
 
     Raises:
-        ValueError: SciPy's noncentral t distribution is undefined there.
+        ValueError: SciPy's noncentral t distribution is undefined for these values.
     """
 
     def excess(noncentrality: float) -> float:
         return float(nctdtr(freedom, noncentrality, t)) - probability
 
-    # P(T <= t) falls with the noncentrality: widen until the root lies between.
+    # P(T <= t) decreases with the noncentrality: widen the bracket until it contains the root.
     below = above = 1.0
     while excess(t - below) < 0:
         below *= 2
@@ -181,7 +182,7 @@ def _sizes(scores: ArrayLike, baseline: ArrayLike) -> _Sizes:
     counts = len(x), len(y)
     if min(counts) < 2:
         return _Sizes(math.nan, (math.nan, math.nan), counts, math.nan)
-    # Equal scores have a mean that is off by rounding, hence a variance that is not quite 0.
+    # For equal scores, rounding of the mean gives a variance slightly above 0.
     rounding = ROUNDING * max(np.abs(x).max(), np.abs(y).max())
     v, w = float(x.var(ddof=1)), float(y.var(ddof=1))
     difference, unit = float(x.mean() - y.mean()), math.sqrt((v + w) / 2)
@@ -194,7 +195,7 @@ def _sizes(scores: ArrayLike, baseline: ArrayLike) -> _Sizes:
 
 
 def _variance(scores: ArrayLike, baseline: ArrayLike) -> float:
-    """Of Hedges' g."""
+    """Variance of Hedges' g."""
     sizes = _sizes(scores, baseline)
     if math.isnan(sizes.d):
         return math.nan

@@ -1,4 +1,4 @@
-"""Differences between two agents as estimates with a t distribution about them.
+"""Estimates of differences between two agents, with t intervals and tests.
 
 Sources: Welch 1947 (doi 10.1093/biomet/34.1-2.28) and Satterthwaite 1946 (doi 10.2307/3002019) for
 degrees of freedom without equal variances; Schuirmann 1987 (doi 10.1007/BF01068419) for the two
@@ -20,11 +20,11 @@ UNDEFINED = math.nan, math.nan
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, or a difference or mean of such.
+    """Estimate of a mean, of a difference of means or of a mean of these.
 
     Attributes:
-        value: The estimate; nan where there are no seeds.
-        error: Its standard error; 0 where nothing varied, nan with fewer than two seeds.
+        value: The estimate; nan if there are no seeds.
+        error: Standard error; 0 if the values do not vary, nan for fewer than two seeds.
         freedom: Degrees of freedom of the standard error.
     """
 
@@ -34,56 +34,59 @@ class Estimate:
 
     @property
     def varies(self) -> bool:
-        """Whether there is a standard error to compare with."""
+        """Whether the standard error is positive."""
         return self.error > 0
 
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval; nan where nothing varied."""
+        """95 % confidence interval; nan if the values do not vary."""
         if not self.varies:
             return UNDEFINED
         half = float(stdtrit(self.freedom, 1 - TAIL)) * self.error
         return self.value - half, self.value + half
 
     def p(self) -> float:
-        """Of the two-sided test against 0; 1 where every seed says 0, nan if another number."""
+        """p-value of the two-sided test against 0.
+
+        Without variation it is 1 if all values are 0, nan otherwise.
+        """
         if not self.varies:
             return 1.0 if self.error == self.value == 0 else math.nan
         return 2 * float(stdtr(self.freedom, -abs(self.value) / self.error))
 
     def p_equivalence(self, margin: float) -> float:
-        """The larger p of the tests against -margin, from above, and margin, from below.
+        """p-value of equivalence: the larger of two one-sided tests, > -margin and < margin.
 
-        Below 0.05 where the 90 % interval lies between them; nan where nothing varied.
+        It is below 0.05 if the 90 % interval is between them; nan if the values do not vary.
         """
         if not self.varies:
             return math.nan
         return float(stdtr(self.freedom, (abs(self.value) - margin) / self.error))
 
     def detectable(self) -> float:
-        """The value that the test of `p` would find with 80 % power; nan where nothing varied."""
+        """Value that the test of `p` detects with 80 % power; nan if the values do not vary."""
         return self.error * detectable_noncentrality(self.freedom) if self.varies else math.nan
 
     def over(self, unit: float) -> "Estimate":
-        """In another unit, taken as known; above 0, or nan where there is none."""
+        """Divides by a unit without uncertainty, which is positive or nan (undefined)."""
         return Estimate(self.value / unit, self.error / unit, self.freedom)
 
 
 def paired(scores: Array, rivals: Array) -> Estimate:
-    """Mean of the differences of two samples of the same seeds.
+    """Mean of the paired differences of two samples.
 
     Args:
-        scores: Shape (seeds,).
-        rivals: Shape (seeds,); the same seeds in the same order.
+        scores: Scores, shape (seeds,).
+        rivals: Scores of the other agent for the same seeds in the same order, shape (seeds,).
     """
     return _mean_of(scores - rivals, _rounding(scores, rivals))
 
 
 def unpaired(scores: Array, rivals: Array) -> Estimate:
-    """Welch's difference of the means of two samples, which may have unequal variances.
+    """Difference of the means of two samples with unequal variances (Welch).
 
     Args:
-        scores: Shape (seeds,).
-        rivals: Shape (its seeds,).
+        scores: Scores, shape (seeds,).
+        rivals: Scores of the other agent, shape (its seeds,).
     """
     rounding = _rounding(scores, rivals)
     mine, other = _mean_of(scores, rounding), _mean_of(rivals, rounding)
@@ -92,10 +95,10 @@ def unpaired(scores: Array, rivals: Array) -> Estimate:
 
 
 def mean(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean of independent estimates, one at least, all with the same weight.
+    """Mean of one or more independent estimates with equal weights.
 
-    Its standard error is the root of the sum of the squared ones over their number; those that did
-    not vary add nothing to it.
+    Its standard error is the square root of the sum of squared standard errors, divided by their
+    number; estimates without variation add nothing.
     """
     error, freedom = _together(estimates)
     count = len(estimates)
@@ -113,12 +116,12 @@ def _mean_of(sample: Array, rounding: float) -> Estimate:
 
 
 def _together(estimates: Sequence[Estimate]) -> tuple[float, float]:
-    """Standard error of a sum or difference, and its degrees of freedom."""
+    """Standard error of a sum or difference of estimates, and its degrees of freedom."""
     variances = [each.error * each.error for each in estimates]
     total = sum(variances)
     if not total > 0:
         return total, math.nan
-    # In shares of the total: the squares of large variances would overflow.
+    # Divided by the total, because squares of large variances would overflow.
     parts = zip(variances, estimates, strict=True)
     return math.sqrt(total), 1 / sum(
         (variance / total) ** 2 / each.freedom for variance, each in parts if variance
@@ -126,7 +129,7 @@ def _together(estimates: Sequence[Estimate]) -> tuple[float, float]:
 
 
 def _rounding(*samples: Array) -> float:
-    """Below it a number that is computed from these is 0 but for rounding."""
+    """Bound of the rounding error of numbers computed from samples."""
     return ROUNDING * max((float(np.abs(each).max()) for each in samples if len(each)), default=0.0)
 
 

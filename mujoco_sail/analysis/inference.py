@@ -1,4 +1,4 @@
-"""Permutation tests, over one task or several, and Holm's correction.
+"""Permutation tests for one or several tasks, and Holm's correction.
 
 Sources: Phipson and Smyth 2010 (doi 10.2202/1544-6115.1585) for p-values from random permutations;
 Holm 1979 for the correction.
@@ -14,20 +14,20 @@ from scipy.stats import permutation_test
 from mujoco_sail.analysis.effect_size import Pair
 from mujoco_sail.analysis.stats import ROUNDING, Array
 
-PERMUTATIONS = 9_999  # with the observed order 10 000
-DECIMALS = 12  # of a difference of standard scores: equal splits sum to equal numbers
+PERMUTATIONS = 9_999  # 10 000 with the observed order
+DECIMALS = 12  # of differences of standard scores, so that equal differences compare equal
 
 
 def permutation_p(scores: ArrayLike, baseline: ArrayLike, generator: np.random.Generator) -> float:
     """Two-sided permutation test of the difference of means.
 
     Args:
-        scores: Shape (seeds,).
-        baseline: Shape (seeds,).
-        generator: Draws the permutations, where there are too many to try them all.
+        scores: Scores, shape (seeds,).
+        baseline: Scores of the baseline, shape (seeds,).
+        generator: Random generator of the permutations if there are too many to enumerate.
 
     Returns:
-        p; nan where a sample has fewer than two seeds.
+        p-value; nan if a sample has fewer than two seeds.
     """
     if min(np.size(scores), np.size(baseline)) < 2:
         return math.nan
@@ -47,18 +47,18 @@ def permutation_p(scores: ArrayLike, baseline: ArrayLike, generator: np.random.G
 
 
 def stratified_permutation_p(pairs: Sequence[Pair], generator: np.random.Generator) -> float:
-    """Two-sided permutation test over tasks; names are exchanged within each task only.
+    """Two-sided permutation test over tasks, stratified: agents are exchanged within each task.
 
     The statistic is the mean over tasks of the difference of means, each in units of the standard
-    deviation of both samples together, which no permutation changes. SciPy has no such test.
+    deviation of the combined sample, which permutations do not change. SciPy has no such test.
 
     Args:
-        pairs: Per task the scores of an agent and of the baseline, shapes (seeds,).
-        generator: Draws the permutations.
+        pairs: Scores of an agent and of the baseline for each task, shapes (seeds,).
+        generator: Random generator of the permutations.
 
     Returns:
-        p = (1 + permutations as extreme) / (1 + permutations); tasks with fewer than two seeds
-        in a sample have no part, nan if none is left.
+        p = (1 + permutations as extreme) / (1 + permutations). Tasks with fewer than two seeds in
+        a sample are excluded; nan if none is left.
     """
     usable = [pair for pair in pairs if min(map(np.size, pair)) >= 2]
     if not usable:
@@ -76,17 +76,17 @@ def stratified_permutation_p(pairs: Sequence[Pair], generator: np.random.Generat
 
 
 def _standardised(scores: ArrayLike, baseline: ArrayLike) -> tuple[Array, Array]:
-    """Both samples in units of their common standard deviation, about their common mean."""
+    """Standardises both samples by the mean and standard deviation of the combined sample."""
     x, y = np.asarray(scores, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     both = np.concatenate([x, y])
     deviation = both.std()
-    if deviation <= ROUNDING * np.abs(both).max():  # equal but for rounding
+    if deviation <= ROUNDING * np.abs(both).max():  # equal up to rounding
         return np.zeros_like(x), np.zeros_like(y)
     return (x - both.mean()) / deviation, (y - both.mean()) / deviation
 
 
 def holm(p: ArrayLike) -> Array:
-    """Holm's correction of the p-values of one family, shape (tests,); nan is not a test."""
+    """Holm's correction of the p-values of one family, shape (tests,); nan values are ignored."""
     values = np.asarray(p, dtype=np.float64)
     corrected = np.full(values.shape, np.nan)
     tests = np.flatnonzero(~np.isnan(values))

@@ -1,6 +1,6 @@
-"""How near estimates of T2 come to it, and what a fit with T2 leads to.
+"""Accuracy of estimates of T2, and effect of T2 on a reward fit.
 
-The numbers are those of the study's mechanism (docs/study.md), from a folder with the files
+These are the results of the study's mechanism (docs/study.md), from a folder with the files
 `gradients_*.csv` and `refits_*.csv` of `study/mechanism.py`. The seed is the replicate.
 """
 
@@ -29,24 +29,24 @@ COLUMNS = {
 }
 TEXTS = {"env", "estimate", "unit"}  # all other columns are numbers
 MAY_LACK = {"window", "labels", "repeat", "t1_norm", "share", "signal"}
-REFERENCE = "reference"  # halves A and B of many fresh episodes, in place of an estimate
+REFERENCE = "reference"  # halves A and B of many new episodes, instead of an estimate
 ORDER = (REFERENCE, "labels", "corrected", "model", "sessions")
 ALL = "all"  # sessions
 CELL = ("estimate", "window", "labels")
-BASE = ("labels", "20", 10)  # the cell that others must exceed: as in the agents' protocol
+BASE = ("labels", "20", 10)  # the estimate used by the agents, which others must exceed
 MEASURES = ("log_p", "return", "accuracy")  # of the policy after a refit
 
 
 def read(folder: Path, stage: str) -> pd.DataFrame:
-    """Reads all parts of a stage.
+    """Reads all files of a stage.
 
     Args:
-        folder: With the files.
+        folder: Folder of the files.
         stage: "gradients" or "refits".
 
     Raises:
-        NotApplicableError: There is no part.
-        UserError: A part is damaged.
+        NotApplicableError: There is no file.
+        UserError: A file is damaged.
     """
     paths = sorted(folder.glob(f"{stage}_*.csv"))
     if not paths:
@@ -77,33 +77,36 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def nearness(gradients: pd.DataFrame) -> pd.DataFrame:
-    """How near each estimate is to T2.
+    """Compares each estimate with T2.
 
-    With sums over seeds and networks, of means over repeats, and the reference's halves A and B:
+    With sums over seeds and networks of means over repeats, and halves A and B of the reference:
 
         |T2|^2 = sum <A, B>
         cosine = sum <estimate, (A + B) / 2> / sqrt(sum |estimate|^2 |T2|^2)
         error  = sqrt(sum |estimate|^2 - 2 sum <estimate, (A + B) / 2> + |T2|^2) / |T2|
 
-    The reference's noise is in the expectation of none of these sums. In the rows of the reference
-    itself the estimate is one of its halves.
+    Noise of the reference does not bias these sums. In the rows of the reference itself the
+    estimate is one of its halves.
 
     Args:
         gradients: See `read`.
 
     Returns:
-        Columns env, session, estimate, window, labels; cosine, low and high, the 95 % bootstrap
-        interval with seeds resampled; undefined, the number of the `stats.RESAMPLES` resamples in
-        which |T2|^2 is not positive, which have no part in the interval; difference,
-        difference_low and difference_high, from the cosine of `BASE` in the same resamples; along,
-        the cosine times |T2|, in norms of T1, which is defined even where the cosine is not, and
-        above, the share of all resamples in which it exceeds that of `BASE`, as the cosine does;
-        error; norm of the estimate in norms of T1; signal, |T2| in norms of T1, signal_low and
-        signal_high, where what is negative counts as 0. A number that is undefined is nan.
+        A row per environment, session and estimate, with these columns; undefined values are nan.
 
-        The rows with `ALL` as session are of the sums over the sessions, too. The window is in
-        newest episodes, of the estimate "sessions" in newest sessions, as far as there are so
-        many, or `ALL`; labels are those of an estimate, of "sessions" those of each session.
+        env, session, estimate, window, labels: The window is the number of newest episodes, for
+            the estimate "sessions" the number of newest sessions (if there are as many), or `ALL`.
+            Labels are those of the estimate, for "sessions" those of each session. In rows with
+            `ALL` as session, the sums are also over sessions.
+        cosine, low, high: The cosine and its 95 % bootstrap interval, seeds resampled.
+        undefined: Number of the `stats.RESAMPLES` resamples in which |T2|^2 is not positive; they
+            are excluded from the interval.
+        difference, difference_low, difference_high: Difference from the cosine of `BASE`, and its
+            interval over the same resamples.
+        along: The cosine times |T2|, in units of |T1|; defined even if the cosine is not.
+        above: Fraction of all resamples in which `along` (and so the cosine) exceeds `BASE`'s.
+        error, norm: The error above, and the norm of the estimate in units of |T1|.
+        signal, signal_low, signal_high: |T2| in units of |T1|; a negative square counts as 0.
 
     Raises:
         UserError: A seed lacks an estimate that others have, or a session has no reference.
@@ -131,15 +134,15 @@ def nearness(gradients: pd.DataFrame) -> pd.DataFrame:
 
 
 def choice(near: pd.DataFrame) -> pd.DataFrame:
-    """The estimate that the declared rule picks, a row of each environment.
+    """Selects an estimate by the declared rule, a row for each environment.
 
-    It is the one of the highest cosine over the sessions with ten labels a session, among
-    "labels", "corrected" and five "sessions"; but `BASE`, unless it exceeds the cosine of that in
-    97.5 % of the resamples, so that the 95 % interval of the difference is above 0. Neither
-    depends on |T2|, by which both are divided.
+    The candidates are "labels", "corrected" and five "sessions", with ten labels per session. The
+    one with the highest cosine over all sessions is selected if it exceeds that of `BASE` in
+    97.5 % of the resamples, so that the 95 % interval of the difference is above 0; otherwise
+    `BASE`. The result does not depend on |T2|, a common factor of all cosines.
 
     Args:
-        near: See `nearness`.
+        near: Table of `nearness`.
     """
     five = (near["estimate"] == "sessions") & (near["window"] == "5")
     allowed = near[
@@ -154,11 +157,11 @@ def choice(near: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sums(of_env: pd.DataFrame) -> dict[tuple[object, ...], tuple[stats.Array, stats.Array]]:
-    """By session and cell, sums over seeds and networks of an estimate and of the reference.
+    """Sums over seeds and networks for an estimate and the reference, by session and estimate.
 
     Returns:
-        For both: <estimate, other>, |estimate|^2 and |T1|^2, shape (3, 1 + resamples), of all
-        seeds and then of the resamples, which are the same for all cells.
+        For both: <estimate, other>, |estimate|^2 and |T1|^2, shape (3, 1 + resamples): first over
+        all seeds, then over each resample, the same resamples for all estimates.
     """
     values = ["inner", "square", "t1_square"]
     place = ["session", *CELL]
@@ -168,7 +171,7 @@ def _sums(of_env: pd.DataFrame) -> dict[tuple[object, ...], tuple[stats.Array, s
     _check_whole(seeds["inner"])
     places, count = seeds["inner"].index, seeds["inner"].shape[1]
     drawn = stats.resampling().multinomial(count, np.full(count, 1 / count), stats.RESAMPLES)
-    times = np.vstack([np.ones(count), drawn]).T  # how often each seed is in a sample
+    times = np.vstack([np.ones(count), drawn]).T  # count of each seed in a sample
     sums = np.stack([seeds[value].to_numpy() @ times for value in values], axis=1)
     by_place = dict(zip(places, sums, strict=True))
     whole = {place[0] for place in by_place if place[1] == REFERENCE}
@@ -183,7 +186,7 @@ def _sums(of_env: pd.DataFrame) -> dict[tuple[object, ...], tuple[stats.Array, s
 
 
 def _tidy(gradients: pd.DataFrame) -> pd.DataFrame:
-    """Windows as texts, labels of each session, and the mean square of the reference's halves."""
+    """Windows as strings, labels per session, and the mean square of the reference's halves."""
     table = gradients.fillna({"window": 0, "labels": 0}).astype({"window": int, "labels": int})
     several, so_far = table["estimate"] == "sessions", table["session"] - 1
     sessions = table["window"].clip(upper=so_far).where(several, 1)
@@ -197,22 +200,22 @@ def _tidy(gradients: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """What a column is sorted by."""
+    """Sort key of a column."""
     if column.name == "estimate":
         return column.map({name: place for place, name in enumerate(ORDER)})
     return column if column.name == "env" else column.replace(ALL, np.inf).astype(float)
 
 
 def _root(square: ArrayLike) -> stats.Array:
-    """The root; nan of a square that noise has made negative, or 0."""
+    """Square root; nan of 0 and of a square that is negative because of noise."""
     values = np.asarray(square, dtype=np.float64)
     return np.sqrt(np.where(values > 0, values, np.nan))
 
 
 def _interval(samples: stats.Array, *names: str) -> dict[str, float]:
-    """The first number under the first name, and the ends of the 95 % interval of the others.
+    """The first value, and the ends of the 95 % interval of the others, by names.
 
-    Where the first is undefined, so are they.
+    If the first value is undefined, the interval is undefined too.
     """
     rest = samples[1:][~np.isnan(samples[1:] + samples[0])]
     tail = 50 * (1 - stats.LEVEL)
@@ -224,17 +227,17 @@ def _interval(samples: stats.Array, *names: str) -> dict[str, float]:
 
 
 def differences(refits: pd.DataFrame) -> pd.DataFrame:
-    """What each weight of T2 leads to, against the mean of the refits without it.
+    """Compares refits with each weight of T2 with the mean of the refits without it.
 
     Args:
         refits: See `read`.
 
     Returns:
-        Columns env, session (`ALL` of the mean over sessions), unit, lambda, seeds; share, the
-        mean norm of T2 in norms of T1, and signal, the root of its mean square without noise, 0
-        where that is negative; for each of `MEASURES` the mean over seeds of the paired
-        differences, and with `_low` and `_high` after its name the 95 % t interval. The rows with
-        lambda 0 are the difference of the two refits without T2: noise.
+        Columns env, session (`ALL` for the mean over sessions), unit, lambda, seeds; share, the
+        mean norm of T2 in units of |T1|, and signal, the root of its mean square without noise, 0
+        if that is negative; for each of `MEASURES` the mean over seeds of the paired differences,
+        with its 95 % t interval in columns with the suffixes `_low` and `_high`. Rows with lambda
+        0 are the difference of the two refits without T2, which is noise.
 
     Raises:
         UserError: A seed lacks a refit that others have, or there are not two without T2.
@@ -271,10 +274,10 @@ def differences(refits: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_whole(table: pd.DataFrame) -> None:
-    """Refuses a table, rows by seeds, in which a seed lacks a row that others have.
+    """Checks that every seed (column) has all rows that others have.
 
     Raises:
-        UserError: It does; the message has both.
+        UserError: A seed lacks a row; the message names both.
     """
     lacking = table.isna()
     for row, seed in zip(*np.nonzero(lacking.to_numpy()), strict=True):

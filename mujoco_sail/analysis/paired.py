@@ -1,7 +1,7 @@
-"""Every agent against a baseline, seed by seed: differences, equivalence, detectable effects.
+"""Paired comparison of agents with a baseline: differences, equivalence, detectable effects.
 
-Seed n of every agent starts alike, so seed n of one agent is compared with seed n of the other.
-Each environment has the same weight.
+All agents start from the same state with seed n, so that runs with equal seeds are paired.
+Environments have equal weight.
 """
 
 import math
@@ -20,10 +20,10 @@ from mujoco_sail.results.read import RunRecord, agents_in_order
 
 NUMBERS = (
     "n_pairs",  # seeds that both agents have
-    "difference",  # in returns; of one environment only
+    "difference",  # in returns; for single environments only
     "low",
     "high",
-    "share",  # the difference over what `HIGH` gains on `LOW` in the same metric
+    "share",  # the difference divided by the gain of `HIGH` over `LOW` in the same metric
     "share_low",
     "share_high",
     "unpaired_share",  # over all seeds of both
@@ -32,7 +32,7 @@ NUMBERS = (
     "d",
     "d_low",
     "d_high",
-    "p",  # of the paired difference
+    "p",  # test of the paired difference
     "p_holm",
     "p_equivalence",
     "detectable_share",
@@ -44,10 +44,10 @@ COLUMNS = (
     "baseline",
     "metric",
     "environments",
-    "seeds",  # the agent's, in the environment that has fewest
+    "seeds",  # number of the agent's seeds, in the environment with the fewest
     "baseline_seeds",
     *NUMBERS,
-    "note",  # what did not vary, or too few seeds; empty if nothing
+    "note",  # values that do not vary, or too few seeds; else empty
 )
 
 
@@ -56,10 +56,10 @@ class Match:
     """An agent and the baseline on one environment, in one metric.
 
     Attributes:
-        environment: Its name.
-        scores: The agent's, by seed.
-        rivals: The baseline's, by seed.
-        gain: Mean of `HIGH` minus mean of `LOW`; nan where one is missing or it is not above 0.
+        environment: Name of the environment.
+        scores: Values of the agent, by seed.
+        rivals: Values of the baseline, by seed.
+        gain: Mean of `HIGH` minus mean of `LOW`; nan if one is missing or it is not positive.
     """
 
     environment: str
@@ -69,21 +69,21 @@ class Match:
 
     @property
     def pair(self) -> tuple[stats.Array, stats.Array]:
-        """All scores of both."""
+        """All values of both."""
         return np.asarray(self.scores), np.asarray(self.rivals)
 
     @property
     def seeds(self) -> "pd.Index[int]":
-        """The common seeds."""
+        """Seeds that both have."""
         return self.scores.index.intersection(self.rivals.index)
 
     def paired(self) -> Estimate:
-        """The mean difference of the common seeds."""
+        """Mean of the paired differences."""
         mine, theirs = self.scores.loc[self.seeds], self.rivals.loc[self.seeds]
         return estimates.paired(np.asarray(mine), np.asarray(theirs))
 
     def note(self) -> str:
-        """Why a number is undefined, or rests on nothing that varied."""
+        """Reason why a number is undefined or has no standard error, if so."""
         pairs = len(self.seeds)
         sign = "positive" if self.scores.mean() > self.rivals.mean() else "negative"
         if math.isnan(effect_size.cohens_d(*self.pair)) and min(map(len, self.pair)) > 1:
@@ -99,22 +99,22 @@ class Match:
 
 
 def compare(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.DataFrame:
-    """Every agent against the baseline, on each environment and over all of them.
+    """Compares every agent with the baseline, on each environment and over all of them.
 
     Args:
-        runs: Poolable runs; only complete ones have a part.
+        runs: Poolable runs; only complete ones are used.
         baseline: Agent that the others are compared with.
-        margin: Of equivalence, a share of `HIGH`'s gain.
+        margin: Margin of equivalence, as a share of `HIGH`'s gain.
 
     Returns:
         The rows of `by_environment`, then one per metric and agent with environment `POOLED`, over
         the environments in which both have complete runs. A pooled difference is the mean over
-        environments of the mean paired differences, each as a share of the gain there; its
-        standard error is that of the seeds within the environments. Nothing is left out: a
-        pooled number is nan where that of any environment is.
+        environments of the mean paired differences, each divided by the gain there; its standard
+        error is that of the seeds within environments. No environment is excluded: a pooled
+        number is nan if that of any environment is.
 
     Raises:
-        UserError: The environments must not be pooled, see `results.pooling.check_alike`.
+        UserError: The environments cannot be pooled, see `results.pooling.check_alike`.
     """
     check_alike(runs)
     single = by_environment(runs, baseline, margin)
@@ -127,17 +127,17 @@ def compare(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.DataF
 
 
 def by_environment(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.DataFrame:
-    """Every agent against the baseline on each environment where both have complete runs.
+    """Compares every agent with the baseline on each environment where both have complete runs.
 
     Arguments are those of `compare`.
 
     Returns:
-        Columns `COLUMNS`, nan where a number is undefined; a row per metric, environment and
-        agent. Intervals are 95 %, p-values of two-sided tests: t with the paired differences for
-        `difference` and `share`, Welch's for `unpaired_share`, see `effect_size` for d. The gain
-        is taken as known. `p_holm` corrects all rows of a metric; `p_equivalence` is that of two
-        one-sided tests against the margin; `detectable_share` and `detectable_d` are what a test
-        at 5 % detects with 80 % power.
+        Columns `COLUMNS`, nan if a number is undefined; a row per metric, environment and agent.
+        Intervals are 95 %. `difference` and `share` have a paired t test, `unpaired_share` has
+        Welch's; for d see `effect_size`. p-values are two-sided. The uncertainty of the gain is
+        neglected. `p_holm` corrects over all rows of a metric; `p_equivalence` is that of two
+        one-sided tests against the margin; `detectable_share` and `detectable_d` are the effects
+        that a test at 5 % detects with 80 % power.
     """
     rows = [
         _row(env, agent, baseline, metric, [match], margin)
@@ -145,12 +145,12 @@ def by_environment(runs: Sequence[RunRecord], baseline: str, margin: float) -> p
         for agent, matches in _matches(runs, baseline, metric).items()
         for env, match in matches.items()
     ]
-    rows.sort(key=lambda row: (row["metric"], str(row["environment"])))  # stable: agents stay
+    rows.sort(key=lambda row: (row["metric"], str(row["environment"])))  # stable
     return _frame(rows)
 
 
 def wide(frame: pd.DataFrame) -> pd.DataFrame:
-    """The numbers of each environment and agent in one row, with the metric before their names."""
+    """Table with one row per environment and agent; columns have the metric as prefix."""
     parts = [
         frame[frame["metric"] == metric]
         .set_index(["environment", "agent"])[list(NUMBERS)]
@@ -161,12 +161,12 @@ def wide(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def wide_columns() -> tuple[str, ...]:
-    """Names of the numbers in `wide`."""
+    """Names of the columns with numbers in `wide`."""
     return tuple(f"{metric}_{number}" for metric in METRICS for number in NUMBERS)
 
 
 def _matches(runs: Sequence[RunRecord], baseline: str, metric: str) -> dict[str, dict[str, Match]]:
-    """By agent and environment; agents in order, environments sorted."""
+    """Matches by agent and environment; agents in order, environments sorted."""
     arms: dict[tuple[str, str], pd.Series[float]] = {
         (str(env), str(agent)): arm.set_index("seed")[metric].sort_index()
         for (env, agent), arm in measures(runs).groupby(["environment", "agent"])
@@ -193,7 +193,7 @@ def _gain(arms: "dict[tuple[str, str], pd.Series[float]]", env: str) -> float:
 def _row(
     env: str, agent: str, baseline: str, metric: str, matches: Sequence[Match], margin: float
 ) -> dict[str, object]:
-    """The comparison on one environment, or the mean over several."""
+    """Row for one environment, or for the mean over several."""
     one = matches[0].paired() if len(matches) == 1 else Estimate(math.nan, math.nan, math.nan)
     share = estimates.mean([match.paired().over(match.gain) for match in matches])
     rough = estimates.mean([estimates.unpaired(*m.pair).over(m.gain) for m in matches])
@@ -225,7 +225,7 @@ def _row(
 
 
 def _frame(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
-    """Rows with Holm's correction within each metric."""
+    """Table of rows, with Holm's correction within each metric."""
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     corrected = frame.groupby("metric", group_keys=False)["p"].transform(
         lambda p: pd.Series(holm(p), index=p.index)

@@ -1,4 +1,4 @@
-"""How results were made: environments, versions, and where and how long each arm trained."""
+"""Provenance of results: environments, versions, machines and training times."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from mujoco_sail.results.read import RunRecord
 from mujoco_sail.system.durations import duration
 from mujoco_sail.system.errors import one_line
 
-# Columns of the environments: heading and key of the recipe.
+# Columns of the table of environments: heading and key of the recipe.
 ENVIRONMENT = {
     "protocol": "protocol",
     "Gymnasium id": "id",
@@ -22,12 +22,12 @@ ENVIRONMENT = {
     "network": "hidden_units",
     "batch": "batch_size",
 }
-# Keys of `run.toml` about the machine; a column that no run has is left out.
+# Keys of `run.toml` about the machine; a column without values is omitted.
 MACHINE = ("device", "processor", "precision")
 
 
 def environments(runs: Sequence[RunRecord]) -> Cells:
-    """What the arms share: a row per environment, as the first of its runs has it."""
+    """Table of environments, with the settings of the first run of each."""
     rows = [["environment", *ENVIRONMENT]]
     for env in sorted({run.env for run in runs if run.table}):
         table = next(run.table for run in runs if run.env == env and run.table)["env"]
@@ -36,7 +36,7 @@ def environments(runs: Sequence[RunRecord]) -> Cells:
 
 
 def versions(runs: Sequence[RunRecord]) -> Cells:
-    """Packages and their versions, with the number of runs where there are several."""
+    """Table of package versions, with the number of runs if there are several versions."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for run in runs:
         for package, version in run.table.get("versions", {}).items():
@@ -49,7 +49,7 @@ def versions(runs: Sequence[RunRecord]) -> Cells:
 
 
 def arms(runs: Sequence[RunRecord]) -> Cells:
-    """Where runs trained: a row per environment, agent and equal machine, precision, commit."""
+    """Table of training, a row per environment, agent, machine, precision and commit."""
     groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
     for run in runs:
         if run.table:
@@ -64,12 +64,12 @@ def arms(runs: Sequence[RunRecord]) -> Cells:
 
 
 def _tells(column: Sequence[str]) -> bool:
-    """Whether a column says something in any row."""
+    """Whether a column has a value in any row."""
     return any(cell != NONE for cell in column[1:])
 
 
 def spans(numbers: Sequence[int]) -> str:
-    """Seeds in few words: `0-4, 7`."""
+    """Formats seeds as ranges such as `0-4, 7`."""
     parts: list[list[int]] = []
     for number in sorted(numbers):
         if parts and number == parts[-1][1] + 1:
@@ -80,7 +80,7 @@ def spans(numbers: Sequence[int]) -> str:
 
 
 def _wall(runs: Sequence[RunRecord]) -> str:
-    """Median and range of the wall time; the members of a stack share it."""
+    """Median and range of the wall time, which is the same for all members of a stack."""
     recorded = [run.table.get("wall_seconds") for run in runs]
     seconds = [value for value in recorded if isinstance(value, int | float) and 0 <= value < 1e12]
     if not seconds:

@@ -1,4 +1,4 @@
-"""One self-contained page about a results folder: verdict, tables, figures, how it was made."""
+"""Report on a results folder: one self-contained HTML page with verdict, tables and figures."""
 
 import re
 from collections.abc import Sequence
@@ -31,19 +31,19 @@ from mujoco_sail.system.files import write_text
 
 TEMPLATE = "report.html.jinja"
 SIZE = ("width", "height")
-POINT = 1.9  # pixels on the page to a point of a figure: letters as large as the page's
+POINT = 1.9  # pixels per point of a figure, so that its text has the size of the page's text
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure on the page, or why it is not there.
+    """Figure on the page, or the reason why it is missing.
 
     Attributes:
-        name: Of its recipe.
-        title: Its title.
-        caption: What is drawn, and what the intervals are.
-        svg: The figure, fit to stand in HTML beside others; empty if it is missing.
-        missing: Why, one line; empty if it is there.
+        name: Name of the recipe.
+        title: Title.
+        caption: Caption that explains the figure and its intervals.
+        svg: The figure as an inline HTML element; empty if it is missing.
+        missing: Reason in one line; empty if the figure is present.
     """
 
     name: str
@@ -54,17 +54,17 @@ class Drawing:
 
 
 def report(results: Path, out: Path, baseline: str, margin: float) -> None:
-    """Writes the page, for `mujoco-sail report`.
+    """Writes the report, for `mujoco-sail report`.
 
     Args:
-        results: Folder that is read.
-        out: File that is written.
-        baseline: Agent that effects are measured against.
-        margin: Of equivalence, a share of the gain of `sac`.
+        results: Results folder.
+        out: HTML file to write.
+        baseline: Agent that the others are compared with.
+        margin: Margin of equivalence, as a share of the gain of `sac`.
 
     Raises:
-        UserError: An unknown baseline, results that cannot be pooled, or a file that
-            cannot be written.
+        UserError: The baseline is unknown, the results cannot be pooled, or the file cannot be
+            written.
     """
     runs = collect(results)
     tables.check_baseline(baseline, runs)
@@ -76,13 +76,13 @@ def report(results: Path, out: Path, baseline: str, margin: float) -> None:
 
 
 def render(runs: Sequence[RunRecord], results: Path, baseline: str, margin: float) -> str:
-    """The page, the same for the same runs.
+    """Renders the report as HTML; equal runs give equal text.
 
     Args:
         runs: Poolable runs of any status.
-        results: Folder that they are in, for the commands.
-        baseline: Agent that effects are measured against.
-        margin: Of equivalence, a share of the gain of `sac`.
+        results: Folder of the runs, for the commands.
+        baseline: Agent that the others are compared with.
+        margin: Margin of equivalence, as a share of the gain of `sac`.
     """
     environment = Environment(
         loader=PackageLoader("mujoco_sail", "analysis"),
@@ -98,7 +98,7 @@ def render(runs: Sequence[RunRecord], results: Path, baseline: str, margin: floa
 def _content(
     runs: Sequence[RunRecord], results: Path, baseline: str, margin: float
 ) -> dict[str, Any]:
-    """What the template shows."""
+    """Variables of the template."""
     differences = paired.compare(runs, baseline, margin)
     is_pooled = differences["environment"] == across.POOLED
     effects = across.effects(runs, baseline)
@@ -136,9 +136,9 @@ def _content(
 def _across(
     runs: Sequence[RunRecord], effects: pd.DataFrame, baseline: str
 ) -> tuple[Cells, Cells, str]:
-    """The tables over all and by each environment, and why there are no scores if so.
+    """Tables over all environments and for each, and the reason if there are no scores.
 
-    Without scores the first is empty, and the second has the pooled effects too.
+    Without scores the first table is empty, and the second also has the pooled effects.
     """
     try:
         labels = across.labels_to_reach(runs)
@@ -152,7 +152,7 @@ def _across(
 
 
 def _drawings(runs: Sequence[RunRecord], results: Path, baseline: str) -> list[Drawing]:
-    """All figures of the suite that apply to such results."""
+    """All figures of the suite that apply to these results."""
     drawings = []
     for path, recipe in drawing.load():
         svg, missing = Markup(), ""
@@ -170,15 +170,15 @@ def _drawings(runs: Sequence[RunRecord], results: Path, baseline: str) -> list[D
 
 
 def inline(svg: str, name: str, title: str) -> Markup:
-    """An SVG file of Matplotlib's as an element of HTML.
+    """Converts Matplotlib's SVG file to an inline HTML element.
 
-    Its ids get a prefix, for they hold in the whole page; what is outside of the element, and
-    what it says of itself with addresses, goes.
+    Ids get a prefix, because they must be unique in the page. Everything outside of the element,
+    and metadata with URLs, is removed.
 
     Args:
-        svg: The file's text.
-        name: Prefix, unlike those of the other figures.
-        title: What a screen reader says.
+        svg: Text of the file.
+        name: Prefix, unique in the page.
+        title: Title for screen readers.
     """
     text = svg[svg.index("<svg") :]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -190,5 +190,5 @@ def inline(svg: str, name: str, title: str) -> Markup:
 
 
 def _attribute(svg: str, name: str) -> str:
-    """The value of the first attribute of this name."""
+    """Value of the first attribute with a name."""
     return svg.split(f' {name}="', 1)[1].split('"', 1)[0]

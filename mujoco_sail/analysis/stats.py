@@ -1,7 +1,6 @@
-"""Statistics over seeds: the seed is the replicate, never the episode.
+"""Statistics over seeds: the replicate is the seed, not the episode.
 
-Every function takes arrays whose shape is checked, and whoever draws random numbers says with
-which generator.
+All functions check the shapes of their arguments; those that use random numbers take a generator.
 
 Sources: Agarwal et al. 2021 (arXiv 2108.13264) for the interquartile mean, the stratified
 bootstrap and the probability of improvement.
@@ -19,16 +18,16 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-# Every row of a table is drawn afresh from this seed: it does not depend on its neighbours.
+# Seed of the resampling for every row of a table, so that rows are independent of each other.
 RESAMPLING_SEED = 0
-# Share of the evaluations, counted from the end, that makes up the final return: one in ten.
+# The final return is the mean of the last 1 / FINAL_SHARE of the evaluations.
 FINAL_SHARE = 10
-# Values that differ by less than this share of the largest are equal but for rounding.
+# Values whose difference, divided by the largest, is smaller are equal up to rounding.
 ROUNDING = 1e-12
 
 
 class Statistic(Protocol):
-    """A function of samples that reduces their last axis, the seeds."""
+    """Protocol of a statistic: a function of samples that reduces their last axis, the seeds."""
 
     def __call__(self, *samples: Array) -> Array:
         """Reduces samples of shape (..., seeds) to shape (...)."""
@@ -36,32 +35,33 @@ class Statistic(Protocol):
 
 
 def resampling() -> np.random.Generator:
-    """A generator for one statistic: the same at every call, whatever was computed before."""
+    """New random generator for one statistic, with the same seed in every call."""
     return np.random.default_rng(RESAMPLING_SEED)
 
 
 def final_return(returns: ArrayLike) -> float:
-    """Mean of the last 10 % of the evaluations, and of the last one at least.
+    """Mean of the last 10 % of the evaluations, at least of the last one.
 
     Args:
         returns: Mean return of each evaluation of one run, in order, shape (evaluations,).
 
     Raises:
-        ValueError: Another shape, or no evaluation.
+        ValueError: The argument has another shape, or there is no evaluation.
     """
     values = vector(returns, "returns", at_least=1)
     return float(values[-max(1, len(values) // FINAL_SHARE) :].mean())
 
 
 def area_under_curve(steps: ArrayLike, returns: ArrayLike) -> float:
-    """Mean height of a learning curve: its area by trapezoids over its length in steps.
+    """Area under a learning curve by trapezoids, divided by its length in steps.
 
     Args:
         steps: Environment steps of the evaluations, increasing, shape (evaluations,).
-        returns: Mean return of each, same shape.
+        returns: Mean return of each evaluation, same shape.
 
     Raises:
-        ValueError: Other shapes, no evaluation, or steps that do not increase.
+        ValueError: An argument has another shape, there is no evaluation, or steps do not
+            increase.
     """
     x = vector(steps, "steps", at_least=1)
     y = vector(returns, "returns", at_least=1)
@@ -81,27 +81,27 @@ def mean(*samples: Array) -> Array:
 
 
 def interquartile_mean(*samples: Array) -> Array:
-    """Mean of the middle half over the last axis of all samples together.
+    """Interquartile mean over the last axis of all samples together.
 
-    Every sample has the same weight, however many seeds it has. The quartiles cut through seeds:
-    with n = 3 the weights are 1/6, 4/6, 1/6. Where one sample's n is a multiple of four this is
-    `scipy.stats.trim_mean(sample, 0.25)`, which drops whole seeds only and so is the plain mean
-    for n = 3.
+    All samples have equal weight, whatever their number of seeds. Seeds at the quartiles count in
+    part: for n = 3 the weights are 1/6, 4/6, 1/6. For a single sample with n a multiple of four
+    this is `scipy.stats.trim_mean(sample, 0.25)`, which drops whole seeds only and so is the plain
+    mean for n = 3.
 
     Args:
         samples: One array per task, shape (..., seeds of the task).
 
     Returns:
-        Shape (...).
+        Interquartile mean, shape (...).
     """
     sizes = [sample.shape[-1] for sample in samples]
     scores = np.concatenate(samples, axis=-1)
-    # In whole units, so that equal samples have weights of exactly 1.
+    # Integer weights, so that equal sample sizes give weights of exactly 1.
     unit = math.lcm(*sizes)
     weight = np.repeat([unit // n for n in sizes], sizes)
     quarter = unit * len(sizes) / 4
     order = np.argsort(scores, axis=-1)
-    above = np.cumsum(weight[order], axis=-1)  # weight up to each score, itself included
+    above = np.cumsum(weight[order], axis=-1)  # cumulative weight up to and including each score
     inside = np.minimum(above, 3 * quarter) - np.maximum(above - weight[order], quarter)
     ranked = np.take_along_axis(scores, order, axis=-1)
     return np.asarray((ranked * np.maximum(inside, 0)).sum(axis=-1) / (2 * quarter))
@@ -114,7 +114,7 @@ def probability_of_improvement(*samples: Array) -> Array:
         samples: Two arrays, shapes (..., seeds of X) and (..., seeds of Y).
 
     Returns:
-        Shape (...).
+        Probability, shape (...).
     """
     scores, baseline = samples
     sign = np.sign(scores[..., :, None] - baseline[..., None, :])
@@ -124,25 +124,25 @@ def probability_of_improvement(*samples: Array) -> Array:
 def bootstrap_interval(
     samples: Sequence[ArrayLike], statistic: Statistic, generator: np.random.Generator
 ) -> tuple[Array, Array]:
-    """95 % percentile bootstrap interval, resampling seeds within each sample.
+    """95 % percentile interval by the stratified bootstrap: seeds resampled within each sample.
 
-    Several samples (one per task, or one per arm) are resampled independently: the bootstrap is
-    stratified. Trailing axes share the resampled seeds: a learning curve is drawn as a whole.
+    Several samples (one per task, or one per agent) are resampled independently. Trailing axes
+    share the resampled seeds, so that a learning curve is resampled as a whole.
 
-    The interval never leaves the range of the seeds, hence it is too narrow when they are few:
-    for the mean of three seeds it is that range, which covers a symmetric population's centre
-    with probability 1 - 2 / 2^3 = 75 %.
+    The interval never exceeds the range of the seeds, so it is too narrow if they are few: for the
+    mean of three seeds it is that range, which covers the centre of a symmetric population with
+    probability 1 - 2 / 2^3 = 75 %.
 
     Args:
         samples: Arrays of shape (seeds, ...), trailing axes equal.
         statistic: See `Statistic`.
-        generator: Draws the resamples.
+        generator: Random generator of the resamples.
 
     Returns:
-        Low and high, of the trailing shape; nan where a sample has fewer than two seeds.
+        Low and high, of the trailing shape; nan if a sample has fewer than two seeds.
 
     Raises:
-        ValueError: No sample, one without seeds, or trailing axes that differ.
+        ValueError: There is no sample, a sample has no seeds, or trailing axes differ.
     """
     arrays = [np.asarray(sample, dtype=np.float64) for sample in samples]
     if not arrays or any(array.ndim == 0 or len(array) == 0 for array in arrays):
@@ -154,7 +154,7 @@ def bootstrap_interval(
         return np.full(trailing, np.nan), np.full(trailing, np.nan)
 
     def reduce(*resampled: Array, axis: int) -> Array:
-        return statistic(*resampled)  # SciPy has put the seeds last
+        return statistic(*resampled)  # SciPy moves the seeds to the last axis
 
     result = bootstrap(
         [np.moveaxis(array, 0, -1) for array in arrays],
@@ -172,10 +172,10 @@ def bootstrap_interval(
 
 
 def vector(values: ArrayLike, name: str, at_least: int = 0) -> Array:
-    """The values as an array of shape (values,), `at_least` so many.
+    """Converts values to an array of shape (values,) with at least `at_least` values.
 
     Raises:
-        ValueError: Another shape, or fewer; it says the name.
+        ValueError: Another shape, or too few values; the message has the name.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) < at_least:

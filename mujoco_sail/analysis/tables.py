@@ -1,4 +1,4 @@
-"""The comparison table: one row per environment and agent, seeds as replicates."""
+"""Comparison table: one row per environment and agent, with statistics over seeds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +18,14 @@ COLUMNS = (
     "environment",
     "agent",
     "protocol",
-    "seeds",  # that finished: the statistics are over these
+    "seeds",  # finished seeds, which the statistics are over
     "failed",
     "labels",
     "final_return",
     "iqm",
     "iqm_low",
     "iqm_high",
-    "area_under_curve",  # per step, mean over seeds
+    "area_under_curve",  # divided by its length, mean over seeds
     "baseline",
     "d",
     "d_low",
@@ -35,20 +35,20 @@ COLUMNS = (
     "improvement_high",
     "success_rate",
 )
-TEXTS = 3  # columns of text before the columns of numbers
+TEXTS = 3  # number of text columns, before the columns of numbers
 
 
 def table(results: Path, format: str, baseline: str, margin: float) -> str:
-    """The comparison of all runs of a folder, for `mujoco-sail table`.
+    """Comparison of all runs in a folder as text, for `mujoco-sail table`.
 
     Args:
-        results: Folder that is read.
-        format: See `rendering.render`. In "csv" a row has the numbers of both tables.
-        baseline: Agent that effects are measured against.
-        margin: Of equivalence, a share of the gain of `sac`.
+        results: Results folder.
+        format: See `tables_text.render`. In "csv" a row has the numbers of both tables.
+        baseline: Agent that the others are compared with.
+        margin: Margin of equivalence, as a share of the gain of `sac`.
 
     Raises:
-        UserError: Unknown format or baseline, or results that cannot be compared.
+        UserError: The format or baseline is unknown, or the results cannot be pooled.
     """
     runs = collect(results)
     check_baseline(baseline, runs)
@@ -66,10 +66,10 @@ def table(results: Path, format: str, baseline: str, margin: float) -> str:
 
 
 def check_baseline(name: str, runs: Sequence[RunRecord]) -> None:
-    """Refuses a name that neither these runs nor the suite have; a missing run is no error.
+    """Checks that the baseline is an agent of these runs or of the suite, with or without runs.
 
     Raises:
-        UserError: With the nearest names.
+        UserError: There is no such agent; the message suggests the nearest name.
     """
     known = {run.agent for run in runs} | {*recipe_names("agents")}
     if name not in known:
@@ -80,12 +80,12 @@ def comparison(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
     """Statistics of each agent on each environment.
 
     Args:
-        runs: Poolable runs (see `results.pooling.collect`); running ones have no part.
-        baseline: Agent that effects are measured against.
+        runs: Poolable runs (see `results.pooling.collect`); running ones are ignored.
+        baseline: Agent that the others are compared with.
 
     Returns:
-        Columns `COLUMNS`, nan where a number is undefined; rows by environment, then agents
-        that need no labels, the baseline, the others.
+        Columns `COLUMNS`, nan if a number is undefined; rows by environment, then agents without
+        labels, the baseline, the others.
     """
     rows = []
     for env in sorted({run.env for run in runs}):
@@ -100,20 +100,20 @@ def comparison(runs: Sequence[RunRecord], baseline: str) -> pd.DataFrame:
 
 
 def render(frame: pd.DataFrame, format: str) -> str:
-    """A comparison as text, without a newline at its end.
+    """Formats a comparison as text, without a newline at its end.
 
     Args:
-        frame: See `comparison`.
-        format: See `rendering.render`.
+        frame: Table of `comparison`.
+        format: See `tables_text.render`.
 
     Raises:
-        UserError: Unknown format.
+        UserError: The format is unknown.
     """
     return tables_text.render(frame, cells, TEXTS, format)
 
 
 def definitions(baseline: str) -> list[str]:
-    """What the columns mean."""
+    """Definitions of the columns, below the table."""
     return [
         "final return: mean of the last 10 % of evaluations, then over finished seeds. "
         "IQM: interquartile mean over seeds,",
@@ -124,20 +124,20 @@ def definitions(baseline: str) -> list[str]:
 
 
 def not_counted(runs: Sequence[RunRecord], baseline: str) -> list[str]:
-    """Where the baseline is missing, and every run that has no part in the statistics."""
+    """Lines about environments without the baseline and runs that are not in the statistics."""
     lines = lacking(runs, baseline)
     lines += [f"failed: {place(run)}: {reason(run)}" for run in runs if run.status == "failed"]
     return lines + incomplete(runs)
 
 
 def incomplete(runs: Sequence[RunRecord]) -> list[str]:
-    """A line that names the runs that have not come to their end, if there are any."""
+    """Line that names incomplete runs, if there are any."""
     running = [place(run) for run in runs if run.status == "running"]
     return [f"incomplete, not counted: {', '.join(running)}"] if running else []
 
 
 def lacking(runs: Sequence[RunRecord], baseline: str) -> list[str]:
-    """A line about the environments without the baseline, if there are any."""
+    """Line that names environments without the baseline, if there are any."""
     ended = [run for run in runs if run.status != "running"]
     have = {run.env for run in ended if run.agent == baseline and run.status == "complete"}
     lack = sorted({run.env for run in ended} - have)
@@ -145,12 +145,12 @@ def lacking(runs: Sequence[RunRecord], baseline: str) -> list[str]:
 
 
 def place(run: RunRecord) -> str:
-    """Where a run lies in its results folder."""
+    """Path of a run in its results folder."""
     return f"{run.env}/{run.agent}/seed_{run.seed}"
 
 
 def reason(run: RunRecord) -> str:
-    """Why a run failed, one line."""
+    """Reason why a run failed, in one line."""
     return run.failure or "no reason recorded"
 
 
@@ -163,8 +163,8 @@ def _row(arm: Sequence[RunRecord], against: stats.Array) -> dict[str, object]:
     """Statistics of one agent on one environment.
 
     Args:
-        arm: Its runs, complete or failed.
-        against: Final returns of the baseline, shape (seeds,); empty where there are none.
+        arm: Runs of the agent, complete or failed.
+        against: Final returns of the baseline, shape (seeds,); empty if there are none.
     """
     finished = [run for run in arm if run.status == "complete"]
     row: dict[str, object] = {
@@ -205,7 +205,7 @@ def _row(arm: Sequence[RunRecord], against: stats.Array) -> dict[str, object]:
 
 
 def cells(frame: pd.DataFrame) -> Cells:
-    """The table that people read, its header first."""
+    """Cells of the displayed table, header first."""
     baseline = frame["baseline"].iloc[0] if len(frame) else "baseline"
     effect = f"d vs {baseline} [95 % interval]"
     header = "environment,agent,protocol,finished seeds,labels,final return,IQM [95 % interval]"

@@ -1,4 +1,4 @@
-"""The comparison over all environments: one row per agent, then one per environment and agent."""
+"""Comparison tables over all environments: a row per agent, and per environment and agent."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from mujoco_sail.results.read import RunRecord, agents_in_order
 COLUMNS = (
     "agent",
     "environments",
-    "seeds",  # fewest in an environment
+    "seeds",  # smallest number in an environment
     "seeds_most",
     "iqm",  # of the normalised score
     "iqm_low",
@@ -31,20 +31,20 @@ COLUMNS = (
     "d_high",
     "p",
     "p_holm",
-    "reached",  # runs that got to half of what sac gains
+    "reached",  # runs that reached half of the gain of `HIGH`
     "runs",
 )
 HALF_WAY = f"half of {HIGH}'s gain"
 
 
 def table(results: Path, format: str, baseline: str, margin: float) -> str:
-    """The comparison over all environments of a folder, for `mujoco-sail table --across`.
+    """Comparison over all environments of a folder as text, for `mujoco-sail table --across`.
 
     Arguments are those of `tables.table`.
 
     Raises:
-        UserError: Unknown format or baseline, results that cannot be compared
-            or scores that cannot be normalised.
+        UserError: The format or baseline is unknown, the results cannot be pooled, or scores
+            cannot be normalised.
     """
     runs = collect(results)
     tables.check_baseline(baseline, runs)
@@ -78,11 +78,11 @@ def summary(
         runs: Poolable runs (see `results.pooling.collect`).
         effects: See `across.effects`.
         labels: See `across.labels_to_reach`.
-        baseline: Agent that effects and improvement are measured against.
+        baseline: Agent that the others are compared with.
 
     Returns:
-        Columns `COLUMNS`, nan where a number is undefined; agents that need no labels first,
-        then the baseline, then the others.
+        Columns `COLUMNS`, nan if a number is undefined; agents without labels first, then the
+        baseline, then the others.
     """
     scores = across.pooled(across.normalised_scores(runs), baseline)
     together = effects[effects["environment"] == POOLED].drop(columns=["environment", "seeds"])
@@ -102,7 +102,7 @@ def single(
 
 
 def definitions(baseline: str) -> list[str]:
-    """What the columns mean."""
+    """Definitions of the columns, below the tables."""
     return [
         f"score: final return, scaled in each environment so that the mean of {LOW} is 0 and that "
         f"of {HIGH} is 1.",
@@ -125,7 +125,7 @@ def definitions(baseline: str) -> list[str]:
 def _in_order(
     frame: pd.DataFrame, columns: list[str], runs: Sequence[RunRecord], baseline: str
 ) -> pd.DataFrame:
-    """Rows sorted by the columns, agents as a reader expects them."""
+    """Sorts rows by columns, agents in the display order."""
     order = {agent: place for place, agent in enumerate(agents_in_order(runs, baseline))}
 
     def key(names: pd.Series) -> pd.Series:
@@ -135,7 +135,7 @@ def _in_order(
 
 
 def _totals(labels: pd.DataFrame) -> pd.DataFrame:
-    """Counts and labels of each agent over its environments."""
+    """Numbers of runs and of those that reached the return, by agent over its environments."""
     groups = labels.groupby("agent")
     return groups.agg(
         environments=("environment", "size"),
@@ -147,7 +147,7 @@ def _totals(labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary_cells(frame: pd.DataFrame) -> Cells:
-    """Of `summary`, as people read it."""
+    """Cells of the displayed table of `summary`, header first."""
     baseline = frame["baseline"].iloc[0] if len(frame) else "baseline"
     header = ["agent", "environments", "seeds in each", "IQM of score [95 % interval]"]
     header += [f"P(better than {baseline}) [95 %]", f"pooled d vs {baseline} [95 % interval]"]
@@ -170,7 +170,7 @@ def summary_cells(frame: pd.DataFrame) -> Cells:
 
 
 def single_cells(frame: pd.DataFrame, baseline: str) -> Cells:
-    """Of `single`, as people read it."""
+    """Cells of the displayed table of `single`, header first."""
     header = ["environment", "agent", "seeds", f"d vs {baseline} [95 % interval]"]
     rows = [[*header, "p", "p (Holm)", f"labels to {HALF_WAY}"]]
     for row in frame.to_dict("records"):

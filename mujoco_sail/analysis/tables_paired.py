@@ -1,4 +1,4 @@
-"""The comparison with a baseline, seed by seed, as a table."""
+"""Table of the paired comparison with a baseline."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,20 +13,20 @@ GAIN = f"of {HIGH}'s gain"
 
 
 def render(frame: pd.DataFrame, format: str) -> str:
-    """Markdown or LaTeX of `cells`; see `rendering.render`."""
+    """Formats `cells` as Markdown or LaTeX; see `tables_text.render`."""
     return tables_text.render(frame, cells, texts(frame), format)
 
 
 def texts(frame: pd.DataFrame) -> int:
-    """Columns of text before the columns of numbers in `cells`."""
+    """Number of text columns in `cells`, before the columns of numbers."""
     return 1 if _is_pooled(frame) else 2
 
 
 def cells(frame: pd.DataFrame) -> Cells:
-    """The table that people read, its header first.
+    """Cells of the displayed table, header first.
 
     Args:
-        frame: Rows of `paired.by_environment`, or the pooled ones of `paired.compare`.
+        frame: Rows of `paired.by_environment`, or the pooled rows of `paired.compare`.
     """
     pooled = _is_pooled(frame)
     header = ["agent", "environments"] if pooled else ["environment", "agent"]
@@ -57,12 +57,12 @@ def cells(frame: pd.DataFrame) -> Cells:
 
 
 def footer(frame: pd.DataFrame, baseline: str, margin: float) -> list[str]:
-    """What a reader of the table must know: definitions, and what is undefined and why."""
+    """Lines below the table: definitions, and reasons for undefined numbers."""
     return [*(definitions(baseline, margin) if len(frame) else []), *_notes(frame)]
 
 
 def definitions(baseline: str, margin: float) -> list[str]:
-    """What the columns mean."""
+    """Definitions of the columns."""
     return [
         f"AUC: area under the learning curve over its length. Differences: {baseline}'s seed n is "
         "taken from the agent's seed n; pairs: seeds that both have.",
@@ -76,7 +76,7 @@ def definitions(baseline: str, margin: float) -> list[str]:
 
 
 def _notes(frame: pd.DataFrame) -> list[str]:
-    """What did not vary or is missing, and where there is no gain to measure with."""
+    """Lines about values that do not vary or are missing, and environments without a gain."""
     single = frame[frame["environment"] != POOLED]
     said = [
         f"{agent}: {note}"

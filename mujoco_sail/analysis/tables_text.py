@@ -1,4 +1,4 @@
-"""Tables as text: Markdown, CSV and LaTeX, and the numbers in their cells."""
+"""Format tables as Markdown, CSV and LaTeX, and numbers in their cells."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pandas as pd
 from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.system.errors import UserError
 
-Cells = list[list[str]]  # the table that people read, its header first
+Cells = list[list[str]]  # displayed table, header first
 NONE = "-"
 ESCAPES = str.maketrans(
     {letter: f"\\{letter}" for letter in "&%$#_{}"}
@@ -19,17 +19,17 @@ ESCAPES = str.maketrans(
 def render(
     frame: pd.DataFrame, cells: Callable[[pd.DataFrame], Cells], texts: int, format: str
 ) -> str:
-    """A table as text, without a newline at its end.
+    """Formats a table as text, without a newline at its end.
 
     Args:
         frame: The table.
-        cells: Makes of it what people read.
-        texts: How many columns of text stand, left-aligned, before the columns of numbers.
+        cells: Function from the table to the displayed cells.
+        texts: Number of left-aligned text columns, before the columns of numbers.
         format: "md" (aligned for a terminal), "csv" (every column, plain numbers) or "latex"
             (a `tabular` that needs no package).
 
     Raises:
-        UserError: Unknown format.
+        UserError: The format is unknown.
     """
     writers: dict[str, Callable[[], str]] = {
         "md": lambda: _markdown(cells(frame), texts),
@@ -44,23 +44,23 @@ def render(
 
 
 def decimals(frame: pd.DataFrame, column: str) -> list[int]:
-    """Decimals of each row: as many throughout an environment as its largest number needs."""
+    """Number of decimals of each row, chosen by the largest number of its environment."""
     largest = frame.groupby("environment")[column].transform(lambda x: x.abs().max())
     return [0 if size >= 1000 else 1 if size >= 100 else 2 for size in largest]
 
 
 def number(value: float, digits: int) -> str:
-    """A number with so many decimals; a dash for nan."""
+    """Formats a number with `digits` decimals; nan is a dash."""
     return NONE if math.isnan(value) else f"{value:z.{digits}f}"  # z: no minus before 0.00
 
 
 def p_value(p: float) -> str:
-    """A p with four decimals, or that it is smaller; a dash for nan."""
+    """Formats a p-value with four decimals, or as smaller than that; nan is a dash."""
     return "<0.0001" if p < 1e-4 else number(p, 4)
 
 
 def interval(value: float, low: float, high: float, digits: int) -> str:
-    """A number with its interval, where it has one."""
+    """Formats a number with its interval, if it has one."""
     text = number(value, digits)
     return text if math.isnan(low) else f"{text} [{number(low, digits)}, {number(high, digits)}]"
 
@@ -81,7 +81,7 @@ def _markdown(cells: Cells, texts: int) -> str:
 
 def _latex(cells: Cells, texts: int) -> str:
     header, *body = [[cell.translate(ESCAPES) for cell in row] for row in cells]
-    # A minus outside of math mode is a hyphen.
+    # Outside of math mode, LaTeX prints a minus as a hyphen.
     body = [
         row[:texts] + ["--" if cell == NONE else cell.replace("-", "$-$") for cell in row[texts:]]
         for row in body

@@ -1,4 +1,4 @@
-"""The answer in words: does an agent learn more than the baseline from the same labels?"""
+"""Verdict in words: whether an agent is better than the baseline with the same labels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,18 +30,18 @@ AREA = "area under the curve"
 def verdicts(
     runs: Sequence[RunRecord], comparison: pd.DataFrame, baseline: str, margin: float
 ) -> list[str]:
-    """One or two sentences per agent that uses labels, in the order of the tables.
+    """Verdict of one or two sentences per agent that uses labels, in the order of the tables.
 
-    An agent is better or worse than the baseline where the paired difference in the area under
-    the curve, pooled over environments, has a p below 0.05 after Holm's correction. Without
-    `random` and `sac` there is no common unit for it: then it is where the interval of the pooled
-    d leaves zero out.
+    An agent is better or worse than the baseline if the paired difference in the area under the
+    curve, pooled over environments, has a p-value below 0.05 after Holm's correction. Without
+    `random` and `sac` this difference has no common unit; then the criterion is that the interval
+    of the pooled d excludes zero.
 
     Args:
         runs: Poolable runs of any status.
-        comparison: See `paired.compare`.
-        baseline: Agent that it is against.
-        margin: Of equivalence, as in `comparison`.
+        comparison: Table of `paired.compare`.
+        baseline: Agent that the others are compared with.
+        margin: Margin of equivalence, as in `comparison`.
     """
     judged = [agent for agent in agents_in_order(runs, baseline) if agent != baseline]
     silent = agents_without_labels(runs)
@@ -54,12 +54,12 @@ def verdicts(
 
 
 def _verdict(rows: pd.DataFrame, name: str, rival: str, margin: float) -> str:
-    """Of one agent, from its rows of the area under the curve."""
+    """Verdict on one agent, from its rows for the area under the curve."""
     if rows.empty:
         return f"{name} cannot be compared with {rival}: no environment has finished runs of both."
     single = rows[rows["environment"] != POOLED]
     row = rows[rows["environment"] == POOLED].iloc[0].to_dict()
-    # The share of an only environment without a gain is undefined, its p is not.
+    # If the only environment has no gain, the share is undefined, but p is not.
     if not (math.isnan(row["p"]) or math.isnan(row["share"])):
         said = _of_shares(row, single, name, rival, margin)
     elif not math.isnan(row["d"]):
@@ -102,7 +102,7 @@ def _of_effects(row: Mapping[Any, Any], single: pd.DataFrame, name: str, rival: 
 
 
 def _basis(seeds: pd.Series, rivals: pd.Series, detectable: float) -> str:
-    """The design: seeds, environments, and what it detects."""
+    """Describes the design: seeds, environments and detectable effect."""
     counts = " against ".join(dict.fromkeys(_range(column) for column in (seeds, rivals)))
     places = "1 environment" if len(seeds) == 1 else f"each of {len(seeds)} environments"
     said = f"{counts} seeds on {places}"

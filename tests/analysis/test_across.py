@@ -39,7 +39,7 @@ def scored(**arms: list[float]) -> pd.DataFrame:
 # --- normalised scores ---
 
 
-def test_scores_are_those_of_a_hand_computation() -> None:
+def test_scores_equal_those_computed_by_hand() -> None:
     runs = records(ANCHORS | {("ant", "sail"): [40, 215], ("hopper", "sail"): [0.5, -7]})
     # The final return is the mean of the last two of twenty.
     runs.append(record("hopper", "pebble", 4, [99] * 18 + [0, 1]))
@@ -62,7 +62,7 @@ def test_scores_are_those_of_a_hand_computation() -> None:
         ({("ant", "sac"): [1, 2]}, "is not above that of random, 15"),
     ],
 )
-def test_scores_without_both_ends_are_refused(
+def test_scores_without_random_or_sac_are_an_error(
     change: dict[tuple[str, str], list[float]], said: str
 ) -> None:
     runs = records(ANCHORS | {("ant", "sail"): [1], ("hopper", "sail"): [1]} | change)
@@ -71,7 +71,7 @@ def test_scores_without_both_ends_are_refused(
     assert len(str(error.value).splitlines()) <= 2
 
 
-def test_only_complete_runs_have_a_part() -> None:
+def test_only_complete_runs_are_used() -> None:
     runs = records(ANCHORS)
     odd = [replace(runs[0], seed=7, status=status) for status in ("failed", "running")]
     elsewhere = replace(runs[0], env="walker", status="running")
@@ -107,7 +107,7 @@ def test_effects_are_those_of_each_environment_and_pooled() -> None:
     assert frame["seeds"].to_list() == [3, 2, 5]
 
 
-def test_holm_corrects_single_environments_and_pooled_rows_apart() -> None:
+def test_holm_corrects_single_environments_and_pooled_rows_separately() -> None:
     frame = across.effects(random_arms(sail=1, sail_revkl=0.5), "pebble")
     together = frame["environment"] == across.POOLED
     assert (together.sum(), (~together).sum()) == (4, 8)  # random and sac, too
@@ -144,7 +144,9 @@ def test_an_agent_with_too_few_seeds_has_no_effect() -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_environments_that_ask_another_question_are_not_pooled(change: dict[str, Any]) -> None:
+def test_environments_with_different_protocol_or_agent_settings_are_not_pooled(
+    change: dict[str, Any],
+) -> None:
     (scope,) = change
     runs = random_arms(sail=1)
     table = runs[0].table | {scope: {**runs[0].table[scope], **change[scope]}}
@@ -165,7 +167,7 @@ def test_environments_may_differ_in_their_sizes_labels_and_simulator() -> None:
 # --- pooled scores ---
 
 
-def test_an_environment_with_more_seeds_weighs_no_more() -> None:
+def test_environments_have_equal_weight_whatever_their_seeds() -> None:
     few = scored(a__sail=[0, 0.2, 0.4, 0.6], b__sail=[1, 2], a__pebble=[0.1], b__pebble=[3])
     many = scored(a__sail=[0, 0.2, 0.4, 0.6] * 5, b__sail=[1, 2], a__pebble=[0.1], b__pebble=[3])
     rows = [
@@ -185,7 +187,7 @@ def test_the_bootstrap_draws_seeds_within_environments_only() -> None:
     assert row["improvement"] == row["improvement_low"] == row["improvement_high"] == 0
 
 
-def test_rows_are_reproducible_and_do_not_depend_on_their_neighbours() -> None:
+def test_rows_are_reproducible_and_independent_of_other_rows() -> None:
     runs = random_arms(sail=1, sail_revkl=0.5)
     fewer = [run for run in runs if run.agent != "sail"]
     for make in (
@@ -221,7 +223,7 @@ def test_profiles_are_shares_above_each_threshold_averaged_over_environments() -
 # --- labels ---
 
 
-def test_labels_to_reach_are_those_of_the_first_evaluation_there() -> None:
+def test_labels_to_reach_are_those_of_the_first_evaluation_above() -> None:
     runs = records({key: arm for key, arm in ANCHORS.items() if key[0] == "ant"})
     used = [10, 20, 30]
     curves = {0: [0, 65, 0], 1: [64.9, 70, 10], 2: [0, 0, 90], 3: [0, 0, 0]}  # half is 65

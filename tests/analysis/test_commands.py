@@ -49,7 +49,7 @@ def test_the_commands_train_the_same_runs_again(results: Path, tmp_path: Path) -
     assert again == recorded
 
 
-def test_the_command_of_a_strangers_recipe_sets_what_the_recipe_may_not_say(results: Path) -> None:
+def test_the_command_for_another_recipe_sets_all_values_it_might_not_have(results: Path) -> None:
     settings = {"hidden_units": 64, "backend": "envpool", "steps": 100_000, "id": "Their-v0"}
     changes = {f"env.{key}": value for key, value in settings.items()}
     write_run(results, "finger_spin", "calm", 0, **changes | {"env.protocol": "study"})
@@ -72,7 +72,7 @@ def test_agents_with_the_same_seeds_train_in_one_command(results: Path) -> None:
 
 
 @pytest.mark.usefixtures("three_arms")
-def test_the_commands_of_the_analysis_are_understood(results: Path) -> None:
+def test_the_commands_of_the_analysis_are_valid(results: Path) -> None:
     lines = commands.analysis_commands(results / "a b", "sail", 0.2)
     parsed = [_parser().parse_args(shlex.split(line)[1:]) for line in lines]
     assert {args.results for args in parsed} == {results / "a b"}

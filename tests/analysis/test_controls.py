@@ -83,7 +83,7 @@ def test_holm_corrects_all_comparisons_of_a_metric(folder: Path) -> None:
         ({"env.new": 1}, "env.new"),
     ],
 )
-def test_arms_that_differ_in_more_are_refused_with_the_key(
+def test_arms_that_differ_in_other_keys_are_an_error_that_names_the_key(
     folder: Path, changes: dict[str, Any], key: str
 ) -> None:
     arm(folder / "other", "pebble", [30, 70], **{"env.labels": 2}, **changes)
@@ -91,7 +91,7 @@ def test_arms_that_differ_in_more_are_refused_with_the_key(
         compare(folder, few=replace(FEW, arm="other/pebble"))
 
 
-def test_arms_evaluated_at_other_steps_are_refused(folder: Path) -> None:
+def test_arms_evaluated_at_other_steps_are_an_error(folder: Path) -> None:
     for seed in range(2):
         write_run(folder / "late", "ant", "pebble", seed, steps=(100, 200, 400))
     with pytest.raises(UserError, match="differ in step of evaluation 3"):
@@ -107,7 +107,7 @@ def test_random_and_sac_must_be_of_the_same_task(folder: Path) -> None:
     controls.compare({"few": FEW}, replace(scale, differs="env.wind"), 0.1, Arms(folder, "R"))
 
 
-def test_an_arm_without_runs_and_a_protocol_without_folder_are_named(folder: Path) -> None:
+def test_errors_name_an_arm_without_runs_and_a_missing_folder(folder: Path) -> None:
     arm(folder / "few", "surf", [])
     with pytest.raises(MissingDataError, match="R: no finished run of 'few/surf'"):
         compare(folder, surf=replace(FEW, arm="few/surf"))
@@ -130,7 +130,7 @@ def test_budgets_are_means_on_the_scale_from_random_to_sac(folder: Path) -> None
         controls.budgets(["few"], ["surf"], "env.labels", SCALE, arms)
 
 
-def test_where_sac_is_not_above_random_there_is_no_score(results: Path) -> None:
+def test_there_is_no_score_if_sac_is_not_above_random(results: Path) -> None:
     for agent in ("random", "sac", "pebble"):
         arm(results / "many", agent, [1, 2])
     (row, _) = controls.budgets(["many"], ["pebble"], "", SCALE, Arms(results, "R")).to_dict(
@@ -171,7 +171,7 @@ def test_every_comparison_has_a_row_below_what_it_is_compared_with(folder: Path)
     assert list(detectable.get_xdata()) == [-row["detectable_share"], row["detectable_share"]]
 
 
-def test_no_comparison_is_left_out_without_a_word(folder: Path) -> None:
+def test_an_undefined_comparison_is_an_error(folder: Path) -> None:
     arm(folder / "elsewhere", "pebble", [1, 2], env="hopper")
     arm(folder / "flat", "random", [0, 0])
     arm(folder / "flat", "sac", [0, 0])
@@ -219,7 +219,7 @@ def test_the_command_reads_folders_of_several_protocols(
         ("[scale]", "comparisons = 3\n[scale]", "key 'comparisons' is 3; expected tables"),
     ],
 )
-def test_a_comparison_that_is_not_whole_is_refused_by_its_name(
+def test_an_incomplete_comparison_is_an_error_that_names_it(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     text = (ROOT / "plots/controls.toml").read_text()

@@ -65,7 +65,7 @@ def test_an_arm_has_its_difference_weight_and_kind(results: Path) -> None:
     assert {*agents} == {*kinds}  # neither the baseline nor a weight of another unit
 
 
-def test_the_signal_share_is_the_root_of_the_mean_over_fits_each_counted_once(
+def test_the_signal_is_the_root_of_the_mean_over_fits_each_counted_once(
     results: Path,
 ) -> None:
     make(results, "ant")
@@ -98,7 +98,7 @@ def points(axes: mpl.axes.Axes) -> list[tuple[str, float, float]]:
     return [(line.get_marker(), *map(float, line.get_xydata()[0])) for line in found]
 
 
-def test_arms_stand_at_their_share_and_at_their_signal(results: Path) -> None:
+def test_agents_are_drawn_at_their_share_and_at_their_signal(results: Path) -> None:
     make(results, "ant")
     figure = draw(results)
     by_share, by_signal = figure.axes[:2]
@@ -114,7 +114,7 @@ def test_arms_stand_at_their_share_and_at_their_signal(results: Path) -> None:
     assert texts == ["ant", "T2", "placebo: permuted", "T2, exact weight"]
 
 
-def test_environments_and_their_mean_have_a_colour_each_and_no_common_place(
+def test_environments_and_their_mean_differ_in_colour_and_position(
     results: Path,
 ) -> None:
     make(results, "ant")
@@ -135,7 +135,7 @@ def test_environments_and_their_mean_have_a_colour_each_and_no_common_place(
     assert sum(none) == pytest.approx(0)
 
 
-def test_without_the_baseline_it_does_not_apply_and_without_sac_there_is_no_gain(
+def test_the_figure_needs_the_baseline_and_a_gain_of_sac(
     results: Path,
 ) -> None:
     make(results, "ant")

@@ -33,7 +33,7 @@ def test_d_and_g_of_a_worked_example() -> None:
     )
 
 
-def test_d_is_in_units_of_the_mean_variance_however_many_seeds_there_are() -> None:
+def test_d_is_in_units_of_the_mean_variance_for_any_numbers_of_seeds() -> None:
     # Variances 2 and 8 / 4.5 = 16 / 9, by 1 and 4 degrees of freedom; both weigh the same.
     d = effect_size.cohens_d([1, 3], [0, 2, 0, -2, 0])
     assert d == pytest.approx(2 / math.sqrt((2 + 2) / 2))
@@ -112,7 +112,7 @@ def test_intervals_cover_the_effect_in_95_percent_of_experiments(
     assert np.mean(covered, axis=0) == pytest.approx(0.95, abs=0.025)
 
 
-def test_exchanging_the_arms_turns_the_sign() -> None:
+def test_exchanging_the_agents_changes_the_sign() -> None:
     x, y = [1.0, 4.0, 2.0], [3.0, 9.0]
     low, high = effect_size.effect_interval(x, y)
     assert effect_size.hedges_g(y, x) == -effect_size.hedges_g(x, y)
@@ -130,7 +130,7 @@ def test_effect_is_undefined_with_one_seed_or_of_two_constants_that_differ(
     assert np.isnan(effect_size.effect_interval(scores, baseline)).all()
 
 
-def test_equal_constants_are_no_effect_with_the_interval_of_their_numbers() -> None:
+def test_equal_constants_have_effect_zero_with_an_interval_by_the_numbers_of_seeds() -> None:
     for constants in ([0.1] * 4, [0.0] * 4):
         assert effect_size.hedges_g(constants, constants) == 0
         # Noncentral t at 0 with 6 degrees of freedom: P(T <= 0) = Phi(-noncentrality).
@@ -142,7 +142,7 @@ def test_equal_constants_are_no_effect_with_the_interval_of_their_numbers() -> N
 # --- the pooled effect ---
 
 
-def test_pooled_effect_is_that_of_a_hand_computation() -> None:
+def test_the_pooled_effect_equals_that_computed_by_hand() -> None:
     # g = 2 sqrt(2 / pi) with variance 2 / pi (1 / 2 + 1 / 2 + 4 / 8); 0 with 1 / pi (1 + 1).
     expected = math.sqrt(2 / math.pi)
     half = 1.959964 * math.sqrt(2 / math.pi * 3 / 2 + 2 / math.pi) / 2
@@ -151,7 +151,7 @@ def test_pooled_effect_is_that_of_a_hand_computation() -> None:
     )
 
 
-def test_unequal_variances_have_their_part_in_the_pooled_interval() -> None:
+def test_unequal_variances_enter_the_pooled_interval() -> None:
     # Variances 2 and 1 / 2 of 2 and 4 seeds: 8 / 5 and 2 / 5 of their mean, and degrees of freedom
     # 4 / (64 / 25 + 4 / 75) = 75 / 49; d = 0.
     pair = [0, 2], [1 + x for x in (-0.75, 0.75, math.sqrt(0.1875), -math.sqrt(0.1875))]
@@ -160,7 +160,7 @@ def test_unequal_variances_have_their_part_in_the_pooled_interval() -> None:
     assert effect_size.pooled_effect([pair, pair]) == pytest.approx((0, -half, half), rel=1e-6)
 
 
-def test_one_tasks_pooled_effect_is_its_own() -> None:
+def test_the_pooled_effect_of_one_task_is_its_own_effect() -> None:
     assert effect_size.pooled_effect(TWO[:1])[0] == pytest.approx(effect_size.hedges_g(*TWO[0]))
 
 
@@ -179,7 +179,7 @@ def test_the_pooled_effect_is_undefined_if_that_of_any_task_is(
     assert np.isnan(effect_size.pooled_effect([])).all()
 
 
-def test_a_task_of_equal_constants_draws_the_pooled_effect_to_0() -> None:
+def test_a_task_of_equal_constants_counts_as_0_in_the_pooled_effect() -> None:
     mean, low, high = effect_size.pooled_effect([*TWO, ([1, 1], [1, 1])])
     assert mean == pytest.approx(effect_size.pooled_effect(TWO)[0] * 2 / 3)
     assert low < 0 < high
@@ -192,7 +192,7 @@ def test_a_task_of_equal_constants_draws_the_pooled_effect_to_0() -> None:
     ("seeds", "effect"),
     [(26, 0.8), (64, 0.5), (394, 0.2)],  # Cohen 1992, table 2: 80 % power at 5 %
 )
-def test_a_design_detects_what_cohens_tables_say(seeds: int, effect: float) -> None:
+def test_detectable_effects_equal_those_in_cohens_table(seeds: int, effect: float) -> None:
     assert effect_size.detectable_effect([(seeds, seeds)]) == pytest.approx(effect, abs=0.01)
 
 

@@ -19,7 +19,7 @@ def arms(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return draws.normal(1, 3, count), draws.normal(0, 1, count + 4)
 
 
-def test_a_paired_difference_is_that_of_a_hand_computation() -> None:
+def test_a_paired_difference_equals_that_computed_by_hand() -> None:
     # Differences 1, -1, 3, 5, 3: mean 11 / 5, sum of squared deviations 20.8 over 4.
     found = estimates.paired(X, Y)
     assert found.value == pytest.approx(2.2)
@@ -60,7 +60,7 @@ def test_a_detectable_difference_is_detected_in_80_percent_of_experiments() -> N
 # --- means ---
 
 
-def test_a_mean_of_estimates_is_that_of_a_hand_computation() -> None:
+def test_a_mean_of_estimates_equals_that_computed_by_hand() -> None:
     # Error sqrt(9 + 16) / 2; 625 / (81 / 3 + 256 / 8) degrees of freedom.
     found = estimates.mean([Estimate(1, 3, 3), Estimate(4, 4, 8)])
     assert (found.value, found.error) == (2.5, 2.5)
@@ -68,7 +68,7 @@ def test_a_mean_of_estimates_is_that_of_a_hand_computation() -> None:
     assert estimates.mean([Estimate(1, 3, 3)]) == Estimate(1, 3, 3)
 
 
-def test_environments_weigh_the_same_however_many_seeds_they_have() -> None:
+def test_environments_have_equal_weight_for_any_numbers_of_seeds() -> None:
     few, many = estimates.unpaired(*arms(3)), estimates.unpaired(*arms(40, 1))
     assert estimates.mean([few, many]).value == (few.value + many.value) / 2
 
@@ -100,7 +100,7 @@ def test_equal_samples_differ_by_0_with_a_p_of_1_and_no_interval() -> None:
         assert np.isnan([*found.interval(), found.p_equivalence(1), found.detectable()]).all()
 
 
-def test_differences_that_are_all_one_number_have_no_p() -> None:
+def test_equal_nonzero_differences_have_no_p() -> None:
     found = estimates.paired(Y + 0.1, Y)  # equal but for rounding
     assert (found.value, found.error) == (pytest.approx(0.1), 0)
     assert np.isnan([found.p(), *found.interval(), found.p_equivalence(1)]).all()
@@ -114,7 +114,7 @@ def test_an_environment_that_does_not_vary_counts_in_the_mean_and_adds_no_error(
     assert found.freedom == pytest.approx(4)
 
 
-def test_one_seed_has_a_difference_and_none_has_nothing() -> None:
+def test_one_seed_has_a_difference_and_no_seed_has_none() -> None:
     found = estimates.paired(X[:1], Y[:1])
     assert found.value == 1
     assert np.isnan([found.p(), *found.interval(), found.detectable()]).all()

@@ -46,9 +46,7 @@ def test_the_published_figures_are_what_is_drawn_today(tmp_path: Path) -> None:
     assert "learning_curves.svg" in drawn
 
 
-def test_the_form_of_the_papers_is_the_median_with_the_quartiles(
-    results: Path, make: MakeFolder
-) -> None:
+def test_the_centre_median_has_the_quartiles_as_band(results: Path, make: MakeFolder) -> None:
     for seed, last in enumerate((1, 2, 4, 9, 100)):
         make("hopper", "sail", seed, (0, 0, last))
     (axes,) = draw(results, "paper_curves").axes
@@ -198,7 +196,7 @@ def test_a_forest_has_a_row_per_effect_at_its_place(results: Path) -> None:
 
 
 @pytest.mark.usefixtures("normalised")
-def test_an_effect_is_filled_where_its_interval_leaves_zero_out(results: Path) -> None:
+def test_the_marker_is_filled_if_the_interval_excludes_zero(results: Path) -> None:
     (axes,) = draw(results, "effect_sizes", agents="random,sail").axes
     points = [line for line in axes.lines if line.get_marker() in ("s", "D")]
     filled = [line.get_markerfacecolor() != "white" for line in points]
@@ -277,7 +275,9 @@ def test_results_without_data_for_any_figure_are_an_error(
 @pytest.mark.parametrize(
     ("kind", "message"), [("bars", "allowed: budgets, controls, curves"), (None, "missing key")]
 )
-def test_a_recipe_of_no_kind_is_refused(tmp_path: Path, kind: str | None, message: str) -> None:
+def test_a_recipe_without_a_valid_kind_is_an_error(
+    tmp_path: Path, kind: str | None, message: str
+) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(f'kind = "{kind}"' if kind else 'title = "t"')
     with pytest.raises(UserError, match=message):
@@ -286,7 +286,7 @@ def test_a_recipe_of_no_kind_is_refused(tmp_path: Path, kind: str | None, messag
 
 @pytest.mark.parametrize("name", sorted(OTHER_FIGURES))
 @pytest.mark.usefixtures("three_arms")
-def test_a_figure_of_other_results_is_missed_only_by_its_name(
+def test_a_figure_for_other_results_is_an_error_only_if_named(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     options = ("--results", str(results), "--out", str(tmp_path / "out"))

@@ -56,7 +56,9 @@ def test_curve_is_the_mean_over_seeds_and_its_band_their_interval(results: Path)
 
 
 @pytest.mark.usefixtures("three_arms")
-def test_panel_says_how_many_seeds_and_which_failed(results: Path, make: MakeFolder) -> None:
+def test_a_panel_states_the_number_of_seeds_and_of_failed_ones(
+    results: Path, make: MakeFolder
+) -> None:
     make("walker_walk", "sail", 3, status="failed")
     make("walker_walk", "pebble", 3)
     (axes,) = draw(results).axes
@@ -64,9 +66,7 @@ def test_panel_says_how_many_seeds_and_which_failed(results: Path, make: MakeFol
     assert [text.get_text() for text in axes.texts] == ["sail: 1 of 4 seeds failed"]
 
 
-def test_environment_where_everything_failed_keeps_its_panel(
-    results: Path, make: MakeFolder
-) -> None:
+def test_an_environment_with_only_failed_runs_has_a_panel(results: Path, make: MakeFolder) -> None:
     make("ant", "sail", 0, status="failed")
     make("hopper", "sail", 0)
     ant, hopper = draw(results).axes
@@ -121,7 +121,7 @@ def test_more_agents_than_colours_have_several_rows_of_panels(
     assert list(curves(hopper)) == [colour["pebble"], colour["agent7"]]
 
 
-def test_looks_of_many_agents_differ_and_colours_stay_apart_in_grey() -> None:
+def test_styles_of_many_agents_differ_and_colours_differ_in_greyscale() -> None:
     looks = [tuple(style.look(index).values()) for index in range(30)]
     assert len(set(looks)) == 30
     assert len({tuple(style.look(index, 0).values()) for index in range(45)}) == 45
@@ -143,7 +143,7 @@ def test_recipe_that_names_what_is_not_there_is_an_error(
 
 
 @pytest.mark.usefixtures("three_arms")
-def test_plots_are_the_same_bytes_every_time_and_leave_nothing_else(
+def test_plots_are_byte_identical_and_no_other_files_are_left(
     results: Path, tmp_path: Path
 ) -> None:
     parameters = dict(mpl.rcParams)

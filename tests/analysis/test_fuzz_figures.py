@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("coarse")
 
 @cases("figures")
 @given(files=damages)
-def test_damaged_results_are_drawn_or_refused(files: dict[str, bytes | None]) -> None:
+def test_damaged_results_are_drawn_or_give_a_user_error(files: dict[str, bytes | None]) -> None:
     with workplace() as here:
         spoil(here / "results", files)
         code, out, _ = ask("plot", "--out=drawn", allowed=[here / "drawn"])
@@ -30,7 +30,7 @@ def test_damaged_results_are_drawn_or_refused(files: dict[str, bytes | None]) ->
 
 @cases("reports")
 @given(files=damages)
-def test_damaged_results_are_reported_or_refused(files: dict[str, bytes | None]) -> None:
+def test_damaged_results_are_reported_or_give_a_user_error(files: dict[str, bytes | None]) -> None:
     with workplace() as here:
         spoil(here / "results", files)
         code, out, _ = ask("report", "--baseline=sac", allowed=[here])
@@ -56,7 +56,7 @@ FIGURES = [
     data=documents(FIGURES),
     name=mostly(st.sampled_from(["mine", "nested/mine"]), words),
 )
-def test_a_figure_recipe_is_drawn_or_refused(data: bytes, name: str) -> None:
+def test_a_figure_recipe_is_drawn_or_gives_a_user_error(data: bytes, name: str) -> None:
     with workplace() as here:
         write(here / "results", whole())
         (here / "nested").mkdir()

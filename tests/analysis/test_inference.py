@@ -40,9 +40,7 @@ def differences(scores: Sequence[float], baseline: Sequence[float]) -> list[floa
         ([1, 2], [7, 8, 9, 10, 3]),
     ],
 )
-def test_permutation_p_is_that_of_full_enumeration(
-    scores: list[float], baseline: list[float]
-) -> None:
+def test_permutation_p_equals_full_enumeration(scores: list[float], baseline: list[float]) -> None:
     observed, *others = np.abs(np.round(differences(scores, baseline), 9))
     expected = np.mean(np.array([observed, *others]) >= observed)
     assert inference.permutation_p(scores, baseline, generator()) == pytest.approx(expected)
@@ -66,7 +64,7 @@ def test_permutation_p_of_equal_scores_is_one_and_of_one_seed_undefined() -> Non
         [([0, 1, 2], [0.5, 1.5]), ([1000, 1003], [1001, 1002, 999])],
     ],
 )
-def test_stratified_p_is_that_of_full_enumeration_within_tasks(pairs: Pairs) -> None:
+def test_stratified_p_equals_full_enumeration_within_tasks(pairs: Pairs) -> None:
     units = [np.std([*scores, *baseline]) for scores, baseline in pairs]
     null = [
         sum(differences) / len(pairs)
@@ -80,7 +78,7 @@ def test_stratified_p_is_that_of_full_enumeration_within_tasks(pairs: Pairs) -> 
     assert p == pytest.approx(expected, abs=4 * error)
 
 
-def test_stratified_p_is_never_zero_and_one_where_nothing_varies() -> None:
+def test_stratified_p_is_never_zero_and_is_one_without_variation() -> None:
     far: Pairs = [(list(range(100, 110)), list(range(10)))] * 3
     assert inference.stratified_permutation_p(far, generator()) == pytest.approx(1e-4)
     assert inference.stratified_permutation_p([([1, 1], [1, 1])], generator()) == 1
@@ -90,12 +88,12 @@ def test_stratified_p_is_never_zero_and_one_where_nothing_varies() -> None:
 # --- Holm ---
 
 
-def test_holm_is_that_of_a_hand_computation() -> None:
+def test_holm_equals_the_values_computed_by_hand() -> None:
     # Sorted: 4 x 0.005, 3 x 0.01, 2 x 0.03, then 0.04, which may not be below the one before.
     np.testing.assert_allclose(inference.holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
 
 
-def test_holm_never_exceeds_one_and_leaves_out_what_is_no_test() -> None:
+def test_holm_never_exceeds_one_and_ignores_nan() -> None:
     np.testing.assert_allclose(inference.holm([0.4, math.nan, 0.6]), [0.8, math.nan, 0.8])
     np.testing.assert_allclose(inference.holm([0.7, 0.9]), [1, 1])
     assert len(inference.holm([])) == 0

@@ -43,7 +43,7 @@ def near(rows: Sequence[dict[str, Any]], session: object = 5, **cell: object) ->
 # --- estimates of T2 ---
 
 
-def test_cosine_error_and_norms_are_of_sums_over_seeds_and_networks() -> None:
+def test_cosine_error_and_norms_use_sums_over_seeds_and_networks() -> None:
     row = near([*HALVES, *ESTIMATE])
     assert row["cosine"] == pytest.approx(6 / math.sqrt(16 * 9))
     assert row["error"] == pytest.approx(math.sqrt(16 - 2 * 6 + 9) / 3)
@@ -59,7 +59,7 @@ def test_the_row_of_the_reference_is_one_of_its_halves() -> None:
     assert row["norm"] == pytest.approx(math.sqrt(17) / 10)
 
 
-def test_the_interval_resamples_seeds_together_above_and_below_the_line() -> None:
+def test_the_interval_uses_the_same_resamples_in_numerator_and_denominator() -> None:
     row = near([*HALVES, *ESTIMATE])
     # A quarter of the resamples each has seed 0 twice and seed 1 twice.
     assert row["low"] == pytest.approx(3 / math.sqrt(12 * 4))
@@ -77,7 +77,7 @@ def test_resamples_in_which_the_square_of_t2_is_not_positive_are_counted() -> No
     assert row["signal_high"] == pytest.approx(math.sqrt(4) / 6)
 
 
-def test_resamples_in_which_it_is_have_no_part_in_the_interval() -> None:
+def test_such_resamples_are_excluded_from_the_interval() -> None:
     negative = [HALVES[0], HALVES[1] | {"inner": -3.0}]
     row = near([*negative, *ESTIMATE[:3]])
     assert row["undefined"] / stats.RESAMPLES == pytest.approx(0.25, abs=0.02)
@@ -90,7 +90,7 @@ def test_an_error_below_its_noise_is_undefined() -> None:
     assert math.isnan(near(rows)["error"])
 
 
-def test_sessions_are_named_by_how_many_of_the_newest_they_have() -> None:
+def test_sessions_are_named_by_the_number_of_newest_sessions() -> None:
     rows = [
         {"session": session, "estimate": "sessions", "window": window, "labels": labels}
         for session, windows in {5: {1: 10, 5: 40, 4: 40}, 12: {1: 10, 5: 50, 11: 110}}.items()
@@ -132,7 +132,7 @@ def test_over_the_sessions_everything_is_summed() -> None:
 @pytest.mark.parametrize(
     ("better", "picked"), [([0.1, 0.3], "corrected"), ([-0.1, 0.3], "labels"), ([-1, -1], "labels")]
 )
-def test_the_rule_picks_what_is_above_labels_of_twenty_episodes_in_its_interval(
+def test_the_rule_selects_the_estimate_significantly_above_the_base(
     better: Sequence[float], picked: str
 ) -> None:
     table = mechanism.nearness(gradients(two_sessions(better)))
@@ -151,7 +151,7 @@ def test_the_rule_does_not_depend_on_whether_the_square_of_t2_is_positive() -> N
     assert row["along"] == pytest.approx(2.0 / math.sqrt(4) / math.sqrt(4 * 25))
 
 
-def test_a_seed_without_an_estimate_and_a_session_without_a_reference_are_refused() -> None:
+def test_a_missing_estimate_or_reference_is_an_error() -> None:
     with pytest.raises(UserError, match="seed 1 lacks what others have: 5, labels, 20, 10"):
         near([*HALVES, *ESTIMATE[:2]])
     with pytest.raises(UserError, match="session 5 has no rows of the estimate 'reference'"):
@@ -201,7 +201,7 @@ def test_a_refit_has_the_share_of_t2_and_of_its_signal() -> None:
     assert math.isnan(table.loc[("all", 0), "share"])
 
 
-def test_a_seed_without_a_refit_and_a_lone_refit_without_t2_are_refused() -> None:
+def test_a_missing_refit_is_an_error() -> None:
     with pytest.raises(UserError, match=r"seed 1 lacks what others have: share, 0\.1, 0"):
         mechanism.differences(refits([row for row in FITS if row != FITS[5]]))
     with pytest.raises(UserError, match="1 refits at lambda 0; expected two"):

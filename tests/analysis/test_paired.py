@@ -43,7 +43,7 @@ def compare(arms: Arms, baseline: str = "pebble", metric: str = "auc") -> pd.Dat
 # --- one environment ---
 
 
-def test_a_difference_is_that_of_equal_seeds_in_returns_and_as_share_of_sacs_gain() -> None:
+def test_differences_are_paired_by_seed_in_returns_and_as_share_of_the_gain() -> None:
     row = compare(ARMS).loc["ant", "sail"]
     expected = scipy_stats.ttest_rel(SAIL["ant"], PEBBLE["ant"])
     low, high = expected.confidence_interval()
@@ -69,7 +69,7 @@ def test_seeds_that_only_one_agent_has_are_in_no_pair() -> None:
     assert row["d"] == effect_size.hedges_g([50, 40, 90, 7], PEBBLE["ant"])
 
 
-def test_the_metrics_are_the_height_of_the_curve_and_its_end_each_with_its_own_gain() -> None:
+def test_each_metric_has_its_own_gain() -> None:
     curves = {"random": [0, 0, 0], "sac": [0, 40, 100], "pebble": [0, 10, 20]}
     curves |= {"sail": [0, 30, 20], "mrn": [0, 10, 50]}
     runs = [
@@ -87,7 +87,7 @@ def test_the_metrics_are_the_height_of_the_curve_and_its_end_each_with_its_own_g
 # --- several environments ---
 
 
-def test_the_pooled_difference_is_that_of_an_independent_computation() -> None:
+def test_the_pooled_difference_equals_an_independent_computation() -> None:
     row = compare(ARMS).loc["pooled", "sail"]
     shares = [np.subtract(SAIL[e], PEBBLE[e]) / gain for e, gain in (("ant", 100), ("hopper", 5))]
     variances = [share.var(ddof=1) / 4 for share in shares]
@@ -107,7 +107,7 @@ def test_the_pooled_difference_is_that_of_an_independent_computation() -> None:
     assert math.isnan(row["difference"])  # returns of two environments have no common unit
 
 
-def test_one_environments_pooled_row_is_its_own() -> None:
+def test_the_pooled_row_of_one_environment_equals_its_own_row() -> None:
     arms = {key: arm for key, arm in ARMS.items() if key[0] == "ant"}
     frame = compare(arms).drop(columns=["note"])
     own, pooled = (frame.loc[env].to_numpy()[:, 2:].astype(float) for env in ("ant", "pooled"))
@@ -120,7 +120,7 @@ def test_an_agent_that_lacks_an_environment_is_compared_on_those_it_has() -> Non
     assert (row["environments"], row["n_pairs"], row["share"]) == (1, 4, pytest.approx(0.2))
 
 
-def test_any_two_agents_can_be_compared_and_the_roles_turn_the_sign() -> None:
+def test_any_two_agents_can_be_compared_and_exchanging_them_changes_the_sign() -> None:
     one, other = compare(ARMS), compare(ARMS, "sail")
     for env in ("ant", "hopper", "pooled"):
         mine, theirs = one.loc[env, "sail"], other.loc[env, "pebble"]
@@ -130,7 +130,7 @@ def test_any_two_agents_can_be_compared_and_the_roles_turn_the_sign() -> None:
             assert mine[column] == pytest.approx(theirs[column])
 
 
-def test_holm_corrects_metrics_single_environments_and_pooled_rows_apart() -> None:
+def test_holm_corrects_metrics_single_environments_and_pooled_rows_separately() -> None:
     frame = paired.compare(records(ARMS | {("ant", "mrn"): [31, 55, 40, 85]}), "pebble", MARGIN)
     families = frame.groupby([frame["environment"] == across.POOLED, "metric"])
     assert sorted(len(rows) for _, rows in families) == [4, 4, 7, 7]
@@ -138,7 +138,7 @@ def test_holm_corrects_metrics_single_environments_and_pooled_rows_apart() -> No
         np.testing.assert_array_equal(rows["p_holm"], inference.holm(rows["p"]))
 
 
-def test_environments_that_ask_another_question_are_compared_apart_and_not_pooled() -> None:
+def test_environments_with_different_settings_are_compared_separately_and_not_pooled() -> None:
     runs = records(ARMS)
     table = runs[0].table | {"env": {**runs[0].table["env"], "teacher": "noisy"}}
     odd = [replace(run, table=table) if run.env == "ant" else run for run in runs]
@@ -159,7 +159,7 @@ def test_without_two_agents_the_table_is_empty_and_has_its_columns() -> None:
 
 
 @pytest.mark.parametrize("lacks", ["random", "sac", "gain"])
-def test_without_sacs_gain_the_shares_are_undefined_and_the_rest_is_there(lacks: str) -> None:
+def test_without_a_gain_of_sac_only_the_shares_are_undefined(lacks: str) -> None:
     change: Arms = {("hopper", lacks): []} if lacks != "gain" else {("hopper", "sac"): [-5, 1]}
     frame = compare(ARMS | change)
     hopper, pooled = frame.loc["hopper", "sail"], frame.loc["pooled", "sail"]
@@ -184,7 +184,7 @@ def test_without_sacs_gain_the_shares_are_undefined_and_the_rest_is_there(lacks:
         ([4], [7, 8, 9], "on hopper the two have one common seed"),
     ],
 )
-def test_an_environment_on_which_nothing_varies_is_in_the_mean_and_is_named(
+def test_an_environment_without_variation_is_in_the_mean_and_is_named(
     sail: list[float], pebble: list[float], note: str
 ) -> None:
     frame = compare(ARMS | {("hopper", "sail"): sail, ("hopper", "pebble"): pebble})
@@ -204,7 +204,7 @@ def test_an_environment_on_which_nothing_varies_is_in_the_mean_and_is_named(
 # --- the published study ---
 
 
-def test_the_published_study_detects_what_its_page_says() -> None:
+def test_the_published_study_detects_what_its_docs_state() -> None:
     runs = collect(ROOT / "results/study")
     frame = paired.compare(runs, "pebble", MARGIN)
     pooled = frame[frame["environment"] == across.POOLED].set_index(["metric", "agent"])

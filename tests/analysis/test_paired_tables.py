@@ -52,7 +52,7 @@ def test_markdown_has_the_differences_below_the_comparison(
 
 
 @pytest.mark.usefixtures("three_arms")
-def test_without_random_the_shares_are_dashes_and_a_line_says_why(results: Path) -> None:
+def test_without_random_the_shares_are_dashes_with_a_reason(results: Path) -> None:
     _, second, footer = tables.table(results, "md", "pebble", 0.1).split("\n\n")
     row = cells(second.splitlines()[-1])
     assert row[:2] == ["walker_walk", "sail"]
@@ -98,7 +98,7 @@ def test_the_margin_is_that_of_the_command(
 @pytest.mark.parametrize("margin", ["0", "-1", "nan", "inf", "a"])
 @pytest.mark.parametrize("command", ["table", "table --across", "report"])
 @pytest.mark.usefixtures("three_arms")
-def test_a_margin_that_is_none_is_refused(
+def test_an_invalid_margin_is_an_error(
     results: Path, capsys: pytest.CaptureFixture[str], command: str, margin: str
 ) -> None:
     said = fails(capsys, *command.split(), "--results", str(results), f"--margin={margin}")

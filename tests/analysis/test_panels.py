@@ -156,9 +156,7 @@ def test_agents_of_other_environments_do_not_divide_those_that_are_drawn(
     assert titles(draw(results, environments="hopper", agents="all")) == ["hopper"]
 
 
-def test_agents_that_a_figure_has_no_curve_of_take_no_place(
-    results: Path, make: MakeFolder
-) -> None:
+def test_agents_without_a_curve_take_no_space(results: Path, make: MakeFolder) -> None:
     for agent in [*NAMES[:7]]:
         make("ant", agent, 0, labels=(1, 1, 2), answers=("1", "0"))
     make("ant", "sac", 0, answers=())

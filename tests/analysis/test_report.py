@@ -89,7 +89,7 @@ def study(make: MakeFolder) -> None:
 
 
 @pytest.mark.usefixtures("study", "coarse")
-def test_verdict_figures_and_seeds_that_did_not_finish_are_on_the_page(results: Path) -> None:
+def test_the_page_has_the_verdict_figures_and_unfinished_seeds(results: Path) -> None:
     shown = page(results)
     runs = collect(results)
     (said,) = verdicts(runs, paired.compare(runs, "pebble", 0.1), "pebble", 0.1)
@@ -106,7 +106,7 @@ def test_verdict_figures_and_seeds_that_did_not_finish_are_on_the_page(results: 
 
 
 @pytest.mark.usefixtures("three_arms", "coarse")
-def test_without_random_runs_one_line_says_what_is_missing_and_the_rest_is_there(
+def test_without_random_runs_one_line_states_what_is_missing(
     results: Path,
 ) -> None:
     shown = page(results)
@@ -129,7 +129,7 @@ def test_a_page_without_any_finished_run_says_so(results: Path, make: MakeFolder
 
 
 @pytest.mark.usefixtures("three_arms", "coarse")
-def test_effects_are_against_the_baseline_that_was_asked_for(results: Path) -> None:
+def test_effects_are_against_the_requested_baseline(results: Path) -> None:
     assert "d vs sail" in page(results, "sail").text
     svg = report.render(collect(results), results, "sail", 0.1)
     assert "<!-- better than sail -->" in svg
@@ -141,7 +141,7 @@ def test_effects_are_against_the_baseline_that_was_asked_for(results: Path) -> N
 
 
 @pytest.mark.usefixtures("study", "coarse")
-def test_the_page_loads_nothing_and_runs_nothing(results: Path) -> None:
+def test_the_page_has_no_external_resources_and_no_scripts(results: Path) -> None:
     text = report.render(collect(results), results, "pebble", 0.1)
     shown = Page(text)
     tags = {tag for tag, _ in shown.tags}
@@ -157,7 +157,7 @@ def test_the_page_loads_nothing_and_runs_nothing(results: Path) -> None:
 
 
 @pytest.mark.usefixtures("study", "coarse")
-def test_every_id_is_there_once_and_every_reference_leads_to_one(results: Path) -> None:
+def test_ids_are_unique_and_references_resolve(results: Path) -> None:
     text = report.render(collect(results), results, "pebble", 0.1)
     shown = Page(text)
     (most,) = Counter(shown.all("id")).most_common(1)
@@ -168,7 +168,7 @@ def test_every_id_is_there_once_and_every_reference_leads_to_one(results: Path) 
 
 
 @pytest.mark.usefixtures("coarse")
-def test_what_a_stranger_wrote_is_text(results: Path, make: MakeFolder) -> None:
+def test_untrusted_text_is_escaped(results: Path, make: MakeFolder) -> None:
     bad = '"><img src=http://example.org/x onerror="alert(1)">'
     changes = {"env.protocol": bad, "env.teacher": bad, "env.id": bad, "commit": bad}
     make("hopper", "sail", 0, **changes, device=bad, versions={bad: bad, "mujoco": bad})
@@ -179,7 +179,7 @@ def test_what_a_stranger_wrote_is_text(results: Path, make: MakeFolder) -> None:
 
 
 @pytest.mark.usefixtures("study")
-def test_the_page_is_the_same_bytes_every_time(results: Path, tmp_path: Path) -> None:
+def test_the_page_is_byte_identical(results: Path, tmp_path: Path) -> None:
     pages = []
     for hashing in ("1", "2"):
         out = tmp_path / hashing / "report.html"
@@ -196,7 +196,7 @@ def test_the_page_is_the_same_bytes_every_time(results: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("out", ["report.txt", "folder.html", "file/report.html"])
 @pytest.mark.usefixtures("three_arms", "coarse")
-def test_a_page_that_cannot_be_written_is_one_line(
+def test_a_page_that_cannot_be_written_is_a_one_line_error(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
 ) -> None:
     (tmp_path / "folder.html").mkdir()

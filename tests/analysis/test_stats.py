@@ -61,12 +61,12 @@ def test_interquartile_mean_is_scipys_where_quartiles_fall_between_seeds() -> No
     np.testing.assert_allclose(stats.interquartile_mean(scores), trim_mean(scores, 0.25, axis=-1))
 
 
-def test_interquartile_mean_lays_tasks_end_to_end() -> None:
+def test_interquartile_mean_of_several_tasks_combines_their_seeds() -> None:
     one, other = np.array([0.0, 1.0]), np.array([2.0, 300.0])
     assert stats.interquartile_mean(one, other) == pytest.approx(1.5)
 
 
-def test_interquartile_mean_weighs_tasks_equally_whatever_their_seeds() -> None:
+def test_interquartile_mean_gives_tasks_equal_weight() -> None:
     # Weights 1/4, 1/4 of the first task and 1/8 each of the second: the middle half is all of
     # 1.0, then half of what weighs 1/2.
     one, other = np.array([0.0, 1.0]), np.array([2.0, 3.0, 4.0, 5.0])

@@ -27,7 +27,7 @@ def arm_of(candidate: str) -> str:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.stem)
-def test_every_arm_had_three_candidates_of_ten_seeds(table: Path) -> None:
+def test_every_agent_had_three_candidates_of_ten_seeds(table: Path) -> None:
     runs = pd.read_csv(table)
     candidates = defaultdict(list)
     for agent, of_agent in runs.groupby("agent"):
@@ -44,7 +44,7 @@ def test_the_searches_were_on_two_tasks() -> None:
 
 
 @pytest.mark.parametrize(("program", "rows"), [("scores", 14), ("calibration", 11)])
-def test_a_table_in_the_docs_is_what_its_program_prints(program: str, rows: int) -> None:
+def test_a_table_in_the_docs_equals_the_output_of_its_program(program: str, rows: int) -> None:
     command = [sys.executable, STUDY / f"{program}.py"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert len(printed.splitlines()) == 2 + rows  # scores: candidates, with random and SAC

@@ -25,7 +25,7 @@ def compare(results: Path, baseline: str = "pebble") -> pd.DataFrame:
 
 
 @pytest.mark.usefixtures("three_arms")
-def test_row_carries_the_statistics_over_seeds(results: Path) -> None:
+def test_a_row_has_the_statistics_over_seeds(results: Path) -> None:
     row = compare(results).loc["walker_walk", "sail"]
     assert (row["protocol"], row["seeds"], row["failed"], row["labels"]) == ("quick", 3, 0, 3)
     assert row["final_return"] == row["iqm"] == 3
@@ -46,7 +46,7 @@ def test_agents_without_labels_come_first_then_the_baseline(results: Path) -> No
 
 @pytest.mark.parametrize("command", ["table", "table --across", "report"])
 @pytest.mark.usefixtures("three_arms")
-def test_a_misspelt_baseline_is_refused(
+def test_a_misspelt_baseline_is_an_error(
     results: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     said = fails(capsys, *command.split(), "--results", str(results), "--baseline", "pebbel")
@@ -75,7 +75,7 @@ def test_failed_seeds_are_counted_and_statistics_are_over_the_others(
     assert "failed: walker_walk/sail/seed_3: loss is ?[31mnan" in text
 
 
-def test_agent_all_of_whose_seeds_failed_keeps_its_row(results: Path, make: MakeFolder) -> None:
+def test_an_agent_with_only_failed_seeds_has_a_row(results: Path, make: MakeFolder) -> None:
     make("ant", "sail", 0, status="failed")
     row = compare(results).loc["ant", "sail"]
     assert (row["seeds"], row["failed"]) == (0, 1)
@@ -85,7 +85,7 @@ def test_agent_all_of_whose_seeds_failed_keeps_its_row(results: Path, make: Make
 
 
 @pytest.mark.usefixtures("three_arms")
-def test_running_runs_are_listed_apart_and_may_be_half_written(
+def test_running_runs_are_listed_separately_and_may_be_incomplete(
     results: Path, make: MakeFolder
 ) -> None:
     before = compare(results)
@@ -97,7 +97,7 @@ def test_running_runs_are_listed_apart_and_may_be_half_written(
 
 
 @pytest.mark.usefixtures("three_arms")
-def test_row_does_not_depend_on_its_neighbours(results: Path, make: MakeFolder) -> None:
+def test_a_row_does_not_depend_on_other_rows(results: Path, make: MakeFolder) -> None:
     before = compare(results).loc["walker_walk", "sail"]
     make("ant", "sail", 0)
     make("walker_walk", "another", 0)

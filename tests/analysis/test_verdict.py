@@ -40,7 +40,7 @@ def judge(runs: Sequence[RunRecord], baseline: str = "pebble", margin: float = 0
     return verdicts(runs, paired.compare(runs, baseline, margin), baseline, margin)
 
 
-def test_a_verdict_says_better_worse_or_that_no_difference_was_detected() -> None:
+def test_a_verdict_is_better_worse_or_no_difference_detected() -> None:
     runs = normal({"sail": 20, "sail_revkl": -20, "mrn": 0})
     mrn, sail, revkl = judge(runs)
     frame = paired.compare(runs, "pebble", 0.1)
@@ -76,7 +76,7 @@ def test_a_difference_that_does_not_survive_holm_is_not_detected() -> None:
     )
 
 
-def test_equivalence_is_judged_within_the_margin_that_was_asked_for() -> None:
+def test_equivalence_uses_the_requested_margin() -> None:
     runs = normal({"sail": 0})
     assert "equivalence within 0.5: yes (p < 0.001)" in judge(runs, margin=0.5)[0]
     assert "equivalence within 0.001: not shown" in judge(runs, margin=0.001)[0]
@@ -112,7 +112,7 @@ ANT: dict[tuple[str, str], Sequence[float]] = {
 }
 
 
-def test_an_environment_on_which_sail_is_worse_in_every_seed_is_not_left_out() -> None:
+def test_an_environment_without_variation_of_differences_is_not_excluded() -> None:
     worse = {("hopper", agent): [x] * 5 for agent, x in (("sail", 1), ("pebble", 2))}
     ends = {("hopper", "random"): [0, 0], ("hopper", "sac"): [4, 4]}
     (said,) = judge(runs_of(ANT | worse | ends))
@@ -137,7 +137,7 @@ def test_an_environment_of_equal_returns_counts_as_no_difference_and_is_named() 
 
 @pytest.mark.parametrize("anchors", [True, False])
 @pytest.mark.parametrize("level", [2, 3])
-def test_constant_returns_in_the_only_environment_are_the_reason_that_is_said(
+def test_constant_returns_in_the_only_environment_are_stated_as_the_reason(
     level: float, anchors: bool
 ) -> None:
     arms: dict[tuple[str, str], Sequence[float]] = {
@@ -157,7 +157,7 @@ def test_constant_returns_in_the_only_environment_are_the_reason_that_is_said(
         )
 
 
-def test_too_few_seeds_are_the_reason_that_is_said() -> None:
+def test_too_few_seeds_are_stated_as_the_reason() -> None:
     arms = {("ant", "pebble"): [1.0, 2], ("ant", "sail"): [3.0], ("hopper", "mrn"): [1.0, 2]}
     assert judge(runs_of(arms)) == [
         "MRN cannot be compared with PEBBLE: no environment has finished runs of both.",
@@ -165,7 +165,7 @@ def test_too_few_seeds_are_the_reason_that_is_said() -> None:
     ]
 
 
-def test_arms_without_common_seeds_are_compared_by_d() -> None:
+def test_agents_without_common_seeds_are_compared_by_d() -> None:
     later = [record("ant", "sail", 10 + i, [x], [4]) for i, x in enumerate((30, 45, 41))]
     (said,) = judge([*runs_of({k: v for k, v in ANT.items() if k[1] != "sail"}), *later])
     assert said.startswith("No difference between SAIL and PEBBLE was detected: d of the area")

@@ -1,4 +1,4 @@
-"""The seeds of an agent on an environment as one curve with its band."""
+"""Learning curve of an agent on an environment: centre and band over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mujoco_sail.results.read import EVALUATIONS, RunRecord
 
 @dataclass(frozen=True)
 class Arm:
-    """The finished seeds of an agent on an environment.
+    """Values of the finished seeds of an agent on an environment.
 
     Attributes:
         x: Environment steps or labels, increasing, shape (points,).
@@ -24,7 +24,7 @@ class Arm:
     values: stats.Array
 
     def band(self, centre: str) -> tuple[stats.Array, stats.Array, stats.Array]:
-        """A recipe's `centre` with low and high, each of shape (points,)."""
+        """Centre, low and high of the curve, each of shape (points,); see a recipe's `centre`."""
         if centre == "median":
             low, middle, high = np.percentile(self.values, [25, 50, 75], axis=0)
             return middle, low, high
@@ -33,15 +33,15 @@ class Arm:
 
 
 def arm_of(runs: Sequence[RunRecord], metric: str, x: str) -> Arm | None:
-    """The curve of an agent's runs on one environment, None where there is none.
+    """Values of an agent's runs on one environment, None if there are none.
 
     Args:
-        runs: Of one agent and environment.
-        metric: As in a recipe.
-        x: Likewise.
+        runs: Runs of one agent on one environment.
+        metric: Metric, as in a recipe.
+        x: Horizontal axis, as in a recipe.
 
     Raises:
-        UserError: A damaged table of training.
+        UserError: A `training.csv` is damaged.
     """
     finished = [run for run in runs if run.status == "complete"]
     if x == "labels":
@@ -57,24 +57,24 @@ def arm_of(runs: Sequence[RunRecord], metric: str, x: str) -> Arm | None:
     values = np.array([table[metric] for table in tables])
     if x == "labels":
         places, values = _against_labels(tables, values)
-    there = ~np.isnan(values).any(axis=0)  # an accuracy has none before labels, or of ties
+    there = ~np.isnan(values).any(axis=0)  # an accuracy is nan before labels, or if all are ties
     return Arm(places[there], values[:, there]) if there.any() else None
 
 
 def _against_labels(
     tables: Sequence[pd.DataFrame], values: stats.Array
 ) -> tuple[stats.Array, stats.Array]:
-    """What so many labels led to: every seed's last value with no more of them.
+    """Values against labels: for each number of labels, every seed's last value with at most these.
 
     Args:
-        tables: One per seed, with the column "labels".
-        values: Of their rows, shape (seeds, rows).
+        tables: Tables with the column "labels", one per seed.
+        values: Values of their rows, shape (seeds, rows).
 
     Returns:
         Labels, increasing, shape (points,), and values of shape (seeds, points).
     """
     used = [np.maximum.accumulate(table["labels"].to_numpy()) for table in tables]
     labels = np.unique(np.concatenate(used))
-    labels = labels[labels >= max(seed[0] for seed in used)]  # where every seed has begun
+    labels = labels[labels >= max(seed[0] for seed in used)]  # from where every seed has a value
     rows = [np.searchsorted(seed, labels, side="right") - 1 for seed in used]
     return labels, np.array([value[row] for value, row in zip(values, rows, strict=True)])

@@ -1,4 +1,4 @@
-"""Figures of controls: each comparison in a row, and what other numbers of labels lead to."""
+"""Figures of control experiments: a forest plot of comparisons, and scores by label budget."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,22 +26,22 @@ from mujoco_sail.analysis.figures.style import (
 )
 from mujoco_sail.recipes.settings import setting
 
-ROW = 0.34  # inches, of a comparison
-COLUMNS = (1.03, 1.19)  # of the text beside it, see `forest.draw_row`
-DODGE = 1.04  # factor between the agents at one number of labels
-HEIGHT = 2.1  # inches, of a row of panels
+ROW = 0.34  # height of a comparison, inches
+COLUMNS = (1.03, 1.19)  # positions of the text beside it, see `forest.draw_row`
+DODGE = 1.04  # factor between positions of agents with the same number of labels
+HEIGHT = 2.1  # height of a row of panels, inches
 FLAT: dict[str, Any] = {"solid_capstyle": "butt", "zorder": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControlsRecipe:
-    """A forest of paired differences between arms of several protocols."""
+    """Recipe of a forest plot of paired differences between arms of several protocols."""
 
     kind: Literal["controls"] = setting()
     title: str = setting()
-    caption: str = setting()  # what bars and intervals are; for the report
+    caption: str = setting()  # meaning of bars and intervals, for the report
     metric: Literal["auc", "final"] = setting()
-    margin: float = setting(above=0)  # of equivalence, a share of the gain
+    margin: float = setting(above=0)  # margin of equivalence, as a share of the gain
     x_label: str = setting()
     scale: Scale = setting()  # noqa: RUF009 (a field)
     comparisons: dict[str, Comparison] = setting()  # noqa: RUF009 (a field)
@@ -49,13 +49,13 @@ class ControlsRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetsRecipe:
-    """Returns against the number of labels, which is another in each protocol."""
+    """Recipe of a figure of scores against the number of labels, one per protocol."""
 
     kind: Literal["budgets"] = setting()
     title: str = setting()
-    caption: str = setting()  # likewise
+    caption: str = setting()  # meaning of points and intervals, for the report
     protocols: str = setting()  # folders joined by commas
-    agents: str = setting()  # names joined by commas, of which each protocol may have some
+    agents: str = setting()  # names joined by commas; a protocol may have only some of them
     differs: str = setting()  # keys in which an agent's runs may differ, see `Comparison`
     x_label: str = setting()
     y_label: str = setting()
@@ -66,14 +66,14 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
     """Draws a row for each comparison.
 
     Args:
-        recipe: What to draw.
-        folder: With a folder of results for each protocol.
-        where: The recipe's file, for messages.
+        recipe: The recipe.
+        folder: Folder with a folder of results for each protocol.
+        where: File of the recipe, for messages.
 
     Raises:
-        NotApplicableError: A protocol's folder is not there.
+        NotApplicableError: The folder of a protocol is missing.
         MissingDataError: An arm has no finished run, or a difference is undefined.
-        UserError: Two arms differ in more than they may.
+        UserError: Two arms differ in keys that the recipe does not allow.
     """
     arms = controls.Arms(folder, where)
     table = controls.compare(recipe.comparisons, recipe.scale, recipe.margin, arms)
@@ -92,7 +92,7 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
     figure = sheet(PAGE, ROW * (len(rows) + len(set(heads))) + forest.SCALE + TITLE)
     layout = figure.get_layout_engine()
     if isinstance(layout, ConstrainedLayoutEngine):
-        layout.set(rect=(0, 0, 0.98, 1))  # it leaves a little too few room for the text beside
+        layout.set(rect=(0, 0, 0.98, 1))  # the layout leaves slightly too little room for the text
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.6)
     names: list[str] = []
@@ -116,7 +116,7 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
 
 
 def draw_budgets(recipe: BudgetsRecipe, folder: Path, where: str) -> Figure:
-    """Draws both metrics against labels, in a row of panels for each environment.
+    """Draws both metrics against the number of labels, a row of panels for each environment.
 
     Arguments and errors are those of `draw_controls`.
     """

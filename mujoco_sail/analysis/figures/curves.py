@@ -1,4 +1,4 @@
-"""Learning curves: panels by environment, a curve per agent, seeds as replicates."""
+"""Figures of learning curves: a panel per environment, a curve per agent."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,49 +25,49 @@ from mujoco_sail.analysis.figures.style import (
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.read import RunRecord, agents_in_order
 
-# Values of the key `agents` beside names and "all".
+# Values of the key `agents` besides names and "all".
 EVERYWHERE, ELSEWHERE = "in every environment", "not in every environment"
-HEIGHT = 1.75  # of a panel, inches
-WIDE = 3  # panels in a row with room for two titles on one line
-MARKS = 6  # markers on a curve
-LINE = 0.1  # height of a line about failed seeds, as a share of a panel's
+HEIGHT = 1.75  # height of a panel, inches
+WIDE = 3  # panels in a row up to which two titles fit on one line
+MARKS = 6  # markers per curve
+LINE = 0.1  # height of a text line about failed seeds, as a share of the panel's height
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurvesRecipe:
-    """A figure of learning curves."""
+    """Recipe of a figure of learning curves."""
 
     kind: Literal["curves"] = setting()
     title: str = setting()
-    caption: str = setting()  # what the band is; for the report
-    # The last two are of training.csv, and only agents that learn a reward have them.
+    caption: str = setting()  # meaning of the band, for the report
+    # The last two are columns of training.csv of agents that learn a reward.
     metric: Literal["episode_return", "success_rate", "held_out_accuracy", "reward_accuracy"] = (
         setting()
     )
-    # "labels" draws the last value before the next labels, of agents that use any.
+    # "labels": the last value before the next labels, for agents that use labels.
     x: Literal["step", "labels"] = setting()
-    # "mean" has its 95 % bootstrap interval as band, "median" the range of the middle half.
+    # The band of "mean" is its 95 % bootstrap interval, that of "median" the quartiles.
     centre: Literal["mean", "median"] = setting()
     environments: str = setting()  # names joined by commas, or "all"
-    # Likewise, or those that ran `EVERYWHERE`, or the baseline with those that did not.
+    # The same, or `EVERYWHERE`, or `ELSEWHERE`: the baseline and all agents not everywhere.
     agents: str = setting()
-    baseline: str = setting()  # agent that is in every row, where agents need several
+    baseline: str = setting()  # agent drawn in every row, if agents need several rows
     x_label: str = setting()
     y_label: str = setting()
-    columns: int = setting(low=1)  # panels in a row, at most
+    columns: int = setting(low=1)  # maximum number of panels in a row
 
 
 def draw(recipe: CurvesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
     """Draws the figure.
 
     Args:
-        recipe: What to draw.
+        recipe: The recipe.
         runs: Poolable runs, complete or failed.
-        where: The recipe's file, for messages.
+        where: File of the recipe, for messages.
 
     Raises:
-        MissingDataError: The recipe names what the runs do not have, or nothing is left to draw.
-        UserError: A damaged table of training.
+        MissingDataError: The runs have no data for the recipe.
+        UserError: A `training.csv` is damaged.
     """
     order = agents_in_order(runs, recipe.baseline)
     by_place = recipe.agents in (EVERYWHERE, ELSEWHERE)
@@ -87,7 +87,9 @@ def draw(recipe: CurvesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
     for group in groups:
         for place, agent in enumerate(group):
             looks.setdefault(agent, look(len(looks), place))
-    groups[0] += [agent for agent in agents if agent not in drawn]  # for their lines of failures
+    groups[0] += [
+        agent for agent in agents if agent not in drawn
+    ]  # for their text lines about failed seeds
     grid = _grid(found, groups, recipe.columns)
     columns = max(map(len, grid))
     width = max(NARROWEST, columns * PAGE / (WIDE if columns <= WIDE else WIDE + 1))
@@ -117,11 +119,11 @@ def draw(recipe: CurvesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
 
 
 def divide(agents: Sequence[str], runs: Sequence[RunRecord], baseline: str) -> list[list[str]]:
-    """Groups of agents, no more in each than there are colours, and the baseline in every one.
+    """Divides agents into groups of at most as many as there are colours, each with the baseline.
 
     Args:
-        agents: That have a curve.
-        runs: Complete or failed; agents with most complete runs come first.
+        agents: Agents that have a curve.
+        runs: Complete or failed runs; agents with the most complete runs come first.
         baseline: Agent that the others are compared with.
     """
     if len(agents) <= len(COLOURS):
@@ -135,17 +137,17 @@ def divide(agents: Sequence[str], runs: Sequence[RunRecord], baseline: str) -> l
 
 @dataclass(frozen=True)
 class _Found:
-    """What an environment has: curves, and lines about failed seeds, by agent."""
+    """Data of an environment: curves, and text lines about failed seeds, by agent."""
 
     arms: Mapping[str, Arm]
     failures: Mapping[str, str]
 
     def has(self, agent: str) -> bool:
-        """Whether an agent has ended runs there."""
+        """Whether an agent has complete or failed runs on the environment."""
         return agent in self.arms or agent in self.failures
 
     def of(self, agents: Sequence[str]) -> "_Found":
-        """The part of some agents."""
+        """Data of some agents only."""
         arms = {agent: self.arms[agent] for agent in agents if agent in self.arms}
         return _Found(arms, {a: self.failures[a] for a in agents if a in self.failures})
 
@@ -153,7 +155,7 @@ class _Found:
 def _by_environment(
     runs: Sequence[RunRecord], agents: Sequence[str], recipe: CurvesRecipe
 ) -> dict[str, _Found]:
-    """The environments to draw: those with a curve, and those where all runs failed."""
+    """Data by environment, for environments with a curve or with only failed runs."""
     found = {}
     for env in sorted({run.env for run in runs}):
         here = [run for run in runs if run.env == env]
@@ -172,7 +174,7 @@ def _by_environment(
 def _by_place(
     found: Mapping[str, _Found], agents: list[str], recipe: CurvesRecipe, where: str
 ) -> tuple[list[str], dict[str, _Found]]:
-    """Agents and environments of `EVERYWHERE` or `ELSEWHERE`."""
+    """Agents and environments for `EVERYWHERE` or `ELSEWHERE`."""
     there = [agent for agent in agents if all(here.has(agent) for here in found.values())] or agents
     if recipe.agents == EVERYWHERE:
         return there, dict(found)
@@ -186,7 +188,7 @@ def _by_place(
 def _grid(
     found: Mapping[str, _Found], groups: Sequence[list[str]], columns: int
 ) -> list[list[tuple[str, list[str]]]]:
-    """Rows of panels, each an environment and a group that ran there."""
+    """Rows of panels; each panel is an environment and a group of agents with runs on it."""
     rows = []
     for group in groups:
         own = [agent for agent in group if group is groups[0] or agent not in groups[0]]
@@ -199,11 +201,11 @@ def _grid(
 def _draw_panel(
     axes: Axes, found: _Found, looks: Mapping[str, dict[str, Any]], centre: str
 ) -> None:
-    """Draws some of an environment's curves."""
+    """Draws curves of some agents on an environment."""
     for place, (agent, arm) in enumerate(found.arms.items()):
         style = looks[agent]
         middle, low, high = arm.band(centre)
-        # Every agent's markers are a little further on.
+        # Markers of different agents are offset, so that they do not overlap.
         every = max(1, len(arm.x) // MARKS)
         offset = place * every // len(found.arms)
         axes.fill_between(arm.x, low, high, color=style["color"], alpha=0.15, linewidth=0)
@@ -226,7 +228,7 @@ def _draw_panel(
 
 
 def _set_scale(panels: Sequence[Axes], lines: int) -> None:
-    """Gives an environment's panels one vertical axis, with room for lines below the curves."""
+    """Sets one vertical range for all panels of an environment, with room for text lines."""
     low, high = zip(*(axes.get_ylim() for axes in panels), strict=True)
     bottom, top = min(low), max(high)
     for axes in panels:

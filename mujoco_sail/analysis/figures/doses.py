@@ -1,4 +1,4 @@
-"""Dose and response: what an agent with T2 gains or loses against its weight."""
+"""Dose-response figure: difference from the baseline against the weight of T2."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,47 +29,47 @@ from mujoco_sail.results.pooling import training_tables
 from mujoco_sail.results.read import RunRecord
 
 EXACT = "exact"
-# Marker and name of each kind of arm.
+# Marker and label of each kind of agent.
 KINDS = {
     "none": ("o", "T2"),
     "permuted": ("X", "placebo: permuted"),
     "reversed": ("v", "placebo: reversed"),
     EXACT: ("D", "T2, exact weight"),
 }
-HEIGHT = 2.1  # inches, of a row of panels
-SPREAD = 0.09  # between the arms at one share
+HEIGHT = 2.1  # height of a row of panels, inches
+SPREAD = 0.09  # horizontal distance between agents with the same share
 MARK: dict[str, Any] = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.4}
 SMALL = 0.01  # signal share below which the axis is linear
 
 
 @dataclass(frozen=True, kw_only=True)
 class DosesRecipe:
-    """A figure of paired differences against the weight of T2."""
+    """Recipe of a figure of paired differences against the weight of T2."""
 
     kind: Literal["doses"] = setting()
     title: str = setting()
-    caption: str = setting()  # what points and intervals are; for the report
+    caption: str = setting()  # meaning of points and intervals, for the report
     baseline: str = setting()  # agent without T2
-    margin: float = setting(above=0)  # of equivalence, a share of the gain
+    margin: float = setting(above=0)  # margin of equivalence, as a share of the gain
     y_label: str = setting()
 
 
 def responses(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.DataFrame:
-    """The differences of `paired.compare`, with the weight of T2 and its signal.
+    """Differences of `paired.compare`, with the weight of T2 and its signal.
 
     Args:
-        runs: Poolable runs; only complete ones have a part.
+        runs: Poolable runs; only complete ones are used.
         baseline: Agent that the others are compared with.
-        margin: Of equivalence, a share of the gain.
+        margin: Margin of equivalence, as a share of the gain.
 
     Returns:
-        The rows of agents whose T2 has a share of the gradient or its exact weight, with the
-        columns kind (of `KINDS`), weight (that share, or a factor of the exact weight) and signal:
-        the share of T1's gradient that is signal of T2, the root of the mean of `t2_signal` over
-        fits and seeds, 0 where that is negative, nan where runs did not log it and in pooled rows.
+        The rows of agents whose T2 has a share of the gradient or its exact weight, with these
+        columns: kind, one of `KINDS`; weight, that share or a factor of the exact weight; signal,
+        the norm of T2 without noise in units of |T1|: the root of the mean of `t2_signal` over
+        fits and seeds, 0 if that is negative, nan if runs did not log it and in pooled rows.
 
     Raises:
-        UserError: The environments must not be pooled, or a damaged table of training.
+        UserError: The environments cannot be pooled, or a `training.csv` is damaged.
     """
     arms: dict[str, dict[str, Any]] = {}
     for run in runs:
@@ -92,10 +92,10 @@ def responses(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.Dat
 
 
 def signal(runs: Sequence[RunRecord]) -> float:
-    """Signal share of an agent's runs on one environment, see `responses`.
+    """Signal of T2 in an agent's runs on one environment, see `responses`.
 
-    A row of `training.csv` has the newest fit, so only those with other labels than the row before
-    are of a new one.
+    A row of `training.csv` has the values of the newest fit, so only rows whose number of labels
+    changed are used.
     """
     values = [
         table.loc[table["labels"].diff() != 0, "t2_signal"].to_numpy()
@@ -108,17 +108,18 @@ def signal(runs: Sequence[RunRecord]) -> float:
 
 
 def draw(recipe: DosesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
-    """Draws both metrics against the share of T2 and against that of its signal.
+    """Draws both metrics against the share of T2 and against its signal.
 
     Args:
-        recipe: What to draw.
+        recipe: The recipe.
         runs: Poolable runs, complete or failed.
-        where: The recipe's file, for messages.
+        where: File of the recipe, for messages.
 
     Raises:
-        NotApplicableError: No run of the baseline.
-        MissingDataError: No agent with T2 can be compared with it, or one cannot somewhere.
-        UserError: The environments must not be pooled, or a damaged table of training.
+        NotApplicableError: There is no run of the baseline.
+        MissingDataError: There is no agent with T2, or one cannot be compared with the baseline on
+            an environment.
+        UserError: The environments cannot be pooled, or a `training.csv` is damaged.
     """
     if not any(run.agent == recipe.baseline for run in runs):
         raise NotApplicableError(f"{where}: no run of {recipe.baseline}")
@@ -159,7 +160,7 @@ def draw(recipe: DosesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
 
 
 def _places(axes: Axes, rows: pd.DataFrame, environments: Sequence[str]) -> list[float]:
-    """Places of arms on an axis that has 0, the shares in their order, and the exact weight."""
+    """Positions on an axis with 0, the shares in ascending order, and the exact weight."""
     exact = rows["kind"] == EXACT
     ticks = ["0", *(f"{weight:g}" for weight in sorted(rows.loc[~exact, "weight"].unique()))]
     ticks += [EXACT] if exact.any() else []
@@ -178,7 +179,7 @@ def _places(axes: Axes, rows: pd.DataFrame, environments: Sequence[str]) -> list
 
 
 def _side_by_side(signals: "pd.Series[float]") -> "pd.Series[float]":
-    """Arms without signal are drawn beside each other, about 0."""
+    """Positions by signal; agents without signal are drawn side by side around 0."""
     none = signals == 0
     return signals.mask(none, (none.cumsum() - (none.sum() + 1) / 2) * SMALL / 16)
 
@@ -186,7 +187,7 @@ def _side_by_side(signals: "pd.Series[float]") -> "pd.Series[float]":
 def _draw_points(
     axes: Axes, rows: pd.DataFrame, places: Iterable[float], colours: Mapping[str, str]
 ) -> None:
-    """Every arm with its interval."""
+    """Draws every agent with its interval."""
     for place, row in zip(places, rows.to_dict("records"), strict=True):
         colour = colours[row["environment"]]
         axes.vlines(place, row["share_low"], row["share_high"], color=colour, linewidth=1)
@@ -194,7 +195,7 @@ def _draw_points(
 
 
 def _legend(figure: Figure, table: pd.DataFrame, colours: Mapping[str, str]) -> None:
-    """Colours of the environments, markers of the kinds."""
+    """Draws the legend: colours of environments, markers of kinds."""
     there = [env for env in colours if (table["environment"] == env).any()]
     handles = [Line2D([], [], color=colours[env], label=label(env)) for env in there]
     handles += [

@@ -1,7 +1,7 @@
-"""Figures from a results folder: recipes, and the files that they become.
+"""Draw figures from recipes and a results folder.
 
-A recipe's `kind` says what is drawn: see `curves`, `profiles`, `forest`, `doses`, `controls_figure`
-and `estimators`.
+The key `kind` of a recipe selects the type of figure: see the modules `curves`, `profiles`,
+`forest`, `doses`, `controls` and `estimators`.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ KINDS: dict[str, type[Recipe]] = {
     "budgets": controls.BudgetsRecipe,
     "estimators": estimators.EstimatorsRecipe,
 }
-# What draws a recipe: of a folder's runs, or of a folder with other files or several results.
+# Functions that draw recipes: from the runs of a folder, or from a folder with other contents.
 OF_RUNS: dict[type[Recipe], Callable[[Any, Sequence[RunRecord], str], Figure]] = {
     curves.CurvesRecipe: curves.draw,
     profiles.ProfileRecipe: profiles.draw,
@@ -59,17 +59,17 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
 
     Args:
         names: Names or paths of figure recipes; if empty, all for which the results have data.
-        results: Folder that is read.
-        out: Folder that is written.
-        say: Takes a line about runs that are not complete, and about each figure left out.
+        results: Results folder.
+        out: Folder to write to.
+        say: Called with a line about incomplete runs, and about each omitted figure.
 
     Returns:
         The files, a png and an svg per figure.
 
     Raises:
         NoRunsError: No runs, and no figure that does without them.
-        UserError: No such figure, a mistake in its recipe, results that cannot be pooled, a
-            folder that cannot be written, or no data for a figure that was named or for any.
+        UserError: There is no such figure, its recipe is invalid, the results cannot be pooled,
+            the folder cannot be written, or there are no data for a named figure or for any.
     """
     recipes = load(names)
     runs, no_runs = [], None
@@ -113,10 +113,10 @@ def load(names: Sequence[str] = ()) -> list[tuple[Path, Recipe]]:
         names: Names or paths; all that the suite ships if empty.
 
     Returns:
-        Each recipe with its file, in their order.
+        Each recipe with its file, in order.
 
     Raises:
-        UserError: No such recipe, or a mistake in one.
+        UserError: There is no such recipe, or it is invalid.
     """
     recipes = []
     for name in names or recipe_names("plots"):
@@ -126,7 +126,7 @@ def load(names: Sequence[str] = ()) -> list[tuple[Path, Recipe]]:
 
 
 def against(recipe: Recipe, baseline: str) -> Recipe:
-    """The recipe with another baseline, where it has one."""
+    """Replaces the baseline of a recipe, if it has one."""
     if isinstance(recipe, curves.CurvesRecipe | forest.ForestRecipe):
         return replace(recipe, baseline=baseline)
     return recipe
@@ -139,27 +139,27 @@ def render(
     path: Path,
     formats: Sequence[str] = ("png", "svg"),
 ) -> dict[str, bytes]:
-    """Draws one figure as files.
+    """Renders one figure.
 
     Args:
-        recipe: What to draw.
+        recipe: The recipe.
         runs: Poolable runs.
-        results: Folder that they are in, and the other files that a figure may be of.
-        path: The recipe's file, for messages.
+        results: Folder of the runs and of other files that figures can show.
+        path: File of the recipe, for messages.
         formats: "png", "svg" or both.
 
     Returns:
         The bytes of each format.
 
     Raises:
-        MissingDataError: The runs lack what the recipe asks for.
-        UserError: A text that Matplotlib cannot draw.
+        MissingDataError: The results have no data for the recipe.
+        UserError: Matplotlib cannot draw a text.
     """
     try:
         return images(lambda: draw(recipe, runs, results, str(path)), formats)
     except UserError:
         raise
-    except ValueError as error:  # mathematics that Matplotlib does not read
+    except ValueError as error:  # mathematics that Matplotlib cannot parse
         raise UserError(f"{path}: cannot be drawn: {error}") from error
 
 
@@ -167,13 +167,13 @@ def draw(recipe: Recipe, runs: Sequence[RunRecord], results: Path, where: str) -
     """Draws one figure.
 
     Args:
-        recipe: What to draw.
-        runs: Poolable runs; running ones have no part.
+        recipe: The recipe.
+        runs: Poolable runs; running ones are ignored.
         results: See `render`.
-        where: The recipe's file, for messages.
+        where: File of the recipe, for messages.
 
     Raises:
-        MissingDataError: The runs lack what the recipe asks for.
+        MissingDataError: The results have no data for the recipe.
     """
     if type(recipe) in OF_FOLDER:
         return OF_FOLDER[type(recipe)](recipe, results, where)

@@ -1,4 +1,4 @@
-"""Figure of the mechanism: how near estimates of T2 come to it, and what a fit with T2 leads to."""
+"""Figure of the study's mechanism: accuracy of estimates of T2, and effect of T2 on a fit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,33 +16,33 @@ from mujoco_sail.analysis.figures.style import PAGE, TITLE, label, look, seeds_l
 from mujoco_sail.analysis.mechanism import ALL, MEASURES, REFERENCE
 from mujoco_sail.recipes.settings import setting
 
-HEIGHT = 2.0  # inches of a row of panels with its legend
-SPREAD = 0.12  # between the markers at one place of the axis
-MARGIN = 0.1  # above and below the intervals, as a share of their range
+HEIGHT = 2.0  # height of a row of panels with its legend, inches
+SPREAD = 0.12  # horizontal distance between markers at one tick
+MARGIN = 0.1  # margin above and below the intervals, as a share of their range
 CURVE = ("cosine", "low", "high")
 TITLES = {"log_p": "log P of its pairs", "return": "return", "accuracy": "accuracy on its pairs"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EstimatorsRecipe:
-    """A figure of the results of `study/mechanism.py`."""
+    """Recipe of a figure of the results of `study/mechanism.py`."""
 
     kind: Literal["estimators"] = setting()
     title: str = setting()
-    caption: str = setting()  # what points and intervals are; for the report
+    caption: str = setting()  # meaning of points and intervals, for the report
 
 
 def draw(recipe: EstimatorsRecipe, folder: Path, where: str) -> Figure:
     """Draws the figure.
 
     Args:
-        recipe: What to draw.
+        recipe: The recipe.
         folder: See `mechanism.read`.
-        where: The recipe's file, for messages.
+        where: File of the recipe, for messages.
 
     Raises:
         NotApplicableError: The folder has no such files.
-        UserError: One is damaged, or a seed lacks what others have.
+        UserError: A file is damaged, or a seed lacks rows that others have.
     """
     try:
         near = mechanism.nearness(mechanism.read(folder, "gradients"))
@@ -60,7 +60,7 @@ def draw(recipe: EstimatorsRecipe, folder: Path, where: str) -> Figure:
 
 
 def _draw_estimates(part: SubFigure, env: str, near: pd.DataFrame) -> None:
-    """A panel for each estimate: cosines against labels by window, or against sessions."""
+    """Draws a panel for each estimate: cosine against labels by window, or against sessions."""
     names = [name for name in mechanism.ORDER[1:] if (near["estimate"] == name).any()]
     if not names:
         return
@@ -84,7 +84,7 @@ def _draw_estimates(part: SubFigure, env: str, near: pd.DataFrame) -> None:
 
 
 def _draw_refits(part: SubFigure, env: str, fits: pd.DataFrame) -> None:
-    """A panel for each measure of the new policy: its difference against the weight of T2."""
+    """Draws a panel for each measure of the new policy: difference against the weight of T2."""
     if fits.empty:
         return
     arms = {
@@ -112,7 +112,7 @@ def _draw_refits(part: SubFigure, env: str, fits: pd.DataFrame) -> None:
 
 
 def _show_shares(axes: Axes, fits: pd.DataFrame, numbers: Sequence[str]) -> None:
-    """Scales an axis to the shares; where the exact weight's mean lies beyond, an arrow says it."""
+    """Sets the range of an axis to the shares; an exact weight beyond it is an arrow with text."""
     shares, exact = fits[fits["unit"] == "share"], fits[fits["unit"] == "exact"]
     low, high = shares[numbers[1]].min(), shares[numbers[2]].max()
     if not high > low:
@@ -139,15 +139,15 @@ def _draw_points(
     numbers: Sequence[str],
     **changes: Any,
 ) -> None:
-    """Series of points with their intervals, side by side at each tick.
+    """Draws series of points with intervals, side by side at each tick.
 
     Args:
-        axes: Where.
-        ticks: The values of the horizontal axis, in their order.
-        column: That has them.
-        series: Rows by name.
+        axes: Axes to draw on.
+        ticks: Values on the horizontal axis, in order.
+        column: Column of these values.
+        series: Rows by name of the series.
         numbers: Columns of the value and of the ends of its interval.
-        changes: Of how a series is drawn.
+        changes: Changes of the style of a series.
     """
     places = {tick: place for place, tick in enumerate(ticks)}
     for index, (name, rows) in enumerate(series.items()):

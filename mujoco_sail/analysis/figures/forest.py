@@ -1,4 +1,4 @@
-"""Forest plots: effect sizes against a baseline, by environment and pooled."""
+"""Forest plots of effect sizes against a baseline, by environment and pooled."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from mujoco_sail.analysis.figures.style import COLOURS, PAGE, TITLE, label, shee
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.read import RunRecord, agents_in_order
 
-ROW = 0.19  # inches
-SCALE = 0.55  # inches, the scale below the rows with its label
-WIDEST = 5.0  # |d| up to which the axis shows whole intervals; beyond, ends become arrows
+ROW = 0.19  # height of a row, inches
+SCALE = 0.55  # height of the axis below the rows with its label, inches
+WIDEST = 5.0  # largest |d| on the axis; interval ends beyond it become arrows
 COLUMNS = (1.03, 1.15)
 COLOUR = COLOURS[1]
 SINGLE: dict[str, Any] = {"marker": "s", "markersize": 4.5}
@@ -27,11 +27,11 @@ POOLED: dict[str, Any] = {"marker": "D", "markersize": 6}
 
 @dataclass(frozen=True, kw_only=True)
 class ForestRecipe:
-    """A figure of effect sizes."""
+    """Recipe of a forest plot."""
 
     kind: Literal["forest"] = setting()
     title: str = setting()
-    caption: str = setting()  # what the interval is; for the report
+    caption: str = setting()  # meaning of the interval, for the report
     baseline: str = setting()  # agent that the others are compared with
     agents: str = setting()  # names joined by commas, or "all" that use labels
     x_label: str = setting()
@@ -41,17 +41,17 @@ def draw(recipe: ForestRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
     """Draws the figure.
 
     Args:
-        recipe: What to draw.
+        recipe: The recipe.
         runs: Poolable runs, complete or failed.
-        where: The recipe's file, for messages.
+        where: File of the recipe, for messages.
 
     Raises:
-        MissingDataError: The recipe names what the runs do not have, or no d is defined.
+        MissingDataError: The runs have no data for the recipe, or no d is defined.
     """
     table = across.effects(runs, recipe.baseline)
     table = table[table["d"].notna()]
     there = [a for a in agents_in_order(runs, recipe.baseline) if (table["agent"] == a).any()]
-    if recipe.agents == ALL:  # the others see the reward, or nothing: no rivals at equal labels
+    if recipe.agents == ALL:  # only agents that use labels can be compared at equal labels
         there = [a for a in there if any(run.labels for run in runs if run.agent == a)]
     agents = choose(recipe.agents, there, f"{where}: key 'agents'")
     if not agents:
@@ -86,14 +86,14 @@ def draw_row(
     limit: float,
     columns: tuple[float, float] = COLUMNS,
 ) -> None:
-    """Draws one effect, its numbers beside it; an end of its interval that is outside points.
+    """Draws one effect with its numbers; an interval end outside of the axis is an arrow.
 
     Args:
-        axes: Where.
-        y: Its place.
-        row: With "d" and the ends "d_low" and "d_high" of its interval, "environment", "seeds".
-        limit: The axis goes from -limit to limit.
-        columns: Where the number of seeds and the effect stand, in widths of the axis.
+        axes: Axes to draw on.
+        y: Vertical position.
+        row: Row with "d", the ends "d_low" and "d_high" of its interval, "environment", "seeds".
+        limit: The axis is from -limit to limit.
+        columns: Positions of the number of seeds and of the effect, in units of the axis' width.
     """
     d, low, high = row["d"], row["d_low"], row["d_high"]
     pooled = row["environment"] == across.POOLED
@@ -107,7 +107,7 @@ def draw_row(
         if outside:
             axes.plot(end, y, marker=marker, color=COLOUR, markersize=4, clip_on=False)
     if abs(d) <= limit:
-        apart = low > 0 or high < 0  # filled: the interval leaves zero out
+        apart = low > 0 or high < 0  # a filled marker: the interval excludes zero
         face = COLOUR if apart else "white"
         axes.plot(d, y, color=COLOUR, markerfacecolor=face, **(POOLED if pooled else SINGLE))
     place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 7}
@@ -118,7 +118,7 @@ def draw_row(
 
 
 def dress(axes: Axes, names: Sequence[str], heads: set[str], limit: float) -> None:
-    """Names of the rows from the top down, bold where a group begins, and the scale of d."""
+    """Sets the names of rows from top to bottom, bold for headings, and the scale of d."""
     axes.set_xlim(-limit, limit)
     axes.set_ylim(len(names) - 0.3, -0.7)
     axes.set_yticks(range(len(names)), names)
@@ -130,6 +130,6 @@ def dress(axes: Axes, names: Sequence[str], heads: set[str], limit: float) -> No
 
 
 def _limit(table: pd.DataFrame) -> float:
-    """Largest |d| on the axis: all intervals fit, unless a few would squeeze all others."""
+    """Largest |d| on the axis, such that all intervals fit, but at most `WIDEST`."""
     ends = table[["d", "d_low", "d_high"]].abs().to_numpy()
     return 1.05 * min(float(np.nanmax(ends)), max(WIDEST, float(np.nanmedian(ends[:, 0])) * 3))

@@ -1,4 +1,4 @@
-"""Performance profiles: the share of an agent's runs above each score, over all environments."""
+"""Figures of performance profiles: fraction of an agent's runs above each score."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from mujoco_sail.system.errors import UserError
 
 SIZE = (4.5, 2.6)  # inches, without title and legend
 THRESHOLDS = 101
-MARKS = 8  # markers on a curve
-# Scores shown at least; one that lies far outside must not squeeze all others.
+MARKS = 8  # markers per curve
+# Minimum range of scores on the axis.
 SHOWN = (0.0, 1.0)
 OUTERMOST = (-0.5, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileRecipe:
-    """A figure of performance profiles."""
+    """Recipe of a figure of performance profiles."""
 
     kind: Literal["profile"] = setting()
     title: str = setting()
-    caption: str = setting()  # what the band is; for the report
-    agents: str = setting()  # names joined by commas, or "all" that every environment has
+    caption: str = setting()  # meaning of the band, for the report
+    agents: str = setting()  # names joined by commas, or "all": those in every environment
     x_label: str = setting()
     y_label: str = setting()
 
@@ -39,12 +39,12 @@ def draw(recipe: ProfileRecipe, runs: Sequence[RunRecord], where: str) -> Figure
     """Draws the figure.
 
     Args:
-        recipe: What to draw.
+        recipe: The recipe.
         runs: Poolable runs, complete or failed.
-        where: The recipe's file, for messages.
+        where: File of the recipe, for messages.
 
     Raises:
-        MissingDataError: The recipe names what the runs do not have, or there are no scores.
+        MissingDataError: The runs have no data for the recipe, or there are no scores.
     """
     order = agents_in_order(runs, "")
     try:
@@ -89,7 +89,7 @@ def draw(recipe: ProfileRecipe, runs: Sequence[RunRecord], where: str) -> Figure
 
 
 def _thresholds(scores: stats.Array) -> stats.Array:
-    """The scores of the horizontal axis: all that occur, as far as it goes."""
+    """Scores on the horizontal axis: all that occur within its range."""
     low = min(SHOWN[0], max(float(scores.min()), OUTERMOST[0]))
     high = max(SHOWN[1], min(float(scores.max()), OUTERMOST[1]))
     return np.linspace(low, high, THRESHOLDS)

@@ -1,4 +1,4 @@
-"""How figures look, and how they become bytes: the same for the same numbers."""
+"""Style of figures, and reproducible files: equal numbers give equal bytes."""
 
 import io
 import math
@@ -10,13 +10,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-NARROWEST = 3.3  # inches: a column of a two-column page
-PAGE = 6.75  # inches: both columns
-LEGEND_ENTRY = (1.2, 0.18)  # inches
-TITLE = 0.3  # inches
+NARROWEST = 3.3  # inches, width of a column of a two-column page
+PAGE = 6.75  # inches, width of both columns
+LEGEND_ENTRY = (1.2, 0.18)  # inches, width and height
+TITLE = 0.3  # inches, height
 DOTS_PER_INCH = 200
-# Seven colours that stay apart in grey and for the colour-blind (after Paul Tol, "medium
-# contrast"), dark to light; dashes and markers tell the agents apart where colours do not.
+# Seven colours from dark to light that differ in greyscale and for colour-blind readers (after
+# Paul Tol, "medium contrast"). Agents of the same colour differ in dashes and markers.
 COLOURS = ("#000000", "#004488", "#994455", "#997700", "#6699cc", "#ee99aa", "#eecc66")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
@@ -28,32 +28,32 @@ STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.titlesize": 8,
     "figure.titlesize": 9,
-    "font.family": "DejaVu Sans",  # comes with Matplotlib: the same everywhere
+    "font.family": "DejaVu Sans",  # included in Matplotlib, so the same on all machines
     "font.size": 8,
     "legend.fontsize": 8,
     "lines.linewidth": 1.2,
-    "svg.hashsalt": "mujoco-sail",  # names inside the file do not change from run to run
+    "svg.hashsalt": "mujoco-sail",  # fixed ids inside the file
     "xtick.labelsize": 7,
     "xtick.major.width": 0.6,
     "ytick.labelsize": 7,
     "ytick.major.width": 0.6,
 }
-# What each format says of itself: neither a date nor a version.
+# Metadata of each format, without date and version.
 FORMATS: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}}
 
 
 def images(draw: Callable[[], Figure], formats: Sequence[str] = tuple(FORMATS)) -> dict[str, bytes]:
-    """A figure as files, the same bytes every time.
+    """Renders a figure reproducibly.
 
     Args:
-        draw: Makes the figure; it is called, and the figure rendered, under `STYLE`.
-        formats: Of `FORMATS`.
+        draw: Function that makes the figure; it is called, and the figure rendered, with `STYLE`.
+        formats: Names in `FORMATS`.
 
     Returns:
-        Each format's bytes.
+        The bytes of each format.
 
     Raises:
-        ValueError: A text has mathematics that Matplotlib does not read.
+        ValueError: Matplotlib cannot parse the mathematics in a text.
     """
     rendered = {}
     with style.context(STYLE, after_reset=True):
@@ -66,18 +66,18 @@ def images(draw: Callable[[], Figure], formats: Sequence[str] = tuple(FORMATS)) 
 
 
 def sheet(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, tied to no window."""
+    """Empty figure of a size in inches, without a window."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def look(index: int, colour: int | None = None) -> dict[str, Any]:
-    """Line and marker of the agent that is `index`-th in the legend.
+    """Line and marker style of an agent.
 
     Args:
-        index: From 0 on; the first 45 differ in dashes or marker, whatever their colours.
-        colour: Place in `COLOURS`, by default `index`.
+        index: Position in the legend, from 0. The first 45 styles differ in dashes or marker.
+        colour: Index in `COLOURS`, by default `index`.
     """
     return {
         "color": COLOURS[(index if colour is None else colour) % len(COLOURS)],
@@ -90,14 +90,14 @@ def look(index: int, colour: int | None = None) -> dict[str, Any]:
 
 
 class Legend:
-    """The legend below the panels.
+    """Legend below the panels.
 
     Args:
-        looks: Of the agents that have a curve, see `look`.
-        width: Of the figure, inches.
+        looks: Styles of the agents that have a curve, see `look`.
+        width: Width of the figure, inches.
 
     Attributes:
-        height: Inches that it takes.
+        height: Height of the legend, inches.
     """
 
     def __init__(self, looks: Mapping[str, dict[str, Any]], width: float) -> None:
@@ -106,7 +106,7 @@ class Legend:
         self.height = LEGEND_ENTRY[1] * math.ceil(len(self.handles) / self.columns)
 
     def place(self, figure: Figure) -> None:
-        """Draws it."""
+        """Draws the legend."""
         figure.legend(
             handles=self.handles,
             loc="outside lower center",
@@ -117,16 +117,16 @@ class Legend:
 
 
 def even(count: int, most: int) -> int:
-    """Columns, at most `most`, that fill as few rows as that needs, evenly."""
+    """Number of columns, at most `most`, that fills the smallest number of rows evenly."""
     return math.ceil(count / math.ceil(count / most))
 
 
 def label(name: str) -> str:
-    """Name of an agent or an environment as figures write it."""
+    """Display name of an agent or an environment."""
     return name.replace("_", "-")
 
 
 def seeds_label(counts: Sequence[int]) -> str:
-    """The number of seeds of the arms that are drawn together."""
+    """Text with the number of seeds, or its range."""
     few, many = min(counts, default=0), max(counts, default=0)
     return f"n = {few}" if few == many else f"n = {few} to {many}"
