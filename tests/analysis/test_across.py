@@ -1,4 +1,4 @@
-"""Statistics across environments, on one scale and with equal weights."""
+"""Statistics across environments."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_only_complete_runs_are_used() -> None:
 
 
 def random_arms(**shifts: float) -> list[RunRecord]:
-    """Twelve normal seeds per agent in two environments, the agents' means apart."""
+    """Twelve normally distributed seeds per agent in two environments, with shifted means."""
     generator = np.random.default_rng(3)
     return records(
         ANCHORS
@@ -180,7 +180,7 @@ def test_environments_have_equal_weight_whatever_their_seeds() -> None:
 
 
 def test_the_bootstrap_draws_seeds_within_environments_only() -> None:
-    # Nothing varies within an environment, hence nothing in any resample.
+    # Values do not vary within an environment, so resamples are equal.
     frame = across.pooled(scored(a__sail=[0] * 9, b__sail=[1] * 3, a__x=[2] * 3), "x")
     row = frame.set_index("agent").loc["sail"]
     assert row["iqm"] == row["iqm_low"] == row["iqm_high"] == 0.5
@@ -232,6 +232,6 @@ def test_labels_to_reach_are_those_of_the_first_evaluation_above() -> None:
     assert rows.loc["sail", ["labels", "reached", "seeds"]].to_list() == [25, 3, 4]
     assert math.isnan(rows.loc["sac", "labels"])
     assert rows.loc[["random", "sac"], "reached"].to_list() == [0, 2]
-    # 75 % of the gain is a return of 90: one seed of four gets there.
+    # 75 % of the gain is a return of 90, which one of four seeds reaches.
     late = across.labels_to_reach(runs, 0.75).set_index("agent").loc["sail"]
     assert (late["labels"], late["reached"]) == (math.inf, 1)

@@ -1,4 +1,4 @@
-"""The table over all environments, in three formats."""
+"""Tables over all environments, in three formats."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEVELS = {"random": 0, "sac": 100, "pebble": 40, "sail": 60, "sail_revkl": 20}
 
 @pytest.fixture
 def two_environments(make: MakeFolder) -> None:
-    """Six seeds an agent, about its level with a variance of 56."""
+    """Six seeds per agent with a variance of 56."""
     noise = (-10, -6, -2, 2, 6, 10)
     for env in ("hopper", "ant"):
         for agent, level in LEVELS.items():
@@ -140,7 +140,7 @@ print(used.ru_utime + used.ru_stime, used.ru_maxrss, file=sys.stderr)
 def test_a_thousand_runs_take_less_than_a_minute_and_two_gibibytes(
     results: Path, make: MakeFolder
 ) -> None:
-    """Of the processor's time: the machine may be busy with other things."""
+    """CPU time, because the machine may be busy."""
     generator = np.random.default_rng(0)
     steps = tuple(range(1000, 61_000, 1000))
     for agent in (*LEVELS, "a", "b", "c", "d", "e"):

@@ -1,4 +1,4 @@
-"""The commands on a report make its runs and tables again."""
+"""Commands that reproduce runs and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arms of several protocols are compared where they differ in what the recipe says, and no more."""
+"""Control experiments: arms may differ only in the keys that the recipe declares."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TEACHER = replace(FEW, arm="noisy/pebble", predicted="better", differs="env.teac
 def arm(
     folder: Path, agent: str, finals: Sequence[float], env: str = "ant", **changes: Any
 ) -> None:
-    """Seeds whose return is the same at every evaluation."""
+    """Runs with a constant return, one per seed."""
     answers = ("1",) * changes.get("env.labels", 4) if agent == "pebble" else ()
     for seed, final in enumerate(finals):
         write_run(folder, env, agent, seed, (final,) * 3, answers=answers, **changes)
@@ -42,7 +42,7 @@ def arm(
 
 @pytest.fixture
 def folder(results: Path) -> Path:
-    """random has 0, sac 100; few labels are 10 and 30 above many, a noisy teacher 20 and 20."""
+    """random has 0, sac 100; `few` exceeds `many` by 10 and 30, the noisy teacher by 20 and 20."""
     arm(results / "many", "random", [0, 0])
     arm(results / "many", "sac", [90, 110])
     arm(results / "many", "pebble", [20, 40])

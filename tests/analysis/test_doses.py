@@ -1,4 +1,4 @@
-"""Differences against the weight of T2 and against what of it is signal."""
+"""Dose-response figure: differences against the weight of T2 and against its signal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARMS: dict[str, tuple[str, float, str, tuple[float, float], tuple[float, float]]
 
 
 def make(results: Path, env: str, gain: float = 100) -> None:
-    """random has 0 and sac the gain in an environment; a run logs three fits and one row more."""
+    """random has 0, sac the gain; a run logs three fits and one additional row."""
     for agent, mean in (("random", 0), ("sac", gain)):
         for seed, off in enumerate((-5, 5)):
             write_run(results, env, agent, seed, (mean + off,) * 3, answers=())

@@ -1,4 +1,4 @@
-"""Effect sizes, their intervals and their mean over tasks are what can be computed by hand."""
+"""Effect sizes, their intervals and their mean over tasks, compared with hand computations."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_ends_of_the_effect_interval_put_t_at_its_quantiles(
 def test_intervals_cover_the_effect_in_95_percent_of_experiments(
     n: int, m: int, deviation: float
 ) -> None:
-    """Of a single task and of the mean over two; with equal variances and others."""
+    """For a single task and for the mean over two, with equal and unequal variances."""
     draws = generator()
     effect = 0.8 * math.sqrt((deviation**2 + 1) / 2)
     covered = []

@@ -1,4 +1,4 @@
-"""Paired and unpaired differences are SciPy's, and their means what theory says."""
+"""Paired and unpaired differences, compared with SciPy, and their means."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_equal_samples_differ_by_0_with_a_p_of_1_and_no_interval() -> None:
 
 
 def test_equal_nonzero_differences_have_no_p() -> None:
-    found = estimates.paired(Y + 0.1, Y)  # equal but for rounding
+    found = estimates.paired(Y + 0.1, Y)  # equal up to rounding
     assert (found.value, found.error) == (pytest.approx(0.1), 0)
     assert np.isnan([found.p(), *found.interval(), found.p_equivalence(1)]).all()
 

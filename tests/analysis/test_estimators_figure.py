@@ -1,4 +1,4 @@
-"""The figure and the tables of the mechanism show its numbers."""
+"""Figure and tables of the study's mechanism."""
 
 from __future__ import annotations
 

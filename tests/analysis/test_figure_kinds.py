@@ -1,4 +1,4 @@
-"""Every kind of figure draws the numbers that it says, of the runs that have them."""
+"""All kinds of figures, and which are drawn for which results."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_lines_about_failed_seeds_have_room_below_the_curves(
 
 @pytest.fixture
 def normalised(make: MakeFolder) -> None:
-    """On both environments random has the score 0, SAC 1; PEBBLE and SAIL have those below."""
+    """On both environments random has the score 0 and SAC 1; those of PEBBLE and SAIL are below."""
     for env, scale in (("hopper", 10), ("walker_walk", 1000)):
         for seed in range(4):
             for agent, score, answers in (
@@ -209,7 +209,7 @@ def test_the_marker_is_filled_if_the_interval_excludes_zero(results: Path) -> No
     assert len(set(apart)) == 2
 
 
-# A d of 90 is too large for an interval, and takes the mean over environments with it.
+# A d of 90 is too large for an interval, and so is the mean over environments.
 @pytest.mark.parametrize(("far", "count"), [(0.1, 1), (90, 2)])
 @pytest.mark.usefixtures("normalised")
 def test_an_interval_that_leaves_the_axis_ends_in_an_arrow(

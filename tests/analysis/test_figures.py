@@ -1,4 +1,4 @@
-"""Figures show what was measured, and look the same every time."""
+"""Figures of learning curves: numbers, styles and reproducible bytes."""
 
 from __future__ import annotations
 

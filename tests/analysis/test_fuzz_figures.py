@@ -1,6 +1,6 @@
-"""Whatever lies in a results folder or a figure recipe, it is drawn, or refused in a line or two.
+"""Fuzzing of results and figure recipes: each is drawn, or gives an error of one or two lines.
 
-How many cases there are, and how to hunt with more: see `helpers.fuzzing`.
+`helpers.fuzzing` sets the number of cases.
 """
 
 from __future__ import annotations
@@ -60,6 +60,6 @@ def test_a_figure_recipe_is_drawn_or_gives_a_user_error(data: bytes, name: str) 
     with workplace() as here:
         write(here / "results", whole())
         (here / "nested").mkdir()
-        with contextlib.suppress(OSError, ValueError):  # no file can be called this
+        with contextlib.suppress(OSError, ValueError):  # the name is not valid for a file
             (here / f"{name}.toml").write_bytes(data)
         ask("plot", f"--out={here / 'drawn'}", "--", f"{name}.toml", allowed=[here / "drawn"])

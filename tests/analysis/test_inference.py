@@ -1,4 +1,4 @@
-"""Permutation tests and Holm's correction are what can be computed by hand."""
+"""Permutation tests and Holm's correction, compared with hand computations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def generator() -> np.random.Generator:
 
 
 def differences(scores: Sequence[float], baseline: Sequence[float]) -> list[float]:
-    """Differences of the means under every way to exchange names, the given one first."""
+    """Differences of the means for all permutations, the observed one first."""
     both, n = [*scores, *baseline], len(scores)
     places = range(len(both))
     return [
@@ -35,7 +35,7 @@ def differences(scores: Sequence[float], baseline: Sequence[float]) -> list[floa
     ("scores", "baseline"),
     [
         ([4, 5, 6], [1, 2, 3]),
-        ([0.1, 0.7, 0.2], [0.3, 0.1, 0.1]),  # ties, sums that rounding splits
+        ([0.1, 0.7, 0.2], [0.3, 0.1, 0.1]),  # ties, and sums that differ by rounding only
         ([1000.1, 1000.3, 1000.2, 1000.4], [1000.1, 1000.2]),
         ([1, 2], [7, 8, 9, 10, 3]),
     ],

@@ -1,4 +1,4 @@
-"""Numbers of the mechanism, beside those computed by hand."""
+"""Numbers of the study's mechanism, compared with hand computations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ESTIMATE: list[dict[str, Any]] = [
 
 
 def near(rows: Sequence[dict[str, Any]], session: object = 5, **cell: object) -> pd.Series[Any]:
-    """The row of an estimate."""
+    """Row of an estimate."""
     table = mechanism.nearness(gradients(rows))
     for name, value in ({"session": session, "estimate": "labels"} | cell).items():
         table = table[table[name] == value]
@@ -104,7 +104,7 @@ def test_sessions_are_named_by_the_number_of_newest_sessions() -> None:
 
 
 def two_sessions(better: Sequence[float]) -> list[dict[str, Any]]:
-    """|T2| is 1 in both sessions; "corrected" is above "labels" by so much in each seed."""
+    """|T2| is 1 in both sessions; `better` is by how much "corrected" exceeds "labels" by seed."""
     return [
         {"session": session, "seed": seed, "square": 1.0} | row
         for session, inner in ((5, 0.2), (12, 0.4))
@@ -162,7 +162,7 @@ def test_a_missing_estimate_or_reference_is_an_error() -> None:
 
 
 def fits(session: int, zeros: Sequence[Sequence[float]], t2: Sequence[float]) -> list[Any]:
-    """Of each seed, log P of both refits without T2, and of the one with it."""
+    """Refits: log P of both without T2 and of the one with it, for each seed."""
     rows = []
     for seed, ((first, second), third) in enumerate(zip(zeros, t2, strict=True)):
         at = {"session": session, "seed": seed}

@@ -1,4 +1,4 @@
-"""Comparisons with a baseline, seed by seed, on an environment and over several."""
+"""Paired comparisons with a baseline, on one environment and over several."""
 
 from __future__ import annotations
 
@@ -211,6 +211,6 @@ def test_the_published_study_detects_what_its_docs_state() -> None:
     assert pooled.loc[("auc", "sail"), "detectable_d"] == pytest.approx(0.45, abs=0.005)
     assert pooled.loc[("auc", "qpa"), "detectable_d"] == pytest.approx(0.78, abs=0.005)
     qpa = pooled.loc["auc", "qpa"]
-    assert qpa["d_low"] > 0  # which does not survive the correction
+    assert qpa["d_low"] > 0  # not significant after the correction
     assert qpa["p"] < 0.05 < qpa["p_holm"]
     assert pooled.loc[("auc", ["sail", "sail_revkl", "pebble_revkl"]), "p_equivalence"].max() < 0.01

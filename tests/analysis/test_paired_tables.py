@@ -1,4 +1,4 @@
-"""The table of paired differences, on the terminal and in files."""
+"""Table of paired differences, in three formats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mujoco_sail.results.pooling import collect
 
 @pytest.fixture
 def with_random(make: MakeFolder, three_arms: None) -> None:
-    """SAIL is 0, 1, 2 above PEBBLE; the area of a curve is a quarter of its end."""
+    """SAIL is 0, 1, 2 above PEBBLE; the area of a curve is a quarter of its final value."""
     for seed in range(3):
         make("walker_walk", "random", seed, (0, 0, 0), answers=())
         make("walker_walk", "mrn", seed, (0, 0, 1 + 2 * seed))

@@ -1,4 +1,4 @@
-"""Which agents a figure of curves shows, and how those that one panel cannot hold are divided."""
+"""Agents and panels of figures of learning curves."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_an_environment_has_panels_for_the_agents_that_ran_there(
         make("ant", agent, 0)
     make("walker2d", "pebble", 0)
     figure = draw(results, agents="all")
-    # a7 has most runs beside the baseline and so is in the first group.
+    # a7 has the most runs except the baseline, so it is in the first group.
     assert titles(figure) == ["ant", "hopper", "walker2d", "hopper"]
     assert [len(axes.lines) for axes in figure.axes] == [2, 5, 1, 5]
 

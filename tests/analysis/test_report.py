@@ -1,4 +1,4 @@
-"""The report is one page that stands alone, says everything, and trusts nothing that it quotes."""
+"""Report: content, self-contained HTML and escaping of untrusted text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EMPTY = {"meta", "link", "br", "hr", "img", "input"}  # elements of HTML without
 
 
 class Page(HTMLParser):
-    """What is on a page; that its elements are balanced."""
+    """Parser of a page that also checks that its elements are balanced."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def page(results: Path, baseline: str = "pebble") -> Page:
 
 @pytest.fixture
 def study(make: MakeFolder) -> None:
-    """Four agents on two environments: every figure can be drawn; two seeds failed, one is cut."""
+    """Four agents on two environments, for all figures; two failed seeds, one interrupted."""
     curves: dict[str, Any] = {
         "training": {
             "step": (100, 200, 300),
@@ -211,7 +211,7 @@ def test_a_page_that_cannot_be_written_is_a_one_line_error(
 
 
 def test_a_thousand_runs_take_less_than_a_minute_and_two_gibibytes(tmp_path: Path) -> None:
-    """Seconds of the processor: other tests run beside this one."""
+    """CPU time, because the machine may be busy."""
     results, points = tmp_path / "results", 50
     steps = tuple(range(1000, 1000 * points + 1, 1000))
     for place in range(10):

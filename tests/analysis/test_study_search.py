@@ -1,4 +1,4 @@
-"""Every arm of the study had the same search: candidates, seeds, steps."""
+"""Hyperparameter search of the study: equal candidates, seeds and steps for all agents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLES = sorted(STUDY.glob("*_search.csv"))
 
 
 def arm_of(candidate: str) -> str:
-    """The arm that a candidate is a variant of: the base of its recipe."""
+    """Agent of a candidate: the base of its recipe."""
     if candidate in ARMS:
         return candidate
     recipe = tomllib.loads((STUDY / "candidates" / f"{candidate}.toml").read_text())

@@ -1,4 +1,4 @@
-"""Tables carry the statistics over seeds, in three formats."""
+"""Comparison table, in three formats."""
 
 from __future__ import annotations
 

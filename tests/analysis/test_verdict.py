@@ -1,4 +1,4 @@
-"""The verdict is one or two sentences that follow from the comparison's numbers."""
+"""Verdicts follow from the numbers of the comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Shifts = Mapping[str, float]
 
 
 def runs_of(arms: Mapping[tuple[str, str], Sequence[float]]) -> list[RunRecord]:
-    """Runs of one evaluation each; all but random and sac have used labels."""
+    """Runs with one evaluation each; all except random and sac use labels."""
     return [
         record(env, agent, seed, [final], [0 if agent in ("random", "sac") else 4])
         for (env, agent), arm in sorted(arms.items())
@@ -25,7 +25,7 @@ def runs_of(arms: Mapping[tuple[str, str], Sequence[float]]) -> list[RunRecord]:
 
 
 def normal(shifts: Shifts, seeds: int = 12, gain: float = 100) -> list[RunRecord]:
-    """Paired normal seeds in two environments; the agents' means apart, random 0 and sac `gain`."""
+    """Paired normal seeds in two environments with shifted means; random 0 and sac `gain`."""
     draws = np.random.default_rng(3)
     arms: dict[tuple[str, str], Sequence[float]] = {}
     for env in ("ant", "hopper"):
@@ -102,7 +102,7 @@ def test_without_random_and_sac_the_verdict_rests_on_d() -> None:
     )
 
 
-# --- nothing varies, or too few seeds ---
+# --- no variation, or too few seeds ---
 
 ANT: dict[tuple[str, str], Sequence[float]] = {
     ("ant", "random"): [0, 0],

@@ -1,4 +1,4 @@
-"""A checkpoint is whole and of this very run, or it is named and not used."""
+"""Checkpoints: a damaged one, or one of another run, is an error."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_pickle_as_a_checkpoint_is_an_error_and_is_not_executed(tmp_path: Path
         (checkpoints.folder / part).write_bytes(bomb)
         with pytest.raises(DamagedError):
             checkpoints.read(8)
-    # Even with a document that vouches for it.
+    # Even if the checksum in the JSON file is right.
     checkpoints.write(saved(8))
     path = checkpoints.folder / "step_8.json"
     document = json.loads(path.read_text())
@@ -112,7 +112,7 @@ def test_a_pickle_as_a_checkpoint_is_an_error_and_is_not_executed(tmp_path: Path
 def test_a_writer_killed_at_any_moment_leaves_a_complete_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process ends at the n-th call that touches the disk, for every n."""
+    """The process is killed at the n-th call that changes the disk, for every n."""
 
     class Death(BaseException):
         pass
@@ -127,7 +127,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_complete_checkpoint(
             raise Death
 
     def unlink(path: Path, missing_ok: bool = False) -> None:
-        if left >= 0:  # the dead clean up nothing
+        if left >= 0:  # a killed process removes nothing
             count()
             real_unlink(path, missing_ok)
 
@@ -147,7 +147,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_complete_checkpoint(
             break
         whole = []
         for step in checkpoints.steps():
-            with_faults = checkpoints.read(step)  # none is damaged
+            with_faults = checkpoints.read(step)  # no checkpoint is damaged
             whole.append(with_faults.step)
         assert whole[-2:] in ([8, 5], [12, 8])
     assert deaths >= 8

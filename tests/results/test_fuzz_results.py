@@ -1,6 +1,6 @@
-"""Whatever lies in a results folder, it is read, or refused in one or two lines; it never runs.
+"""Fuzzing of results: each folder is read, or gives an error of one or two lines; no code runs.
 
-How many cases there are, and how to hunt with more: see `helpers.fuzzing`.
+`helpers.fuzzing` sets the number of cases.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def test_a_run_into_damaged_results_continues_or_gives_a_user_error(
 
 
 class Planted:
-    """Makes a folder where it is unpickled."""
+    """Object that creates a folder when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("executed",)

@@ -1,4 +1,4 @@
-"""Runs that were cut off as they began harm neither their neighbours nor the next command."""
+"""Runs interrupted at their start affect neither other runs nor the next command."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ CUTS = {
 
 @pytest.fixture(params=CUTS.values(), ids=CUTS.keys())
 def results(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """Two good runs and one, seed 3, that was cut off as it began."""
+    """Two complete runs and one, seed 3, that was interrupted at its start."""
     for seed in (0, 1):
         whole(tmp_path / "out", seed)
     request.param(whole(tmp_path / "out", 3))
@@ -160,7 +160,7 @@ def test_a_run_interrupted_anywhere_at_its_start_is_incomplete_in_the_table(
         writer(tmp_path, 3).begin(saved)
     assert [path.name for path in done[:1]] == ["run.toml"][:writes]
     shown = tables.table(tmp_path, "md", "sac", 0.1)
-    # Without its first write there is nothing of it, or all that was there before.
+    # Without the first write there is no run, or the previous one.
     assert ("incomplete, not counted: half_cheetah/sac/seed_3" in shown) == bool(writes)
 
 

@@ -1,4 +1,4 @@
-"""`--keep-preferences`: a run's labelled pairs as a data set for others."""
+"""`--keep-preferences`: labelled pairs of a run as an HDF5 file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/results.md"
 
 
 def kept(results: Path, names: list[tuple[str, int]], **changes: Any) -> list[Path]:
-    """The files that a run leaves."""
+    """Files of the runs."""
     training = Run(tiny_task(**changes), members_of(names), CPU, results, print, extras=KEEP)
     training.execute()
     return [files.folder / "preferences.h5" for files in training.files]

@@ -1,4 +1,4 @@
-"""Results are read and pooled, or refused with the place and the reason."""
+"""Reading and pooling of results; errors name the file and the reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mujoco_sail.system.errors import UserError
 
 
 def refusal(results: Path) -> str:
-    """The message of the error that reading the folder raises."""
+    """Message of the error when the folder is read."""
     with pytest.raises(UserError) as error:
         collect(results)
     message = str(error.value)

@@ -1,4 +1,4 @@
-"""`--track`: what TensorBoard and Weights & Biases are told is what the CSV files say."""
+"""`--track`: TensorBoard and Weights & Biases get the numbers of the CSV files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = [("pebble", 0), ("sail", 1)]
 
 
 def told(folder: Path) -> dict[str, dict[int, float]]:
-    """What the CSV files of a run say: step and value by name."""
+    """Numbers in the CSV files of a run: value by name and step."""
     values: dict[str, dict[int, float]] = {}
     for name in ("training", "evaluations"):
         with (folder / f"{name}.csv").open() as file:
@@ -65,7 +65,7 @@ def test_a_resumed_run_is_shown_once(tmp_path: Path) -> None:
 
 
 class StandIn:
-    """Weights & Biases as far as it is used: steps only go up, a known run goes on."""
+    """Fake of Weights & Biases: steps only increase, and a known run is resumed."""
 
     def __init__(self) -> None:
         self.runs: dict[str, SimpleNamespace] = {}
@@ -84,7 +84,7 @@ class StandIn:
 
         def finish() -> None:
             known.finished += 1
-            known.step += 1  # a run that goes on does so at the next step
+            known.step += 1  # a resumed run continues at the next step
 
         known.log, known.finish = log, finish
         return known

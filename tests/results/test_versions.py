@@ -1,4 +1,4 @@
-"""A result says which versions and which backend it depends on."""
+"""Versions and backend in results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `mujoco-sail speed` counts is what is carried out."""
+"""Operations counted by `mujoco-sail speed` equal those executed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mujoco_sail.speed import roofline
 def test_the_count_equals_the_operations_of_all_matrix_products_of_an_update(
     make_run: MakeRun, layers: int
 ) -> None:
-    """No tolerance: the counter sees every product that PyTorch carries out."""
+    """Exactly, since the counter sees every product that PyTorch executes."""
     run = make_run([("sac", 0), ("sac", 1), ("sac", 2)], tiny_task(hidden_layers=layers))
     agent: Any = run.members[0].spec.agent(run)
     agent.train()
@@ -28,7 +28,7 @@ def test_the_count_equals_the_operations_of_all_matrix_products_of_an_update(
 
 
 def test_the_middle_layers_are_sixteen_products(make_run: MakeRun) -> None:
-    """A layer more is sixteen products more: first and last layers stay what they are."""
+    """An additional layer gives sixteen products; first and last layers do not change."""
     counts = []
     for layers in (2, 3):
         task = tiny_task(hidden_layers=layers)

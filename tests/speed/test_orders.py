@@ -1,4 +1,4 @@
-"""What `mujoco-sail speed` times is real training or a part of it."""
+"""Requests of `mujoco-sail speed` are real training or a part of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mujoco_sail.speed.worker import Request, Stopwatch, TimedRun
 
 
 class Script:
-    """Orders written down beforehand, in place of a pipe."""
+    """Fake pipe with prepared requests."""
 
     def __init__(self, *requests: Request) -> None:
         self.requests, self.answers = list(requests), []
@@ -37,7 +37,7 @@ class Script:
 
 
 def paced(folder: Path, *actions: Any, **options: Any) -> tuple[TimedRun, Script]:
-    """A run that has carried out requests, each once."""
+    """Run that has executed requests, each once."""
     script = Script(*(Request(action, 0, **options) for action in actions))
     task = tiny_task(steps=10**6, evaluation_every=10**6, log_every=10**6)
     spec = registry.load_spec("sac", {})

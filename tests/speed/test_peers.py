@@ -1,4 +1,4 @@
-"""`mujoco-sail speed` compares like with like: peers, processes, threads and cores."""
+"""Peers of `mujoco-sail speed`, with their processes, threads and cores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ needs_sbx = pytest.mark.skipif(
 
 @pytest.fixture
 def sbx(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
-    """A stand-in that makes Stable-Baselines3's SAC and keeps what it was asked for."""
+    """Fake of SBX that makes Stable-Baselines3's SAC and records its arguments."""
     asked: dict[str, Any] = {}
 
     def make(**arguments: Any) -> stable_baselines3.SAC:
@@ -48,7 +48,7 @@ def sbx(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
 
 
 class IdlePool:
-    """Workers that do nothing, as fast as they have threads."""
+    """Fake workers with a rate equal to their number of threads."""
 
     made: ClassVar[list[IdlePool]] = []
 
@@ -74,7 +74,7 @@ class IdlePool:
 
 @pytest.fixture
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """A machine with so many."""
+    """Number of cores of the simulated machine."""
     for module in (pool, peers, plan_module):
         monkeypatch.setattr(module, "available_cores", lambda: request.param)
     return request.param
@@ -102,11 +102,11 @@ def test_as_many_processes_of_a_peer_are_timed_as_of_ours(
     rows = summary.frame(plan, rates)
     ratios = rows[(rows.measurement == "train") & (rows.against != "")]
     for count, processes in sizes.items():
-        # The stand-ins are as fast as they have threads.
+        # The rate of the fakes is their number of threads.
         its = cores if processes == 1 else 1
         against = [f"{name} {processes}x{its} float32" for name in ("sb3_sac", "sbx_sac")]
         assert ratios[ratios.members == count].against.tolist() == against
-    # JAX keeps the number of threads that it was started with.
+    # JAX's number of threads is fixed at its start.
     started = {("PJRT_NPROC" in p.variables) for p in IdlePool.made if p.agent == "sbx_sac"}
     assert started == {its == 1 for its in (1, cores) if its == 1 or 1 in sizes.values()}
     assert all(not p.variables for p in IdlePool.made if p.agent != "sbx_sac")
@@ -172,7 +172,7 @@ def test_a_worker_has_its_variables_before_its_agent_is_made(tmp_path: Path) -> 
 
 
 def test_sleeping_workers_exit_by_themselves(tmp_path: Path) -> None:
-    """What is killed leaves semaphores behind, and Python says so after the summary."""
+    """Killed workers would leave semaphores, about which Python warns after the summary."""
     member = Member(registry.load_spec("sac", {}), 0)
     with WorkerPool(tiny_task(steps=10**6), [[member]], CPU, tmp_path, {}) as pool:
         pool.warm()
@@ -182,7 +182,7 @@ def test_sleeping_workers_exit_by_themselves(tmp_path: Path) -> None:
 def test_sbx_gets_the_same_arguments_as_stable_baselines3(
     make_run: MakeRun, sbx: SimpleNamespace
 ) -> None:
-    """But for the device, which it has no say in, and the target's rests, which it has not."""
+    """Except the device and the interval of target updates, which SBX does not have."""
     task = tiny_task()
     (way, *_) = peers.load(["sbx"], task, CPU)["sbx"]
     run = make_run([("sb3_sac", 3)], task)
@@ -218,7 +218,7 @@ def test_a_missing_sbx_is_one_line_that_names_the_extra(
 def test_only_sbx_needs_sbx_and_jax(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The comparison itself ends at once here: the folder cannot be written."""
+    """The comparison stops at once, because the folder cannot be written."""
     for name in ("sbx", "jax"):
         monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
     assert main(["speed", "--device", "cpu", "--out", "/dev/null/speed"]) == 2
@@ -240,7 +240,7 @@ def test_sbx_makes_one_update_per_step_and_reports_its_health(make_run: MakeRun)
     run.members[0] = Member(way.spec, 0)
     agent: Any = way.spec.agent(run)
     agent.train()
-    # After the last step it stops before the update.
+    # After the last step it stops without an update.
     assert agent.model._n_updates == task.steps - task.random_steps - 1
     assert agent.health()["a parameter of the policy"].isfinite().all()
     assert all(value.isfinite().all() for value in agent.metrics().values())

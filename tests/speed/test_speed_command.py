@@ -1,4 +1,4 @@
-"""`mujoco-sail speed` writes down what it measured, and refuses what it cannot measure."""
+"""Output and errors of `mujoco-sail speed`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ segment_steps = 5
 
 
 def speed(folder: Path, **changes: str) -> list[str]:
-    """A command line of a comparison that takes seconds."""
+    """Arguments of a comparison that takes seconds."""
     recipe = folder / "short.toml"
     recipe.write_text(RECIPE)
     options = {
@@ -54,7 +54,7 @@ def speed(folder: Path, **changes: str) -> list[str]:
 
 
 def rate(measurement: str, learner: str, *values: float, threads: int = 1) -> Rate:
-    """What one worker with one member measured."""
+    """Rate of one worker with one member."""
     pool: Any = None
     unit = "x" if measurement == "environment" else "unit"
     request = Request("train", 1.0, threads)
@@ -148,7 +148,7 @@ def test_the_command_writes_rates_ratios_and_the_machine(
     assert set(rows.environment) == {"short"}
     most = min(2, available_cores())
     trained = rows[(rows.measurement == "train") & (rows.against == "")]
-    expected = {("sac", 1, 1, 1), ("sac", 2, most, 1)}  # as narrow as that
+    expected = {("sac", 1, 1, 1), ("sac", 2, most, 1)}  # agent, members, processes, threads
     expected |= {("sb3_sac", 1, 1, t) for t in (1, available_cores())} | {
         ("sb3_sac", most, most, 1)
     }
@@ -173,7 +173,7 @@ def test_the_command_writes_rates_ratios_and_the_machine(
         f"members={members}".split()
         for members in (1, 2)
     ]
-    # A benchmark's table does not mistake them for runs.
+    # They are not read as runs by `table`.
     assert main(["table", "--results", str(tmp_path / "results")]) == 2
     assert "no results here" in capsys.readouterr().err
 

@@ -31,7 +31,7 @@ def pairs() -> Pairs:
 
 @dataclass(frozen=True)
 class Labels:
-    """All pairs of trajectories with both labels, one by one: chance [X], T1 and T2 [X, D]."""
+    """All pairs of trajectories with both labels: probability [X], T1 and T2 [X, D]."""
 
     chance: Tensor
     t1: Tensor
@@ -47,7 +47,7 @@ class Labels:
 
 
 def every_label(rewards: Tensor, level: float) -> tuple[Labels, Tensor]:
-    """All labels, and which are kept: those above a level of disagreement; b is their mean."""
+    """All labels, and a mask of those above a level of disagreement; b is the mean over these."""
     decisions = problem()
     paths = Trajectories.of(decisions)
     policy = decisions.policy()
@@ -152,7 +152,7 @@ def test_half_uniform_has_an_unbiased_t2_and_half_the_bias_of_t1(rows: pd.DataFr
 
 
 def test_half_as_many_pairs_for_t2_give_more_noise(rows: pd.DataFrame) -> None:
-    """Where nothing is picked: var(T1 + 2 T2) / 2 + var(T1) / 2 exceeds var(T1 + T2)."""
+    """If all pairs are selected: var(T1 + 2 T2) / 2 + var(T1) / 2 exceeds var(T1 + T2)."""
     noise = rows[rows["rule"] == "uniform"].set_index(["session", "share"])["noise"]
     one = pairs()
     first, both = (one.variance(one.probability, times=t) for t in (0, 2))

@@ -31,7 +31,7 @@ def plan() -> Experiment:
 
 
 def measure(plan: Experiment, seeds: list[int]) -> Tables:
-    """With fewer points, ascents and searches than the command spends."""
+    """Measures with fewer points, ascents and searches than the command."""
     with pytest.MonkeyPatch.context() as patch:
         for name, count in (("POINTS", 50), ("STARTS", 8), ("SEARCHES", 2)):
             patch.setattr(experiment, name, (count, count))
@@ -80,7 +80,7 @@ def test_results_of_a_seed_do_not_depend_on_the_other_seeds(
 
 
 def runs_of(gamma: float, power: float, rates: dict[float, float]) -> pd.DataFrame:
-    """Runs whose suboptimality is height * samples^power, a height for each rate."""
+    """Runs with suboptimality height * samples^power, and a height for each rate."""
     return pd.DataFrame(
         [
             {

@@ -25,7 +25,7 @@ def problem(
 
 
 def counted(decisions: Decisions) -> tuple[Tensor, dict[str, Tensor]]:
-    """The gradients of problem 0 under condition 0, [D] each."""
+    """Gradients of problem 0 under condition 0, [D] each."""
     visits = Visits.of(*decisions.reward.shape[1:], decisions.horizon)
     truth, estimates = gradients(decisions, visits)
     return truth[0, 0], {name: estimate[0, 0] for name, estimate in estimates.items()}
@@ -43,7 +43,7 @@ def derivative_of_j(decisions: Decisions) -> Tensor:
 
 
 def learners_gradient(decisions: Decisions) -> Tensor:
-    """T1 + T2 with the losses of the learner on all trajectories, E_{a'~pi} exact."""
+    """T1 + T2 by the agents' losses on all trajectories, with exact E_{a'~pi}."""
     paths = Trajectories.of(decisions)
     policy = decisions.policy()[0, 0]
     p = paths.probability(policy)
@@ -52,7 +52,7 @@ def learners_gradient(decisions: Decisions) -> Tensor:
     steps = torch.arange(decisions.horizon)
     policy_reward = (policy * reward).sum(-1)[steps, paths.states]
     advantage = reward_advantage(rewards, policy_reward, torch.ones_like(rewards))
-    # lambda = H / alpha undoes the mean over steps.
+    # lambda = H / alpha turns the mean over steps into a sum.
     score = decisions.horizon / decisions.temperature[0] * advantage
     returns = rewards.sum(1)
     t1, t2 = t1_t2_surrogates(
@@ -66,7 +66,7 @@ def learners_gradient(decisions: Decisions) -> Tensor:
 
 
 def gradient_with_own_return(decisions: Decisions) -> Tensor:
-    """T1 + T2 with the return of each trajectory itself from t on in the place of Q."""
+    """T1 + T2 with each trajectory's own return from t on instead of Q."""
     paths = Trajectories.of(decisions)
     policy = decisions.policy()
     gradient = decisions.q_gradients(policy, decisions.horizon)[0, 0]
@@ -146,7 +146,7 @@ def test_t1_is_zero_if_the_reward_equals_the_truth() -> None:
 
 
 def test_the_policy_is_soft_optimal() -> None:
-    """One step by hand: pi ~ exp(r / alpha); and a low temperature is greedy."""
+    """For one step pi ~ exp(r / alpha); at a low temperature the policy is greedy."""
     decisions = problem(1, Condition(0.5, 0.3))
     close(decisions.policy()[0, 0, 0], (decisions.reward[0] / 0.5).softmax(-1))
     greedy = problem(4, Condition(1e-3, 0.3)).policy()
