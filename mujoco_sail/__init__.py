@@ -9,7 +9,29 @@ stack of networks; a lower-case m counts some of the M members.
 import os
 import sys
 import warnings
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from mujoco_sail.interface import (
+        Comparison,
+        Results,
+        TrainingError,
+        UserError,
+        compare,
+        read_results,
+        train,
+    )
+
+__all__ = [
+    "Comparison",
+    "Results",
+    "TrainingError",
+    "UserError",
+    "__version__",
+    "compare",
+    "read_results",
+    "train",
+]
 __version__ = "0.1.0"
 
 # Otherwise MKL chooses a kernel by the alignment of the data on AMD processors, and a member's last
@@ -27,3 +49,17 @@ if not os.environ.get("MKL_CBWR"):
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of the package
+
+    def __getattr__(name: str) -> Any:
+        """Imports the Python interface, and pandas with it, when one of its names is first used."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from mujoco_sail import interface  # noqa: PLC0415
+
+        return getattr(interface, name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

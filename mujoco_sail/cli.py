@@ -1,22 +1,20 @@
 """The command line, `mujoco-sail`."""
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from mujoco_sail.analysis.defaults import BASELINE, MARGIN, check_margin
 from mujoco_sail.results import tracking
 from mujoco_sail.speed import command as speed
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.files import folder
 from mujoco_sail.system.output import lasting_output
 from mujoco_sail.theory import command as theory
-
-BASELINE = "pebble"
-MARGIN = 0.1
+from mujoco_sail.training.extras import DEVICES
 
 
 class Parser(argparse.ArgumentParser):
@@ -159,7 +157,7 @@ def _add_run(one: argparse.ArgumentParser) -> None:
         help="env.KEY=VALUE or agent.NAME.KEY=VALUE; may be given many times",
     )
     one.add_argument("--teacher", help="teachers joined by +, such as noisy+skip")
-    one.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    one.add_argument("--device", default="auto", choices=DEVICES)
     one.add_argument(
         "--resume",
         action="store_true",
@@ -201,11 +199,6 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _check_margin(margin: float) -> None:
-    if not 0 < margin < math.inf:
-        raise UserError(f"--margin {margin:g}: expected a number above 0, such as {MARGIN}")
-
-
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=folder, default=Path("results"), help="default: %(default)s"
@@ -236,7 +229,7 @@ def _run(args: argparse.Namespace) -> int:
 def _table(args: argparse.Namespace) -> int:
     from mujoco_sail.analysis import tables, tables_across  # noqa: PLC0415
 
-    _check_margin(args.margin)
+    check_margin(args.margin)
     table = tables_across.table if args.across else tables.table
     print(table(args.results, args.format, args.baseline, args.margin))
     return 0
@@ -258,7 +251,7 @@ def _report(args: argparse.Namespace) -> int:
 
     if args.out.suffix != ".html" or args.out.is_dir():
         raise UserError(f"--out {args.out}: expected a file that ends in .html")
-    _check_margin(args.margin)
+    check_margin(args.margin)
     report.report(args.results, args.out, args.baseline, args.margin)
     print(args.out)
     return 0

@@ -98,6 +98,8 @@ def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], programs.
         raise UserError(
             f"{where}; expected module:Class, a subclass of mujoco_sail.agents.base:Agent"
         )
+    if found.__module__ == "__main__":  # of who calls `mujoco_sail.train`
+        raise UserError(f"{where}; workers do not run the script or notebook: expected a module")
     if inspect.isabstract(found) or not is_dataclass(getattr(found, "Settings", None)):
         raise UserError(
             f"{where}; the class is abstract or its Settings are no dataclass: not an agent yet"

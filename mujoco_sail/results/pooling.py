@@ -30,6 +30,24 @@ def collect(results: Path) -> list[RunRecord]:
     """Reads all runs of a results folder and checks that they can be compared.
 
     Args:
+        results: See `read_all`.
+
+    Returns:
+        Runs in the order of `read_all`.
+
+    Raises:
+        NoRunsError: No runs.
+        UserError: A damaged file, or runs that must not be pooled.
+    """
+    records = read_all(results)
+    check_poolable(records)
+    return records
+
+
+def read_all(results: Path) -> list[RunRecord]:
+    """Reads all runs of a results folder, whether or not they can be compared.
+
+    Args:
         results: Folder with `<env>/<agent>/seed_<n>/`.
 
     Returns:
@@ -37,7 +55,7 @@ def collect(results: Path) -> list[RunRecord]:
 
     Raises:
         NoRunsError: No runs.
-        UserError: A damaged file, or runs that must not be pooled.
+        UserError: A damaged file.
     """
     try:
         folders = [folder for folder in results.glob("*/*/seed_*") if folder.is_dir()]
@@ -49,9 +67,7 @@ def collect(results: Path) -> list[RunRecord]:
             "first run, say, mujoco-sail run --env walker_walk --agents pebble,sail --seeds 5 "
             f"--protocol quick --results {shlex.quote(str(results))}",
         )
-    records = sorted((read(folder) for folder in folders), key=_place)
-    check_poolable(records)
-    return records
+    return sorted((read(folder) for folder in folders), key=_place)
 
 
 def check_poolable(records: Sequence[RunRecord]) -> None:

@@ -166,6 +166,14 @@ def read_training(path: Path) -> pd.DataFrame:
 
 
 def _numbers(path: Path, text: pd.DataFrame, may_lack: Sequence[str]) -> pd.DataFrame:
+    """Parses a table of steps; only the columns in `may_lack` may have empty cells."""
+    frame = _finite(path, text, may_lack)
+    if frame.empty or (np.diff(frame["step"]) <= 0).any():
+        raise UserError(f"{path}: column 'step' must increase, over one row at least")
+    return frame
+
+
+def _finite(path: Path, text: pd.DataFrame, may_lack: Sequence[str]) -> pd.DataFrame:
     """Parses the numbers of a table; only the columns in `may_lack` may have empty cells."""
     numbers = {str(name): pd.to_numeric(text[name], errors="coerce") for name in text}
     frame = pd.DataFrame(numbers, dtype="float64")
@@ -176,14 +184,28 @@ def _numbers(path: Path, text: pd.DataFrame, may_lack: Sequence[str]) -> pd.Data
                 f"{path}: column '{name}' has a value that is not a finite number, "
                 f"or beyond {LARGEST:.0e}"
             )
-    if frame.empty or (np.diff(frame["step"]) <= 0).any():
-        raise UserError(f"{path}: column 'step' must increase, over one row at least")
     return frame
 
 
+def read_feedback(path: Path) -> pd.DataFrame:
+    """Reads `feedback.csv`: the columns `FEEDBACK`, where nan is the label of a refused query.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    text = _csv(path, FEEDBACK)[list(FEEDBACK)]
+    _answers(path, text["label"])
+    text["label"] = text["label"].replace(SKIPPED, np.nan)
+    return _finite(path, text, ["label"])
+
+
 def _labels(path: Path) -> int:
-    labels = _csv(path, FEEDBACK)["label"]
+    return len(_answers(path, _csv(path, FEEDBACK)["label"]))
+
+
+def _answers(path: Path, labels: "pd.Series[str]") -> "pd.Series[str]":
+    """The labels that were given."""
     answers = labels[labels != SKIPPED]
     if not pd.to_numeric(answers, errors="coerce").isin([0, 0.5, 1]).all():
         raise UserError(f"{path}: column 'label' has a value other than 0, 0.5, 1, {SKIPPED}")
-    return len(answers)
+    return answers

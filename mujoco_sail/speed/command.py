@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.system.errors import UserError
+from mujoco_sail.training.extras import DEVICES
 
 if TYPE_CHECKING:
     from mujoco_sail.agents.base import AgentSpec
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="that carries out our updates (default: the recipe's)",
     )
     add("--backend", help="that environments are stepped by (default: the recipe's)")
-    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    add("--device", default="auto", choices=DEVICES)
     add("--rounds", type=int, default=5, help="default: %(default)s")
     add("--seconds", type=float, default=2.5, help="of each timing (default: %(default)s)")
     add("--out", type=Path, default=Path("results/speed"), help="default: %(default)s")

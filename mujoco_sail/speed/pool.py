@@ -1,6 +1,5 @@
 """Pool of worker processes that execute requests at the same time."""
 
-import multiprocessing
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -15,6 +14,7 @@ from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.speed import pinning
 from mujoco_sail.speed.worker import Request, work
+from mujoco_sail.training.spawning import CONTEXT
 
 PATIENCE = 10.0  # seconds to wait for a worker to exit
 
@@ -45,14 +45,13 @@ class WorkerPool:
         results: Path,
         variables: Mapping[str, str],
     ) -> None:
-        context = multiprocessing.get_context("spawn")
         self.sizes = [len(stack) for stack in stacks]
         self.pipes: list[Connection] = []
         self.workers: list[BaseProcess] = []
         for stack in stacks:
-            ours, theirs = context.Pipe()
+            ours, theirs = CONTEXT.Pipe()
             arguments = (task, stack, device, results, dict(variables), theirs)
-            worker = context.Process(target=work, args=arguments, daemon=True)
+            worker = CONTEXT.Process(target=work, args=arguments, daemon=True)
             worker.start()
             theirs.close()
             self.pipes.append(ours)

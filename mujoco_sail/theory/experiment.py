@@ -1,6 +1,5 @@
 """Measurements of `mujoco-sail theory` as tidy tables; each seed is a problem with its runs."""
 
-import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from mujoco_sail.theory.direct import DRAWS, DirectSail
 from mujoco_sail.theory.exact import in_chunks, kl_to_reference, objective
 from mujoco_sail.theory.landscape import curvature, worst_ratios
 from mujoco_sail.theory.problem import Problem, ball, draw
+from mujoco_sail.training.spawning import CONTEXT
 
 SEEDS_AT_ONCE = 5  # for any number of cores, so that results do not depend on it
 BATCH = 32  # preferences per stochastic step
@@ -84,9 +84,8 @@ def run(experiment: Experiment, report: Callable[[str], None]) -> Tables:
     seeds = range(experiment.seeds)
     parts = [seeds[i : i + SEEDS_AT_ONCE] for i in seeds[::SEEDS_AT_ONCE]]
     workers = min(available_cores(), len(parts))
-    context = multiprocessing.get_context("spawn")
     tables = []
-    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, CONTEXT, torch.set_num_threads, (1,)) as pool:
         for part, table in zip(
             parts, pool.map(_measure_all, [experiment] * len(parts), parts), strict=True
         ):

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import multiprocessing
 import tempfile
 import threading
 import time
@@ -22,6 +21,7 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.machine import synchronise
 from mujoco_sail.system.signals import terminal_signals_blocked
 from mujoco_sail.training.run import Run
+from mujoco_sail.training.spawning import CONTEXT
 from mujoco_sail.training.worker import end_with_the_main_process
 
 # Runs of more floating-point operations per worker than this, which take a core at least some ten
@@ -64,11 +64,10 @@ def seconds_needed(
     Returns:
         Until the last worker is done; None if a moment fails: then the run will, and says why.
     """
-    context = multiprocessing.get_context("spawn")
-    pipes = [context.Pipe(duplex=False) for _ in shares]
+    pipes = [CONTEXT.Pipe(duplex=False) for _ in shares]
     with tempfile.TemporaryDirectory() as scratch:
         workers = [
-            context.Process(
+            CONTEXT.Process(
                 target=_work, args=(task, stacks, device, Path(scratch, str(i)), threads, sender)
             )
             for i, (stacks, (_, sender)) in enumerate(zip(shares, pipes, strict=True))

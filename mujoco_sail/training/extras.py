@@ -1,11 +1,11 @@
-"""What runs leave beside their own files."""
+"""Options of `mujoco-sail run` that no result depends on, but for its rounding."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Extras:
-    """Options of `mujoco-sail run` that no result depends on.
+    """What runs leave beside their own files.
 
     Attributes:
         keep_preferences: Whether a complete run keeps its labelled pairs, `preferences.h5`.
@@ -17,3 +17,4 @@ class Extras:
 
 
 NO_EXTRAS = Extras()
+DEVICES = ("auto", "cpu", "cuda")  # "auto" is CUDA where there is a GPU

@@ -5,7 +5,7 @@ import multiprocessing
 import queue
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -16,19 +16,24 @@ import torch
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.core.engine import has_compiler
+from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.system.machine import available_cores
 from mujoco_sail.system.signals import stops_handled, terminal_signals_blocked
 from mujoco_sail.training.claims import claimed
-from mujoco_sail.training.extras import NO_EXTRAS, Extras
+from mujoco_sail.training.extras import DEVICES, NO_EXTRAS, Extras
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
+from mujoco_sail.training.spawning import CONTEXT
 from mujoco_sail.training.worker import work
 
 # Networks of this many hidden units are updated faster by two threads than by one, narrower ones
 # more slowly: threads would have to meet at every small product (docs/speed.md).
 WIDE = 512
+
+
+Message = Progress | Failure | UserMessage
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -39,8 +44,10 @@ def choose_device(name: str) -> torch.device:
     """The device that `--device` asks for.
 
     Raises:
-        UserError: CUDA is asked for and there is none.
+        UserError: CUDA is asked for and there is none, or another name is given.
     """
+    if name not in DEVICES:
+        raise UserError(f"--device {one_line(name)}: {nearest(name, DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no CUDA device; use cpu or auto")
     if name == "auto":
@@ -166,28 +173,28 @@ def _execute(
     locks: Sequence[Lock],
     extras: Extras,
 ) -> list[Failure]:
-    context = multiprocessing.get_context("spawn")
     with terminal_signals_blocked():  # multiprocessing starts a process of its own here
-        messages: multiprocessing.Queue[Progress | Failure | UserMessage] = context.Queue()
-        stop = context.Event()
+        messages: multiprocessing.Queue[Message] = CONTEXT.Queue()
+        stop = CONTEXT.Event()
     parts = shards(members, max_workers(device))
     # Every worker holds every lock: none is free before the last of them has ended.
     shared = device, results, messages, stop, locks, threads(task, len(parts)), extras
-    workers = [context.Process(target=work, args=(task, stacks, *shared)) for stacks in parts]
+    workers = [CONTEXT.Process(target=work, args=(task, stacks, *shared)) for stacks in parts]
     failures = []
     with _started(workers, stop) as signals:
-        # A worker ends only after its messages lie in the queue.
-        while any(worker.is_alive() for worker in workers) or not messages.empty():
-            try:
-                message = messages.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            if isinstance(message, UserMessage):
-                say(message.text)
-                continue
-            if isinstance(message, Failure):
-                failures.append(message)
-            report(message)
+        try:
+            for message in _received(workers, messages):
+                if isinstance(message, UserMessage):
+                    say(message.text)
+                    continue
+                if isinstance(message, Failure):
+                    failures.append(message)
+                report(message)
+        except BaseException:  # of `say` or `report`: a notebook outlives it, workers must not
+            stop.set()
+            for _ in _received(workers, messages):
+                pass
+            raise
     if signals:
         raise Interrupted(signals[0])
     return failures + [
@@ -195,6 +202,16 @@ def _execute(
         for worker in workers
         if worker.exitcode != 0
     ]
+
+
+def _received(
+    workers: Sequence[Any], messages: "multiprocessing.Queue[Message]"
+) -> Iterator[Message]:
+    """The messages of the workers until all have ended."""
+    # A worker ends only after its messages lie in the queue.
+    while any(worker.is_alive() for worker in workers) or not messages.empty():
+        with suppress(queue.Empty):
+            yield messages.get(timeout=0.2)
 
 
 @contextmanager
@@ -215,8 +232,15 @@ def _started(workers: Sequence[Any], stop: Event) -> Iterator[list[int]]:
                 worker.kill()
 
     with ExitStack() as handling:
-        with terminal_signals_blocked():
+        try:
+            with terminal_signals_blocked():
+                for worker in workers:
+                    worker.start()
+                handling.enter_context(stops_handled(on_signal))
+        except BaseException:  # a notebook has threads that do not block signals
             for worker in workers:
-                worker.start()
-            handling.enter_context(stops_handled(on_signal))
+                if worker.pid is not None:
+                    worker.kill()
+                    worker.join()
+            raise
         yield came

@@ -1,0 +1,18 @@
+"""What a comparison is against unless something else is asked for."""
+
+import math
+
+from mujoco_sail.system.errors import UserError
+
+BASELINE = "pebble"  # the agent that all others are compared with
+MARGIN = 0.1  # of equivalence, a share of what `sac` gains on `random`
+
+
+def check_margin(margin: float) -> None:
+    """Refuses a margin within which nothing could be equivalent.
+
+    Raises:
+        UserError: It is not above 0, or infinite.
+    """
+    if not 0 < margin < math.inf:
+        raise UserError(f"--margin {margin:g}: expected a number above 0, such as {MARGIN}")
