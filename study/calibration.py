@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mujoco_sail.results.pooling import collect
+import mujoco_sail
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -23,10 +23,9 @@ PUBLIC = {
 
 def curves() -> Iterator[tuple[str, pd.DataFrame]]:
     """Returns of `sac`, steps x seeds, by environment: of the study, then of the search."""
-    runs = [run for run in collect(ROOT / "results/study") if run.agent == "sac"]
-    for env in dict.fromkeys(run.env for run in runs):
-        seeds = {r.seed: r.evaluations.set_index("step") for r in runs if r.env == env}
-        yield env, pd.DataFrame({seed: table["episode_return"] for seed, table in seeds.items()})
+    study = mujoco_sail.read_results(ROOT / "results/study").evaluations.query("agent == 'sac'")
+    for env, table in study.groupby("env"):
+        yield str(env), table.pivot(index="step", columns="seed", values="episode_return")
     for path in sorted(HERE.glob("*_search.csv")):
         table = pd.read_csv(path).query("agent == 'sac'")
         name = path.name.removesuffix("_search.csv")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from helpers.checkout import ROOT, build_wheel
 from helpers.pages import BLOCKS, COMMANDS, TINY_RUN
+from helpers.tiny import TINY
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,26 @@ def test_the_environment_of_the_readme_trains(installed: Installed) -> None:
     (line,) = commands_of("README.md", "finger_spin.toml")
     installed.does(line, *TINY_RUN, "--agents", "pebble")
     assert (installed.folder / "results/finger_spin/pebble/seed_0/evaluations.csv").is_file()
+
+
+def test_the_example_of_the_python_page_trains_reads_compares_and_draws(
+    installed: Installed,
+) -> None:
+    """Its own lines, but for the sizes of the runs; no worker runs them."""
+    (code,) = (block.text for block in BLOCKS if block.page == "python.md")
+    small = (
+        "import mujoco_sail\n"
+        f"TINY = { ({f'env.{key}': value for key, value in TINY.items()})!r}\n"
+        "def small(*names, train=mujoco_sail.train, overrides, **options):\n"
+        "    options |= {'seeds': 2, 'device': 'cpu', 'overrides': overrides | TINY}\n"
+        "    return train(*names, **options)\n"
+        "mujoco_sail.train = small\n"
+    )
+    (installed.folder / "example.py").write_text(small + code)
+    printed = installed.does(f"{sys.executable} example.py")
+    assert re.search(r"walker_stand +sail +2 ", printed)
+    assert "SAIL" in printed.splitlines()[-1]
+    assert (installed.folder / "curves.png").is_file()
 
 
 def test_the_theory_page_has_a_command_that_works(installed: Installed) -> None:
