@@ -17,7 +17,7 @@ from helpers.command_line import fails
 from helpers.tiny import TINY
 
 import mujoco_sail
-from mujoco_sail import TrainingError, UserError
+from mujoco_sail import TrainingError, UserError, interface
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.sail import SAIL
 from mujoco_sail.training import command, pool
@@ -236,3 +236,4 @@ mujoco_sail.read_results
 assert "pandas" in sys.modules and "torch" not in sys.modules
 assert not hasattr(mujoco_sail, "none_such")"""
     subprocess.run([sys.executable, "-c", code], check=True)
+    assert {*interface.__all__, "__version__"} == {*mujoco_sail.__all__}

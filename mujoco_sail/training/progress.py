@@ -42,7 +42,7 @@ class ProgressDisplay:
         # Arm -> step -> member -> return of its evaluation then.
         self.returns: dict[str, dict[int, dict[tuple[str, int], float]]] = {}
         self.started = time.perf_counter()
-        self.console = Console(force_jupyter=False)  # plain lines, not a cell's HTML for each
+        self.console = Console(force_jupyter=False)  # a notebook gets lines, not HTML
         self.bars = Bars(
             TextColumn(f"{task.name}  {{task.description:<12}}"),
             BarColumn(bar_width=24),
