@@ -27,6 +27,12 @@ OVERRIDES = {f"env.{key}": value for key, value in TINY.items()}
 PATIENCE = 120.0  # seconds, on a busy machine
 
 
+@pytest.fixture(autouse=True)
+def _this_process_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a test fails; the scripts below are processes of their own."""
+    trains(monkeypatch, AssertionError("nothing refused it"))
+
+
 def script(folder: Path, lines: str) -> list[str]:
     """A script without a guard, that trains small runs with `train`."""
     start = (
