@@ -10,6 +10,7 @@ from typing import NoReturn
 from mujoco_sail.analysis.defaults import BASELINE, MARGIN, check_margin
 from mujoco_sail.results import tracking
 from mujoco_sail.speed import command as speed
+from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.files import folder
 from mujoco_sail.system.output import lasting_output
@@ -247,6 +248,7 @@ def _plot(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
+    packages.load("jinja2", "report")
     from mujoco_sail.analysis import report  # noqa: PLC0415
 
     if args.out.suffix != ".html" or args.out.is_dir():
@@ -266,6 +268,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _watch(args: argparse.Namespace) -> int:
+    packages.load("av", "watch")
     from mujoco_sail import policies  # noqa: PLC0415
     from mujoco_sail.policies import film  # noqa: PLC0415
     from mujoco_sail.recipes.load import load_task  # noqa: PLC0415

@@ -19,6 +19,7 @@ from mujoco_sail.recipes.load import (
 )
 from mujoco_sail.recipes.settings import build, dump, key_of
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
 
 # Keys of a recipe or of the agent's table in `run.toml` that are no hyperparameters.
@@ -92,6 +93,8 @@ def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], programs.
         load = importlib.import_module if program is None else program.load
         module = load(module_name)
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+        if (lacking := packages.missing(error)) is not None:
+            raise UserError(packages.needs(lacking, f"{where}, which", error)) from error
         raise UserError(f"{where}; it cannot be imported: {error}") from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Agent)):

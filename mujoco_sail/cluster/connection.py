@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from mujoco_sail.cluster import node
+from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.files import write_text
 
@@ -42,7 +43,7 @@ class Cluster:
     def __init__(self, address: str, results: Path) -> None:
         if re.match(r"[a-z][a-z0-9+.-]*:/", str(results)):
             raise UserError(f"--results {results}: expected a folder that all nodes have mounted")
-        self.ray = _import_ray()
+        self.ray = packages.load("ray", "--cluster")
         _check_answers(address)
         try:
             self.ray.init(
@@ -147,12 +148,3 @@ def _check_answers(address: str) -> None:
         socket.create_connection((host, int(port)), TIMEOUT).close()
     except OSError as error:
         raise UserError(f"--cluster {address}: no cluster there: {error}") from error
-
-
-def _import_ray() -> Any:
-    try:
-        return import_module("ray")
-    except (ImportError, OSError) as error:
-        raise UserError(
-            f"--cluster needs the package ray ({error}); pip install 'mujoco-sail[cluster]'"
-        ) from error

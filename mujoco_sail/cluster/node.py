@@ -139,6 +139,7 @@ def train(part: Part, number: int, board: Any) -> None:
             if link.stopped:
                 break
             with worker.failures_told(stack, link.send):
+                part.extras.check()
                 # What a node that died has finished of it is complete already.
                 left = [member for member in stack if _status(part, member) != "complete"]
                 pool.check_precision(part.task, part.device)

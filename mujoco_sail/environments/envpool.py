@@ -16,29 +16,16 @@ be prevented. The Gymnasium backend detects every divergence and writes no such 
 """
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from mujoco_sail.core.streams import seed_for
-from mujoco_sail.environments.factory import META_WORLD
+from mujoco_sail.environments.ids import ENVPOOL_IDS, META_WORLD
 from mujoco_sail.environments.wrappers import Array
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
-
-# Gymnasium id -> EnvPool id.
-ENVPOOL_IDS = {
-    "Meta-World/door-open-v3": "MetaWorld/DoorOpen-v3",
-    "dm_control/cheetah-run-v0": "CheetahRun-v1",
-    "dm_control/walker-stand-v0": "WalkerStand-v1",
-    "dm_control/walker-walk-v0": "WalkerWalk-v1",
-    "HalfCheetah-v5": "HalfCheetah-v5",
-    "Pusher-v5": "Pusher-v5",
-    "Reacher-v5": "Reacher-v5",
-    "Swimmer-v5": "Swimmer-v5",
-    "Walker2d-v5": "Walker2d-v5",
-}
 
 
 def import_envpool(task: Task) -> Any:
@@ -53,13 +40,7 @@ def import_envpool(task: Task) -> Any:
             f"{where}; EnvPool has no {task.id} that is known to be the same task, use gymnasium;",
             f"it has {', '.join(ENVPOOL_IDS)}",
         )
-    try:
-        return import_module("envpool")
-    except (ImportError, OSError) as error:
-        raise UserError(
-            f"{where}, which needs the package envpool ({error});",
-            "pip install 'mujoco-sail[fast]', or use gymnasium",
-        ) from error
+    return packages.load("envpool", f"{where}, which", "use gymnasium")
 
 
 class EnvPoolBackend:
@@ -102,7 +83,7 @@ class EnvPoolBackend:
         actions = self._pool.action_space
         self._centre = (actions.high + actions.low) / 2
         self._half = (actions.high - actions.low) / 2
-        self.action_size = len(actions.low)
+        self.observation_size, self.action_size = self._first.shape[1], len(actions.low)
 
     def start(self, rows: Array, episodes: Array) -> Array:
         """Starts an episode in each of some rows, see `Backend.start`."""

@@ -9,6 +9,7 @@ import difflib
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -19,6 +20,8 @@ from gymnasium.spaces import Box, Dict, Space, flatdim, flatten
 from gymnasium.wrappers import RescaleAction, TimeLimit, TransformObservation
 
 from mujoco_sail.environments.divergence import DivergenceGuard
+from mujoco_sail.environments.envpool import EnvPoolBackend
+from mujoco_sail.environments.ids import DM_CONTROL, ENVPOOL_IDS, META_WORLD
 from mujoco_sail.environments.wrappers import (
     Array,
     Env,
@@ -28,9 +31,8 @@ from mujoco_sail.environments.wrappers import (
 )
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
-
-META_WORLD = "Meta-World/"
 
 
 def disable_rendering() -> None:
@@ -68,7 +70,8 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
         render_mode: None, or "rgb_array" to enable `render`.
 
     Raises:
-        UserError: There is no such environment, or its actions are not continuous.
+        UserError: There is no such environment, its library is not installed, or its actions
+            are not continuous.
     """
     where = f"{task.name}: key 'id' is '{task.id}'"
     try:
@@ -77,6 +80,8 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
     except gymnasium.error.UnregisteredEnv:
         nearest = difflib.get_close_matches(task.id, _known_ids(), n=1, cutoff=0)[0]
         raise UserError(f"{where}; no such environment, nearest '{nearest}'") from None
+    except ModuleNotFoundError as error:
+        raise UserError(_missing(task, where, error)) from error
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError(f"{where}; it cannot be made: {error}") from error
     nested, actions = env.observation_space, env.action_space
@@ -92,7 +97,15 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
 
 
 def space_sizes(task: Task) -> tuple[int, int]:
-    """Sizes of a task's observations and actions."""
+    """Sizes of a task's observations and actions.
+
+    Raises:
+        UserError: See `make_env`; or the backend cannot simulate the task.
+    """
+    if task.backend == "envpool":
+        pool = EnvPoolBackend(task, [0], "spaces", threads=1)
+        pool.close()
+        return pool.observation_size, pool.action_size
     env = make_env(task, 0, "spaces")
     env.close()
     return flatdim(env.observation_space), flatdim(env.action_space)
@@ -110,7 +123,8 @@ def _registered(task: Task, render_mode: str | None) -> Env:
         env: Env = SeededMetaWorld(make(META_WORLD + goal, env_name=name, seed=0))
         env.unwrapped.render_mode = render_mode  # shimmy's registration has no such argument
         return env
-    if task.id.startswith("dm_control/"):
+    if task.id.startswith(DM_CONTROL):
+        _library("dm_control")
         if task.id not in _suite_ids():
             raise gymnasium.error.NameNotFound
         if drawn:
@@ -133,20 +147,36 @@ def _flattener(space: Space[Any]) -> Callable[[Any], Array]:
 
 def _suite_ids() -> list[str]:
     suite = _library("shimmy.utils.envs_configs").DM_CONTROL_SUITE_ENVS
-    return [f"dm_control/{domain}-{task}-v0" for domain, task in suite]
+    return [f"{DM_CONTROL}{domain}-{task}-v0" for domain, task in suite]
 
 
 def _known_ids() -> list[str]:
-    names = _library("metaworld").ALL_V3_ENVIRONMENTS
-    others = [id for id in gymnasium.registry if "/" not in id]
-    return [META_WORLD + name for name in names] + _suite_ids() + others
+    """Of the libraries that are installed."""
+    known = [id for id in gymnasium.registry if "/" not in id]
+    with suppress(ImportError):
+        known += [META_WORLD + name for name in _library("metaworld").ALL_V3_ENVIRONMENTS]
+    with suppress(ImportError):
+        known += _suite_ids()
+    return known
+
+
+def _missing(task: Task, where: str, error: ModuleNotFoundError) -> str:
+    """One line about a library that is not installed."""
+    module = packages.missing(error)
+    if module is None:
+        return f"{where}; it cannot be made: {error}"
+    instead = ""
+    if task.id.startswith(DM_CONTROL) and task.id in ENVPOOL_IDS:
+        instead = "pip install 'mujoco-sail[fast]' and --set env.backend=envpool"
+    return packages.needs(module, f"{where}, which", error, instead)
 
 
 def _library(name: str) -> Any:
     """Imports a library of environments when it is first needed, because it takes about a second.
 
     Raises:
-        ImportError: The library cannot be imported.
+        ModuleNotFoundError: The library is not installed.
+        ImportError: It cannot be imported for another reason.
     """
     with warnings.catch_warnings():
         # dm_control looks for a display even if nothing is rendered.
@@ -154,6 +184,8 @@ def _library(name: str) -> Any:
         try:
             return import_module(name)
         except Exception as error:  # of any type, if the backend in MUJOCO_GL is missing
+            if packages.missing(error) == name.partition(".")[0]:
+                raise
             wanted = os.environ.get("MUJOCO_GL")
             setting = f" with MUJOCO_GL={wanted}" if wanted else ""
             raise ImportError(f"{name} does not load{setting}: {error}") from error

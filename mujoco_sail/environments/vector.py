@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mujoco_sail.core.state import Tree
 from mujoco_sail.environments.backend import Backend, GymnasiumBackend
 from mujoco_sail.environments.envpool import EnvPoolBackend
-from mujoco_sail.environments.factory import META_WORLD
+from mujoco_sail.environments.ids import META_WORLD
 from mujoco_sail.environments.wrappers import Array
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.machine import available_cores

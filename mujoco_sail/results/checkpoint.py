@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from mujoco_sail.results.versions import differ
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import write_bytes
 
@@ -139,7 +140,7 @@ def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str
     """First key in which two nested tables differ, with both values; None if they are equal."""
     there, here = (dict(_flat(table)) for table in (found, wanted))
     for key in {**here, **there}:
-        if key not in there or key not in here or there[key] != here[key]:
+        if differ(key, there, here):
             old, new = (table.get(key, "(absent)") for table in (there, here))
             return f"{key} is {old!r} there and {new!r} here"
     return None

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mujoco_sail.results.read import RunRecord, damaged, read, read_training
+from mujoco_sail.results.versions import differ
 from mujoco_sail.system.errors import UserError
 
 # Packages whose version can change returns.
@@ -134,8 +135,11 @@ def differing(one: RunRecord, other: RunRecord) -> dict[str, tuple[Any, Any]]:
         parts = (_of_environment(settings), _of_agent(settings), _schedule(record))
         tables.append({key: value for part in parts for key, value in part.items()})
     mine, theirs = tables
-    both = {key: (mine.get(key), theirs.get(key)) for key in [*mine, *theirs]}
-    return {key: (a, b) for key, (a, b) in both.items() if a != b and key != "agent.name"}
+    return {
+        key: (mine.get(key), theirs.get(key))
+        for key in [*mine, *theirs]
+        if key != "agent.name" and differ(key, mine, theirs)
+    }
 
 
 def training_tables(records: Sequence[RunRecord]) -> list[pd.DataFrame]:
@@ -179,8 +183,8 @@ def _compare(
     first: RunRecord, expected: Mapping[str, Any], second: RunRecord, values: Mapping[str, Any]
 ) -> None:
     for key in [*expected, *values]:
-        one, other = (table.get(key, "(absent)") for table in (expected, values))
-        if one != other:
+        if differ(key, expected, values):
+            one, other = (table.get(key, "(absent)") for table in (expected, values))
             raise UserError(
                 f"{first.folder} and {second.folder} differ in {key}:",
                 f"{one!r} and {other!r}; such results are never pooled",

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError, one_line
 
 TRACKERS = ("tensorboard", "wandb")
@@ -101,9 +102,7 @@ def check(kinds: Sequence[str]) -> None:
     """
     for kind in kinds:
         if find_spec(kind) is None:
-            raise UserError(
-                f"--track {kind}: it needs the package {kind}; pip install 'mujoco-sail[{kind}]'"
-            )
+            raise UserError(packages.needs(kind, f"--track {kind}: it", "not installed"))
 
 
 class Tracking:

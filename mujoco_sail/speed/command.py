@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mujoco_sail.recipes.settings import nearest
+from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.training.extras import DEVICES
 
@@ -59,9 +60,10 @@ def main(args: argparse.Namespace) -> int:
         0, or 1 if a worker failed.
 
     Raises:
-        UserError: An option is invalid, or the folder cannot be written.
+        UserError: An option is invalid, a package is missing, or the folder cannot be written.
     """
     members, peers = check(args)
+    packages.load("stable_baselines3", f"--peers {args.peers}: it")
     # Imported here, so that help and errors need no slow imports.
     import tomli_w  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415

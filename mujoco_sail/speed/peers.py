@@ -16,6 +16,7 @@ from mujoco_sail.agents.registry import load_spec
 from mujoco_sail.agents.sb3 import SB3SAC
 from mujoco_sail.policies.policy import Policy
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.machine import available_cores
 
@@ -99,13 +100,7 @@ def import_sbx() -> Any:
     Raises:
         UserError: SBX is not installed.
     """
-    try:
-        return import_module("sbx")
-    except (ImportError, OSError) as error:
-        raise UserError(
-            f"--peers sbx: it needs the package sbx-rl ({error}); "
-            "pip install 'mujoco-sail[peers]', or use --peers sb3"
-        ) from error
+    return packages.load("sbx", "--peers sbx: it", "use --peers sb3")
 
 
 class SB3SACBFloat16(SB3SAC):

@@ -24,8 +24,8 @@ def unfinished_members(
         UserError: The environment cannot be made, its backend cannot simulate it for these
             agents, or a folder holds a run of another recipe.
     """
-    space_sizes(task)
     _check_backend(task, specs)
+    space_sizes(task)
     members = []
     for spec, seed in itertools.product(specs, seeds):
         folder = run_folder(results, task, spec.name, seed)

@@ -12,7 +12,6 @@ from mujoco_sail.agents.base import AgentSpec
 from mujoco_sail.environments.factory import disable_rendering
 from mujoco_sail.recipes.load import parse_seeds
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.results import tracking
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.training import jobs, pool, progress
 from mujoco_sail.training.extras import NO_EXTRAS, Extras
@@ -43,7 +42,7 @@ def run_with(execute: Execute, args: argparse.Namespace) -> int:
     """
     disable_rendering()
     extras = Extras(args.keep_preferences, tuple(dict.fromkeys(args.track)))
-    tracking.check(extras.track)
+    extras.check()
     grid = load(args.env, args.agents, args.seeds, args.protocol, args.overrides, args.teacher)
     try:
         failures = execute(args, grid, extras)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from mujoco_sail.results import tracking
+from mujoco_sail.system import packages
+
 
 @dataclass(frozen=True)
 class Extras:
@@ -14,6 +17,16 @@ class Extras:
 
     keep_preferences: bool = False
     track: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Looks for the packages that they need.
+
+        Raises:
+            UserError: One is not installed.
+        """
+        tracking.check(self.track)
+        if self.keep_preferences:
+            packages.load("h5py", "--keep-preferences")
 
 
 NO_EXTRAS = Extras()

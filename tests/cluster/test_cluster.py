@@ -7,6 +7,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -217,10 +218,7 @@ def test_no_cluster_at_the_address_is_one_line(
 def test_without_ray_its_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(f"No module named '{name}'")
-
-    monkeypatch.setattr(connection, "import_module", missing)
+    monkeypatch.setitem(sys.modules, "ray", None)  # type: ignore[arg-type]
     arguments = ("--env", "half_cheetah", "--results", str(tmp_path / "r"), "--cluster", "auto")
     assert "pip install 'mujoco-sail[cluster]'" in fails(capsys, "run", *arguments)
 

@@ -87,6 +87,12 @@ def test_a_checkpoint_of_another_run_is_an_error_that_names_the_difference(
         Checkpoints(tmp_path / "checkpoints", changed).read(8)
 
 
+def test_a_checkpoint_is_used_once_an_extra_has_been_installed(tmp_path: Path) -> None:
+    two_checkpoints(tmp_path)
+    changed = ABOUT | {"versions": {"torch": "2", "dm_control": "1.0.28"}}
+    assert Checkpoints(tmp_path / "checkpoints", changed).read(8).step == 8
+
+
 def test_a_pickle_as_a_checkpoint_is_an_error_and_is_not_executed(tmp_path: Path) -> None:
     checkpoints = two_checkpoints(tmp_path)
     bomb = pickle.dumps(Planted(tmp_path / "boom"))

@@ -10,11 +10,14 @@ import pytest
 import torch
 from helpers.command_line import run
 from helpers.envpool import needs_envpool
+from helpers.runs import members_of
+from helpers.tiny import CPU, tiny_task
 
-from mujoco_sail.results.pooling import check_poolable
+from mujoco_sail.results.pooling import check_poolable, differing
 from mujoco_sail.results.read import read
-from mujoco_sail.results.versions import versions
+from mujoco_sail.results.versions import OPTIONAL, differ, versions
 from mujoco_sail.system.errors import UserError
+from mujoco_sail.training.run import Run
 
 
 @pytest.mark.filterwarnings("error")
@@ -80,3 +83,47 @@ def test_versions_include_envpool_only_if_it_is_the_backend(
     monkeypatch.setattr(metadata, "version", lambda name: f"{name} 1")
     assert "envpool" not in versions()
     assert versions("envpool") == versions() | {"envpool": "envpool 1"}
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of the packages of extras is installed."""
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name in OPTIONAL:
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+
+
+@pytest.mark.usefixtures("bare")
+def test_only_installed_packages_are_recorded_and_those_that_all_runs_need_are_asked_for() -> None:
+    assert set(versions()) == {"mujoco", "gymnasium", "torch", "python", "mujoco_sail"}
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_run_made_before_an_extra_was_installed_stays_complete_and_is_pooled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run(tiny_task(), members_of([("sac", 0)]), CPU, tmp_path, print).execute()
+    monkeypatch.undo()
+    folder = tmp_path / "half_cheetah" / "sac" / "seed_0"
+    before = (folder / "run.toml").read_bytes()
+    assert run(tmp_path, "half_cheetah", "sac", "2") == 0
+    assert (folder / "run.toml").read_bytes() == before
+    records = [read(folder.with_name(f"seed_{seed}")) for seed in (0, 1)]
+    assert ["dm_control" in record.table["versions"] for record in records] == [False, True]
+    check_poolable(records)
+    assert differing(*records) == {}
+
+
+def test_only_a_package_of_an_extra_may_be_named_by_one_of_two_runs_alone() -> None:
+    one = {"versions.shimmy": "1", "versions.envpool": "1", "versions.torch": "1"}
+    assert not differ("versions.shimmy", one, {})
+    assert not differ("versions.shimmy", {}, one)
+    assert differ("versions.shimmy", one, {"versions.shimmy": "2"})
+    assert differ("versions.envpool", one, {})
+    assert differ("versions.torch", {}, one)
+    assert not differ("versions.torch", one, one)
