@@ -14,6 +14,8 @@ from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKE = shutil.which("make")
+SUITABLE = (11, 12, 13)
+UNSUITABLE = [(3, 9), (3, 14)]
 
 pytestmark = pytest.mark.skipif(MAKE is None, reason="there is no make")
 
@@ -29,18 +31,30 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def put_python(folder: Path, name: str, version: tuple[int, int]) -> None:
-    """A program that thinks that it is another Python."""
-    script = f"import sys; sys.version_info = {(*version, 0, 'final', 0)}; exec(sys.argv[2])"
+def put_python(folder: Path, name: str, version: tuple[int, int], *lacks: str) -> None:
+    """A program that thinks that it is another Python, which lacks some modules."""
+    script = f"""
+import runpy, sys
+sys.version_info = {(*version, 0, "final", 0)}
+sys.modules.update(dict.fromkeys({lacks}))
+if sys.argv[1] == "-c":
+    exec(sys.argv[2])
+elif sys.argv[2] in {lacks}:
+    sys.exit(1)
+"""
+    put(folder, name, f"#!{sys.executable}\n{script}")
+
+
+def put(folder: Path, name: str, script: str) -> None:
     path = folder / "bin" / name
-    path.write_text(f"#!{sys.executable}\nimport sys\n{script}\n")
+    path.write_text(script)
     path.chmod(0o755)
 
 
 def make(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     assert MAKE
     return subprocess.run(
-        [MAKE, "--dry-run", "check", *options],
+        [MAKE, *options, "check"],
         cwd=folder,
         env={"PATH": str(folder / "bin")},
         capture_output=True,
@@ -49,52 +63,135 @@ def make(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def python_of(done: subprocess.CompletedProcess[str]) -> str:
-    (name,) = re.findall(r"(\S+) -m venv", done.stdout)
+def planned(folder: Path, *options: str) -> str:
+    """The commands that `make` would call."""
+    done = make(folder, "--dry-run", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def python_of(commands: str) -> str:
+    (name,) = re.findall(r"(\S+) -m venv", commands)
     return str(name)
 
 
-def test_pip_and_make_agree_on_the_versions() -> None:
-    about = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    pip = SpecifierSet(about["project"]["requires-python"])
+# --- which Python ---
+
+
+def test_pip_make_uv_and_the_classifiers_agree_on_the_versions() -> None:
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     text = (ROOT / "Makefile").read_text()
-    named = {(int(a), int(b)) for a, b in re.findall(r"\((\d), (\d+)\)", text)}
-    assert named == {(3, n) for n in range(30) if f"3.{n}.1" in pip} == {(3, 11), (3, 12)}
+    (named,) = re.findall(r"^PYTHONS := (.*)$", text, re.MULTILINE)
+    (for_uv,) = re.findall(r"--python '(\S+)'", text)
+    expected = {f"3.{minor}" for minor in SUITABLE}
+    assert set(named.split()) == expected
+    for specifier in (for_uv, about["requires-python"]):
+        accepted = SpecifierSet(specifier)
+        assert {f"3.{n}" for n in range(30) if f"3.{n}.1" in accepted} == expected
+    prefix = "Programming Language :: Python :: "
+    assert {each.removeprefix(prefix) for each in about["classifiers"]} == expected
+    for page in ("README.md", "Makefile"):
+        assert "Python 3.11, 3.12 or 3.13" in (ROOT / page).read_text()
 
 
-@pytest.mark.parametrize("version", [(3, 11), (3, 12)])
-def test_make_takes_a_python3_that_is_suitable(folder: Path, version: tuple[int, int]) -> None:
-    put_python(folder, "python3", version)
-    done = make(folder)
-    assert done.returncode == 0, done.stderr
-    assert python_of(done) == "python3"
+@pytest.mark.parametrize("minor", SUITABLE)
+def test_make_takes_a_python3_that_is_suitable(folder: Path, minor: int) -> None:
+    put_python(folder, "python3", (3, minor))
+    assert python_of(planned(folder)) == "python3"
 
 
-@pytest.mark.parametrize("minor", [11, 12])
-@pytest.mark.parametrize("other", [(3, 9), (3, 13), (3, 14)])
+@pytest.mark.parametrize("minor", SUITABLE)
+@pytest.mark.parametrize("other", UNSUITABLE)
 def test_make_finds_a_suitable_python_beside_another(
     folder: Path, other: tuple[int, int], minor: int
 ) -> None:
     put_python(folder, "python3", other)
     put_python(folder, f"python3.{minor}", (3, minor))
-    done = make(folder)
-    assert done.returncode == 0, done.stderr
-    assert python_of(done) == f"python3.{minor}"
-
-
-@pytest.mark.parametrize("options", [[], ["PYTHON=python3"], ["PYTHON=nowhere"], ["PYTHON="]])
-def test_make_stops_in_one_line_where_no_python_is_suitable(
-    folder: Path, options: list[str]
-) -> None:
-    put_python(folder, "python3", (3, 13))
-    done = make(folder, *options)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert "Python 3.11 or 3.12 is needed" in line
+    put(folder, "uv", "#!/bin/sh\n")
+    assert python_of(planned(folder)) == f"python3.{minor}"
 
 
 def test_make_takes_the_python_that_is_named(folder: Path) -> None:
     put_python(folder, "python3", (3, 11))
     put_python(folder, "mine", (3, 12))
-    assert python_of(make(folder, "PYTHON=mine")) == "mine"
+    assert python_of(planned(folder, "PYTHON=mine")) == "mine"
+
+
+@pytest.mark.parametrize("named", ["python3", "nowhere"])
+def test_make_stops_in_one_line_where_the_python_that_is_named_is_not_suitable(
+    folder: Path, named: str
+) -> None:
+    put_python(folder, "python3", (3, 14))
+    put(folder, "uv", "#!/bin/sh\n")
+    done = make(folder, f"PYTHON={named}")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert f"PYTHON={named} names none of these Pythons" in line
+
+
+def test_an_environment_that_is_there_is_kept(folder: Path) -> None:
+    (folder / ".venv").mkdir()
+    (folder / ".venv/bin").symlink_to(folder / "bin")
+    put_python(folder, "python", (3, 12))
+    put_python(folder, "python3", (3, 11))
+    commands = planned(folder)
+    assert " -m venv" not in commands
+    assert ".venv/bin/python -m pip install" in commands
+
+
+# --- where there is none ---
+
+UV = "venv --seed --python '>=3.11,<3.14' .venv"
+
+
+@pytest.mark.parametrize("version", [None, *UNSUITABLE])
+def test_uv_brings_a_python_where_none_is_suitable(
+    folder: Path, version: tuple[int, int] | None
+) -> None:
+    if version:
+        put_python(folder, "python3", version)
+    put(folder, "uv", "#!/bin/sh\n")
+    commands = planned(folder)
+    assert f" uv {UV}" in commands
+    assert "--target .uv" not in commands
+
+
+def test_uv_makes_the_environment_where_the_python_that_is_there_cannot(folder: Path) -> None:
+    """Debian's Python has neither pip nor ensurepip by itself."""
+    put_python(folder, "python3", (3, 13), "pip", "ensurepip")
+    put(folder, "uv", "#!/bin/sh\n")
+    assert f" uv {UV}" in planned(folder)
+
+
+@pytest.mark.parametrize("version", UNSUITABLE)
+def test_pip_of_another_python_brings_uv(folder: Path, version: tuple[int, int]) -> None:
+    put_python(folder, "python3", version)
+    commands = planned(folder)
+    assert "python3 -m pip install --quiet --target .uv uv && " in commands
+    assert f" .uv/bin/uv {UV}" in commands
+
+
+@pytest.mark.parametrize("version", [None, *UNSUITABLE, (3, 13)])
+def test_make_stops_in_one_line_where_nothing_can_be_had(
+    folder: Path, version: tuple[int, int] | None
+) -> None:
+    if version:
+        put_python(folder, "python3", version, "pip", "ensurepip")
+    done = make(folder)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert "Python 3.11, 3.12 or 3.13 with venv and pip is needed, or uv" in line
+    assert "none of them is here" in line
+
+
+def test_make_says_that_uv_brought_none(folder: Path) -> None:
+    put(folder, "uv", "#!/bin/sh\necho 'error: no network' >&2\nexit 2\n")
+    (folder / "bin/rm").symlink_to(shutil.which("rm") or "")
+    done = make(folder, "--silent")
+    assert done.returncode == 2
+    why, ours, _ = done.stderr.splitlines()
+    assert why == "error: no network"
+    assert ours == "make: uv could bring none of Python 3.11 3.12 3.13, see above; install one"
