@@ -6,10 +6,11 @@ number.
 """
 
 import difflib
+import io
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -178,7 +179,8 @@ def _library(name: str) -> Any:
         ModuleNotFoundError: The library is not installed.
         ImportError: It cannot be imported for another reason.
     """
-    with warnings.catch_warnings():
+    # shimmy prints a line if labmaze is missing, see pyproject.toml.
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         # dm_control looks for a display even if nothing is rendered.
         warnings.filterwarnings("ignore", message=r".*X11")
         try:

@@ -122,17 +122,20 @@ def test_a_wrong_id_gives_a_one_line_error(wrong, hint):
     assert "\n" not in message
 
 
-def test_libraries_are_imported_when_needed_and_quietly():
-    script = """
+@pytest.mark.parametrize("labmaze", ["there", "missing"])
+def test_libraries_are_imported_when_needed_and_quietly(labmaze):
+    script = f"""
 import sys
+if {labmaze!r} == "missing":
+    sys.modules["labmaze"] = None
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.environments.factory import make_env
-make_env(load_task("hopper", "quick", {}), 0, "train")
-assert not {"dm_control", "metaworld", "shimmy"} & set(sys.modules)
-make_env(load_task("walker_walk", "quick", {}), 0, "train")
-make_env(load_task("door_open", "quick", {}), 0, "train")
+make_env(load_task("hopper", "quick", {{}}), 0, "train")
+assert not {{"dm_control", "metaworld", "shimmy"}} & set(sys.modules)
+make_env(load_task("walker_walk", "quick", {{}}), 0, "train")
+make_env(load_task("door_open", "quick", {{}}), 0, "train")
 """
     command = [sys.executable, "-c", script]
     root = recipe_folder("envs").parent
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
