@@ -25,7 +25,7 @@ from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-RUN = ("run", "--seeds", "1", "--agents")
+RUN = ("run", "--seeds", "1", "--protocol", "quick", *SMALL, "--agents")
 
 
 def names(requirements: Sequence[str], version: str) -> set[str]:
