@@ -101,7 +101,7 @@ def space_sizes(task: Task) -> tuple[int, int]:
     """Sizes of a task's observations and actions.
 
     Raises:
-        UserError: See `make_env`; or the backend cannot simulate the task.
+        UserError: As `make_env`, or EnvPool does not have the task or is not installed.
     """
     if task.backend == "envpool":
         pool = EnvPoolBackend(task, [0], "spaces", threads=1)
@@ -152,7 +152,7 @@ def _suite_ids() -> list[str]:
 
 
 def _known_ids() -> list[str]:
-    """Of the libraries that are installed."""
+    """Ids of the environments of all installed libraries."""
     known = [id for id in gymnasium.registry if "/" not in id]
     with suppress(ImportError):
         known += [META_WORLD + name for name in _library("metaworld").ALL_V3_ENVIRONMENTS]
@@ -162,7 +162,7 @@ def _known_ids() -> list[str]:
 
 
 def _missing(task: Task, where: str, error: ModuleNotFoundError) -> str:
-    """One line about a library that is not installed."""
+    """The message for a library that is not installed."""
     module = packages.missing(error)
     if module is None:
         return f"{where}; it cannot be made: {error}"

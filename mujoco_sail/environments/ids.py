@@ -1,9 +1,9 @@
-"""Ids of environments: which library simulates one, and what EnvPool calls it."""
+"""Ids of environments: the prefix of each library, and the ids of the same tasks in EnvPool."""
 
 META_WORLD = "Meta-World/"
 DM_CONTROL = "dm_control/"
 
-# Gymnasium's id -> EnvPool's.
+# Gymnasium id -> EnvPool id.
 ENVPOOL_IDS = {
     "Meta-World/door-open-v3": "MetaWorld/DoorOpen-v3",
     "dm_control/cheetah-run-v0": "CheetahRun-v1",

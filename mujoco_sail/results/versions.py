@@ -7,7 +7,7 @@ from typing import Any
 
 from mujoco_sail import __version__
 
-# Packages of extras: recorded where they are installed. A run that does not name one did without.
+# Packages of extras, recorded if they are installed. A run without one of them did not need it.
 OPTIONAL = frozenset({"dm_control", "metaworld", "shimmy", "stable_baselines3"})
 OPTIONAL_KEYS = frozenset(f"versions.{name}" for name in OPTIONAL)
 
@@ -28,12 +28,14 @@ def versions(backend: str = "gymnasium") -> dict[str, str]:
 
 
 def differ(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two runs do not say the same of themselves.
+    """Whether two runs differ in a key of `run.toml`.
+
+    A package of `OPTIONAL` that only one of them has recorded is no difference.
 
     Args:
-        key: Dotted, such as `versions.torch`.
-        one: What `run.toml` says, by dotted keys.
-        other: Likewise; a package of `OPTIONAL` that only one of them names makes no difference.
+        key: Dotted key, such as `versions.torch`.
+        one: Values of one run by dotted keys.
+        other: Values of the other run.
     """
     if (key in one) != (key in other):
         return key not in OPTIONAL_KEYS

@@ -1,4 +1,4 @@
-"""Packages that an extra of the project installs: what to do where one is missing."""
+"""Imports of packages that extras of the project install, with a hint if one is missing."""
 
 import sys
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from mujoco_sail.system.errors import UserError
 
-# Module -> package that has it, and the extra of pyproject.toml that installs the package.
+# Module -> its package, and the extra of pyproject.toml that installs it.
 EXTRAS: Mapping[str, tuple[str, str]] = {
     "av": ("av", "video"),
     "dm_control": ("dm_control", "dm_control"),
@@ -22,8 +22,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "tensorboard": ("tensorboard", "tensorboard"),
     "wandb": ("wandb", "wandb"),
 }
-# From Python 3.13 on dm_control is installed alone: it names labmaze, which has no wheel there and
-# which the suite's tasks do not use. The extra installs the rest of what it names.
+# From Python 3.13 on the extra installs only the dependencies of dm_control, see pyproject.toml.
 DM_CONTROL_ALONE = "pip install --no-deps dm_control==1.0.28"
 
 
@@ -32,11 +31,11 @@ def load(module: str, where: str, instead: str = "") -> Any:
 
     Args:
         module: One of `EXTRAS`.
-        where: What needs it: the beginning of the message.
-        instead: What can be done without it: the end of the message.
+        where: What needs it, the start of the message.
+        instead: What to do without it, the end of the message.
 
     Raises:
-        UserError: It cannot be imported; the message has the command that installs it.
+        UserError: It cannot be imported; the message contains the command that installs it.
     """
     try:
         return import_module(module)
@@ -45,13 +44,13 @@ def load(module: str, where: str, instead: str = "") -> Any:
 
 
 def needs(module: str, where: str, error: object, instead: str = "") -> str:
-    """The line that says that a module is missing; see `load`.
+    """The message of `load` if a module is missing.
 
     Args:
         module: One of `EXTRAS`.
         where: What needs it.
         error: Why it cannot be imported.
-        instead: What can be done without it.
+        instead: What to do without it.
     """
     package, extra = EXTRAS[module]
     command = f"pip install 'mujoco-sail[{extra}]'"
@@ -62,7 +61,7 @@ def needs(module: str, where: str, error: object, instead: str = "") -> str:
 
 
 def missing(error: BaseException) -> str | None:
-    """The module of an extra whose absence an error reports, if that is what it reports."""
+    """The module of `EXTRAS` that an error reports as not installed; None for other errors."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return None
     module = error.name.partition(".")[0]

@@ -19,7 +19,7 @@ class Extras:
     track: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Looks for the packages that they need.
+        """Checks that the packages that the options need are installed.
 
         Raises:
             UserError: One is not installed.
