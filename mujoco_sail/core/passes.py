@@ -13,7 +13,7 @@ from mujoco_sail.core.activations import Activation, activate_, backpropagate
 from mujoco_sail.core.products import product
 
 # Largest size of a hidden layer's activations in one pass; measured to fit the cache of a core, see
-# docs/speed.md.
+# docs/speed_notebook.md.
 CACHE_BYTES = 2**20
 
 Parameters = Sequence[Tensor]
