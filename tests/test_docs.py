@@ -1,4 +1,4 @@
-"""The README and the pages in docs/ say what is so: their links, paths, commands and tables.
+"""The README, CONTRIBUTING.md and docs/ say what is so: their links, paths, commands and tables.
 
 Every fenced block has a kind: `sh` is run or, where that takes too long, parsed; `python` and
 `toml` are files, or lines of a file that exists; `text` is an equation or the list of commands.
@@ -21,6 +21,7 @@ from helpers.pages import BLOCKS, CODE, COMMANDS, PAGES, SUITE, prose
 
 from mujoco_sail import cli
 from mujoco_sail.agents import registry
+from mujoco_sail.recipes.load import recipe_names
 from mujoco_sail.speed.command import check as check_speed
 
 HOMES = (ROOT, ROOT / "mujoco_sail", ROOT / "mujoco_sail/agents")
@@ -35,12 +36,19 @@ ELSEWHERE = {"calm.py", "calm.toml", "finger_spin.toml", "run.toml", "policy.tom
 
 def test_the_readme_is_short_and_leads_to_every_page() -> None:
     text = PAGES[0].read_text()
-    assert len(text.splitlines()) <= 200
+    assert len(text.splitlines()) <= 150
     for page in PAGES[1:]:
-        assert f"](docs/{page.name})" in text
+        assert f"]({page.relative_to(ROOT)})" in text
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_tables_of_the_readme_name_every_agent_and_environment() -> None:
+    section = PAGES[0].read_text().split("## Agents and environments")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if "`" in line]
+    named = {name for row in rows for cell in row for name in CODE.findall(cell)}
+    assert named == set(recipe_names("agents")) | set(recipe_names("envs"))
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
 def test_a_page_begins_with_the_question_that_it_answers(page: Path) -> None:
     paragraph = page.read_text().split("\n\n")[1]
     assert re.match(r"[A-Z][^.?]*\?", paragraph)
@@ -62,7 +70,7 @@ def test_links_and_paths_lead_to_something(page: Path) -> None:
 
 
 def test_the_table_of_subpackages_is_the_order_that_import_linter_checks() -> None:
-    section = PAGES[0].read_text().split("## Package layout")[1].split("\n## ")[0]
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## Package layout")[1].split("\n## ")[0]
     rows = [CODE.findall(line.split("|")[1]) for line in section.splitlines() if "| `" in line]
     table = [" | ".join(name.strip("/") for name in row) for row in rows]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -75,7 +83,7 @@ def test_every_fenced_block_is_of_a_known_kind_and_every_file_has_a_name() -> No
     assert [block for block in BLOCKS if block.kind == "toml" and not block.file] == []
     texts = {block.page: block.text for block in BLOCKS if block.kind == "text"}
     # The commands, files of a cluster, a line of output, the equations.
-    assert set(texts) == {"README.md", "cluster.md", "speed.md", "theory.md"}
+    assert set(texts) == {"command_line.md", "cluster.md", "speed.md", "theory.md"}
     files = [block for block in BLOCKS if "/" in block.file]
     for block in files:
         real = (ROOT / block.file).read_text().splitlines()
@@ -84,7 +92,8 @@ def test_every_fenced_block_is_of_a_known_kind_and_every_file_has_a_name() -> No
 
 
 def test_the_list_of_commands_has_every_command_and_only_their_options() -> None:
-    (text,) = (block.text for block in BLOCKS if (block.page, block.kind) == ("README.md", "text"))
+    here = ("command_line.md", "text")
+    (text,) = (block.text for block in BLOCKS if (block.page, block.kind) == here)
     listed = dict(
         re.match(r"mujoco-sail (\w+)(.*)", line, re.DOTALL).groups()  # type: ignore[union-attr]
         for line in re.split(r"\n(?=mujoco-sail)", text)
@@ -95,7 +104,7 @@ def test_the_list_of_commands_has_every_command_and_only_their_options() -> None
     for name, options in listed.items():
         known = {flag for action in commands[name]._actions for flag in action.option_strings}
         assert set(re.findall(r"--[\w-]+", options)) <= known
-        if name not in ("theory", "speed"):  # of these two the README names some options only
+        if name not in ("theory", "speed"):  # of these two the page names some options only
             assert known - set(re.findall(r"--[\w-]+", options)) <= {"-h", "--help"}
 
 
@@ -134,9 +143,12 @@ def test_every_other_command_is_one_that_is_known() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     others = {line for _, line in COMMANDS if not re.match(r"mujoco-sail |\./envs/", line)}
     assert others == {
+        "make check",
         "make demo",
+        "make docs",
         "make test",
         "pytest -m survive",
+        "pytest tests/agents/test_surf.py",
         "ray start --head --port=6379 --num-cpus=1",
         "ray start --address=127.0.0.1:6379 --num-cpus=1",
         "ray stop",
@@ -150,7 +162,7 @@ def test_every_other_command_is_one_that_is_known() -> None:
     }
     assert {"fast", "peers"} <= set(project["project"]["optional-dependencies"])
     assert project["tool"]["pytest"]["ini_options"]["markers"][0].startswith("survive:")
-    for target in ("demo", "test", "check"):
+    for target in ("demo", "test", "check", "docs"):
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 
@@ -165,7 +177,7 @@ def test_the_tables_of_published_runs_are_what_their_commands_print(
         text = capsys.readouterr().out
         printed += tables(text)
         verdicts += re.findall(r"^- .* SAIL(?:-RevKL)? and PEBBLE .*$", text, re.MULTILINE)
-    for page, section in (("README.md", ""), ("docs/agents.md", ""), ("docs/study.md", "## Choos")):
+    for page, section in (("docs/agents.md", ""), ("docs/study.md", "## Choos")):
         text = (ROOT / page).read_text()
         shown = tables(text.partition(section)[0] if section else text)
         shown = [table for table in shown if any("interval" in name for name in table[0])]

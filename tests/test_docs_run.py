@@ -82,9 +82,9 @@ def test_the_agent_of_the_readme_trains(installed: Installed) -> None:
         assert tomllib.loads(run.read_text())["status"] == "complete"
 
 
-def test_the_environment_of_the_readme_trains(installed: Installed) -> None:
+def test_the_environment_of_its_page_trains(installed: Installed) -> None:
     write_files(installed.folder, "finger_spin.toml")
-    (line,) = commands_of("README.md", "finger_spin.toml")
+    (line,) = commands_of("environments.md", "finger_spin.toml .*quick")
     installed.does(line, *TINY_RUN, "--agents", "pebble")
     assert (installed.folder / "results/finger_spin/pebble/seed_0/evaluations.csv").is_file()
 

@@ -1,4 +1,4 @@
-"""The README and the pages in docs/, taken apart."""
+"""The README, CONTRIBUTING.md and the pages in docs/, taken apart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from helpers.checkout import ROOT
 from helpers.command_line import overrides
 from helpers.tiny import TINY
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(.*?)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"`([^`\n]+)`")
 # What a command of the pages is shortened with.

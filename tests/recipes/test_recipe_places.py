@@ -34,8 +34,9 @@ def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.rmdir()
 
 
-def test_the_readmes_environment_is_found_from_an_empty_folder(here: Path) -> None:
-    section = (ROOT / "README.md").read_text("utf-8").split("## Add an environment")[1]
+def test_the_environment_of_the_docs_is_found_from_an_empty_folder(here: Path) -> None:
+    page = (ROOT / "docs/environments.md").read_text("utf-8")
+    section = page.split("## Adding an environment")[1]
     text = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)[0]
     assert 'base = "base/protocols.toml"' in text
     (here / "spin.toml").write_text(text, "utf-8")
