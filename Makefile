@@ -10,7 +10,7 @@ WITH_PIP = $(firstword $(foreach name,python3 python,\
 	$(shell $(name) -m pip --version >/dev/null 2>&1 && echo $(name))))
 BIN := .venv/bin
 
-.PHONY: demo test check
+.PHONY: demo test check docs
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -27,6 +27,13 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+.venv/docs: .venv/ready
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[docs]'
+	touch $@
 
 # On Python 3.13 the first line leaves dm_control out, see pyproject.toml; elsewhere the second one
 # finds it there.
