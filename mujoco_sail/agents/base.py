@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from mujoco_sail.agents.programs import Program
+from mujoco_sail.agents.plugins import Program
 from mujoco_sail.core.state import Tree, capture, restore
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.policies.policy import About, Activation, Policy, Squash

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from mujoco_sail.agents import programs
+from mujoco_sail.agents import plugins
 from mujoco_sail.agents.base import Agent, AgentSpec
 from mujoco_sail.recipes.load import (
     chain,
@@ -78,18 +78,18 @@ def load_spec(name: str, overrides: Mapping[str, Any]) -> AgentSpec:
 def resolved(task: Task, spec: AgentSpec) -> dict[str, Any]:
     """Both recipes as the table that `run.toml` records."""
     agent = {"name": spec.name, "class": spec.path, **dump(spec.settings)}
-    source = programs.digest(spec.agent, type(spec.settings), spec.program)
+    source = plugins.digest(spec.agent, type(spec.settings), spec.program)
     if source is not None:
         agent["source"] = source
     return {"env": dump(task), "agent": agent}
 
 
-def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], programs.Program | None]:
+def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], plugins.Program | None]:
     """The class that a recipe names; what lies beside the recipe goes before what is installed."""
     module_name, _, class_name = class_path.partition(":")
     where = f"{recipe}: key 'class' is '{class_path}'"
     try:
-        program = programs.beside(recipe.parent, module_name)
+        program = plugins.beside(recipe.parent, module_name)
         load = importlib.import_module if program is None else program.load
         module = load(module_name)
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises

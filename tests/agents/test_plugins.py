@@ -194,7 +194,7 @@ def test_the_suites_own_classes_have_no_digest() -> None:
 def test_the_digest_of_an_installed_class_covers_its_package_as_far_as_it_imports_it(
     tmp_path: Path,
 ) -> None:
-    script = "import sys; from test_outside_modules import *; print(source(load(sys.argv[1])))"
+    script = "import sys; from test_plugins import *; print(source(load(sys.argv[1])))"
     (tmp_path / "mine.toml").write_text(RECIPE.replace("agent:X", "lab.agent:X"))
     path = [str(Path(__file__).parent), str(Path(__file__).parent.parent), str(tmp_path / "site")]
 
