@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from mujoco_sail.agents.plugins import Program
+from mujoco_sail.agents.plugins import Plugin
 from mujoco_sail.core.state import Tree, capture, restore
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.policies.policy import About, Activation, Policy, Squash
@@ -26,7 +26,7 @@ class AgentSpec:
         name: Name in tables and result folders.
         title: One line for `mujoco-sail list`.
         path: `package.module:Class` of the agent.
-        program: What lies beside the recipe and was loaded for the class; None if it is installed.
+        plugin: The modules next to the recipe that have the class; None if it is installed.
         agent: The class.
         settings: Instance of the class's `Settings`.
     """
@@ -35,7 +35,7 @@ class AgentSpec:
     title: str
     path: str
     # Before the class: fields are pickled in order, and a worker needs the one to find the other.
-    program: Program | None
+    plugin: Plugin | None
     agent: type[Agent]
     settings: Any
 

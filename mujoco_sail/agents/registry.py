@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from mujoco_sail.agents import plugins
+from mujoco_sail.agents import plugins, sources
 from mujoco_sail.agents.base import Agent, AgentSpec
 from mujoco_sail.recipes.load import (
     chain,
@@ -49,7 +49,9 @@ def load(
             raise UserError(f"{flag}: '{repeated[0]}' is named twice")
     for_task, for_agents = split_overrides(overrides, [recipe_stem(name) for name in agent_names])
     tasks = [load_task(name, protocol, for_task, teacher) for name in env_names]
-    return tasks, [load_spec(name, for_agents[recipe_stem(name)]) for name in agent_names]
+    specs = [load_spec(name, for_agents[recipe_stem(name)]) for name in agent_names]
+    plugins.check_names(spec.plugin for spec in specs)
+    return tasks, specs
 
 
 def load_spec(name: str, overrides: Mapping[str, Any]) -> AgentSpec:
@@ -70,28 +72,28 @@ def load_spec(name: str, overrides: Mapping[str, Any]) -> AgentSpec:
     class_path, title = table.pop("class"), table.pop("title")
     # Beside the recipe that names it, be it this one or a base.
     home = next(file for file, own in layers if "class" in own)
-    agent, program = _import_agent(class_path, home)
+    agent, plugin = _import_agent(class_path, home)
     settings: Any = build(agent.Settings, {**table, **overrides}, str(path))
-    return AgentSpec(path.stem, title, class_path, program, agent, settings)
+    return AgentSpec(path.stem, title, class_path, plugin, agent, settings)
 
 
 def resolved(task: Task, spec: AgentSpec) -> dict[str, Any]:
     """Both recipes as the table that `run.toml` records."""
     agent = {"name": spec.name, "class": spec.path, **dump(spec.settings)}
-    source = plugins.digest(spec.agent, type(spec.settings), spec.program)
+    plugin = spec.plugin.sources if spec.plugin else ()
+    source = sources.digest(spec.agent, type(spec.settings), plugin)
     if source is not None:
         agent["source"] = source
     return {"env": dump(task), "agent": agent}
 
 
-def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], plugins.Program | None]:
-    """The class that a recipe names; what lies beside the recipe goes before what is installed."""
+def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], plugins.Plugin | None]:
+    """The class that a recipe names; a module next to the recipe comes before an installed one."""
     module_name, _, class_name = class_path.partition(":")
     where = f"{recipe}: key 'class' is '{class_path}'"
     try:
-        program = plugins.beside(recipe.parent, module_name)
-        load = importlib.import_module if program is None else program.load
-        module = load(module_name)
+        plugin = plugins.beside(recipe.parent, module_name)
+        module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises
         if (lacking := packages.missing(error)) is not None:
             raise UserError(packages.needs(lacking, f"{where}, which", error)) from error
@@ -115,4 +117,4 @@ def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], plugins.P
                 f"{where}; field '{f.name}' of its Settings is not declared with "
                 "mujoco_sail.recipes.setting"
             )
-    return found, program
+    return found, plugin

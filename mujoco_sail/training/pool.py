@@ -96,7 +96,7 @@ def stack_key(member: Member) -> tuple[Any, ...]:
         for f in fields(spec.settings)
         if not f.metadata["per_member"]
     ]
-    return (spec.agent, *shared)  # the class: two programs may give theirs equal names
+    return (spec.agent, *shared)
 
 
 def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:

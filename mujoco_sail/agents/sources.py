@@ -1,0 +1,115 @@
+"""Source files that an agent class is made of, and their digest."""
+
+import ast
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import cache
+from importlib import metadata
+from importlib.util import resolve_name
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple
+
+SUITE = "mujoco_sail"
+
+
+class Source(NamedTuple):
+    """A module as it was read: its dotted name, its file and its text."""
+
+    name: str
+    file: Path
+    text: bytes
+
+
+def digest(agent: type, settings: type, plugin: Iterable[Source]) -> str | None:
+    """Digest of the source of an agent class that is not the suite's.
+
+    It covers the plug-in; of an installed package, the modules that define the class, its bases
+    and its settings, and what these import of their own package.
+
+    Args:
+        agent: The class.
+        settings: The class of its settings.
+        plugin: The modules next to the recipe that it was imported from, if any.
+
+    Returns:
+        `sha256:...`, or None if all of it is the suite's or a library's that the suite needs.
+    """
+    sources = set(plugin)
+    covered = libraries().union(top(source.name) for source in sources)
+    for name in {cls.__module__ for cls in (*agent.__mro__, *settings.__mro__)}:
+        if top(name) not in covered:
+            sources.update(_installed(name))
+    lines = sorted(f"{s.name} {hashlib.sha256(s.text).hexdigest()}\n" for s in sources)
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}" if lines else None
+
+
+@cache
+def libraries() -> frozenset[str]:
+    """Names that always mean a library: Python's, the suite and what it needs."""
+    needs: Iterable[str] = ()
+    with suppress(metadata.PackageNotFoundError):  # a checkout that is not installed
+        needs = metadata.requires(SUITE) or ()
+    names = {re.split(r"[^\w-]", need)[0].replace("-", "_") for need in needs}
+    return sys.stdlib_module_names | names | {SUITE}
+
+
+@cache
+def _installed(name: str) -> tuple[Source, ...]:
+    """An imported module and what it imports of its own package."""
+    where = getattr(sys.modules.get(name), "__file__", None)
+    if where is None:
+        return ()
+    file = Path(where)
+    folder = file.parents[name.count(".") + (file.name == "__init__.py")]
+    own = read(folder, name, lambda other: other == top(name))
+    return own or (Source(name, file, file.read_bytes()),)
+
+
+def read(folder: Path, name: str, follows: Callable[[str], bool]) -> tuple[Source, ...]:
+    """Reads a module of a folder and the modules there that it imports, in functions too.
+
+    Args:
+        folder: What import statements are resolved in.
+        name: The module.
+        follows: Which top-level names are looked for in the folder.
+    """
+    found: dict[str, Source] = {}
+    wanted = [name]
+    while wanted:
+        for part in accumulate(wanted.pop().split("."), "{}.{}".format):  # packages first
+            if part not in found and follows(top(part)) and (file := _file(folder, part)):
+                found[part] = Source(part, file, file.read_bytes())
+                wanted += _imported(found[part])
+    return tuple(found[name] for name in sorted(found))
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    place = folder.joinpath(*name.split("."))
+    # As Python does, a package before a module.
+    files = (place / "__init__.py", place.with_name(f"{place.name}.py"))
+    # Path.is_file would raise where a name is too long.
+    return next((file for file in files if os.path.isfile(file)), None)
+
+
+def _imported(source: Source) -> Iterator[str]:
+    """Names that the import statements of a module may mean."""
+    is_package = source.file.name == "__init__.py"
+    package = source.name if is_package else source.name.rpartition(".")[0]
+    with suppress(SyntaxError, ValueError, RecursionError):  # importing it says what is wrong
+        for node in ast.walk(ast.parse(source.text)):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                with suppress(ImportError):  # above the top-level package
+                    start = resolve_name("." * node.level + (node.module or ""), package)
+                    yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def top(name: str) -> str:
+    """The top-level name of a dotted one."""
+    return name.partition(".")[0]
