@@ -3,36 +3,36 @@
 import time
 from collections.abc import Sequence
 
-from mujoco_sail.cluster.node import Part
 from mujoco_sail.system.durations import duration
 from mujoco_sail.training.messages import Progress
+from mujoco_sail.training.work_unit import WorkUnit
 
 EVERY = 10.0  # seconds between two lines
 
 
 class Counts:
-    """Member-steps of all parts.
+    """Member-steps of all units.
 
     Args:
-        parts: All that have to be done.
+        units: All that have to be done.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self.total = sum(part.steps for part in parts)
-        self.parts = len(parts)
+    def __init__(self, units: Sequence[WorkUnit]) -> None:
+        self.total = sum(unit.steps for unit in units)
+        self.units = len(units)
         self.steps: dict[tuple[int, tuple[str, int]], int] = {}
         self.first: dict[tuple[int, tuple[str, int]], int] = {}  # done by an earlier process
         self.done: set[int] = set()
         self.started = self.told = time.perf_counter()
 
     def take(self, number: int, news: Progress) -> None:
-        """Takes in the progress of a stack of a part."""
+        """Takes in the progress of a stack of a unit."""
         for member in news.members:
             self.first.setdefault((number, member), news.step)
             self.steps[number, member] = news.step
 
     def end(self, number: int) -> None:
-        """A part has ended."""
+        """A unit has ended."""
         self.done.add(number)
 
     def line(self, nodes: int, waiting: int, running: int) -> str:
@@ -45,6 +45,6 @@ class Counts:
         rate = (steps - first) / (now - self.started)
         left = f", {duration((self.total - steps) / rate)} left" if rate else ""
         return (
-            f"cluster: {nodes} node{'s' if nodes != 1 else ''}; {len(self.done)} of {self.parts} "
+            f"cluster: {nodes} node{'s' if nodes != 1 else ''}; {len(self.done)} of {self.units} "
             f"tasks done, {running} running, {waiting} waiting; {rate:.0f} steps/s in all{left}"
         )

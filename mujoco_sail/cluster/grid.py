@@ -17,7 +17,7 @@ from mujoco_sail.agents.base import Member
 from mujoco_sail.cluster import node
 from mujoco_sail.cluster.connection import Cluster
 from mujoco_sail.cluster.display import Counts
-from mujoco_sail.cluster.node import Began, Board, Part
+from mujoco_sail.cluster.node import Began, Board
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError, one_line
@@ -27,10 +27,11 @@ from mujoco_sail.training.claims import claimed
 from mujoco_sail.training.extras import Extras
 from mujoco_sail.training.jobs import Job
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
+from mujoco_sail.training.work_unit import WorkUnit
 
 WAIT = 0.5  # seconds between two looks at the board
-TRIES = 2  # of a part that fails for a reason of its own
-WAVES = 2  # parts for each core, so that a node that joins later finds some
+TRIES = 2  # of a unit that fails for a reason of its own
+WAVES = 2  # units for each core, so that a node that joins later finds some
 
 
 def stacks_of(jobs: Sequence[Job], places: int) -> Iterator[tuple[Task, list[list[Member]]]]:
@@ -70,52 +71,54 @@ def execute(
 
     Raises:
         UserError: Another process trains one of the members, or a folder holds another run, or
-            a part fits on no node.
-        Interrupted: A signal came; the parts have saved what they could.
+            a unit fits on no node.
+        Interrupted: A signal came; the units have saved what they could.
     """
     with ExitStack() as held:
         for job in jobs:
             held.enter_context(claimed(job.task, job.members, cluster.results, say, resume_failed))
         places = cluster.gpus if device.type == "cuda" else WAVES * cluster.cores
         made = [
-            Part(task, stacks, device, cluster.results, extras)
+            WorkUnit(task, stacks, device, cluster.results, extras)
             for task, stacks in stacks_of(jobs, places)
         ]
         signals = held.enter_context(_signals())
         failures = Grid(cluster, made, say).execute(signals)
-        for part in made:  # parts that were killed have left theirs
-            for member in itertools.chain(*part.stacks):
-                node.lock_of(part, member).unlink(missing_ok=True)
+        for unit in made:  # units that were killed have left theirs
+            for member in itertools.chain(*unit.stacks):
+                node.lock_of(unit, member).unlink(missing_ok=True)
         return failures
 
 
 class Grid:
-    """The parts of a benchmark while they are tasks of a cluster.
+    """The units of a benchmark while they are tasks of a cluster.
 
     Args:
         cluster: Where.
-        made: The parts.
+        made: The units.
         say: Called with lines for the user.
     """
 
-    def __init__(self, cluster: Cluster, made: Sequence[Part], say: Callable[[str], None]) -> None:
-        self.cluster, self.parts, self.say = cluster, made, say
+    def __init__(
+        self, cluster: Cluster, made: Sequence[WorkUnit], say: Callable[[str], None]
+    ) -> None:
+        self.cluster, self.units, self.say = cluster, made, say
         self.board = cluster.on(Board, cluster.ray.get_runtime_context().get_node_id()).remote()
-        self.running: dict[Any, int] = {}  # Ray's reference -> number of a part
-        self.where: dict[int, str] = {}  # part -> node that it has begun on
+        self.running: dict[Any, int] = {}  # Ray's reference -> number of a unit
+        self.where: dict[int, str] = {}  # unit -> node that it has begun on
         self.tries: Counter[int] = Counter()
         self.failures: list[Failure] = []
         self.counts = Counts(made)
-        self.memory = [self._memory(part) for part in made]
+        self.memory = [self._memory(unit) for unit in made]
 
     def execute(self, signals: Sequence[int]) -> list[Failure]:
         """See the function of this name."""
-        for number in range(len(self.parts)):
+        for number in range(len(self.units)):
             self._submit(number)
         stopped = False
         while self.running:
             done, _ = self.cluster.ray.wait(list(self.running), timeout=WAIT)
-            self._listen()  # first: a part has told everything before it ends
+            self._listen()  # first: a unit has told everything before it ends
             for reference in done:
                 self._end(reference, stopped)
             if stopped and not self.where:  # what had begun has saved what it had
@@ -132,28 +135,28 @@ class Grid:
         return self.failures
 
     def _submit(self, number: int) -> None:
-        part = self.parts[number]
-        gpus = 1 if part.device.type == "cuda" else 0
+        unit = self.units[number]
+        gpus = 1 if unit.device.type == "cuda" else 0
         task = self.cluster.ray.remote(node.train).options(
             num_cpus=1, num_gpus=gpus, memory=self.memory[number], max_retries=0
         )
-        self.running[task.remote(part, number, self.board)] = number
+        self.running[task.remote(unit, number, self.board)] = number
 
-    def _memory(self, part: Part) -> int:
-        sizes = space_sizes(part.task)
-        host, _ = footprint.estimate(part.task, len(part.members), sizes, part.device, 1)
+    def _memory(self, unit: WorkUnit) -> int:
+        sizes = space_sizes(unit.task)
+        host, _ = footprint.estimate(unit.task, len(unit.members), sizes, unit.device, 1)
         most = max(int(n["Resources"].get("memory", 0)) for n in self.cluster.nodes().values())
         if host > most:
             raise UserError(
-                f"{part.task.name}: {len(part.members)} members need {host / 2**30:.1f} GiB, no "
+                f"{unit.task.name}: {len(unit.members)} members need {host / 2**30:.1f} GiB, no "
                 f"node has more than {most / 2**30:.1f} GiB for Ray's tasks"
             )
         return int(host)
 
     def _end(self, reference: Any, stopped: bool) -> None:
-        """Takes note of a part that has ended, or starts it again."""
+        """Takes note of a unit that has ended, or starts it again."""
         number = self.running.pop(reference)
-        place, part = self.where.pop(number, None), self.parts[number]
+        place, unit = self.where.pop(number, None), self.units[number]
         try:
             self.cluster.ray.get(reference)
         except Exception as error:
@@ -161,15 +164,15 @@ class Grid:
                 return
             lost = place is not None and place not in self.cluster.nodes()
             if lost or isinstance(error, self.cluster.ray.exceptions.NodeDiedError):
-                names = sorted({agent for agent, _ in part.members})
-                self.say(f"{part.task.name}: a node was lost; {', '.join(names)} start again")
+                names = sorted({agent for agent, _ in unit.members})
+                self.say(f"{unit.task.name}: a node was lost; {', '.join(names)} start again")
             else:
                 self.tries[number] += 1
             if self.tries[number] < TRIES:
                 self._submit(number)
             else:
                 reason = one_line(str(error).strip().splitlines()[-1])
-                self.failures.append(Failure(part.members, f"{type(error).__name__}: {reason}"))
+                self.failures.append(Failure(unit.members, f"{type(error).__name__}: {reason}"))
                 self.counts.end(number)
         else:
             self.counts.end(number)

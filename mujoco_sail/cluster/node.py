@@ -1,4 +1,4 @@
-"""What runs on the nodes of a cluster: a part of a benchmark, and the board that tells of it."""
+"""What runs on the nodes of a cluster: a unit of a benchmark, and the board that tells of it."""
 
 import platform
 import threading
@@ -12,57 +12,27 @@ import torch
 
 from mujoco_sail import __version__
 from mujoco_sail.agents.base import Member
-from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import run_folder, status_of
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.training import pool, worker
-from mujoco_sail.training.extras import Extras
 from mujoco_sail.training.messages import Progress
+from mujoco_sail.training.work_unit import WorkUnit
 
 EVERY = 1.0  # seconds between two words with the board
 # Until a shared file system takes back the locks of a node that is gone (NFS: 90 s).
 PATIENCE = 120.0  # seconds
 
 
-@dataclass(frozen=True)
-class Part:
-    """One task of the cluster.
-
-    Attributes:
-        task: Environment and protocol.
-        stacks: They train one after the other.
-        device: Where their updates run.
-        results: The folder that every node sees.
-        extras: What the runs leave beside their own files.
-    """
-
-    task: Task
-    stacks: Sequence[Sequence[Member]]
-    device: torch.device
-    results: Path
-    extras: Extras
-
-    @property
-    def members(self) -> tuple[tuple[str, int], ...]:
-        """All of them."""
-        return tuple((m.spec.name, m.seed) for stack in self.stacks for m in stack)
-
-    @property
-    def steps(self) -> int:
-        """Member-steps of all of it."""
-        return self.task.steps * len(self.members)
-
-
 class Board:
-    """Where the parts leave word for the main process; an actor of its own."""
+    """Where the units leave word for the main process; an actor of its own."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[int, Any]] = []
         self.stopped = False
 
-    def put(self, part: int, messages: Sequence[Any]) -> bool:
-        """Takes messages of a part; returns whether it shall stop."""
-        self.messages += [(part, message) for message in messages]
+    def put(self, unit: int, messages: Sequence[Any]) -> bool:
+        """Takes messages of a unit; returns whether it shall stop."""
+        self.messages += [(unit, message) for message in messages]
         return self.stopped
 
     def take(self) -> list[tuple[int, Any]]:
@@ -71,28 +41,28 @@ class Board:
         return taken
 
     def stop(self) -> None:
-        """Asks all parts to save what they have and end."""
+        """Asks all units to save what they have and end."""
         self.stopped = True
 
 
 @dataclass(frozen=True)
 class Began:
-    """A part has begun on a node."""
+    """A unit has begun on a node."""
 
     node: str
 
 
 class Link:
-    """A part's side of the board: once it has begun, nothing that trains waits for it.
+    """A unit's side of the board: once it has begun, nothing that trains waits for it.
 
     Args:
         ray: The library.
         board: The actor.
-        part: Number of the part.
+        unit: Number of the unit.
     """
 
-    def __init__(self, ray: Any, board: Any, part: int) -> None:
-        self._ray, self._board, self._part = ray, board, part
+    def __init__(self, ray: Any, board: Any, unit: int) -> None:
+        self._ray, self._board, self._unit = ray, board, unit
         self._waiting: list[Any] = [Began(ray.get_runtime_context().get_node_id())]
         self._lock, self._done = threading.Lock(), threading.Event()
         self.stopped = False
@@ -122,38 +92,30 @@ class Link:
             messages, self._waiting = self._waiting, []
         try:
             # `ray.get` would lend this task's core to another one meanwhile.
-            self.stopped |= self._board.put.remote(self._part, messages).future().result()
+            self.stopped |= self._board.put.remote(self._unit, messages).future().result()
         except self._ray.exceptions.RayError:
             self.stopped = True  # the main process is gone
 
 
-def train(part: Part, number: int, board: Any) -> None:
-    """Trains a part to its end, or saves what it has when it shall stop; in a task of Ray."""
+def train(unit: WorkUnit, number: int, board: Any) -> None:
+    """Trains a unit to its end, or saves what it has when it shall stop; in a task of Ray."""
     import ray  # noqa: PLC0415
 
     link = Link(ray, board, number)
     torch.set_num_threads(1)
     locks: list[Lock] = []
     try:
-        for stack in part.stacks:
+        for stack in unit.stacks:
             if link.stopped:
                 break
             with worker.failures_told(stack, link.send):
                 part.extras.check()
                 # What a node that died has finished of it is complete already.
-                left = [member for member in stack if _status(part, member) != "complete"]
-                pool.check_precision(part.task, part.device)
+                left = [member for member in stack if _status(unit, member) != "complete"]
+                pool.check_precision(unit.task, unit.device)
                 # A worker of a node that was given up may still live, and write.
-                locks += [Lock(lock_of(part, member), PATIENCE) for member in left]
-                worker.train_stack(
-                    part.task,
-                    left,
-                    part.device,
-                    part.results,
-                    link.send,
-                    lambda: link.stopped,
-                    part.extras,
-                )
+                locks += [Lock(lock_of(unit, member), PATIENCE) for member in left]
+                worker.train_stack(unit, left, link.send, lambda: link.stopped)
     except SystemExit:
         pass  # it was asked to stop, and has saved what it had
     finally:
@@ -179,14 +141,14 @@ def describe(probe: Path) -> Mapping[str, str]:
     }
 
 
-def lock_of(part: Part, member: Member) -> Path:
-    """What a part holds locked while it trains a member."""
-    return _folder(part, member).with_name(f".seed_{member.seed}.node.lock")
+def lock_of(unit: WorkUnit, member: Member) -> Path:
+    """What a unit holds locked while it trains a member."""
+    return _folder(unit, member).with_name(f".seed_{member.seed}.node.lock")
 
 
-def _folder(part: Part, member: Member) -> Path:
-    return run_folder(part.results, part.task, member.spec.name, member.seed)
+def _folder(unit: WorkUnit, member: Member) -> Path:
+    return run_folder(unit.results, unit.task, member.spec.name, member.seed)
 
 
-def _status(part: Part, member: Member) -> str | None:
-    return status_of(_folder(part, member), part.task, member.spec)
+def _status(unit: WorkUnit, member: Member) -> str | None:
+    return status_of(_folder(unit, member), unit.task, member.spec)

@@ -26,6 +26,7 @@ from mujoco_sail.training.claims import claimed
 from mujoco_sail.training.extras import DEVICES, NO_EXTRAS, Extras
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
 from mujoco_sail.training.spawning import CONTEXT
+from mujoco_sail.training.work_unit import WorkUnit
 from mujoco_sail.training.worker import work
 
 # Networks of this many hidden units are updated faster by two threads than by one, narrower ones
@@ -159,27 +160,26 @@ def execute(
         Interrupted: A signal came; the stacks have saved what they could.
     """
     with claimed(task, members, results, say, resume_failed) as (left, locks):
-        where = device, results
-        return _execute(task, left, *where, report, say, locks, extras) if left else []
+        if not left:
+            return []
+        cut = shards(left, max_workers(device))
+        units = [WorkUnit(task, stacks, device, results, extras) for stacks in cut]
+        return _execute(units, locks, report, say)
 
 
 def _execute(
-    task: Task,
-    members: Sequence[Member],
-    device: torch.device,
-    results: Path,
+    units: Sequence[WorkUnit],
+    locks: Sequence[Lock],
     report: Callable[[Progress | Failure], None],
     say: Callable[[str], None],
-    locks: Sequence[Lock],
-    extras: Extras,
 ) -> list[Failure]:
+    """Trains units of one environment, each in a process of its own."""
     with terminal_signals_blocked():  # multiprocessing starts a process of its own here
         messages: multiprocessing.Queue[Message] = CONTEXT.Queue()
         stop = CONTEXT.Event()
-    parts = shards(members, max_workers(device))
     # Every worker holds every lock: none is free before the last of them has ended.
-    shared = device, results, messages, stop, locks, threads(task, len(parts)), extras
-    workers = [CONTEXT.Process(target=work, args=(task, stacks, *shared)) for stacks in parts]
+    shared = messages, stop, locks, threads(units[0].task, len(units))
+    workers = [CONTEXT.Process(target=work, args=(unit, *shared)) for unit in units]
     failures = []
     with _started(workers, stop) as signals:
         try:

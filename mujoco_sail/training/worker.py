@@ -26,37 +26,29 @@ from mujoco_sail.system.files import WriteError
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.system.output import lasting_output
 from mujoco_sail.system.signals import TERMINAL_SIGNALS
-from mujoco_sail.training.extras import NO_EXTRAS, Extras
 from mujoco_sail.training.messages import Failure, MembersFailed, Progress, Stopped, UserMessage
 from mujoco_sail.training.run import Run
+from mujoco_sail.training.work_unit import WorkUnit
 
 Send = Callable[[Progress | Failure | UserMessage], None]
 
 
 @lasting_output()
 def work(
-    task: Task,
-    stacks: Sequence[Sequence[Member]],
-    device: torch.device,
-    results: Path,
+    unit: WorkUnit,
     messages: "Queue[Progress | Failure | UserMessage]",
     stop: Event,
     locks: Sequence[Lock],
     threads: int,
-    extras: Extras = NO_EXTRAS,
 ) -> None:
-    """Trains stacks one after the other; a failed one does not stop the next.
+    """Trains a unit's stacks one after the other; a failed one does not stop the next.
 
     Args:
-        task: Environment and protocol.
-        stacks: Members of each.
-        device: Where the updates run.
-        results: Folder that the run folders lie in.
+        unit: What to train.
         messages: Takes what the main process should know.
         stop: Set when the worker shall save what it has and end.
         locks: Held by this process as well as by the main one, until both have ended.
         threads: PyTorch's.
-        extras: What the runs leave beside their own files.
     """
     for number in TERMINAL_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the main process decides
@@ -68,26 +60,20 @@ def work(
     def stopping() -> bool:
         return bool(terminated) or stop.is_set()
 
-    for stack in stacks:
-        train_stack(task, stack, device, results, messages.put, stopping, extras)
+    for stack in unit.stacks:
+        train_stack(unit, stack, messages.put, stopping)
 
 
 def train_stack(
-    task: Task,
-    stack: Sequence[Member],
-    device: torch.device,
-    results: Path,
-    send: Send,
-    stopping: Callable[[], bool],
-    extras: Extras = NO_EXTRAS,
+    unit: WorkUnit, stack: Sequence[Member], send: Send, stopping: Callable[[], bool]
 ) -> None:
-    """Trains the groups of a stack that go on from one step; each fails for itself."""
+    """Trains the groups of a unit's stack that go on from one step; each fails for itself."""
     groups: list[tuple[list[Member], int]] = []
     with failures_told(stack, send):
-        groups += resume_points(task, stack, device, results, send)
+        groups += resume_points(unit.task, stack, unit.device, unit.results, send)
     for members, step in groups:
         with failures_told(members, send):
-            _train(task, members, step, device, results, send, stopping, extras)
+            _train(unit, members, step, send, stopping)
 
 
 @contextmanager
@@ -110,19 +96,12 @@ def failures_told(members: Sequence[Member], send: Send) -> Iterator[None]:
 
 
 def _train(
-    task: Task,
-    members: list[Member],
-    step: int,
-    device: torch.device,
-    results: Path,
-    send: Send,
-    stopping: Callable[[], bool],
-    extras: Extras,
+    unit: WorkUnit, members: list[Member], step: int, send: Send, stopping: Callable[[], bool]
 ) -> None:
     """Trains one stack, smaller by those that fail, to its end."""
+    where, say = (unit.device, unit.results), partial(_say, send)
     while members:
-        say = partial(_say, send)
-        run = Run(task, members, device, results, send, step, stopping, say, extras)
+        run = Run(unit.task, members, *where, send, step, stopping, say, unit.extras)
         try:
             run.execute()
         except MembersFailed as failed:

@@ -19,9 +19,9 @@ from helpers.tiny import CPU, TINY, tiny_task
 from mujoco_sail.analysis.tables import table
 from mujoco_sail.cli import main
 from mujoco_sail.training import worker
-from mujoco_sail.training.extras import NO_EXTRAS
 from mujoco_sail.training.messages import Failure
 from mujoco_sail.training.run import Run
+from mujoco_sail.training.work_unit import WorkUnit
 
 NAMES = [("pebble", 0), ("sail_revkl", 1), ("sail", 2)]
 FAILING = 1  # index among them
@@ -121,7 +121,8 @@ def test_a_member_that_fails_is_named_and_the_others_end_as_if_alone(
     monkeypatch.setattr(Run, "after_step", planting_after_step)
     members = members_of(NAMES)
     told: list[Any] = []
-    worker._train(tiny_task(), members, 0, CPU, tmp_path, told.append, lambda: False, NO_EXTRAS)
+    unit = WorkUnit(tiny_task(), [members], CPU, tmp_path)
+    worker._train(unit, members, 0, told.append, lambda: False)
 
     (failure,) = [one for one in told if isinstance(one, Failure)]
     assert failure.members == (NAMES[FAILING],)
@@ -154,7 +155,8 @@ def test_when_all_members_fail_the_stack_ends(
     monkeypatch.setattr(Run, "after_step", planting_after_step)
     members = members_of(NAMES)
     told: list[Any] = []
-    worker._train(tiny_task(), members, 0, CPU, tmp_path, told.append, lambda: False, NO_EXTRAS)
+    unit = WorkUnit(tiny_task(), [members], CPU, tmp_path)
+    worker._train(unit, members, 0, told.append, lambda: False)
     assert [one.members[0] for one in told if isinstance(one, Failure)] == NAMES
     assert {about(tmp_path, name)["status"] for name in NAMES} == {"failed"}
 

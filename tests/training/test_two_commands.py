@@ -19,6 +19,7 @@ from mujoco_sail.training import worker
 from mujoco_sail.training.claims import unfinished_members
 from mujoco_sail.training.pool import execute
 from mujoco_sail.training.run import Run
+from mujoco_sail.training.work_unit import WorkUnit
 
 
 def test_a_run_that_another_command_has_completed_meanwhile_is_left_as_it_is(
@@ -45,7 +46,8 @@ def test_members_that_cannot_begin_do_not_keep_the_rest_of_their_stack_from_trai
         trained.append(members)
 
     monkeypatch.setattr(worker, "_train", train)
-    worker.train_stack(tiny_task(), stack, CPU, tmp_path, told.append, lambda: False)
+    unit = WorkUnit(tiny_task(), [stack], CPU, tmp_path)
+    worker.train_stack(unit, stack, told.append, lambda: False)
     assert trained == [stack[1:]]
     assert [failure.members for failure in told] == [(("sac", 0),)]
 
