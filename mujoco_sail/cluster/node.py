@@ -109,7 +109,7 @@ def train(unit: WorkUnit, number: int, board: Any) -> None:
             if link.stopped:
                 break
             with worker.failures_told(stack, link.send):
-                part.extras.check()
+                unit.extras.check()
                 # What a node that died has finished of it is complete already.
                 left = [member for member in stack if _status(unit, member) != "complete"]
                 pool.check_precision(unit.task, unit.device)
