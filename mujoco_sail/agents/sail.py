@@ -27,6 +27,7 @@ from mujoco_sail.agents.sampling_term import (
     in_order,
     inner,
 )
+from mujoco_sail.agents.t2_share import hardly_acts
 from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.objectives import exact_t2_weight, gaussian_kl, log_likelihood
 from mujoco_sail.core.streams import Streams
@@ -34,8 +35,6 @@ from mujoco_sail.core.update import Anchor, SACState
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.settings import setting
 
-# A share of the reward's gradient below which a run says that T2 hardly acts.
-HARDLY = 0.01
 LOGGED = (
     "t1_norm",
     "t2_norm",
@@ -220,19 +219,17 @@ class SAIL(PEBBLE):
         return means[0], means[1]
 
     def say_where_t2_hardly_acts(self) -> None:
-        """Tells of the agents whose T2 stayed below `HARDLY` of T1's gradient in every fit."""
+        """Tells of the agents whose T2 was small in every fit, see `t2_share`."""
         shares: dict[str, list[float]] = {}
         weighed = zip(
             self.runner.members, self.lambda_.tolist(), self.largest_share.tolist(), strict=True
         )
         for member, lambda_, share in weighed:
-            if lambda_ and share < HARDLY:
+            if lambda_:
                 shares.setdefault(member.spec.name, []).append(share)
-        for name, below in shares.items():
-            self.runner.say(
-                f"{name}: T2 stayed below {HARDLY:.0%} of the reward's gradient in every fit of "
-                f"{len(below)} runs (at most {max(below):.2%}); they hardly differ from lambda = 0"
-            )
+        for name, of_agent in shares.items():
+            for line in hardly_acts(name, of_agent):
+                self.runner.say(line)
 
     # --- the anchor ---
 

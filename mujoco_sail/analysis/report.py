@@ -11,6 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mujoco_sail.agents.t2_share import hardly_acts
 from mujoco_sail.analysis import (
     across,
     commands,
@@ -24,13 +25,14 @@ from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
 from mujoco_sail.analysis.figures import drawing
 from mujoco_sail.analysis.tables_text import Cells
 from mujoco_sail.analysis.verdict import verdicts
-from mujoco_sail.results.pooling import collect
+from mujoco_sail.results.pooling import collect, training_tables
 from mujoco_sail.results.read import RunRecord, agents_in_order
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import write_text
 
 TEMPLATE = "report.html.jinja"
 SIZE = ("width", "height")
+SHARE = "t2_share"  # column of training.csv: T2's share of the gradient
 POINT = 1.9  # pixels per point of a figure, so that its text has the size of the page's text
 
 
@@ -110,6 +112,7 @@ def _content(
         "finished": sum(run.status == "complete" for run in runs),
         "baseline": baseline,
         "verdicts": verdicts(runs, differences, baseline, margin),
+        "small_terms": small_terms(runs),
         "comparison": tables.cells(tables.comparison(runs, baseline)),
         "definitions": [*tables.definitions(baseline), *tables.lacking(runs, baseline)],
         "paired": tables_paired.cells(differences[~is_pooled]),
@@ -131,6 +134,26 @@ def _content(
         "analyses": commands.analysis_commands(results, baseline, margin),
         "trainings": commands.run_commands(runs, results),
     }
+
+
+def small_terms(runs: Sequence[RunRecord]) -> list[str]:
+    """A line for each agent and environment with complete runs whose T2 hardly acts.
+
+    Older runs, whose `training.csv` has no such column, are left out.
+
+    Raises:
+        UserError: A damaged table of training.
+    """
+    arms: dict[tuple[str, str], list[RunRecord]] = {}
+    for run in runs:
+        if run.status == "complete" and run.table["agent"].get("lambda"):
+            arms.setdefault((run.env, run.agent), []).append(run)
+    lines = []
+    for (env, agent), arm in arms.items():
+        shares = [table[SHARE] for table in training_tables(arm) if SHARE in table]
+        # Without a value there was no fit with T2.
+        lines += hardly_acts(f"{agent} on {env}", [float(x.fillna(0).max()) for x in shares])
+    return lines
 
 
 def _across(

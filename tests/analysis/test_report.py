@@ -137,6 +137,33 @@ def test_effects_are_against_the_requested_baseline(results: Path) -> None:
     assert {drawing.against(recipe, "sail").baseline for recipe in of_curves} == {"sail"}
 
 
+@pytest.mark.usefixtures("coarse")
+def test_a_term_that_stayed_below_one_percent_is_on_the_page(
+    results: Path, make: MakeFolder
+) -> None:
+    shares = {
+        ("walker_walk", "sail", 0): ("", 0.002, 0.004),
+        ("walker_walk", "sail", 1): ("", 0.003, ""),
+        ("walker_walk", "sail", 2): ("", "", ""),  # no fit with T2
+        ("walker_walk", "sail", 3): ("", 0.002, 0.02),
+        ("cheetah_run", "sail", 0): ("", 0.01, 0.002),
+        ("walker_walk", "pebble_revkl", 0): ("", "", ""),
+    }
+    for (env, agent, seed), column in shares.items():
+        training = {"step": (100, 200, 300), "t2_share": column, "labels": (0, 2, 4)}
+        weight = 0.0 if agent == "pebble_revkl" else 1.0
+        make(env, agent, seed, training=training, **{"agent.lambda": weight})
+    # Made before the column was, cut off, and without the file.
+    make("door_open", "sail", 0, training={"step": (100, 200, 300), "labels": (0, 2, 4)})
+    make("door_open", "sail", 1, status="running", training={"step": (100,), "t2_share": (0.001,)})
+    make("hopper", "sail", 0)
+    said = re.findall(r"\w+ on \w+: T2 .*?lambda = 0", page(results).text)
+    assert said == [
+        "sail on walker_walk: T2 stayed below 1% of the reward's gradient in every fit of 3 runs "
+        "(at most 0.40%); they hardly differ from lambda = 0"
+    ]
+
+
 # --- what it is --------------------------------------------------------------------------------
 
 
