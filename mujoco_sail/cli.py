@@ -1,6 +1,7 @@
 """The command line, `mujoco-sail`."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before PyTorch is imported, here and in workers: threads that wait for work must not spin on
     # cores that a compiled update needs (it took 10 times as long with two threads on two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if arguments is None:  # a process of its own, which draws with Agg and SVG alone
+        os.environ["MPLBACKEND"] = "agg"  # another one, a notebook's say, may not be installed
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # about a matplotlibrc, not used
     with lasting_output() as failed:
         code = _main(arguments)
     if failed:

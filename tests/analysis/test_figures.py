@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
+from helpers.command_line import program
 from helpers.results import MakeFolder
 
 from mujoco_sail.analysis.figures import drawing, style
@@ -155,6 +157,22 @@ def test_plots_are_byte_identical_and_no_other_files_are_left(
     assert sorted((tmp_path / "once").iterdir()) == once
     assert [file.read_bytes() for file in once] == [file.read_bytes() for file in again]
     assert dict(mpl.rcParams) == parameters
+
+
+@pytest.mark.parametrize("variable", ["MPLBACKEND", "MATPLOTLIBRC"])
+@pytest.mark.usefixtures("three_arms")
+def test_what_matplotlib_is_set_to_for_other_programs_does_not_matter(
+    results: Path, tmp_path: Path, variable: str
+) -> None:
+    set_to = {"MPLBACKEND": "module://not_installed", "MATPLOTLIBRC": str(tmp_path)}
+    (tmp_path / "matplotlibrc").write_text("backend: not_installed\nfont.size: 99\nno.such: 1\n")
+    words = ("plot", "effect_sizes", "--results", str(results), "--out", str(tmp_path / "out"))
+    done = program(*words, env={**os.environ, variable: set_to[variable]})
+    assert (done.returncode, done.stderr) == (0, "")
+    usual = drawing.plot(["effect_sizes"], results, tmp_path / "usual", print)
+    assert [(tmp_path / "out" / f.name).read_bytes() for f in usual] == [
+        file.read_bytes() for file in usual
+    ]
 
 
 @pytest.mark.usefixtures("three_arms")
