@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from mujoco_sail.analysis import estimates, stats
 from mujoco_sail.analysis.choice import NotApplicableError
-from mujoco_sail.results.read import LARGEST, damaged
+from mujoco_sail.results.read import LARGEST, read_cells
 from mujoco_sail.system.errors import UserError
 
 COLUMNS = {
@@ -55,10 +55,7 @@ def read(folder: Path, stage: str) -> pd.DataFrame:
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise damaged(path, error) from error
+    table = read_cells(path, None)
     for name in columns:
         if name not in table:
             raise UserError(f"{path}: missing column '{name}'")

@@ -5,6 +5,7 @@
 of the TOML file is a digest of both files, by which a damaged or mixed pair is detected.
 """
 
+import codecs
 import hashlib
 import itertools
 import tomllib
@@ -21,7 +22,7 @@ from safetensors import numpy as tensors
 
 from mujoco_sail.recipes.settings import build, dump, setting
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.system.files import holds_nothing, write_bytes
+from mujoco_sail.system.files import holds_nothing, read_text, write_bytes
 
 Array = NDArray[np.float32]
 Activation = Literal["relu", "tanh"]
@@ -168,7 +169,9 @@ def load(path: Path | str) -> Policy:
         UserError: A file is missing, damaged or of another format, or the files are not a pair.
     """
     header_path, weights = _pair(path)
-    seal, _, text = _read(header_path).partition(b"\n")
+    # As it was written, though an editor or a copy may have ended its lines otherwise.
+    written = _read(header_path).removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    seal, _, text = written.partition(b"\n")
     data = _read(weights)
     if not seal.startswith(b"sha256 = "):
         raise UserError(f"{header_path}: not a policy file: its first line has no sha256")
@@ -222,7 +225,7 @@ def export(folder: Path, out: Path | None) -> list[Path]:
     if holds_nothing(recorded):
         raise UserError(f"{folder}: no run there; expected <results>/<env>/<agent>/seed_<n>")
     try:
-        run: Any = tomllib.loads(recorded.read_text(encoding="utf-8"))
+        run: Any = tomllib.loads(read_text(recorded))
         status, env, seed = run["status"], run["env"], run["seed"]
         names = env["name"], env["id"], env["protocol"], run["agent"]["name"], seed, env["steps"]
     except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import read_text
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UserError: The file cannot be read, or is not valid TOML (see `parse_toml`).
     """
     try:
-        return parse_toml(path.read_text(encoding="utf-8"))
+        return parse_toml(read_text(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -132,18 +132,51 @@ def damaged(path: Path, error: Exception) -> UserError:
     return UserError(f"{path}: cannot be read: {reason}")
 
 
+def read_cells(path: Path, kind: type[str] | None = str) -> pd.DataFrame:
+    """Reads a CSV file.
+
+    Args:
+        path: The file.
+        kind: Of its cells; None for what each column looks like.
+
+    Raises:
+        UserError: It is not there, or no table of cells between commas.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ParserWarning)  # rows longer than the header
+            frame = pd.read_csv(path, index_col=False, dtype=kind)
+        header = ",".join(map(str, frame))
+    except OSError as error:
+        raise damaged(path, error) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot be read: not saved as UTF-8") from error
+    except (ValueError, ParserWarning) as error:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            header = file.readline()
+        if not _from_a_spreadsheet(header):
+            fault = "a row is longer than the header, or a quotation is not closed"
+            raise UserError(f"{path}: cannot be read: {fault if header else 'empty'}") from error
+    if _from_a_spreadsheet(header):
+        raise UserError(
+            f"{path}: cannot be read: cells between semicolons or tabs; expected commas, and "
+            "points in numbers"
+        )
+    return frame
+
+
+def _from_a_spreadsheet(header: str) -> bool:
+    """Whether cells are separated as a spreadsheet does it where numbers have decimal commas."""
+    return "," not in header and any(mark in header for mark in ";\t")
+
+
 def _empty(columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype="float64") for name in columns})
 
 
 def _csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Reads a CSV file as text; the given columns are required."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ParserWarning)  # rows longer than the header
-            frame = pd.read_csv(path, index_col=False, dtype=str)
-    except (OSError, ValueError, ParserWarning) as error:
-        raise damaged(path, error) from error
+    frame = read_cells(path)
     if missing := [name for name in columns if name not in frame]:
         raise UserError(f"{path}: missing column '{missing[0]}'")
     return frame

@@ -27,6 +27,16 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def read_text(path: Path) -> str:
+    """A text that people write: UTF-8, with or without a byte order mark, lines ended in any way.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not UTF-8.
+    """
+    return path.read_text(encoding="utf-8-sig")
+
+
 def holds_nothing(path: Path) -> bool:
     """Whether a file is absent, empty, or only zeros (as after a power failure)."""
     if not os.path.lexists(path):

@@ -164,7 +164,7 @@ def test_plots_are_byte_identical_and_no_other_files_are_left(
 def test_what_matplotlib_is_set_to_for_other_programs_does_not_matter(
     results: Path, tmp_path: Path, variable: str
 ) -> None:
-    set_to = {"MPLBACKEND": "module://not_installed", "MATPLOTLIBRC": str(tmp_path)}
+    set_to = {"MPLBACKEND": "not_installed", "MATPLOTLIBRC": str(tmp_path)}
     (tmp_path / "matplotlibrc").write_text("backend: not_installed\nfont.size: 99\nno.such: 1\n")
     words = ("plot", "effect_sizes", "--results", str(results), "--out", str(tmp_path / "out"))
     done = program(*words, env={**os.environ, variable: set_to[variable]})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,18 @@ def test_a_run_without_a_valid_policy_is_an_error(
     change(folder)
     assert said in fails(capsys, "export", str(folder), "--out", str(tmp_path / "out"))
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_run_that_was_saved_or_copied_on_windows_is_exported_as_it_was_written(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    for name in ("run.toml", "policy.toml"):
+        text = (folder / name).read_bytes().replace(b"\n", b"\r\n")
+        (folder / name).write_bytes(codecs.BOM_UTF8 + text)
+    assert main(["export", str(folder), "--out", str(tmp_path / "mine")]) == 0
+    assert (tmp_path / "mine.toml").read_bytes() == (finished / "policy.toml").read_bytes()
 
 
 def test_an_export_that_cannot_be_written_is_an_error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import sys
 from pathlib import Path
@@ -78,6 +79,12 @@ def test_a_path_may_have_spaces_and_letters_of_any_language(here: Path) -> None:
     (folder / "größe.toml").write_text(SPIN.format("doigt à tourner"), "utf-8")
     task = load_task("mes tâches 課題/größe.toml", "quick", {})
     assert (task.name, task.title) == ("größe", "doigt à tourner")
+
+
+def test_a_recipe_is_read_as_editors_on_windows_save_it(here: Path) -> None:
+    text = SPIN.format("größer").replace("\n", "\r\n")
+    (here / "spin.toml").write_bytes(codecs.BOM_UTF8 + text.encode())
+    assert load_task("spin.toml", "quick", {}).title == "größer"
 
 
 def test_characters_that_the_terminal_lacks_are_printed_as_escapes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,37 @@ def test_damaged_file_is_an_error_that_names_it(
     if content is not None:
         file.write_bytes(content.encode("latin-1"))
     assert refusal(results).startswith(f"{file}: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("step;episode_return;labels\n100;1,5;0\n", "between semicolons or tabs"),
+        ("step;labels\n100;0\n", "between semicolons or tabs"),
+        ("step\tepisode_return\n100\t1,5\n", "between semicolons or tabs"),
+        ("step,labels\n100,0,1\n", "a row is longer than the header"),
+        ('step,labels\n100,"0\n', "a quotation is not closed"),
+        ("", "empty"),
+    ],
+)
+@pytest.mark.parametrize("name", ["evaluations.csv", "feedback.csv"])
+def test_a_table_that_a_spreadsheet_saved_otherwise_says_so(
+    results: Path, make: MakeFolder, name: str, content: str, reason: str
+) -> None:
+    file = make("ant", "sail", 0) / name
+    file.write_text(content)
+    said = refusal(results)
+    assert said.startswith(f"{file}: cannot be read: ")
+    assert reason in said
+
+
+def test_files_are_read_as_editors_on_windows_save_them(results: Path, make: MakeFolder) -> None:
+    folder = make("ant", "sail", 0, (1, 2, 3))
+    for file in folder.iterdir():
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes().replace(b"\n", b"\r\n"))
+    (run,) = collect(results)
+    assert run.evaluations["episode_return"].tolist() == [1, 2, 3]
+    assert run.labels == 3
 
 
 def test_copied_run_does_not_count_as_another_seed(results: Path, make: MakeFolder) -> None:
