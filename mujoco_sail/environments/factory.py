@@ -94,7 +94,9 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
         env = RescaleAction(env, np.int64(-1), np.int64(1))
     if task.horizon == "fixed":
         env = FixedHorizon(env)
-    return SeededEpisodes(TimeLimit(env, task.episode_steps), seed, purpose)
+    made = SeededEpisodes(TimeLimit(env, task.episode_steps), seed, purpose)
+    made.action_space = Box(-1, 1, actions.shape)  # of float32, which all simulators take
+    return made
 
 
 def space_sizes(task: Task) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """Gymnasium wrappers that give environments of three libraries one interface."""
 
-from functools import partial
 from typing import Any
 
 import gymnasium
@@ -26,15 +25,26 @@ class SeededEpisodes(Wrapper):
         """Wraps an environment whose `reset(seed)` determines the episode."""
         super().__init__(env)
         self.episode = 0
-        self._seed_of = partial(seed_for, seed, purpose)
+        self._seed, self._purpose = seed, purpose
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Array, Info]:
-        """Starts the next episode, with its own seed unless another is given."""
+        """Starts the next episode.
+
+        Args:
+            seed: Starts episode 0 from this seed; later episodes depend on it, too.
+            options: Passed to the library.
+        """
         if seed is None:
-            # dm_control's generator takes 32 bits.
-            seed = self._seed_of(self.episode) % 2**32
+            seed = seed_for(self._seed, self._purpose, self.episode)
+        else:
+            self._seed, self.episode = seed, 0
         self.episode += 1
-        return super().reset(seed=seed, options=options)
+        # dm_control's generator takes 32 bits; all libraries refuse what is below 0.
+        return super().reset(seed=seed % 2**32 if seed >= 0 else seed, options=options)
+
+    @property
+    def spec(self) -> None:
+        """None: an id alone does not tell Gymnasium how to make it again."""
 
 
 class CrashGuard(Wrapper):
@@ -81,6 +91,24 @@ class FixedHorizon(Wrapper):
         return observation, reward, False, truncated, info
 
 
+class _NoGoals:
+    """Meta-World's environment without `compute_reward`.
+
+    By that name Stable-Baselines3 takes it for one with goals in its observations.
+    """
+
+    def __init__(self, env: Any) -> None:
+        vars(self)["env"] = env
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "compute_reward" or "env" not in vars(self):
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.env, name, value)
+
+
 class SeededMetaWorld(Wrapper):
     """Wrapper that draws start and goal from the seed of `reset`, which Meta-World ignores."""
 
@@ -96,3 +124,8 @@ class SeededMetaWorld(Wrapper):
         if seed is not None:
             self.get_wrapper_attr("seed")(seed)
         return super().reset(options=options)
+
+    @property
+    def unwrapped(self) -> Any:
+        """Meta-World's environment."""
+        return _NoGoals(self.env.unwrapped)

@@ -8,9 +8,11 @@ import warnings
 
 import numpy as np
 import pytest
+import stable_baselines3.common.env_checker
+from gymnasium.utils.env_checker import check_env
 from helpers.environments import TASKS, play, random_actions, task_of
 
-from mujoco_sail.environments.factory import make_env, space_sizes
+from mujoco_sail.environments.factory import make, make_env, space_sizes
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.recipes.load import load_task, recipe_folder
 from mujoco_sail.system.errors import UserError
@@ -33,8 +35,17 @@ def test_observations_are_flat_float32_and_actions_fill_the_unit_box(name):
     for array in (observation, following):
         assert (array.dtype, array.shape) == (np.float32, (size,))
         assert env.observation_space.contains(array)
+    assert env.action_space.dtype == np.float32
     np.testing.assert_array_equal(env.action_space.low, -np.ones(actions))
     np.testing.assert_array_equal(env.action_space.high, np.ones(actions))
+
+
+@pytest.mark.parametrize("check", [check_env, stable_baselines3.common.env_checker.check_env])
+@pytest.mark.parametrize("name", TASKS)
+def test_the_checkers_of_gymnasium_and_stable_baselines3_find_nothing(name, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about wrappers and bounds
+        check(make(name))
 
 
 @pytest.mark.parametrize("name", GYMNASIUM)

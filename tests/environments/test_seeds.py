@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.environments import SHORT, TASKS, assert_same, play, random_actions, task_of
 
-from mujoco_sail.environments.factory import make_env
+from mujoco_sail.environments.factory import make, make_env
 from mujoco_sail.environments.vector import StepResult, VectorEnv
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -39,6 +39,17 @@ def test_an_episode_is_a_function_of_seed_purpose_and_number(name):
         np.testing.assert_array_equal(observations, played[1][0])
         np.testing.assert_array_equal(rewards, played[1][1])
         assert again.episode == 2
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_seed_of_any_size_decides_the_episodes_that_follow(name):
+    env, other = (make(name, seed=seed) for seed in (0, 1))
+    other.reset()
+    starts = [[each.reset(seed=2**40 + 5)[0], each.reset()[0]] for each in (env, other)]
+    np.testing.assert_array_equal(*starts)
+    assert (starts[0][0] != starts[0][1]).any()
+    assert (env.reset(seed=6)[0] != starts[0][0]).any()
+    assert (env.reset()[0] != starts[0][1]).any()
 
 
 @pytest.mark.parametrize("name", TASKS)
