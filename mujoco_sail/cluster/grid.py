@@ -21,7 +21,7 @@ from mujoco_sail.cluster.node import Began, Board
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError, one_line
-from mujoco_sail.system.signals import stops_handled
+from mujoco_sail.system.signals import REPEATED, stops_handled
 from mujoco_sail.training import footprint, pool
 from mujoco_sail.training.claims import claimed
 from mujoco_sail.training.extras import Extras
@@ -197,7 +197,7 @@ def _signals() -> Iterator[list[int]]:
     came: list[int] = []
 
     def on_signal(number: int, frame: object) -> None:
-        if came:
+        if came and number not in REPEATED:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         came.append(number)

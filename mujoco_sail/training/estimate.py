@@ -19,7 +19,7 @@ from mujoco_sail.agents.sac import SAC
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.machine import synchronise
-from mujoco_sail.system.signals import terminal_signals_blocked
+from mujoco_sail.system.signals import signals_to_all_blocked
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.spawning import CONTEXT
 from mujoco_sail.training.worker import end_with_the_main_process
@@ -73,7 +73,7 @@ def seconds_needed(
             for i, (stacks, (_, sender)) in enumerate(zip(shares, pipes, strict=True))
         ]
         try:
-            with terminal_signals_blocked():
+            with signals_to_all_blocked():
                 for worker in workers:
                     worker.start()
             for _, sender in pipes:

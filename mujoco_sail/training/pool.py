@@ -3,7 +3,6 @@
 import itertools
 import multiprocessing
 import queue
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
@@ -21,7 +20,7 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.system.machine import available_cores
-from mujoco_sail.system.signals import stops_handled, terminal_signals_blocked
+from mujoco_sail.system.signals import REPEATED, signals_to_all_blocked, stops_handled
 from mujoco_sail.training.claims import claimed
 from mujoco_sail.training.extras import DEVICES, NO_EXTRAS, Extras
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
@@ -174,7 +173,7 @@ def _execute(
     say: Callable[[str], None],
 ) -> list[Failure]:
     """Trains units of one environment, each in a process of its own."""
-    with terminal_signals_blocked():  # multiprocessing starts a process of its own here
+    with signals_to_all_blocked():  # multiprocessing starts a process of its own here
         messages: multiprocessing.Queue[Message] = CONTEXT.Queue()
         stop = CONTEXT.Event()
     # Every worker holds every lock: none is free before the last of them has ended.
@@ -227,13 +226,13 @@ def _started(workers: Sequence[Any], stop: Event) -> Iterator[list[int]]:
         came.append(number)
         if len(came) == 1:
             stop.set()
-        elif number != signal.SIGHUP:  # a shell and the kernel send it both
+        elif number not in REPEATED:
             for worker in workers:
                 worker.kill()
 
     with ExitStack() as handling:
         try:
-            with terminal_signals_blocked():
+            with signals_to_all_blocked():
                 for worker in workers:
                     worker.start()
                 handling.enter_context(stops_handled(on_signal))

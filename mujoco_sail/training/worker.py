@@ -25,7 +25,7 @@ from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import WriteError
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.system.output import lasting_output
-from mujoco_sail.system.signals import TERMINAL_SIGNALS
+from mujoco_sail.system.signals import BATCH_SIGNALS, TERMINAL_SIGNALS
 from mujoco_sail.training.messages import Failure, MembersFailed, Progress, Stopped, UserMessage
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.work_unit import WorkUnit
@@ -53,7 +53,9 @@ def work(
     for number in TERMINAL_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the main process decides
     terminated: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
+    for number in (signal.SIGTERM, *BATCH_SIGNALS):
+        signal.signal(number, lambda number, frame: terminated.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BATCH_SIGNALS)
     threading.Thread(target=end_with_the_main_process, daemon=True).start()
     torch.set_num_threads(threads)
 

@@ -211,6 +211,20 @@ def test_a_second_hangup_does_not_interrupt_the_saving(tmp_path: Path) -> None:
     assert checkpoints(tmp_path)
 
 
+def test_a_batch_systems_warning_to_all_processes_lets_the_run_save_and_end(tmp_path: Path) -> None:
+    process = start(endless(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    wait_until(lambda: trains(tmp_path))
+    for number in (signal.SIGUSR1, signal.SIGXCPU):
+        os.killpg(process.pid, number)
+        time.sleep(0.01)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + signal.SIGUSR1
+    assert b"the same command goes on from here" in output
+    assert b"Traceback" not in output
+    assert b"resource_tracker" not in output
+    assert checkpoints(tmp_path)
+
+
 def test_under_nohup_a_hangup_is_ignored(tmp_path: Path) -> None:
     process = start(["nohup", *endless(tmp_path)], stdout=subprocess.DEVNULL)
     wait_until(lambda: trains(tmp_path))
