@@ -13,7 +13,7 @@ from mujoco_sail.results import tracking
 from mujoco_sail.speed import command as speed
 from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError, one_line
-from mujoco_sail.system.files import folder
+from mujoco_sail.system.files import location
 from mujoco_sail.system.output import lasting_output
 from mujoco_sail.theory import command as theory
 from mujoco_sail.training.extras import DEVICES
@@ -97,14 +97,14 @@ def _parser() -> Parser:
     one = commands.add_parser("plot", help="draw the figures of a results folder")
     one.add_argument("figures", nargs="*", metavar="FIGURE", help="names or paths; all by default")
     _add_results(one)
-    one.add_argument("--out", type=folder, default=Path("plots"), help="default: %(default)s")
+    one.add_argument("--out", type=location, default=Path("plots"), help="default: %(default)s")
     one.set_defaults(command=_plot)
 
     one = commands.add_parser("report", help="one page about a results folder, for a browser")
     _add_results(one)
     one.add_argument(
         "--out",
-        type=Path,
+        type=location,
         default=Path("report.html"),
         metavar="FILE.html",
         help="default: %(default)s",
@@ -113,16 +113,19 @@ def _parser() -> Parser:
     one.set_defaults(command=_report)
 
     one = commands.add_parser("export", help="copy a trained policy out of its run")
-    one.add_argument("run", type=Path, metavar="RUN_FOLDER", help="results/ENV/AGENT/seed_N")
+    one.add_argument("run", type=location, metavar="RUN_FOLDER", help="results/ENV/AGENT/seed_N")
     one.add_argument(
-        "--out", type=Path, metavar="PATH", help="default: ENV_AGENT_seed_N in the working folder"
+        "--out",
+        type=location,
+        metavar="PATH",
+        help="default: ENV_AGENT_seed_N in the working folder",
     )
     one.set_defaults(command=_export)
 
     one = commands.add_parser("watch", help="draw an exported policy's episodes as a clip")
     one.add_argument("env", metavar="ENV", help="name or path of a recipe")
-    one.add_argument("policy", type=Path, metavar="POLICY", help="what export wrote")
-    one.add_argument("--out", type=Path, required=True, metavar="CLIP.mp4")
+    one.add_argument("policy", type=location, metavar="POLICY", help="what export wrote")
+    one.add_argument("--out", type=location, required=True, metavar="CLIP.mp4")
     one.add_argument("--episodes", type=int, default=1, help="default: %(default)s")
     one.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     one.add_argument(
@@ -180,10 +183,11 @@ def _add_run(one: argparse.ArgumentParser) -> None:
     )
     one.add_argument(
         "--track",
-        action="append",
+        action="extend",
+        type=tracking.parse,
         default=[],
-        choices=tracking.TRACKERS,
-        help="show the runs as they are made in TensorBoard or Weights & Biases",
+        metavar="NAMES",
+        help="show the runs as they are made: tensorboard, wandb or both, joined by commas",
     )
     _add_results(one)
     one.set_defaults(command=_run)
@@ -206,7 +210,7 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--results", type=folder, default=Path("results"), help="default: %(default)s"
+        "--results", type=location, default=Path("results"), help="default: %(default)s"
     )
 
 
@@ -224,7 +228,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if args.cluster:
+    if args.cluster is not None:
         from mujoco_sail.cluster.command import run  # noqa: PLC0415
     else:
         from mujoco_sail.training.command import run  # noqa: PLC0415

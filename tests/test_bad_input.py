@@ -9,7 +9,8 @@ import pytest
 import torch
 from helpers.command_line import SMALL, fails
 
-from mujoco_sail.cli import main
+from mujoco_sail.agents import registry
+from mujoco_sail.cli import _parser, main
 
 AGENT = """
 title = "mine"
@@ -212,6 +213,34 @@ def test_a_path_that_no_folder_can_have_is_refused(
 ) -> None:
     more = ["--env=hopper", "--protocol=quick"] if command == "run" else []
     fails(capsys, command, *more, f"--results={path}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["table", "--results=~/x"],
+        ["plot", "--out=~/x"],
+        ["report", "--out=~/x"],
+        ["run", "--env=ant", "--results=~/x"],
+        ["theory", "--out=~/x"],
+        ["speed", "--out=~/x"],
+        ["export", "~/x"],
+        ["export", "run", "--out=~/x"],
+        ["watch", "ant", "~/x", "--out=clip.mp4"],
+        ["watch", "ant", "policy", "--out=~/x"],
+    ],
+)
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert Path("/home/me/x") in vars(_parser().parse_args(words)).values()
+
+
+def test_a_tilde_before_a_recipe_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.toml").write_text(AGENT)
+    assert registry.load("ant", "sac,~/mine.toml", "quick", [], None)[1][1].name == "mine"
 
 
 @pytest.mark.parametrize("command", ["table", "plot", "report"])

@@ -139,12 +139,19 @@ def _check_answers(address: str) -> None:
     Raises:
         UserError: No address, or nothing answers.
     """
+    where = f"--cluster {address}"
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or "auto"  # Ray's own choice where it is set
+        where += f", RAY_ADDRESS={address}"
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise UserError(f"--cluster {address}: expected auto or HOST:PORT, as ray start prints")
+    if not host or "/" in address or not port.isdecimal() or int(port) >= 2**16:
+        raise UserError(
+            f"{where}: expected auto or HOST:PORT as ray start prints it, such as 10.0.0.1:6379; "
+            "neither ray:// nor the dashboard's http://"
+        )
     try:
         socket.create_connection((host, int(port)), TIMEOUT).close()
-    except OSError as error:
-        raise UserError(f"--cluster {address}: no cluster there: {error}") from error
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"{where}: no cluster there: {error}") from error

@@ -55,7 +55,7 @@ def read_recipe(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path
         UserError: There is no such recipe, it is not valid TOML, or its name is not valid for a
             folder of results.
     """
-    shipped = recipe_folder(kind)
+    shipped, name = recipe_folder(kind), os.path.expanduser(name)  # no shell has, after a comma
     if name.endswith(".toml"):
         homes = [_working_folder()] if beside is None else [beside.parent, shipped]
         file, missing = name, f"no file '{name}'"

@@ -6,14 +6,15 @@ it. An error of a tracker is reported once, in one line, and ends the tracking o
 
 import queue
 import threading
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError, one_line
 
@@ -94,6 +95,19 @@ class WandB:
 KINDS: Mapping[str, Callable[[TrackedRun], Tracker]] = {"tensorboard": TensorBoard, "wandb": WandB}
 
 
+def parse(text: str) -> list[str]:
+    """The names of trackers that are joined by commas.
+
+    Raises:
+        ArgumentTypeError: There is no such tracker.
+    """
+    names = text.split(",")
+    for name in names:
+        if name not in TRACKERS:
+            raise ArgumentTypeError(f"no tracker '{name}'; {nearest(name, TRACKERS)}")
+    return names
+
+
 def check(kinds: Sequence[str]) -> None:
     """Checks that the libraries of the trackers are installed.
 
@@ -101,7 +115,7 @@ def check(kinds: Sequence[str]) -> None:
         UserError: A library is not installed.
     """
     for kind in kinds:
-        if find_spec(kind) is None:
+        if not packages.installed(kind):
             raise UserError(packages.needs(kind, f"--track {kind}: it", "not installed"))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import location
 from mujoco_sail.training.extras import DEVICES
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", choices=DEVICES)
     add("--rounds", type=int, default=5, help="default: %(default)s")
     add("--seconds", type=float, default=2.5, help="of each timing (default: %(default)s)")
-    add("--out", type=Path, default=Path("results/speed"), help="default: %(default)s")
+    add("--out", type=location, default=Path("results/speed"), help="default: %(default)s")
 
 
 def main(args: argparse.Namespace) -> int:

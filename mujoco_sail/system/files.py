@@ -16,15 +16,17 @@ class WriteError(OSError):
         return f"{self.filename}: cannot be written: {self.strerror}"
 
 
-def folder(text: str) -> Path:
-    """Parses a folder given on the command line.
+def location(text: str) -> Path:
+    """Parses the path of a file or folder given on the command line.
+
+    A leading `~` is the home folder; a shell leaves it as it is in `--results=~/x`.
 
     Raises:
         ValueError: The text cannot be a path.
     """
     if not text or b"\0" in os.fsencode(text):
         raise ValueError("not a path")
-    return Path(text)
+    return Path(os.path.expanduser(text))
 
 
 def read_text(path: Path) -> str:

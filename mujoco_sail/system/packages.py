@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from mujoco_sail.system.errors import UserError
@@ -26,6 +27,19 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
 DM_CONTROL_ALONE = "pip install --no-deps dm_control==1.0.28"
 
 
+def installed(module: str) -> bool:
+    """Whether a package is installed.
+
+    A folder of that name, such as `wandb/` in the working folder, is none, though Python imports
+    it as a namespace package.
+    """
+    try:
+        spec = find_spec(module)
+    except ValueError:  # already imported, without a spec
+        return True
+    return spec is not None and spec.origin is not None
+
+
 def load(module: str, where: str, instead: str = "") -> Any:
     """Imports a module of an extra.
 
@@ -38,6 +52,8 @@ def load(module: str, where: str, instead: str = "") -> Any:
         UserError: It cannot be imported; the message contains the command that installs it.
     """
     try:
+        if not installed(module):
+            raise ModuleNotFoundError(f"No module named '{module}'")
         return import_module(module)
     except (ImportError, OSError) as error:
         raise UserError(needs(module, where, error, instead)) from error

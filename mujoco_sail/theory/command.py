@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.system.files import folder
+from mujoco_sail.system.files import location
 
 LEAST_SAMPLES = 1000  # per run, about 30 steps
 DEFAULT_GAMMAS = "0,0.003,0.01,0.03,0.1,0.3,1"
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--radius", type=float, default=3.0, help="of the ball of theta (default: %(default)s)")
     add("--seeds", type=int, default=20, help="problems, each with its runs (default: %(default)s)")
     add("--samples", type=int, default=100_000, help="preferences of a run (default: %(default)s)")
-    add("--out", type=folder, default=Path("theory"), help="default: %(default)s")
+    add("--out", type=location, default=Path("theory"), help="default: %(default)s")
 
 
 def main(args: argparse.Namespace) -> int:

@@ -15,7 +15,10 @@ from helpers.command_line import fails, run
 from helpers.resuming import results_after_a_stop
 from helpers.tiny import tiny_task
 
+from mujoco_sail import cli
+from mujoco_sail.core import packages
 from mujoco_sail.results import tracking
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.training.extras import Extras
 
 NAMES = [("pebble", 0), ("sail", 1)]
@@ -167,8 +170,32 @@ def test_a_hanging_tracker_does_not_block_the_run(
 def test_a_missing_library_is_an_error_before_training_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     arguments = ("--env", "half_cheetah", "--results", str(tmp_path / "results"))
     said = fails(capsys, "run", *arguments, "--track", "wandb")
     assert "pip install 'mujoco-sail[wandb]'" in said
     assert not (tmp_path / "results").exists()
+
+
+def test_a_folder_of_a_librarys_name_is_no_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nowhere_else").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(packages.EXTRAS, "nowhere_else", ("nowhere-else", "wandb"))
+    with pytest.raises(UserError, match="needs the package nowhere-else"):
+        tracking.check(["nowhere_else"])
+    with pytest.raises(UserError, match="No module named 'nowhere_else'"):
+        packages.load("nowhere_else", "it")
+
+
+def test_trackers_are_joined_by_commas_or_named_one_after_the_other() -> None:
+    words = ["run", "--env=ant", "--track", "wandb,tensorboard", "--track=wandb"]
+    assert cli._parser().parse_args(words).track == ["wandb", "tensorboard", "wandb"]
+
+
+def test_a_tracker_that_there_is_not_is_named_with_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = fails(capsys, "run", "--env=ant", "--track=wandb,tensorbord")
+    assert "'tensorbord'; did you mean 'tensorboard'?" in said
