@@ -244,13 +244,14 @@ def _table(args: argparse.Namespace) -> int:
     return 0
 
 
+def _say(line: str) -> None:
+    print(f"mujoco-sail: {line}", file=sys.stderr)
+
+
 def _plot(args: argparse.Namespace) -> int:
     from mujoco_sail.analysis.figures import drawing  # noqa: PLC0415
 
-    def say(line: str) -> None:
-        print(f"mujoco-sail: {line}", file=sys.stderr)
-
-    for path in drawing.plot(args.figures, args.results, args.out, say):
+    for path in drawing.plot(args.figures, args.results, args.out, _say):
         print(path)
     return 0
 
@@ -262,7 +263,7 @@ def _report(args: argparse.Namespace) -> int:
     if args.out.suffix != ".html" or args.out.is_dir():
         raise UserError(f"--out {args.out}: expected a file that ends in .html")
     check_margin(args.margin)
-    report.report(args.results, args.out, args.baseline, args.margin)
+    report.report(args.results, args.out, args.baseline, args.margin, _say)
     print(args.out)
     return 0
 

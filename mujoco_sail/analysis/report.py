@@ -1,7 +1,7 @@
 """Report on a results folder: one self-contained HTML page with verdict, tables and figures."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,10 @@ class Drawing:
     missing: str
 
 
-def report(results: Path, out: Path, baseline: str, margin: float) -> None:
+Say = Callable[[str], None]
+
+
+def report(results: Path, out: Path, baseline: str, margin: float, say: Say) -> None:
     """Writes the report, for `mujoco-sail report`.
 
     Args:
@@ -63,6 +66,7 @@ def report(results: Path, out: Path, baseline: str, margin: float) -> None:
         out: HTML file to write.
         baseline: Agent that the others are compared with.
         margin: Margin of equivalence, as a share of the gain of `sac`.
+        say: Called with a line about letters that no font has.
 
     Raises:
         UserError: The baseline is unknown, the results cannot be pooled, or the file cannot be
@@ -70,14 +74,20 @@ def report(results: Path, out: Path, baseline: str, margin: float) -> None:
     """
     runs = collect(results)
     tables.check_baseline(baseline, runs)
-    page = render(runs, results, baseline, margin)
+    page = render(runs, results, baseline, margin, say)
     try:
         write_text(out, page)
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}") from error
 
 
-def render(runs: Sequence[RunRecord], results: Path, baseline: str, margin: float) -> str:
+def render(
+    runs: Sequence[RunRecord],
+    results: Path,
+    baseline: str,
+    margin: float,
+    say: Say = lambda _: None,
+) -> str:
     """Renders the report as HTML; equal runs give equal text.
 
     Args:
@@ -85,6 +95,7 @@ def render(runs: Sequence[RunRecord], results: Path, baseline: str, margin: floa
         results: Folder of the runs, for the commands.
         baseline: Agent that the others are compared with.
         margin: Margin of equivalence, as a share of the gain of `sac`.
+        say: See `report`.
     """
     environment = Environment(
         loader=PackageLoader("mujoco_sail", "analysis"),
@@ -94,18 +105,18 @@ def render(runs: Sequence[RunRecord], results: Path, baseline: str, margin: floa
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(TEMPLATE).render(_content(runs, results, baseline, margin))
+    return environment.get_template(TEMPLATE).render(_content(runs, results, baseline, margin, say))
 
 
 def _content(
-    runs: Sequence[RunRecord], results: Path, baseline: str, margin: float
+    runs: Sequence[RunRecord], results: Path, baseline: str, margin: float, say: Say
 ) -> dict[str, Any]:
     """Variables of the template."""
     differences = paired.compare(runs, baseline, margin)
     is_pooled = differences["environment"] == across.POOLED
     effects = across.effects(runs, baseline)
     over_all, by_environment, no_scores = _across(runs, effects, baseline)
-    drawings = _drawings(runs, results, baseline)
+    drawings = _drawings(runs, results, baseline, say)
     return {
         "environments": sorted({run.env for run in runs}),
         "agents": agents_in_order(runs, baseline),
@@ -174,14 +185,14 @@ def _across(
     return tables_across.summary_cells(over_all), cells, ""
 
 
-def _drawings(runs: Sequence[RunRecord], results: Path, baseline: str) -> list[Drawing]:
+def _drawings(runs: Sequence[RunRecord], results: Path, baseline: str, say: Say) -> list[Drawing]:
     """All figures of the suite that apply to these results."""
     drawings = []
     for path, recipe in drawing.load():
         svg, missing = Markup(), ""
         try:
             (image,) = drawing.render(
-                drawing.against(recipe, baseline), runs, results, path, ["svg"]
+                drawing.against(recipe, baseline), runs, results, path, ["svg"], say
             ).values()
             svg = inline(image.decode(), path.stem, recipe.title)
         except NotApplicableError:

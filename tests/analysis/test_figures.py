@@ -13,8 +13,10 @@ import pytest
 from helpers.command_line import program
 from helpers.results import MakeFolder
 
+from mujoco_sail.analysis import fonts
 from mujoco_sail.analysis.figures import drawing, style
 from mujoco_sail.analysis.figures.curves import CurvesRecipe
+from mujoco_sail.recipes.load import recipe_folder
 from mujoco_sail.recipes.settings import build
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.system.errors import UserError
@@ -173,6 +175,28 @@ def test_what_matplotlib_is_set_to_for_other_programs_does_not_matter(
     assert [(tmp_path / "out" / f.name).read_bytes() for f in usual] == [
         file.read_bytes() for file in usual
     ]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("found", [False, True])
+@pytest.mark.usefixtures("three_arms")
+def test_letters_come_from_a_font_that_has_them_or_one_line_names_them(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: bool
+) -> None:
+    """A stand-in: STIXSizeFiveSym has a bracket that DejaVu Sans has not."""
+    letter = "\u23b4" if found else "\u4e2d"
+    names = ["DejaVu Serif", "STIXSizeFiveSym", "cmr10"]
+    monkeypatch.setattr(fonts, "_names", lambda: names)
+    (tmp_path / "mine.toml").write_text(
+        recipe_folder("plots")
+        .joinpath("effect_sizes.toml")
+        .read_text()
+        .replace('title = "', f'title = "{letter} ')
+    )
+    lines: list[str] = []
+    drawing.plot([str(tmp_path / "mine.toml")], results, tmp_path, lines.append)
+    line = f"{tmp_path}/mine.toml: boxes stand for letters that no font here has: \u4e2d"
+    assert lines == ([] if found else [line])
 
 
 @pytest.mark.usefixtures("three_arms")

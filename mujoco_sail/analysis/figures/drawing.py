@@ -61,7 +61,8 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
         names: Names or paths of figure recipes; if empty, all for which the results have data.
         results: Results folder.
         out: Folder to write to.
-        say: Called with a line about incomplete runs, and about each omitted figure.
+        say: Called with a line about incomplete runs, about each omitted figure, and about
+            letters that no font has.
 
     Returns:
         The files, a png and an svg per figure.
@@ -86,7 +87,7 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
     files, missing = [], []
     for path, recipe in recipes:
         try:
-            rendered = render(recipe, runs, results, path)
+            rendered = render(recipe, runs, results, path, say=say)
         except MissingDataError as error:
             if names:
                 raise
@@ -138,6 +139,7 @@ def render(
     results: Path,
     path: Path,
     formats: Sequence[str] = ("png", "svg"),
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, bytes]:
     """Renders one figure.
 
@@ -147,6 +149,7 @@ def render(
         results: Folder of the runs and of other files that figures can show.
         path: File of the recipe, for messages.
         formats: "png", "svg" or both.
+        say: Called with a line about letters that no font has.
 
     Returns:
         The bytes of each format.
@@ -156,7 +159,11 @@ def render(
         UserError: Matplotlib cannot draw a text.
     """
     try:
-        return images(lambda: draw(recipe, runs, results, str(path)), formats)
+        return images(
+            lambda: draw(recipe, runs, results, str(path)),
+            formats,
+            lambda line: say(f"{path}: {line}"),
+        )
     except UserError:
         raise
     except ValueError as error:  # mathematics that Matplotlib cannot parse

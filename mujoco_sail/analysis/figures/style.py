@@ -2,13 +2,16 @@
 
 import io
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from matplotlib import style
+from matplotlib import rcParams, style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from mujoco_sail.analysis import fonts
 
 NARROWEST = 3.3  # inches, width of a column of a two-column page
 PAGE = 6.75  # inches, width of both columns
@@ -28,7 +31,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.titlesize": 8,
     "figure.titlesize": 9,
-    "font.family": "DejaVu Sans",  # included in Matplotlib, so the same on all machines
+    "font.family": fonts.OWN,
     "font.size": 8,
     "legend.fontsize": 8,
     "lines.linewidth": 1.2,
@@ -42,12 +45,17 @@ STYLE: dict[str, Any] = {
 FORMATS: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}}
 
 
-def images(draw: Callable[[], Figure], formats: Sequence[str] = tuple(FORMATS)) -> dict[str, bytes]:
+def images(
+    draw: Callable[[], Figure],
+    formats: Sequence[str] = tuple(FORMATS),
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, bytes]:
     """Renders a figure reproducibly.
 
     Args:
         draw: Function that makes the figure; it is called, and the figure rendered, with `STYLE`.
         formats: Names in `FORMATS`.
+        say: Called with a line about letters that no font of this system has.
 
     Returns:
         The bytes of each format.
@@ -56,8 +64,15 @@ def images(draw: Callable[[], Figure], formats: Sequence[str] = tuple(FORMATS)) 
         ValueError: Matplotlib cannot parse the mathematics in a text.
     """
     rendered = {}
-    with style.context(STYLE, after_reset=True):
+    with style.context(STYLE, after_reset=True), warnings.catch_warnings():
         figure = draw()
+        if letters := fonts.lacking(figure):
+            others, missing = fonts.families(letters)
+            rcParams["font.family"] = [fonts.OWN, *others]
+            figure = draw()
+            if missing:
+                warnings.filterwarnings("ignore", "Glyph", UserWarning)  # said in one line
+                say(f"boxes stand for letters that no font here has: {' '.join(sorted(missing))}")
         for name in formats:
             image = io.BytesIO()
             figure.savefig(image, format=name, dpi=DOTS_PER_INCH, metadata=FORMATS[name])
