@@ -40,6 +40,8 @@ def run_arguments(folder: Path, **changes: str) -> list[str]:
         ({"agents": "sail,sail"}, ["'sail' is named twice"]),
         ({"protocol": "quik"}, ["'quik'", "did you mean 'quick'"]),
         ({"teacher": "nosy"}, ["teacher 'nosy'", "did you mean 'noisy'"]),
+        ({"teacher": "noisy+oracle"}, ["'noisy' and 'oracle' do not go together", "'beta' is 3.0"]),
+        ({"teacher": "oracle+skip"}, ["'oracle' and 'skip' do not go together", "'skip' is 0.0"]),
         ({"device": "tpu"}, ["tpu", "cpu"]),
         ({"seeds": "0"}, ["--seeds 0"]),
         ({"seeds": "1,1"}, ["--seeds 1,1", "different"]),

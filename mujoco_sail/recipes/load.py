@@ -133,10 +133,16 @@ def load_task(
             raise UserError(f"{path}: key '{key}' cannot be set: {source}")
     if teacher is not None:
         values["teacher"] = teacher
-    values["oracle"] = _compose(str(values.get("teacher", "")), teachers, path)
+    values["teacher"] = teacher_name(str(values.get("teacher", "")))
+    values["oracle"] = _compose(values["teacher"], teachers, path)
     for key, value in overrides.items():
         _replace(values, key, value, str(path))
     return build(Task, {**values, "name": path.stem, "protocol": protocol}, str(path))
+
+
+def teacher_name(names: str) -> str:
+    """The one name of teachers joined by `+`, whose order means nothing."""
+    return "+".join(sorted({*names.split("+")}))
 
 
 def shorter_protocols(name: str, steps: int) -> list[str]:
@@ -246,13 +252,24 @@ def _table(table: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
 
 
 def _compose(teacher: str, teachers: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Merges the settings of the named teachers with those of the perfect oracle."""
-    composed: dict[str, Any] = {}
+    """Merges the settings of the named teachers with those of the perfect oracle.
+
+    Raises:
+        UserError: A teacher is unknown, or two of them set a key to different values.
+    """
+    set_by: dict[str, str] = {}
     for name in ["oracle", *teacher.split("+")]:
         if not isinstance(teachers.get(name), dict):
             raise UserError(f"{path}: unknown teacher '{name}'; {nearest(name, teachers)}")
-        composed |= teachers[name]
-    return composed
+    for name in teacher.split("+"):
+        for key, value in teachers[name].items():
+            other = set_by.setdefault(key, name)
+            if teachers[other][key] != value:
+                raise UserError(
+                    f"{path}: teachers '{other}' and '{name}' do not go together: '{key}' is "
+                    f"{teachers[other][key]} for one and {value} for the other"
+                )
+    return teachers["oracle"] | {key: teachers[name][key] for key, name in set_by.items()}
 
 
 def _replace(values: dict[str, Any], key: str, value: Any, where: str) -> None:

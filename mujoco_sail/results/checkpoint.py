@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from mujoco_sail.results.read import name_teacher
 from mujoco_sail.results.versions import differ
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import write_bytes
@@ -94,6 +95,7 @@ class Checkpoints:
             UserError: It belongs to another run; the message names the first difference.
         """
         document, tensors = self._parts(step)
+        name_teacher(document["about"])
         if (difference := first_difference(document["about"], self.about)) is not None:
             raise UserError(f"{self._document(step)} is of another run: {difference}")
         try:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.errors import ParserWarning
 
+from mujoco_sail.recipes.load import teacher_name
 from mujoco_sail.recipes.settings import check_name, read_toml
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.files import holds_nothing
@@ -72,7 +73,7 @@ def read(folder: Path) -> RunRecord:
     path = folder / "run.toml"
     if holds_nothing(path):
         return _not_begun(folder)
-    table = read_toml(path)
+    table = read_run(path)
     for key in ("env", "agent", "versions"):
         if not isinstance(table.get(key), dict):
             raise UserError(f"{path}: missing table '{key}'")
@@ -92,6 +93,24 @@ def read(folder: Path) -> RunRecord:
     if status == "failed":
         return replace(record, failure=one_line(table.get("failure", "")))
     return record
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """Reads `run.toml`.
+
+    Raises:
+        UserError: It cannot be read, or is not TOML.
+    """
+    table = read_toml(path)
+    name_teacher(table)
+    return table
+
+
+def name_teacher(run: Mapping[str, Any]) -> None:
+    """Gives the teachers of a run, which may be recorded in any order, their one name."""
+    env = run.get("env")
+    if isinstance(env, dict) and isinstance(env.get("teacher"), str):
+        env["teacher"] = teacher_name(env["teacher"])
 
 
 def _not_begun(folder: Path) -> RunRecord:

@@ -17,10 +17,9 @@ from torch import Tensor
 from mujoco_sail.agents.base import AgentSpec
 from mujoco_sail.agents.registry import resolved
 from mujoco_sail.preferences.sessions import Pairs, Query
-from mujoco_sail.recipes.settings import read_toml
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.checkpoint import Checkpoints, first_difference
-from mujoco_sail.results.read import EVALUATIONS, FEEDBACK, SKIPPED
+from mujoco_sail.results.read import EVALUATIONS, FEEDBACK, SKIPPED, read_run
 from mujoco_sail.results.tracking import TrackedRun, Tracking
 from mujoco_sail.results.versions import versions
 from mujoco_sail.system.errors import UserError
@@ -50,7 +49,7 @@ def status_of(folder: Path, task: Task, spec: AgentSpec) -> str | None:
     """
     if holds_nothing(folder / "run.toml"):
         return None
-    found = read_toml(folder / "run.toml")
+    found = read_run(folder / "run.toml")
     wanted = {**resolved(task, spec), "versions": versions(task.backend)}
     difference = first_difference({table: found.get(table) for table in wanted}, wanted)
     if difference is not None:

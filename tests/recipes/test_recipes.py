@@ -35,6 +35,8 @@ def test_every_protocol_uses_gymnasium_by_default() -> None:
 
 def test_teachers_compose_by_name() -> None:
     oracle = tiny_task(teacher="noisy+skip").oracle
+    assert tiny_task(teacher="skip+noisy") == tiny_task(teacher="noisy+skip")
+    assert tiny_task(teacher="skip+noisy").teacher == "noisy+skip"
     assert (oracle.beta, oracle.skip, oracle.mistake) == (3.0, 0.1, 0.0)
     with pytest.raises(UserError, match=r"unknown teacher 'nosy'; did you mean 'noisy'"):
         tiny_task(teacher="nosy")

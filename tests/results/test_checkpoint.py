@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 import torch
 from helpers.planted import Planted
+from helpers.policies import replace
 from helpers.runs import flip
+from helpers.tiny import tiny_task
 
+from mujoco_sail.agents.registry import load_spec
 from mujoco_sail.results.checkpoint import Checkpoints, DamagedError, MemberState
+from mujoco_sail.results.write import RunWriter, status_of
 from mujoco_sail.system import files
 from mujoco_sail.system.errors import UserError
 
@@ -172,3 +176,15 @@ def test_a_full_disk_keeps_the_last_checkpoint(
         checkpoints.write(saved(12))
     assert checkpoints.steps() == [8, 5]
     assert not list(checkpoints.folder.glob(".*"))
+
+
+def test_a_run_that_recorded_its_teachers_in_another_order_goes_on(tmp_path: Path) -> None:
+    task, spec = tiny_task(teacher="noisy+skip"), load_spec("pebble", {})
+    RunWriter(tmp_path, task, spec, 0, "cpu").begin()
+    replace(tmp_path / "run.toml", "noisy+skip", "skip+noisy")
+    assert status_of(tmp_path, task, spec) == "running"
+    now, then = (
+        Checkpoints(tmp_path, {"env": {"teacher": name}}) for name in ("noisy+skip", "skip+noisy")
+    )
+    then.write(MemberState(1, {}, {}, {}))
+    assert now.read(1).step == 1

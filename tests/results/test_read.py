@@ -66,6 +66,14 @@ def test_runs_on_other_environments_and_devices_can_be_read_together(
     assert len(collect(results)) == 11
 
 
+def test_teachers_that_are_recorded_in_another_order_are_pooled(
+    results: Path, make: MakeFolder
+) -> None:
+    for seed, teacher in enumerate(("noisy+skip", "skip+noisy")):
+        make("walker_walk", "sail", seed, **{"env.teacher": teacher})
+    assert {run.table["env"]["teacher"] for run in collect(results)} == {"noisy+skip"}
+
+
 @pytest.mark.usefixtures("three_arms")
 def test_seeds_of_an_agent_share_every_hyperparameter(results: Path, make: MakeFolder) -> None:
     make("walker_walk", "sail", 3, **{"agent.lambda": 2.0})
