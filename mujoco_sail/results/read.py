@@ -6,6 +6,7 @@ Nothing that is read is executed. A damaged file is a `UserError` of one or two 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pandas.errors import ParserWarning
 
 from mujoco_sail.recipes.load import teacher_name
 from mujoco_sail.recipes.settings import check_name, read_toml
+from mujoco_sail.results import plain_table
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.files import holds_nothing
 
@@ -189,6 +191,7 @@ def _from_a_spreadsheet(header: str) -> bool:
     return "," not in header and any(mark in header for mark in ";\t")
 
 
+@cache
 def _empty(columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype="float64") for name in columns})
 
@@ -202,6 +205,9 @@ def _csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _evaluations(path: Path) -> pd.DataFrame:
+    plain = plain_table.numbers(path, EVALUATIONS, ("success_rate",), LARGEST)
+    if plain is not None and not 0 < plain["success_rate"].isna().sum() < len(plain):
+        return plain
     text = _csv(path, EVALUATIONS)[list(EVALUATIONS)]
     without = ["success_rate"] if text["success_rate"].isna().all() else []
     return _numbers(path, text, without)
@@ -213,6 +219,9 @@ def read_training(path: Path) -> pd.DataFrame:
     Raises:
         UserError: The file is damaged.
     """
+    plain = plain_table.numbers(path, TRAINING, None, LARGEST)
+    if plain is not None:
+        return plain
     text = _csv(path, TRAINING)
     return _numbers(path, text, [str(name) for name in text if name not in TRAINING])
 
@@ -252,11 +261,16 @@ def read_feedback(path: Path) -> pd.DataFrame:
 
 
 def _labels(path: Path) -> int:
+    plain = plain_table.cells(path, FEEDBACK)
+    if plain is not None:
+        answered = [label for label in plain["label"] if label != SKIPPED]
+        if {*answered} <= {"0", "0.5", "1"}:
+            return len(answered)
     return len(_answers(path, _csv(path, FEEDBACK)["label"]))
 
 
 def _answers(path: Path, labels: "pd.Series[str]") -> "pd.Series[str]":
-    """The labels that were given."""
+    """The labels that are not refusals."""
     answers = labels[labels != SKIPPED]
     if not pd.to_numeric(answers, errors="coerce").isin([0, 0.5, 1]).all():
         raise UserError(f"{path}: column 'label' has a value other than 0, 0.5, 1, {SKIPPED}")
