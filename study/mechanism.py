@@ -24,7 +24,7 @@ from rollouts import Episodes, labels_of, play
 from stacks import stack
 from torch import Tensor
 
-from mujoco_sail.agents.pebble import margin
+from mujoco_sail.agents.reward_model import margin
 from mujoco_sail.agents.sampling_term import SamplingTerm, inner
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
@@ -108,14 +108,14 @@ def estimates(agent: Any, session: int) -> Iterator[tuple[dict[str, Any], list[T
         models = []
         for repeat in range(REPEATS):
             pairs = newest(agent, window, UNLABELLED, streams)
-            factor = estimators.by_model(agent.predicted_margin(pairs))
+            factor = estimators.by_model(agent.reward_model.margin(pairs))
             models.append(gradient(agent, pairs, factor))
             place = {"estimate": "model", "window": window, "labels": 0, "repeat": repeat}
             yield place, models[repeat]
         for count, repeats in LABELS.items():
             for repeat in range(repeats):
                 pairs = newest(agent, window, count, streams)
-                difference, label = agent.predicted_margin(pairs), labels_of(pairs)
+                difference, label = agent.reward_model.margin(pairs), labels_of(pairs)
                 place = {"window": window, "labels": count, "repeat": repeat}
                 factor = estimators.by_labels(difference, label)
                 yield {"estimate": "labels", **place}, gradient(agent, pairs, factor)
@@ -127,7 +127,7 @@ def estimates(agent: Any, session: int) -> Iterator[tuple[dict[str, Any], list[T
         count = min(sessions, session - 1) * agent.task.labels_per_session
         at = slice(agent.labels.shape[1] - count, None)
         pairs, label = agent.pairs.part(at), agent.labels[:, at]
-        factor = estimators.by_labels(agent.predicted_margin(pairs), label)
+        factor = estimators.by_labels(agent.reward_model.margin(pairs), label)
         place = {"estimate": "sessions", "window": sessions, "labels": count, "repeat": 0}
         yield place, gradient(agent, pairs, factor)
 
@@ -148,20 +148,20 @@ def reference(agent: Any, episodes: Episodes, session: int, index: int) -> list[
     streams = agent.streams(f"reference {index}", session)
     alone = episodes.segments(streams, SEGMENTS, agent.task.segment_steps, sides=1)
     with torch.no_grad():
-        returns = agent.ensemble_rewards(alone.inputs.unsqueeze(1)).sum((-1, -2))  # [M, E, N]
+        returns = agent.reward_model.rewards(alone.inputs.unsqueeze(1)).sum((-1, -2))  # [M, E, N]
     task_returns = alone.task_reward.sum((-1, -2))
     return gradient(agent, alone, estimators.by_all_pairs(returns, task_returns))
 
 
 def gradient(agent: Any, pairs: Pairs, factor: Tensor) -> list[Tensor]:
     """Estimate of T2 at the snapshot's parameters, a chunk of pairs at a time."""
-    total = [torch.zeros_like(layer) for layer in agent.reward_net.layers]
+    total = [torch.zeros_like(layer) for layer in agent.reward_model.net.layers]
     streams, count = agent.streams("estimate", agent.runner.step), factor.shape[-1]
     for first in range(0, count, 50):
         at = slice(first, first + 50)
         term: SamplingTerm = agent.sampling_term(pairs.part(at), factor[..., at])
         share = term.factor.shape[-1] / count
-        of_part = term.gradient(agent.reward_net, agent.ensemble_rewards, streams, DRAWS)
+        of_part = term.gradient(agent.reward_model.net, agent.reward_model.rewards, streams, DRAWS)
         total = [sum_ + share * g for sum_, g in zip(total, of_part, strict=True)]
     return total
 
@@ -205,7 +205,7 @@ def refits(env: str, out: Path, seeds: Sequence[int]) -> Iterator[dict[str, Any]
             pairs = episodes.segments(streams, EVALUATION_PAIRS, at.task.segment_steps)
             label = labels_of(pairs)
             with torch.no_grad():
-                rewards = agent.ensemble_rewards(pairs.inputs.unsqueeze(1))
+                rewards = agent.reward_model.rewards(pairs.inputs.unsqueeze(1))
                 difference = margin(rewards, pairs.valid.unsqueeze(1))
                 log_p = log_likelihood(difference, label.unsqueeze(1)).mean((1, 2))
                 right = ((difference > 0) == (label.unsqueeze(1) > 0.5)).float().mean((1, 2))

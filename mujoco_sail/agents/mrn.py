@@ -42,10 +42,7 @@ class MRNSettings(SAILSettings):
 
 
 class MRN(SAIL):
-    """PEBBLE with a bilevel step of its reward.
-
-    It extends `SAIL`, as the recipe of PEBBLE does, whose coefficients are 0 there.
-    """
+    """PEBBLE with a bilevel step of its reward."""
 
     Settings = MRNSettings
     settings: MRNSettings
@@ -54,9 +51,9 @@ class MRN(SAIL):
         super().__init__(runner)
         self.meta_weight = self.per_member("meta_weight")
         self.meta_adam = MemberAdam(
-            self.reward_net.layers, len(runner.members), self.settings.reward_learning_rate
+            self.reward_model.net.layers, len(runner.members), self.settings.reward_learning_rate
         )
-        self.logged["outer_loss"] = torch.full_like(self.reward_updates, torch.nan)
+        self.log_columns("outer_loss")
         self._has_meta = bool(self.meta_weight.any())
 
     def learn_step(self, step: int) -> None:
@@ -73,7 +70,7 @@ class MRN(SAIL):
         rows = self.replay_buffer.sample(streams.uniform(size))
         noise = streams.normal(size, self.action_size)
         gradients = self.meta_gradients(Batch.of(rows, *self.runner.sizes), noise)
-        nu, stored = self.reward_net.flat, self.replay_buffer.reward
+        nu, stored = self.reward_model.net.flat, self.replay_buffer.reward
         before, labelled = nu.clone(), stored.clone()
         self.meta_adam.step(gradients)
         # nu <- nu + weight (step of Adam); a member of weight 0 keeps every bit.
@@ -82,11 +79,11 @@ class MRN(SAIL):
         stored.copy_(torch.where(self.meta_weight.unsqueeze(1) > 0, stored, labelled))
 
     def of_networks(self, values: Tensor) -> Tensor:
-        """Values of members, [M], for the rows of `reward_net.flat`, [M E, 1]."""
+        """Values of members, [M], for the rows of `reward_model.net.flat`, [M E, 1]."""
         return values.repeat_interleave(self.settings.ensemble).unsqueeze(1)
 
     def meta_gradients(self, batch: Batch, next_noise: Tensor) -> list[Tensor]:
-        """dL/dnu, equation 11, as `reward_net.parameters` are laid out.
+        """dL/dnu, equation 11, as `reward_model.net.parameters` are laid out.
 
         Args:
             batch: Transitions of the virtual step; their stored reward is not read.
@@ -94,7 +91,7 @@ class MRN(SAIL):
         """
         with torch.enable_grad():
             inputs = torch.cat([batch.observation, batch.action], -1)
-            reward = self.ensemble_rewards(inputs.unsqueeze(1)).mean(1)  # [M, B]
+            reward = self.reward_model.rewards(inputs.unsqueeze(1)).mean(1)  # [M, B]
         learner, rate = self.learner(), self.settings.virtual_rate
         theta = learner.critic.parameters
         with torch.no_grad():
@@ -105,7 +102,7 @@ class MRN(SAIL):
             _, layers = q_values(theta, batch.observation, batch.action)
             along = output_derivative(theta, layers, self.outer_gradients(virtual))
             grad_reward = rate * by_member(along.squeeze(-1), len(reward)).sum(1) / reward.shape[1]
-        return list(torch.autograd.grad(reward, self.reward_net.parameters, grad_reward))
+        return list(torch.autograd.grad(reward, self.reward_model.net.parameters, grad_reward))
 
     def outer_gradients(self, theta: Parameters) -> list[Tensor]:
         """Gradient of L over all labels with respect to the layers of critics; logs L.

@@ -8,17 +8,19 @@ Source: QPA (Hu et al. 2024, arXiv 2305.17400), section 5, and its released scri
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Runner
-from mujoco_sail.agents.pebble import margin
+from mujoco_sail.agents.reward_model import Objective, margin
 from mujoco_sail.agents.sail import SAIL, SAILSettings
 from mujoco_sail.core.objectives import log_likelihood
+from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.crops import crops
-from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.recipes.settings import demand, setting
 from mujoco_sail.recipes.task import MOST
 
@@ -45,10 +47,7 @@ class QPASettings(SAILSettings):
 
 
 class QPA(SAIL):
-    """PEBBLE with queries, batches and segments near the current policy.
-
-    It extends `SAIL`, as the recipe of PEBBLE does, whose coefficients are 0 there.
-    """
+    """PEBBLE with queries, batches and segments near the current policy."""
 
     Settings = QPASettings
     settings: QPASettings
@@ -93,20 +92,23 @@ class QPA(SAIL):
 
     # --- crops ---
 
-    def before_reward_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
-        """See `SAIL`; here the random numbers of a fit begin."""
-        super().before_reward_fit(newest, labels, first)
-        self._crop_streams = self.streams("crops", self.runner.feedback.sessions)
+    def reward_objective(self, session: Session) -> Objective:
+        """See `SAIL.reward_objective`; the likelihood is that of crops."""
+        whole = super().reward_objective(session)
+        if not self.settings.crops_per_pair:
+            return whole
+        of_crops = partial(self.crop_likelihood, self.streams("crops", session.number))
+        return replace(whole, likelihood=of_crops)
 
-    def fitted_log_likelihood(self, rewards: Tensor, valid: Tensor, label: Tensor) -> Tensor:
-        """Mean of log P_nu(y) over random crops of each pair, [M, E, B]; see `PEBBLE`.
+    def crop_likelihood(
+        self, streams: Streams, rewards: Tensor, valid: Tensor, label: Tensor
+    ) -> Tensor:
+        """Mean of log P_nu(y) over random crops of each pair, see `reward_model.Likelihood`.
 
         A crop has the label of its pair. Its rewards are among the segments' own, so that the
         networks are evaluated once.
         """
-        if not self.settings.crops_per_pair:
-            return super().fitted_log_likelihood(rewards, valid, label)
         many = valid.unsqueeze(2).expand(-1, -1, self.settings.crops_per_pair, -1, -1, -1)
-        seen = crops(many, self.shortest_crop, self.longest_crop, self._crop_streams)
+        seen = crops(many, self.shortest_crop, self.longest_crop, streams)
         margins = margin(rewards.unsqueeze(2), seen)  # [M, E, tau, B]
         return log_likelihood(margins, label.unsqueeze(2)).mean(2)

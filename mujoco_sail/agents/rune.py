@@ -28,10 +28,7 @@ class RUNESettings(SAILSettings):
 
 
 class RUNE(SAIL):
-    """PEBBLE with the uncertainty of the learned reward as a bonus.
-
-    It extends `SAIL`, as the recipe of PEBBLE does, whose coefficients are 0 there.
-    """
+    """PEBBLE with the uncertainty of the learned reward as a bonus."""
 
     Settings = RUNESettings
     settings: RUNESettings
@@ -40,7 +37,7 @@ class RUNE(SAIL):
         super().__init__(runner)
         # std_E of every stored transition, [M, N], by the networks that its reward is of.
         self.uncertainty = torch.zeros_like(self.replay_buffer.reward)
-        self.logged["exploration_bonus"] = torch.full_like(self.reward_updates, torch.nan)
+        self.log_columns("exploration_bonus")
         self._beta = self.beta(0)  # one tensor for good, which a recorded update reads
 
     def beta(self, step: int) -> Tensor:
@@ -84,5 +81,5 @@ class RUNE(SAIL):
     @torch.no_grad()
     def mean_and_deviation(self, observation: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of r_nu over the ensemble, both [M, B]."""
-        rewards = self.ensemble_rewards(torch.cat([observation, action], -1).unsqueeze(1))
+        rewards = self.reward_model.rewards(torch.cat([observation, action], -1).unsqueeze(1))
         return rewards.mean(1), rewards.std(1, correction=0)

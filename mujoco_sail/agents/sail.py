@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Runner
-from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings, margin
+from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings
+from mujoco_sail.agents.reward_model import Objective, whole_segments
 from mujoco_sail.agents.sampling_term import (
     DRAWS,
     DRAWS_OF_HALVES,
@@ -32,7 +33,7 @@ from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.objectives import exact_t2_weight, gaussian_kl, log_likelihood
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.core.update import Anchor, SACState
-from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.preferences.sessions import Pairs, Session
 from mujoco_sail.recipes.settings import setting
 
 LOGGED = (
@@ -81,8 +82,7 @@ class SAIL(PEBBLE):
         self.reference = self.actor.frozen_copy()
         self.anchored = False
         self.largest_share = torch.zeros_like(self.lambda_)  # of T2 in the gradients of all fits
-        for name in LOGGED:
-            self.logged[name] = torch.full_like(self.lambda_, torch.nan)
+        self.log_columns(*LOGGED)
         # Mean and log-std of the policy that acted, as far back as pairs are cut from; not a number
         # where actions were random.
         size = (self.query_window + 1) * self.task.episode_steps
@@ -91,9 +91,6 @@ class SAIL(PEBBLE):
             torch.nan,
             device=self.device,
         )
-        # Set before every fit that reads them, so no checkpoint needs them.
-        self._term: SamplingTerm | None = None
-        self._weight = torch.zeros(0)
 
     # --- T2: the gradient through the sampling distribution ---
 
@@ -104,30 +101,26 @@ class SAIL(PEBBLE):
         self.acted[:, at] = torch.cat(pi, -1).squeeze(1)
         return pi
 
-    def before_reward_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
-        """Estimates T2 from the newest session, and fixes its weight for this fit.
+    def reward_objective(self, session: Session) -> Objective:
+        """T1 + lambda T2, see `core.objectives`.
 
-        The first session's segments come from random and exploring behaviour, not from
-        pi_nu: it has no T2.
+        T2 is estimated from the newest session, and its weight is fixed for the fit. The first
+        session's segments come from random and exploring behaviour, not from pi_nu: it has no T2.
         """
-        if first or not self._has_t2:
-            return
-        session = self.runner.feedback.sessions
-        log_p = log_likelihood(self.predicted_margin(newest), labels.unsqueeze(1))
-        streams = self.streams("sampling term", session)
-        self._term = self.sampling_term(newest, centred(log_p, self.settings.t2_control, streams))
-        self._weight = self.weigh(self._term, log_p, streams)
-        self._gap_streams = self.streams("policy gap", session)
+        t1 = super().reward_objective(session)
+        if session.first or not self._has_t2:
+            return t1
+        margins = self.reward_model.margin(session.pairs)
+        log_p = log_likelihood(margins, session.labels.unsqueeze(1))
+        streams = self.streams("sampling term", session.number)
+        factor = centred(log_p, self.settings.t2_control, streams)
+        term = self.sampling_term(session.pairs, factor)
+        weight = self.weigh(term, log_p, streams)
         if self.runner.feedback.labels_used >= self.task.labels_in_reach:
             self.say_where_t2_hardly_acts()
-
-    def reward_objective(self, log_p: Tensor) -> Tensor:
-        """T1 + lambda T2, see `core.objectives`."""
-        t1 = super().reward_objective(log_p)
-        if self._term is None:
-            return t1
-        noise = self._term.noise(self._gap_streams)
-        return t1 + self._weight * self._term.surrogate(self.ensemble_rewards, noise)
+        actions = self.streams("policy gap", session.number)
+        rewards = self.reward_model.rewards
+        return t1.plus(lambda _: weight * term.surrogate(rewards, term.noise(actions)))
 
     @torch.no_grad()
     def sampling_term(self, pairs: Pairs, factor: Tensor) -> SamplingTerm:
@@ -145,9 +138,10 @@ class SAIL(PEBBLE):
             log_p: Of its labels, [M, E, P].
             streams: Source of the policy's actions.
         """
-        net, networks, lambda_ = self.reward_net, self.settings.ensemble, self.lambda_.unsqueeze(1)
+        model, lambda_ = self.reward_model, self.lambda_.unsqueeze(1)
+        networks = model.networks
         t1 = self.t1_gradient()
-        t2 = term.gradient(net, self.ensemble_rewards, streams, DRAWS)
+        t2 = term.gradient(model.net, model.rewards, streams, DRAWS)
         t1_square, t2_square = inner(t1, t1, networks), inner(t2, t2, networks)
         exact = exact_t2_weight(self.task.segment_steps, networks, self.alpha)
         units: dict[Unit, Tensor] = {
@@ -161,7 +155,7 @@ class SAIL(PEBBLE):
         # Two estimates with nothing in common: their inner product has T2's norm without noise.
         one, other = (
             term.part(at, centred(log_p[..., at], self.settings.t2_control, streams)).gradient(
-                net, self.ensemble_rewards, streams, DRAWS_OF_HALVES
+                model.net, model.rewards, streams, DRAWS_OF_HALVES
             )
             for at in halves(log_p.shape[-1])
         )
@@ -187,14 +181,15 @@ class SAIL(PEBBLE):
         return weight
 
     def t1_gradient(self) -> list[Tensor]:
-        """T1 over all labels so far, of every network, as `reward_net.layers`."""
-        total = [torch.zeros_like(layer) for layer in self.reward_net.layers]
+        """T1 over all labels so far, of every network, as `reward_model.net.layers`."""
+        net = self.reward_model.net
+        total = [torch.zeros_like(layer) for layer in net.layers]
         count, size = self.labels.shape[1], self.task.reward_batch_size
         for at in range(0, count, size):
             pairs, label = self.pairs.part(slice(at, at + size)), self.labels[:, at : at + size]
-            rewards = self.ensemble_rewards(pairs.inputs.unsqueeze(1))
-            log_p = log_likelihood(margin(rewards, pairs.valid.unsqueeze(1)), label.unsqueeze(1))
-            of_part = gradient_of(log_p.sum(-1) / count, self.reward_net)
+            rewards = self.reward_model.rewards(pairs.inputs.unsqueeze(1))
+            log_p = whole_segments(rewards, pairs.valid.unsqueeze(1), label.unsqueeze(1))
+            of_part = gradient_of(log_p.sum(-1) / count, net)
             total = [sum_ + g for sum_, g in zip(total, of_part, strict=True)]
         return total
 
@@ -275,7 +270,7 @@ class SAIL(PEBBLE):
     @torch.no_grad()
     def metrics(self) -> dict[str, Tensor]:
         """See `Agent.metrics`; the KL is that over the replay's newest batch."""
-        kl = torch.full_like(self.reward_updates, torch.nan)
+        kl = torch.full_like(self.reverse_kl, torch.nan)
         if self.anchored:
             observation = self.replay_buffer.newest_observations(self.task.batch_size)
             kl = self.kl_to_reference(observation, self.distribution(observation))

@@ -32,7 +32,7 @@ Control = Literal["none", "permuted", "reversed"]
 # Draws of the policy's actions with which norms are measured, of T2 and of each of its halves.
 DRAWS, DRAWS_OF_HALVES = 16, 4
 
-Rewards = Callable[[Tensor], Tensor]  # `PEBBLE.ensemble_rewards`
+Rewards = Callable[[Tensor], Tensor]  # `RewardModel.rewards`
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,20 @@ itself, as in the released code.
 Source: SURF (Park et al. 2022, arXiv 2203.10050), section 4.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Runner
-from mujoco_sail.agents.pebble import margin
+from mujoco_sail.agents.reward_model import Likelihood, Objective, margin
 from mujoco_sail.agents.sail import SAIL, SAILSettings
 from mujoco_sail.core.memberwise import memberwise
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.crops import crops
-from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.preferences.sessions import Pairs, Session
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.recipes.task import MOST
 
@@ -38,10 +39,7 @@ class SURFSettings(SAILSettings):
 
 
 class SURF(SAIL):
-    """PEBBLE with pseudo-labels and temporal cropping.
-
-    It extends `SAIL`, as the recipe of PEBBLE does, whose coefficients are 0 there.
-    """
+    """PEBBLE with pseudo-labels and temporal cropping."""
 
     Settings = SURFSettings
     settings: SURFSettings
@@ -52,47 +50,47 @@ class SURF(SAIL):
         self.shortest_crop = self.per_member("shortest_crop")
         # P > tau means R_nu(sigma_k) - R_nu(sigma_{1-k}) > logit(tau).
         self.sure_margin = memberwise(torch.logit, self.per_member("confidence")).view(-1, 1, 1)
-        self.logged["sure_predictions"] = torch.full_like(self.reward_updates, torch.nan)
+        self.log_columns("sure_predictions")
 
-    def before_reward_fit(self, newest: Pairs, labels: Tensor, first: bool) -> None:
-        """See `SAIL`; here the random numbers of a fit begin."""
-        super().before_reward_fit(newest, labels, first)
-        session = self.runner.feedback.sessions
-        self._unlabelled_streams = self.streams("unlabelled pairs", session)
-        self._crop_streams = self.streams("crops", session)
+    def reward_objective(self, session: Session) -> Objective:
+        """Minus the loss above."""
+        of_crops = partial(self.crop_likelihood, self.streams("crops", session.number))
+        unlabelled = self.streams("unlabelled pairs", session.number)
 
-    def fit_reward(self, pairs: Pairs) -> None:
-        """See `PEBBLE`; records the share of fresh predictions that would be a label, [M]."""
-        super().fit_reward(pairs)
-        count = self.task.labels_per_session * self.task.candidates_per_label
-        fresh = self.unlabelled(count, self.streams("sure", self.runner.feedback.sessions))
-        sure, _ = self.pseudo_labels(self.predicted_margin(fresh))
-        self.logged["sure_predictions"] = sure.mean((1, 2))
+        def of_pseudo_labels(labelled: int) -> Tensor:
+            pairs = self.unlabelled(self.settings.unlabelled_ratio * labelled, unlabelled)
+            log_p = self.pseudo_log_likelihood(pairs, of_crops)
+            return self.unlabelled_weight.unsqueeze(1) * log_p.mean(-1)
 
-    def fitted_log_likelihood(self, rewards: Tensor, valid: Tensor, label: Tensor) -> Tensor:
-        """See `PEBBLE`; here of a random crop of each segment."""
+        of_labels = replace(super().reward_objective(session), likelihood=of_crops)
+        return of_labels.plus(of_pseudo_labels)
+
+    def crop_likelihood(
+        self, streams: Streams, rewards: Tensor, valid: Tensor, label: Tensor
+    ) -> Tensor:
+        """Log P_nu(y) of a random crop of each segment, see `reward_model.Likelihood`."""
         whole = torch.ones_like(self.shortest_crop)
-        left = crops(valid, self.shortest_crop, whole, self._crop_streams)
+        left = crops(valid, self.shortest_crop, whole, streams)
         return log_likelihood(margin(rewards, left), label)
 
-    def reward_objective(self, log_p: Tensor) -> Tensor:
-        """Minus the loss above, [M, E]."""
-        count = self.settings.unlabelled_ratio * log_p.shape[-1]
-        pairs = self.unlabelled(count, self._unlabelled_streams)
-        of_pseudo_labels = self.pseudo_log_likelihood(pairs).mean(-1)
-        of_labels = super().reward_objective(log_p)
-        return of_labels + self.unlabelled_weight.unsqueeze(1) * of_pseudo_labels
+    def fit_reward(self, session: Session) -> None:
+        """See `PEBBLE`; records the share of fresh predictions that would be a label, [M]."""
+        super().fit_reward(session)
+        count = self.task.labels_per_session * self.task.candidates_per_label
+        fresh = self.unlabelled(count, self.streams("sure", session.number))
+        sure, _ = self.pseudo_labels(self.reward_model.margin(fresh))
+        self.logged["sure_predictions"] = sure.mean((1, 2))
 
     def unlabelled(self, count: int, streams: Streams) -> Pairs:
         """Pairs drawn uniformly from the query window."""
         return Pairs.drawn(self.replay_buffer, streams, count, self.task.segment_steps)
 
-    def pseudo_log_likelihood(self, pairs: Pairs) -> Tensor:
+    def pseudo_log_likelihood(self, pairs: Pairs, of_crops: Likelihood) -> Tensor:
         """Log P_nu(k) of cropped segments where a network is sure, else 0, [M, E, P]."""
-        rewards = self.ensemble_rewards(pairs.inputs.unsqueeze(1))  # [M, E, P, 2, T]
+        rewards = self.reward_model.rewards(pairs.inputs.unsqueeze(1))  # [M, E, P, 2, T]
         valid = pairs.valid.unsqueeze(1).expand_as(rewards)
         sure, label = self.pseudo_labels(margin(rewards.detach(), valid))
-        return sure * self.fitted_log_likelihood(rewards, valid, label)
+        return sure * of_crops(rewards, valid, label)
 
     def pseudo_labels(self, margin: Tensor) -> tuple[Tensor, Tensor]:
         """Where a prediction counts as a label, and the label.

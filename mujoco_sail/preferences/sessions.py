@@ -90,6 +90,27 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Session:
+    """The labels of one session.
+
+    Attributes:
+        number: Sessions so far, this one included; whatever is random in the fit that follows has
+            streams of this number.
+        pairs: The P newest labelled pairs.
+        labels: 1 where the first segment is preferred, 0 where the second, 0.5 for a tie, [M, P].
+    """
+
+    number: int
+    pairs: Pairs
+    labels: Tensor
+
+    @property
+    def first(self) -> bool:
+        """Whether no labels were given before."""
+        return self.number == 1
+
+
+@dataclass(frozen=True)
 class Query:
     """Query, a row of `feedback.csv`; `label` is None if the teacher skipped it."""
 
@@ -141,7 +162,7 @@ class Feedback:
         scheme: Scheme,
         probability: Callable[[Pairs], Tensor],
         labelled: Pairs,
-    ) -> tuple[Pairs, Tensor]:
+    ) -> Session:
         """Queries the teacher until every member has its labels of this session.
 
         A member whose teacher skips too many queries gets an entry in `faults`, and placeholders
@@ -155,7 +176,7 @@ class Feedback:
             labelled: Pairs labelled in earlier sessions.
 
         Returns:
-            The labelled pairs and their labels, [M, P].
+            The labelled pairs and their labels.
 
         Raises:
             RuntimeError: The budget is spent.
@@ -197,7 +218,8 @@ class Feedback:
                 indices.extend([0] * missing)  # placeholders; the run fails after this step
         index = torch.tensor(chosen, device=self.device)
         labels = torch.cat([label for _, label in rounds], 1).gather(1, index)
-        return Pairs.joined([pairs for pairs, _ in rounds]).take(index), labels
+        pairs = Pairs.joined([pairs for pairs, _ in rounds]).take(index)
+        return Session(self.sessions, pairs, labels)
 
     def held_out(self, replay_buffer: ReplayBuffer) -> tuple[Pairs, Tensor]:
         """Samples held-out pairs with true preferences, for evaluation of the reward model only.

@@ -8,10 +8,12 @@ import pytest
 import torch
 from helpers.gradients import Recorder, assert_is_derivative
 from helpers.runs import MakeRun
+from helpers.sessions import kept_terms, newest_session
 from torch import Tensor
 from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as library_kl
 
+from mujoco_sail.agents.sampling_term import SamplingTerm
 from mujoco_sail.core import update as update_module
 from mujoco_sail.core.distributions import standard_normals
 from mujoco_sail.core.objectives import log_likelihood
@@ -37,7 +39,7 @@ def agent(make_run: MakeRun, float64: None, request: pytest.FixtureRequest) -> A
     )
     agent = run.members[0].spec.agent(run)
     agent.train()
-    assert agent._term is not None
+    assert agent.logged["t2_weight"].isfinite().all()
     assert agent.anchored
     return agent
 
@@ -140,24 +142,22 @@ def test_the_temperatures_gradient_is_that_of_the_entropy_constraint(
     )
 
 
-def newest_session(agent: Any) -> tuple[Pairs, Tensor]:
-    """The pairs and labels of the session that the agent has fitted last."""
-    last = slice(-agent.task.labels_per_session, None)
-    return agent.pairs.part(last), agent.labels[:, last]
-
-
-def test_the_reward_gradient_is_that_of_t1_plus_weighted_t2(agent: Any) -> None:
+def test_the_reward_gradient_is_that_of_t1_plus_weighted_t2(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """T2's factor and weight are constants of the estimator: they are held while nu moves."""
-    newest, labels = newest_session(agent)
-    agent.before_reward_fit(newest, labels, first=False)
-    pi, weight = agent._term.pi, agent._weight
+    session = newest_session(agent)
+    newest, labels = session.pairs, session.labels
+    terms, weights = kept_terms(agent, monkeypatch)
+    stated = agent.reward_objective(session)
+    ((pi, weight),) = zip([term.pi for term in terms], weights, strict=True)
     noise = agent.streams("gap noise").normal(*pi.mean.shape[1:])
-    agent._gap_streams.normal = lambda *shape: noise
+    monkeypatch.setattr(SamplingTerm, "noise", lambda term, streams: noise)
     pairs = agent.pairs
     label = agent.labels[:, None]
 
     def margins(data: Pairs) -> Tensor:
-        rewards = agent.ensemble_rewards(data.inputs[:, None]) * data.valid[:, None]
+        rewards = agent.reward_model.rewards(data.inputs[:, None]) * data.valid[:, None]
         return (rewards[..., 0, :] - rewards[..., 1, :]).sum(-1)
 
     with torch.no_grad():
@@ -168,18 +168,16 @@ def test_the_reward_gradient_is_that_of_t1_plus_weighted_t2(agent: Any) -> None:
     def objective() -> Tensor:
         observation = newest.inputs[..., : agent.runner.sizes[0]]
         by_policy = torch.cat([observation, pi.action(noise)], -1)
-        gap = agent.ensemble_rewards(newest.inputs[:, None]) - agent.ensemble_rewards(
-            by_policy[:, None]
-        )
+        rewards = agent.reward_model.rewards
+        gap = rewards(newest.inputs[:, None]) - rewards(by_policy[:, None])
         t1 = log_likelihood(margins(pairs), label).mean(-1)
         t2 = (factor * gap.mean(-1).sum(-1)).mean(-1)
         return (t1 + weight * t2).sum()
 
     log_p_all = log_likelihood(margins(pairs), label)
-    gradients = torch.autograd.grad(
-        agent.reward_objective(log_p_all).sum(), agent.reward_net.parameters
-    )
-    assert_is_derivative(gradients, agent.reward_net.parameters, objective)
+    parameters = agent.reward_model.net.parameters
+    gradients = torch.autograd.grad(stated.value(log_p_all).sum(), parameters)
+    assert_is_derivative(gradients, parameters, objective)
 
 
 @pytest.mark.parametrize(("coefficient", "moved"), [("lambda_", "reward"), ("reverse_kl", "actor")])
@@ -194,9 +192,8 @@ def test_a_coefficient_changes_the_gradient_of_its_own_parameters_only(
         agent.update_draws.load(before_draws)
         agent._updater, agent.updates = None, 0  # the target rests at the first update
         agent.update()
-        agent.before_reward_fit(*newest_session(agent), first=False)
-        agent.reward_adam.step = lambda of, active: recorder.gradients.update(reward=list(of))
-        agent.fit_reward(agent.pairs)
+        agent.reward_model.adam.step = lambda of, _: recorder.gradients.update(reward=list(of))
+        agent.fit_reward(newest_session(agent))
         return recorder.gradients
 
     before = gradients()

@@ -46,7 +46,7 @@ def critics(parameters: list[Tensor], inputs: Tensor) -> Tensor:
 def rewards(agent: Any, inputs: Tensor) -> Tensor:
     """Mean of the ensemble, [M, B]."""
     h = inputs.unsqueeze(1)
-    parameters = agent.reward_net.parameters
+    parameters = agent.reward_model.net.parameters
     for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
         h = functional.leaky_relu(h @ weight + bias)
     return torch.tanh(h @ parameters[-2] + parameters[-1]).squeeze(-1).mean(1)
@@ -86,7 +86,7 @@ def test_the_gradient_is_that_of_an_unrolled_step(case: Any) -> None:
     agent, batch, noise, rate = case
     stated = agent.meta_gradients(batch, noise)
     value = unrolled(agent, batch, noise, rate)
-    expected = torch.autograd.grad(value, agent.reward_net.parameters)
+    expected = torch.autograd.grad(value, agent.reward_model.net.parameters)
     for one, other in zip(stated, expected, strict=True):
         scale = float(other.abs().max())
         assert scale > 0
@@ -103,10 +103,10 @@ def test_the_gradient_is_the_slope_of_the_outer_loss(case: Any) -> None:
 
     def loss(distance: float) -> float:
         with torch.no_grad():
-            for p, g in zip(agent.reward_net.parameters, gradients, strict=True):
+            for p, g in zip(agent.reward_model.net.parameters, gradients, strict=True):
                 p.add_(g, alpha=distance / norm)
             agent.meta_gradients(batch, noise)
-            for p, g in zip(agent.reward_net.parameters, gradients, strict=True):
+            for p, g in zip(agent.reward_model.net.parameters, gradients, strict=True):
                 p.sub_(g, alpha=distance / norm)
         return float(agent.logged["outer_loss"].sum())
 
@@ -142,7 +142,7 @@ def test_the_reward_takes_its_share_of_a_step_of_adam_down_the_gradient(
 ) -> None:
     agent = agent_of(make_run, EVERY)
     weights = agent.meta_weight = torch.tensor([1.0, 0.5])
-    net, rate = agent.reward_net, agent.settings.reward_learning_rate
+    net, rate = agent.reward_model.net, agent.settings.reward_learning_rate
     agent.meta_adam = MemberAdam(net.layers, 2, rate)
     kept: list[list[Tensor]] = []
     meta_gradients = agent.meta_gradients
@@ -156,7 +156,7 @@ def test_the_reward_takes_its_share_of_a_step_of_adam_down_the_gradient(
         torch.testing.assert_close(new.detach(), expected)
     buffer = agent.replay_buffer
     held = slice(len(buffer))
-    fresh = agent.predicted_reward(buffer.observation[:, held], buffer.action[:, held])
+    fresh = agent.reward_model.mean(buffer.observation[:, held], buffer.action[:, held])
     torch.testing.assert_close(buffer.reward[:, held], fresh)
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from helpers.runs import MakeRun, pebble
 
-from mujoco_sail.agents.pebble import correct_predictions
 from mujoco_sail.core.objectives import log_likelihood
 
 
@@ -16,7 +15,8 @@ def test_relabelling_reaches_the_whole_replay_also_after_it_wrapped(make_run: Ma
     assert agent.replay_buffer.written > agent.replay_buffer.capacity
     agent.replay_buffer.reward.fill_(99.0)
     agent.relabel()
-    expected = agent.predicted_reward(agent.replay_buffer.observation, agent.replay_buffer.action)
+    buffer = agent.replay_buffer
+    expected = agent.reward_model.mean(buffer.observation, buffer.action)
     assert torch.equal(agent.replay_buffer.reward, expected)
     assert agent.replay_buffer.reward.abs().max() <= 1
 
@@ -32,8 +32,8 @@ def test_ties_train_towards_equal_returns(make_run: MakeRun) -> None:
     )
     assert (agent.labels == 0.5).all()
     assert agent.logged["reward_accuracy"].isnan().all()
-    assert (agent.reward_updates == 600).all()  # 200 epochs of one batch, then of two
-    probability = agent.preference_probability(agent.pairs)
+    assert (agent.reward_model.updates == 600).all()  # 200 epochs of one batch, then of two
+    probability = agent.reward_model.probability(agent.pairs)
     loss = -log_likelihood(torch.logit(probability), agent.labels[:, None]).mean()
     assert loss.item() == pytest.approx(np.log(2), abs=2e-3)
 
@@ -43,8 +43,6 @@ def test_a_fit_ends_when_the_labels_of_whole_segments_are_predicted(
     make_run: MakeRun, name: str
 ) -> None:
     agent = pebble(make_run, name, reward_epochs=300)
-    assert (agent.reward_updates < 900).all()  # 300 epochs of one batch, then of two
+    assert (agent.reward_model.updates < 900).all()  # 300 epochs of one batch, then of two
     assert (agent.logged["reward_accuracy"] >= agent.settings.accuracy_target).all()
-    margin, label = agent.predicted_margin(agent.pairs), agent.labels.unsqueeze(1)
-    correct, strict = correct_predictions(margin, label)
-    assert correct.sum() >= 0.9 * strict.sum()
+    assert agent.reward_model.accuracy(agent.pairs, agent.labels) >= 0.9

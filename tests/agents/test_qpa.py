@@ -12,10 +12,12 @@ from helpers.command_line import fails
 from helpers.gradients import assert_is_derivative
 from helpers.neutral import assert_is_pebble
 from helpers.runs import FILES, MakeRun, trained
+from helpers.sessions import newest_session
 from helpers.tiny import tiny_task
 
-from mujoco_sail.agents import pebble, qpa
+from mujoco_sail.agents import qpa, reward_model
 from mujoco_sail.core.replay_buffer import Batch
+from mujoco_sail.preferences.sessions import Session
 
 # Episodes of 40 steps: the window is the running episode and the one before it.
 NEAR = {"aligned_episodes": 1}
@@ -107,14 +109,14 @@ def test_the_fit_sees_the_mean_log_likelihood_of_the_crops(
 ) -> None:
     """By hand: two crops of one pair whose rewards are 1, 2, 3 and 0, 1, 1."""
     agent = agent_of(make_run, {**NEAR, "crops_per_pair": 2})
-    agent._crop_streams = agent.streams("test")
     masks = torch.tensor([[[1.0, 1, 0], [0, 1, 1]], [[0, 1, 1], [1, 1, 0]]])
     monkeypatch.setattr(
         qpa, "crops", lambda valid, *_: masks.view(1, 1, 2, 1, 2, 3).expand(*valid.shape)
     )
     rewards = torch.tensor([[1.0, 2, 3], [0, 1, 1]]).expand(2, 3, 1, 2, 3)
     valid, label = torch.ones_like(rewards), torch.ones(2, 3, 1)
-    log_p = agent.fitted_log_likelihood(rewards, valid, label)
+    session = Session(1, agent.pairs, agent.labels)
+    log_p = agent.reward_objective(session).likelihood(rewards, valid, label)
     # Margins 3 - 2 and 5 - 1.
     expected = (torch.sigmoid(torch.tensor([1.0, 4.0])).log()).mean()
     torch.testing.assert_close(log_p, expected.expand(2, 3, 1))
@@ -126,24 +128,24 @@ def test_the_gradient_of_a_fit_is_that_of_the_mean_over_its_crops(
     """By central differences, with the crops that the fit drew."""
     agent = agent_of(make_run)
     agent.train()
-    pairs, net = agent.pairs, agent.reward_net
+    session = newest_session(agent)
+    pairs, net = agent.pairs, agent.reward_model.net
     label = agent.labels[:, None].expand(-1, 3, -1)
     valid = pairs.valid[:, None].expand(-1, 3, -1, -1, -1)
 
     def objective() -> torch.Tensor:
-        agent._crop_streams = agent.streams("test")
-        rewards = agent.ensemble_rewards(pairs.inputs[:, None])
-        log_p = agent.fitted_log_likelihood(rewards, valid, label)
-        return agent.reward_objective(log_p).sum()  # type: ignore[no-any-return]
+        rewards = agent.reward_model.rewards(pairs.inputs[:, None])
+        fit = agent.reward_objective(session)
+        return fit.value(fit.likelihood(rewards, valid, label)).sum()  # type: ignore[no-any-return]
 
     def by_hand() -> torch.Tensor:
         """Crop by crop, from rewards of cut segments."""
         shares = torch.tensor([[0.7] * 2, [0.9] * 2])
-        streams = agent.streams("test")
+        streams = agent.streams("crops", session.number)
         many = valid[:, :, None].expand(-1, -1, 20, -1, -1, -1)
         total = torch.zeros(())
         for crop in qpa.crops(many, *shares, streams).unbind(2):
-            returns = (agent.ensemble_rewards(pairs.inputs[:, None]) * crop).sum(-1)
+            returns = (agent.reward_model.rewards(pairs.inputs[:, None]) * crop).sum(-1)
             p = torch.sigmoid(returns[..., 0] - returns[..., 1])
             total = total + (label * p.log() + (1 - label) * (1 - p).log()).mean(-1).sum() / 20
         return total
@@ -158,10 +160,10 @@ def test_every_batch_of_a_fit_has_new_crops_and_the_accuracy_is_of_whole_segment
 ) -> None:
     agent = agent_of(make_run)
     drawn, whole = [], []
-    crops, correct = qpa.crops, pebble.correct_predictions
+    crops, correct = qpa.crops, reward_model.correct_predictions
     monkeypatch.setattr(qpa, "crops", lambda *of: drawn.append(crops(*of)) or drawn[-1])
     monkeypatch.setattr(
-        pebble, "correct_predictions", lambda *of: whole.append(of[0]) or correct(*of)
+        reward_model, "correct_predictions", lambda *of: whole.append(of[0]) or correct(*of)
     )
     agent.train()
     assert len(drawn) >= 6  # an epoch of one batch, then two epochs of two

@@ -36,7 +36,7 @@ def ensemble_std(agent: Any, observation: Tensor, action: Tensor) -> Tensor:
     """By the definition, network by network, [M, B]."""
     with torch.no_grad():
         inputs = torch.cat([observation, action], -1)[:, None]
-        rewards = agent.ensemble_rewards(inputs).unbind(1)
+        rewards = agent.reward_model.rewards(inputs).unbind(1)
     assert len(rewards) == 3
     mean = (rewards[0] + rewards[1] + rewards[2]) / 3
     return (sum((r - mean) ** 2 for r in rewards) / 3) ** 0.5
@@ -70,7 +70,7 @@ def test_the_weight_decays_per_environment_step_as_computed_by_hand(make_run: Ma
 def test_a_batch_has_the_mean_plus_beta_times_the_deviation_computed_by_hand(agent: Any) -> None:
     """Networks that say 1, 2 and 6: mean 3, deviation sqrt(14 / 3)."""
     says = torch.tensor([1.0, 2.0, 6.0])
-    agent.ensemble_rewards = lambda inputs: says[:, None].expand(2, 3, inputs.shape[2])
+    agent.reward_model.rewards = lambda inputs: says[:, None].expand(2, 3, inputs.shape[2])
     agent.relabel()
     agent._beta.copy_(torch.tensor([0.3, 0.0]))
     batch = Batch.of(agent.sample(agent.streams("test").uniform(8)), *agent.runner.sizes)
@@ -87,7 +87,7 @@ def test_every_stored_uncertainty_is_that_of_the_networks_of_its_reward(agent: A
     torch.testing.assert_close(agent.uncertainty, expected)
     assert agent.uncertainty.min() > 0
     assert expected.std() > 1e-4
-    rewards = agent.predicted_reward(buffer.observation, buffer.action)
+    rewards = agent.reward_model.mean(buffer.observation, buffer.action)
     torch.testing.assert_close(buffer.reward, rewards)
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
 import torch
 from helpers.runs import MakeRun, rows
+from helpers.sessions import kept_terms, newest_session
 from helpers.tiny import tiny_task
 from torch import Tensor
 
 from mujoco_sail.agents import sail as sail_module
 from mujoco_sail.agents.sail import LOGGED
-from mujoco_sail.agents.sampling_term import centred, halves
+from mujoco_sail.agents.sampling_term import SamplingTerm, centred, halves
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.preferences.sessions import Pairs, Session
 
 LAMBDA = 0.3
 
@@ -35,21 +36,30 @@ def sail(make_run: MakeRun, **settings: Any) -> Any:
     return agent
 
 
-def weigh_again(agent: Any) -> tuple[Pairs, Tensor]:
-    """Takes T2 and its weight at the present parameters; the newest pairs and labels."""
-    pairs, labels = agent.pairs.part(slice(-8, None)), agent.labels[:, -8:]
-    agent.before_reward_fit(pairs, labels, first=False)
-    return pairs, labels
+class Weighed(NamedTuple):
+    """T2 of the newest session at the present parameters, and its weight, [M, E]."""
+
+    session: Session
+    term: SamplingTerm
+    weight: Tensor
+
+
+def weigh_again(agent: Any) -> Weighed:
+    session = newest_session(agent)
+    with pytest.MonkeyPatch.context() as patch:
+        terms, weights = kept_terms(agent, patch)
+        agent.reward_objective(session)
+    return Weighed(session, *terms, *weights)
 
 
 def norms(objective: Tensor, agent: Any) -> Tensor:
     """Norm of each network's gradient, [M, E]."""
-    gradients = torch.autograd.grad(objective.sum(), agent.reward_net.parameters)
+    gradients = torch.autograd.grad(objective.sum(), agent.reward_model.net.parameters)
     return torch.cat([g.flatten(2) for g in gradients], -1).norm(dim=-1)
 
 
 def likelihood(agent: Any, pairs: Pairs, labels: Tensor) -> Tensor:
-    rewards = agent.ensemble_rewards(pairs.inputs[:, None]) * pairs.valid[:, None]
+    rewards = agent.reward_model.rewards(pairs.inputs[:, None]) * pairs.valid[:, None]
     returns = rewards.sum(-1)
     return log_likelihood(returns[..., 0] - returns[..., 1], labels[:, None])
 
@@ -59,48 +69,48 @@ def test_a_share_is_that_of_the_norms_of_both_gradients(
 ) -> None:
     monkeypatch.setattr(sail_module, "DRAWS", 300)  # fewer leave noise in the norm
     agent = sail(make_run)
-    pairs, labels = weigh_again(agent)
+    session, term, weight = weigh_again(agent)
+    pairs, labels = session.pairs, session.labels
     t1 = norms(likelihood(agent, agent.pairs, agent.labels).mean(-1), agent)
     log_p = likelihood(agent, pairs, labels).detach()
     factor = log_p - (log_p.sum(-1, keepdim=True) - log_p) / 7
     observation = pairs.inputs[..., : agent.runner.sizes[0]]
-    noise = agent.streams("many draws").normal(300, *agent._term.pi.mean.shape[1:])
-    gap = agent.ensemble_rewards(pairs.inputs[:, None])
+    noise = agent.streams("many draws").normal(300, *term.pi.mean.shape[1:])
+    rewards = agent.reward_model.rewards
+    gap = rewards(pairs.inputs[:, None])
     for draw in noise.unbind(1):
-        by_policy = torch.cat([observation, agent._term.pi.action(draw)], -1)
-        gap = gap - agent.ensemble_rewards(by_policy[:, None]) / 300
+        by_policy = torch.cat([observation, term.pi.action(draw)], -1)
+        gap = gap - rewards(by_policy[:, None]) / 300
     t2 = norms((factor * gap.mean(-1).sum(-1)).mean(-1), agent)
-    torch.testing.assert_close(
-        agent._weight * t2 / t1, torch.full((2, 3), LAMBDA), rtol=0.06, atol=0
-    )
+    torch.testing.assert_close(weight * t2 / t1, torch.full((2, 3), LAMBDA), rtol=0.06, atol=0)
     torch.testing.assert_close(agent.logged["t2_share"], torch.full((2,), LAMBDA))
     torch.testing.assert_close(agent.logged["t1_norm"], t1.square().sum(1).sqrt())
 
 
 def test_exact_is_steps_over_networks_and_temperature(make_run: MakeRun) -> None:
     agent = sail(make_run, lambda_unit="exact")
-    weigh_again(agent)
+    weight = weigh_again(agent).weight
     expected = LAMBDA * 10 / (3 * agent.log_alpha.exp())
-    torch.testing.assert_close(agent._weight, expected[:, None].expand(2, 3))
+    torch.testing.assert_close(weight, expected[:, None].expand(2, 3))
     torch.testing.assert_close(agent.logged["t2_exact_weight"], expected / LAMBDA)
 
 
 def test_fixed_is_the_weight_itself(make_run: MakeRun) -> None:
     agent = sail(make_run, lambda_unit="fixed")
-    assert agent._weight.unique().tolist() == [pytest.approx(LAMBDA)]
+    assert weigh_again(agent).weight.unique().tolist() == [pytest.approx(LAMBDA)]
 
 
 def test_the_weight_and_the_factor_stay_as_they_are_while_the_networks_move(
-    make_run: MakeRun,
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = sail(make_run)
-    weigh_again(agent)
-    weight, factor = agent._weight.clone(), agent._term.factor.clone()
-    before = agent.reward_net.flat.clone()
-    agent.fit_reward(agent.pairs)
-    assert not torch.equal(before, agent.reward_net.flat)
-    assert torch.equal(weight, agent._weight)
-    assert torch.equal(factor, agent._term.factor)
+    before, weighed = agent.reward_model.net.flat.clone(), weigh_again(agent)
+    terms, weights = kept_terms(agent, monkeypatch)
+    agent.fit_reward(newest_session(agent))
+    assert not torch.equal(before, agent.reward_model.net.flat)
+    # Once in a fit, before its first step.
+    assert torch.equal(weighed.weight, *weights)
+    assert torch.equal(weighed.term.factor, terms[0].factor)
 
 
 def test_a_permuted_factor_has_the_same_values_and_a_reversed_one_the_other_sign() -> None:
@@ -132,7 +142,7 @@ def test_the_signal_of_t2_needs_no_square_root_of_noise(make_run: MakeRun) -> No
     signals, shares = [], []
     agent = sail(make_run, t2_control="permuted")
     for session in range(200):
-        agent.runner.feedback.sessions = session  # other permutations and other draws
+        agent.runner.feedback.sessions = 2 + session  # other permutations and other draws
         weigh_again(agent)
         signals.append(agent.logged["t2_signal"])
         shares.append(agent.logged["t2_share"].square())
@@ -145,8 +155,8 @@ def test_the_signal_of_t2_needs_no_square_root_of_noise(make_run: MakeRun) -> No
 
 def test_the_age_of_pairs_is_counted_in_steps_and_nats(make_run: MakeRun) -> None:
     agent = sail(make_run)
-    pairs, _ = weigh_again(agent)
-    now = agent._term.pi
+    session, term, _ = weigh_again(agent)
+    pairs, now = session.pairs, term.pi
     valid = pairs.valid.bool()
     at = pairs.start[..., None] + torch.arange(10)
     sigma = now.log_std.exp()

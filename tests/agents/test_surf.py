@@ -12,8 +12,10 @@ import torch
 from helpers.gradients import assert_is_derivative
 from helpers.neutral import assert_is_pebble, assert_neutral_member_is_pebble
 from helpers.runs import MakeRun, trained, trained_agent
+from helpers.sessions import newest_session
 from torch import Tensor
 
+from mujoco_sail.agents.reward_model import whole_segments
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.crops import crops
@@ -33,7 +35,7 @@ def agent(make_run: MakeRun, float64: None) -> Any:
 
 def margins(agent: Any, pairs: Pairs, steps: Tensor) -> Tensor:
     """R(sigma_1) - R(sigma_2) by every network over some steps of [M, E, P, 2, T], [M, E, P]."""
-    rewards = agent.ensemble_rewards(pairs.inputs[:, None]) * steps
+    rewards = agent.reward_model.rewards(pairs.inputs[:, None]) * steps
     return rewards[..., 0, :].sum(-1) - rewards[..., 1, :].sum(-1)
 
 
@@ -60,7 +62,7 @@ def test_crops_and_pseudo_labels_each_change_what_is_learned(
 
 def test_the_pseudo_label_terms_are_those_computed_by_hand(agent: Any) -> None:
     """Returns 3 : 0, 1 : 2 and 0 : 4, the first and the last of which are sure of 0.9."""
-    agent.ensemble_rewards = lambda inputs: inputs[..., 0].expand(-1, 3, -1, -1, -1)
+    agent.reward_model.rewards = lambda inputs: inputs[..., 0].expand(-1, 3, -1, -1, -1)
     agent.sure_margin = torch.full((2, 1, 1), math.log(0.9 / 0.1))
     agent.shortest_crop = torch.ones(2)
     rewards = torch.tensor(
@@ -70,12 +72,12 @@ def test_the_pseudo_label_terms_are_those_computed_by_hand(agent: Any) -> None:
     ones, unknown = torch.ones_like(inputs), torch.full_like(inputs, torch.nan)
     pairs = Pairs(inputs[..., None], ones, unknown, torch.zeros(2, 3, 2))
     expected = torch.tensor([-math.log1p(math.exp(-3)), 0.0, -math.log1p(math.exp(-4))])
-    terms = agent.pseudo_log_likelihood(pairs)
+    terms = agent.pseudo_log_likelihood(pairs, whole_segments)
     torch.testing.assert_close(terms, expected.expand(2, 3, 3))
 
     agent.unlabelled = lambda count, streams: pairs
     log_p = torch.tensor([-1.0, -3.0]).expand(2, 3, 2)
-    objective = agent.reward_objective(log_p)
+    objective = agent.reward_objective(newest_session(agent)).value(log_p)
     torch.testing.assert_close(objective, (-2 + WEIGHT * expected.mean()).expand(2, 3))
 
 
@@ -94,7 +96,11 @@ def test_the_reward_gradient_is_that_of_both_cross_entropies(agent: Any) -> None
     unlabelled = agent.unlabelled(4 * shape, agent.streams("fixed"))
     agent.unlabelled = lambda count, streams: unlabelled
     ones = [pairs.valid[:, None].expand(-1, 3, -1, -1, -1) for pairs in (agent.pairs, unlabelled)]
-    crop_streams, whole = agent.streams("other crops"), torch.ones_like(agent.shortest_crop)
+    session = newest_session(agent)
+    crop_streams, whole = (
+        agent.streams("crops", session.number),
+        torch.ones_like(agent.shortest_crop),
+    )
     steps = [crops(one, agent.shortest_crop, whole, crop_streams) for one in ones]
     assert all((s.sum(-1) > 0).all() and (s < 1).any() for s in steps)
     with torch.no_grad():
@@ -108,13 +114,13 @@ def test_the_reward_gradient_is_that_of_both_cross_entropies(agent: Any) -> None
         pseudo = log_likelihood(margins(agent, unlabelled, steps[1]), preferred)
         return (supervised.mean(-1) + WEIGHT * (sure * pseudo).mean(-1)).sum()
 
-    agent._crop_streams = agent.streams("other crops")
-    rewards = agent.ensemble_rewards(agent.pairs.inputs[:, None])
-    of_labels = agent.fitted_log_likelihood(rewards, ones[0], agent.labels[:, None])
-    stated = agent.reward_objective(of_labels).sum()
+    rewards = agent.reward_model.rewards(agent.pairs.inputs[:, None])
+    fit = agent.reward_objective(session)
+    stated = fit.value(fit.likelihood(rewards, ones[0], agent.labels[:, None])).sum()
     torch.testing.assert_close(stated, objective())
-    gradients = torch.autograd.grad(stated, agent.reward_net.parameters)
-    assert_is_derivative(gradients, agent.reward_net.parameters, objective)
+    parameters = agent.reward_model.net.parameters
+    gradients = torch.autograd.grad(stated, parameters)
+    assert_is_derivative(gradients, parameters, objective)
 
 
 def test_a_fit_sees_mu_unlabelled_pairs_per_label_of_a_batch_and_no_task_reward(
@@ -128,27 +134,25 @@ def test_a_fit_sees_mu_unlabelled_pairs_per_label_of_a_batch_and_no_task_reward(
         return draw(count, streams)
 
     agent.unlabelled = counting
-    agent.before_reward_fit(agent.pairs, agent.labels, False)
-    learned = agent.reward_net, agent.reward_adam
+    session = newest_session(agent)
+    learned = agent.reward_model.net, agent.reward_model.adam
     before = [copy.deepcopy(part.state()) for part in learned]
-    agent.fit_reward(agent.pairs)
+    agent.fit_reward(session)
     # Eight labels in batches of four, three epochs; then those that are only counted.
     assert counts == [16] * 6 + [40]
-    once = agent.reward_net.flat.clone()
+    once = agent.reward_model.net.flat.clone()
 
     agent.replay_buffer.task_reward.fill_(torch.nan)
     for part, state in zip(learned, before, strict=True):
         part.load(state)
-    agent.before_reward_fit(agent.pairs, agent.labels, False)
-    agent.fit_reward(agent.pairs)
-    assert torch.equal(agent.reward_net.flat, once)
+    agent.fit_reward(session)
+    assert torch.equal(agent.reward_model.net.flat, once)
 
 
 def test_the_recorded_share_is_that_of_fresh_predictions_above_the_threshold(agent: Any) -> None:
-    agent.before_reward_fit(agent.pairs, agent.labels, False)
-    agent.fit_reward(agent.pairs)
+    agent.fit_reward(newest_session(agent))
     fresh = agent.unlabelled(40, agent.streams("sure", agent.runner.feedback.sessions))
-    probability = torch.sigmoid(agent.predicted_margin(fresh))
+    probability = torch.sigmoid(agent.reward_model.margin(fresh))
     share = (torch.maximum(probability, 1 - probability) > 0.6).double().mean((1, 2))
     torch.testing.assert_close(agent.metrics()["sure_predictions"], share)
     assert 0 < share.min() <= share.max() < 1

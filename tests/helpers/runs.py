@@ -30,14 +30,14 @@ def trained_agent(run: Run) -> Any:
     agent: Any = run.members[0].spec.agent(run)
     agent.train()
     assert agent.updates >= 50
-    assert agent.reward_updates.min() >= 4
+    assert agent.reward_model.updates.min() >= 4
     return agent
 
 
 def trained(run: Run) -> dict[tuple[str, int], list[torch.Tensor]]:
     """Final parameters of every member of a run."""
     agent = trained_agent(run)
-    nets = (agent.actor, agent.critic, agent.target, agent.reward_net)
+    nets = (agent.actor, agent.critic, agent.target, agent.reward_model.net)
     parameters = [p for net in nets for p in net.parameters]
     parameters.append(agent.log_alpha)
     return {name: [p[m].detach() for p in parameters] for m, name in enumerate(run.names)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import tomllib
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def unharmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parameters_of(part: str) -> Callable[[Run, Any], None]:
     def plant(run: Run, agent: Any) -> None:
         with torch.no_grad():
-            getattr(agent, part).parameters[0][FAILING, 0, 0, 0] = torch.nan
+            attrgetter(part)(agent).parameters[0][FAILING, 0, 0, 0] = torch.nan
 
     return plant
 
@@ -86,7 +87,7 @@ def evaluation_crash(run: Run, agent: Any) -> None:
     [
         (parameters_of("actor"), "not finite: +a parameter of the actor"),
         (parameters_of("critic"), "not finite: +a parameter of the critic"),
-        (parameters_of("reward_net"), "not finite: +a parameter of the reward"),
+        (parameters_of("reward_model.net"), "not finite: +a parameter of the reward"),
         (observation, "not finite: the observation"),
         (reward, "not finite: the reward"),
         (crash, "crashed: ArithmeticError: mjWARN_BADQACC the simulation is unstable"),

@@ -23,7 +23,7 @@ def test_every_environment_trains_preference_learners(env: str, make_run: MakeRu
     agent.train()
     for old, new in zip(before, agent.actor.parameters, strict=True):
         assert not torch.equal(old, new)
-    assert agent.reward_updates.min() > 0
+    assert agent.reward_model.updates.min() > 0
     metrics = agent.metrics()
     of_t2 = {name: metrics.pop(name) for name in LOGGED}
     assert all(value.isfinite().all() for value in metrics.values())
