@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Runner
+from mujoco_sail.agents.off_policy import Due
 from mujoco_sail.agents.sail import SAIL, SAILSettings
 from mujoco_sail.core.memberwise import memberwise
 from mujoco_sail.core.objectives import log_likelihood
@@ -56,11 +57,13 @@ class MRN(SAIL):
         self.log_columns("outer_loss")
         self._has_meta = bool(self.meta_weight.any())
 
-    def learn_step(self, step: int) -> None:
-        """See `SAIL`; then the bilevel step, where one is due and labels are still to come."""
-        super().learn_step(step)
-        due = self._has_meta and step % self.settings.meta_every == 0
-        if due and self.labels.shape[1] and self.runner.feedback.labels_left:
+    def schedule(self) -> list[Due]:
+        """See `OffPolicy.schedule`: the bilevel step comes last."""
+        return [*super().schedule(), Due(0, self.settings.meta_every, self.refine_reward)]
+
+    def refine_reward(self, step: int) -> None:
+        """The bilevel step, between the first labels and the last."""
+        if self._has_meta and self.labels.shape[1] and self.runner.feedback.labels_left:
             self.meta_step(step)
 
     @torch.no_grad()

@@ -1,6 +1,8 @@
-"""What acts, stores what came of it, and learns from what is stored."""
+"""Base class of off-policy agents: they act, store transitions and learn from stored ones."""
 
 from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,6 +11,21 @@ from torch import Tensor
 from mujoco_sail.agents.base import Agent, Runner
 from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.core.streams import Streams
+
+
+@dataclass(frozen=True)
+class Due:
+    """Part of a schedule.
+
+    Attributes:
+        first: The first environment step at which it is due.
+        every: Environment steps from one time to the next.
+        act: What is done, given the step.
+    """
+
+    first: int
+    every: int
+    act: Callable[[int], object]
 
 
 class OffPolicy(Agent):
@@ -61,9 +78,15 @@ class OffPolicy(Agent):
     def act(self, observation: Tensor, step: int) -> Tensor:
         """Exploring actions, [M, A] in [-1, 1], for observations [M, O]."""
 
-    @abstractmethod
     def learn_step(self, step: int) -> None:
-        """What is due at an environment step."""
+        """Does what the schedule has for an environment step."""
+        for due in self.schedule():
+            if step >= due.first and (step - due.first) % due.every == 0:
+                due.act(step)
+
+    @abstractmethod
+    def schedule(self) -> list[Due]:
+        """What learning consists of, in the order within an environment step."""
 
     def training_reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
         """The reward that the learner maximises, [M]: here the task's own."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Runner
+from mujoco_sail.agents.off_policy import Due
 from mujoco_sail.agents.reward_model import Objective, RewardModel
 from mujoco_sail.agents.sac import SAC, SACSettings
 from mujoco_sail.core.entropy import state_entropy_reward
@@ -98,16 +99,20 @@ class PEBBLE(SAC):
 
     # --- label sessions ---
 
-    def learn_step(self, step: int) -> None:
-        """A label session where one is due, then one update."""
-        since = step - self.task.first_session
-        if since >= 0 and since % self.task.session_every == 0 and self.runner.feedback.labels_left:
-            self.label_session(step)
-            if since == 0:
-                self.reset_critic()
-                for _ in range(self.settings.reset_updates):
-                    self.update()
-        self.update()
+    def schedule(self) -> list[Due]:
+        """See `OffPolicy.schedule`: label sessions come before the update."""
+        sessions = Due(self.task.first_session, self.task.session_every, self.learn_reward)
+        return [sessions, *super().schedule()]
+
+    def learn_reward(self, step: int) -> None:
+        """A label session, while labels are left; the first one is followed by new critics."""
+        if not self.runner.feedback.labels_left:
+            return
+        self.label_session(step)
+        if step == self.task.first_session:
+            self.reset_critic()
+            for _ in range(self.settings.reset_updates):
+                self.update()
 
     def label_session(self, step: int) -> None:
         """Asks for labels, fits the reward, relabels the whole replay buffer."""

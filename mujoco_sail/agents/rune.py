@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Runner
+from mujoco_sail.agents.off_policy import Due
 from mujoco_sail.agents.sail import SAIL, SAILSettings
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.recipes.settings import setting
@@ -49,10 +50,10 @@ class RUNE(SAIL):
         ]
         return torch.tensor(beta, device=self.device)
 
-    def learn_step(self, step: int) -> None:
-        """See `SAIL`, with this step's beta_t."""
-        self._beta.copy_(self.beta(step))
-        super().learn_step(step)
+    def schedule(self) -> list[Due]:
+        """See `OffPolicy.schedule`: every step has its own beta_t."""
+        decay = Due(0, 1, lambda step: self._beta.copy_(self.beta(step)))
+        return [decay, *super().schedule()]
 
     def sample(self, uniform: Tensor) -> Tensor:
         """Rows with the learned reward and its bonus."""

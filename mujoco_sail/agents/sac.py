@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Runner
-from mujoco_sail.agents.off_policy import OffPolicy
+from mujoco_sail.agents.off_policy import Due, OffPolicy
 from mujoco_sail.core.distributions import LogStd, SquashedGaussian, standard_normals
 from mujoco_sail.core.engine import Updater
 from mujoco_sail.core.graphs import GraphRecorder
@@ -140,9 +140,9 @@ class SAC(OffPolicy):
 
     # --- learning ---
 
-    def learn_step(self, step: int) -> None:
-        """What is due at an environment step: here one update."""
-        self.update()
+    def schedule(self) -> list[Due]:
+        """See `OffPolicy.schedule`: an update at every step."""
+        return [Due(0, 1, lambda _: self.update())]
 
     def update(self) -> None:
         """One gradient step of critics, actor and temperature."""

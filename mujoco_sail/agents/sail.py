@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Runner
+from mujoco_sail.agents.off_policy import Due
 from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings
 from mujoco_sail.agents.reward_model import Objective, whole_segments
 from mujoco_sail.agents.sampling_term import (
@@ -228,14 +229,16 @@ class SAIL(PEBBLE):
 
     # --- the anchor ---
 
-    def learn_step(self, step: int) -> None:
-        """Refreshes the reference policy where it is due, then learns as PEBBLE does."""
-        since = step - self.task.reference_after
-        if since >= 0 and since % self.task.reference_every == 0:
-            self.reference.copy_from(self.actor)
-            if not self.anchored:
-                self.anchored, self._updater = True, None
-        super().learn_step(step)
+    def schedule(self) -> list[Due]:
+        """See `OffPolicy.schedule`: a new reference policy comes before all else."""
+        refresh = Due(self.task.reference_after, self.task.reference_every, self.refresh_reference)
+        return [refresh, *super().schedule()]
+
+    def refresh_reference(self, step: int) -> None:
+        """Makes the current policy pi_ref; the first one brings the anchor into the update."""
+        self.reference.copy_from(self.actor)
+        if not self.anchored:
+            self.anchored, self._updater = True, None
 
     def learner(self) -> SACState:
         """See `SAC.learner`; the anchor is added from the first reference policy on."""
