@@ -28,7 +28,8 @@ HOMES = (ROOT, ROOT / "mujoco_sail", ROOT / "mujoco_sail/agents")
 PAPER = ("walker_walk", "walker_stand", "cheetah_run", "door_open")
 KINDS = ("sh", "python", "toml", "text")
 # Files of the example on adding an agent, and of folders of runs.
-ELSEWHERE = {"calm.py", "calm.toml", "finger_spin.toml", "run.toml", "policy.toml", "walker.toml"}
+ELSEWHERE = {"finger_spin.toml", "run.toml", "policy.toml", "walker.toml"}
+ELSEWHERE |= {"calm.py", "calm.toml", "huber.py", "huber.toml"}  # plug-ins
 
 
 # --- what is written ---
@@ -82,8 +83,8 @@ def test_every_fenced_block_is_of_a_known_kind_and_every_file_has_a_name() -> No
     assert {(block.page, block.kind) for block in BLOCKS if block.kind not in KINDS} == set()
     assert [block for block in BLOCKS if block.kind == "toml" and not block.file] == []
     texts = {block.page: block.text for block in BLOCKS if block.kind == "text"}
-    # The commands, files of a cluster, a line of output, the equations.
-    assert set(texts) == {"command_line.md", "cluster.md", "speed.md", "theory.md"}
+    # The commands, the way of an update, files of a cluster, a line of output, the equations.
+    assert set(texts) == {"agents.md", "command_line.md", "cluster.md", "speed.md", "theory.md"}
     files = [block for block in BLOCKS if "/" in block.file]
     for block in files:
         real = (ROOT / block.file).read_text().splitlines()

@@ -8,6 +8,7 @@ Source: SAIL-RevKL (Wu et al. 2026, arXiv 2606.31524), its scripts; see `core.na
 from dataclasses import dataclass, replace
 
 from mujoco_sail.agents.base import Runner
+from mujoco_sail.agents.own_losses import own_losses
 from mujoco_sail.agents.sail import SAIL, SAILSettings
 from mujoco_sail.core.natural_gradient import NaturalGradient
 from mujoco_sail.recipes.settings import setting
@@ -29,14 +30,14 @@ class NaturalSAIL(SAIL):
     settings: NaturalSAILSettings
 
     def __init_subclass__(cls) -> None:
-        """Refuses a loss whose gradient does not reach the actor through its outputs alone.
+        """Refuses losses that leave the update to autograd, which has no natural gradient.
 
         Raises:
-            TypeError: It has an `actor_loss` of its own.
+            TypeError: It overrides one.
         """
         super().__init_subclass__()
-        if cls.actor_loss is not cls.loss_written_out:
-            raise TypeError(f"{cls.__name__} has an actor_loss of its own: extend SAIL instead")
+        if own := own_losses(cls):
+            raise TypeError(f"{cls.__name__} has a loss of its own, {own[0]}: extend SAIL instead")
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)

@@ -1,32 +1,42 @@
 """Soft actor-critic on the task reward, all members as one stack.
 
+A loss is stated where its agent is, in methods that a subclass may override. The suite's own are
+`written_out`: core/update.py has their gradients, so that a whole update can be compiled. Tests
+compare these with the stated losses and with finite differences.
+
+    loss        stated in                              gradient
+    J_Q         SAC.critic_loss, SAC.critic_target     core/update.py, critic_gradients
+    J_pi        SAC.actor_loss; anchor in SAIL's       core/update.py, update
+    J_alpha     core/update.py, temperature_step       there
+    reward      PEBBLE.reward_objective                autograd, in RewardModel.fit
+
+    SAC.update         draws random numbers; on CUDA it replays a recording of what follows
+      SAC._update      samples a batch, and calls what SAC.updater returned:
+        core/engine.py       runs core/update.py, eager or compiled, if all are written out
+        own_losses.py        runs the class's own losses by autograd, eager, if one is not
+
 Source: SAC (Haarnoja et al. 2018, arXiv 1812.05905).
 """
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.off_policy import Due, OffPolicy
-from mujoco_sail.core.distributions import LogStd, SquashedGaussian, standard_normals
+from mujoco_sail.agents.own_losses import own_losses, update_by_autograd, written_out
+from mujoco_sail.core.distributions import LogStd, SquashedGaussian
 from mujoco_sail.core.engine import Updater
 from mujoco_sail.core.graphs import GraphRecorder
 from mujoco_sail.core.networks import StackedMLP
-from mujoco_sail.core.optimiser import MemberAdam, adam_step
+from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.core.streams import Draws
-from mujoco_sail.core.update import (
-    CRITICS,
-    LOGGED,
-    Constants,
-    SACState,
-    critic_step,
-    follow_actor,
-)
+from mujoco_sail.core.update import CRITICS, LOGGED, Constants, SACState
 from mujoco_sail.policies.policy import Policy
 from mujoco_sail.recipes.settings import demand, setting
 
@@ -92,7 +102,8 @@ class SAC(OffPolicy):
             task.precision,
         )
         self._log, self._tau = log, torch.zeros((), device=runner.device)
-        self._updater: Updater | None = None  # as long as `learner` names the same tensors
+        # As long as `learner` names the same tensors.
+        self._updater: Callable[[Tensor, Tensor, Tensor, Tensor], None] | None = None
         records = task.cuda_graph and runner.device.type == "cuda"
         self._recorder = GraphRecorder() if records else None
 
@@ -167,15 +178,16 @@ class SAC(OffPolicy):
         """An update from the numbers that were drawn for it."""
         size, drawn = self.task.batch_size, self._drawn
         rows, uniform = self.sample(drawn[:, :size]), drawn[:, size:].view(len(drawn), size, -1)
-        if type(self).actor_loss is not type(self).loss_written_out:
-            self._update_by_autograd(rows, uniform)
-            return
         if self._updater is None:
-            learner, task = self.learner(), self.task
-            self._updater = Updater(
-                self._constants, learner, task.batch_size, task.engine, self.runner.say
-            )
+            self._updater = self.updater()
         self._updater(rows, uniform, self._tau, self._log)
+
+    def updater(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
+        """What carries out an update: a function of rows, uniform numbers, tau and the log."""
+        constants, learner, task = self._constants, self.learner(), self.task
+        if own_losses(type(self)):
+            return partial(update_by_autograd, self, constants, learner)
+        return Updater(constants, learner, task.batch_size, task.engine, self.runner.say)
 
     def learner(self) -> SACState:
         """What an update reads and writes."""
@@ -186,23 +198,42 @@ class SAC(OffPolicy):
             self.alpha_adam.trained,
         )
 
-    def _update_by_autograd(self, rows: Tensor, uniform: Tensor) -> None:
-        """An update with an actor's loss that `core.update` does not know."""
-        learner, batch = self.learner(), Batch.of(rows, *self.runner.sizes)
-        next_noise, noise = standard_normals(uniform)
-        with torch.no_grad():
-            next_pi = self.distribution(batch.next_observation)
-            critic_step(self._constants, learner, batch, next_pi, next_noise, self._log)
-        pi = self.distribution(batch.observation)
-        action, log_prob = pi.action_and_log_prob(noise)
-        loss = self.actor_loss(batch.observation, pi, action, log_prob)  # [M]
-        gradients = torch.autograd.grad(loss.sum(), self.actor.parameters)
-        with torch.no_grad():
-            layers = [g.flatten(0, 1) for g in gradients]
-            adam_step(learner.actor, layers, self._constants.learning_rate)
-            follow_actor(self._constants, learner, log_prob, self._tau, self._log)
-            self.logged["actor_loss"].copy_(loss)
+    # --- losses: a subclass may override these three, see above ---
 
+    @written_out
+    def critic_loss(self, batch: Batch, next_action: Tensor, next_log_prob: Tensor) -> Tensor:
+        """J_Q = E[ 1/2 sum_i (Q_i(s,a) - y)^2 ], equation 5.
+
+        Args:
+            batch: B transitions of every member.
+            next_action: Sample from the policy at their next observations, [M, B, A].
+            next_log_prob: Its log-density, [M, B].
+
+        Returns:
+            [M].
+        """
+        y = self.critic_target(batch, next_action, next_log_prob)
+        error = self.q(self.critic, batch.observation, batch.action) - y.unsqueeze(1)
+        return 0.5 * error.square().mean(-1).sum(-1)
+
+    @written_out
+    @torch.no_grad()
+    def critic_target(self, batch: Batch, next_action: Tensor, next_log_prob: Tensor) -> Tensor:
+        """Equation 6: y = r + discount (1 - terminated) (min_i Q'_i(s',a') - alpha log pi(a'|s')).
+
+        Args:
+            batch: See `critic_loss`, also for the others.
+            next_action: a'.
+            next_log_prob: log pi(a'|s').
+
+        Returns:
+            [M, B], without a gradient.
+        """
+        next_q = self.q(self.target, batch.next_observation, next_action).amin(1)
+        soft_value = next_q - self.alpha * next_log_prob
+        return batch.reward + self.settings.discount * (1 - batch.terminated) * soft_value
+
+    @written_out
     def actor_loss(
         self, observation: Tensor, pi: SquashedGaussian, action: Tensor, log_prob: Tensor
     ) -> Tensor:
@@ -218,9 +249,6 @@ class SAC(OffPolicy):
             [M].
         """
         return (self.alpha * log_prob - self.min_q(observation, action)).mean(-1)
-
-    # The loss whose gradient `core.update` has; a subclass's own is left to autograd.
-    loss_written_out: ClassVar[Callable[..., Tensor]] = actor_loss
 
     def min_q(self, observation: Tensor, action: Tensor) -> Tensor:
         """min_i Q_i(s,a), [M, B]."""

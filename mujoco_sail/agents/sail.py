@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.off_policy import Due
+from mujoco_sail.agents.own_losses import written_out
 from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings
 from mujoco_sail.agents.reward_model import Objective, whole_segments
 from mujoco_sail.agents.sampling_term import (
@@ -253,6 +254,7 @@ class SAIL(PEBBLE):
         below = super().graph_key()
         return None if below is None else (self.anchored, below)
 
+    @written_out
     def actor_loss(
         self, observation: Tensor, pi: SquashedGaussian, action: Tensor, log_prob: Tensor
     ) -> Tensor:
@@ -261,8 +263,6 @@ class SAIL(PEBBLE):
         if not self.anchored:
             return loss
         return loss + self.reverse_kl * self.kl_to_reference(observation, pi)
-
-    loss_written_out = actor_loss
 
     def kl_to_reference(self, observation: Tensor, pi: SquashedGaussian) -> Tensor:
         """E_s[ KL(pi_ref(.|s) || pi_theta(.|s)) ], [M], over observations [M, B, O]."""

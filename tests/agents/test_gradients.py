@@ -111,9 +111,15 @@ def test_the_actors_gradient_is_that_of_soft_value_plus_anchor(agent: Any, step:
     assert_is_derivative(step.gradients["actor"], agent.actor.layers, lambda: losses().sum())
 
 
-def test_the_loss_that_a_subclass_extends_is_the_one_whose_gradient_is_written_out(
+def test_the_losses_that_a_subclass_extends_are_those_whose_gradients_are_written_out(
     agent: Any, step: Step
 ) -> None:
+    next_pi = agent.distribution(step.batch.next_observation)
+    loss = agent.critic_loss(step.batch, *next_pi.action_and_log_prob(step.next_noise))
+    torch.testing.assert_close(step.logged[:, 0], loss.detach())
+    gradients = torch.autograd.grad(loss.sum(), agent.critic.parameters)
+    for of_update, of_loss in zip(step.gradients["critic"], gradients, strict=True):
+        torch.testing.assert_close(of_update.view_as(of_loss), of_loss)
     pi = agent.distribution(step.batch.observation)
     action, log_prob = pi.action_and_log_prob(step.noise)
     loss = agent.actor_loss(step.batch.observation, pi, action, log_prob)

@@ -57,7 +57,7 @@ def test_no_step_of_a_run_exceeds_its_kl_by_more_than_a_tenth(
 
 
 def test_a_loss_of_its_own_is_refused() -> None:
-    with pytest.raises(TypeError, match="Penalised has an actor_loss of its own: extend SAIL"):
+    with pytest.raises(TypeError, match="Penalised has a loss of its own, actor_loss: extend SAIL"):
 
         class Penalised(NaturalSAIL):
             def actor_loss(self, observation: Tensor, *sample: Any) -> Tensor:

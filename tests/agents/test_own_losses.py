@@ -1,0 +1,112 @@
+"""A plug-in with a critic's loss of its own: that of docs/agents.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.gradients import Recorder, assert_is_derivative
+from helpers.pages import BLOCKS
+from helpers.resuming import results_after_a_stop
+from helpers.runs import FILES, MakeRun, results_of, trained, trained_agent
+from helpers.tiny import tiny_task
+
+from mujoco_sail.agents import own_losses
+from mujoco_sail.agents.mrn import MRN
+from mujoco_sail.agents.natural import NaturalSAIL
+from mujoco_sail.agents.sac import SAC
+from mujoco_sail.core.distributions import standard_normals
+from mujoco_sail.core.replay_buffer import Batch
+
+DELTA = 0.05  # small enough for errors on both sides of it
+SETTINGS = {"delta": DELTA}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("plugin")
+    for name in ("huber.py", "huber.toml"):
+        (text,) = (block.text for block in BLOCKS if block.file == name)
+        (folder / name).write_text(text)
+    return str(folder / "huber.toml")
+
+
+def test_the_plug_in_is_short(recipe: str) -> None:
+    assert len(Path(recipe).with_name("huber.py").read_text().splitlines()) <= 25
+
+
+def test_its_gradient_is_the_slope_of_hubers_loss(
+    make_run: MakeRun, float64: None, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = trained_agent(make_run([(recipe, 0), (recipe, 1)], settings={recipe: SETTINGS}))
+    assert own_losses.own_losses(type(agent)) == ["critic_loss"]
+    recorder = Recorder(agent.learner())
+    for module in ("agents.own_losses", "core.update"):
+        monkeypatch.setattr(f"mujoco_sail.{module}.adam_step", recorder)
+    streams = agent.streams("test")
+    rows, uniform = agent.sample(streams.uniform(8)), streams.uniform(8, 2 * agent.action_size)
+    batch = Batch.of(rows, *agent.runner.sizes)
+    batch.terminated[:, ::2] = 1.0
+    logged = torch.zeros(2, 3)
+    own_losses.update_by_autograd(
+        agent, agent._constants, agent.learner(), rows, uniform, torch.zeros(()), logged
+    )
+    assert recorder.gradients.keys() == {"critic", "actor", "temperature"}
+    with torch.no_grad():
+        pi = agent.distribution(batch.next_observation)
+        action, log_prob = pi.action_and_log_prob(standard_normals(uniform)[0])
+        next_q = torch.minimum(*agent.q(agent.target, batch.next_observation, action).unbind(1))
+        soft_value = next_q - agent.log_alpha.exp()[:, None] * log_prob
+        y = batch.reward + 0.99 * (1 - batch.terminated) * soft_value
+
+    def losses() -> torch.Tensor:
+        error = (agent.q(agent.critic, batch.observation, batch.action) - y[:, None]).abs()
+        loss = torch.where(error < DELTA, 0.5 * error**2, DELTA * (error - 0.5 * DELTA))
+        assert 0 < (error < DELTA).double().mean() < 1
+        return loss.mean(-1).sum(-1)
+
+    torch.testing.assert_close(logged[:, 0], losses().detach())
+    assert_is_derivative(recorder.gradients["critic"], agent.critic.layers, lambda: losses().sum())
+
+
+def test_with_the_suites_loss_the_update_by_autograd_is_the_written_out_one(
+    make_run: MakeRun, float64: None, recipe: str
+) -> None:
+    """Huber's loss is the squared error where delta exceeds every error; over a whole run."""
+    squared = trained(make_run([(recipe, 0)], settings={recipe: {"delta": 1e6}}))["huber", 0]
+    for one, other in zip(squared, trained(make_run([("pebble", 0)]))["pebble", 0], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_it_writes_the_same_files_alone_in_a_stack_and_after_a_stop(
+    make_run: MakeRun, recipe: str, tmp_path: Path
+) -> None:
+    """With sizes that are no multiples of any vector register."""
+    task = tiny_task(hidden_units=77, batch_size=19, reward_units=38)
+    settings = {recipe: SETTINGS}
+    names = [(recipe, seed) for seed in range(3)]
+    alone, stack = make_run(names[1:2], task, settings), make_run(names, task, settings)
+    alone.execute()
+    stack.execute()
+    whole = results_of(stack)
+    assert results_of(alone) == whole[len(FILES) : 2 * len(FILES)]
+    for step in (70, 95):
+        assert results_after_a_stop(task, names, settings, step, tmp_path / str(step)) == whole
+
+
+def test_a_target_of_its_own_alone_is_noticed() -> None:
+    class Myopic(SAC):
+        def critic_target(self, batch: Batch, *next_sample: Any) -> torch.Tensor:
+            return batch.reward
+
+    assert own_losses.own_losses(Myopic) == ["critic_target"]
+    assert own_losses.own_losses(SAC) == []
+
+
+@pytest.mark.parametrize("base", [MRN, NaturalSAIL])
+def test_an_agent_that_needs_the_suites_loss_refuses_another(base: type[SAC]) -> None:
+    own = {"critic_loss": lambda self, *of: super().critic_loss(*of)}
+    with pytest.raises(TypeError, match="Other has a loss of its own, critic_loss: extend SAIL"):
+        type("Other", (base,), own)
