@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +13,7 @@ from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.core.streams import Streams
 
 
-@dataclass(frozen=True)
-class Due:
+class Due(NamedTuple):
     """Part of a schedule.
 
     Attributes:

@@ -1,0 +1,82 @@
+"""The reward model by itself, without an agent; and what of it a checkpoint holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from helpers.runs import MakeRun
+from helpers.tiny import CPU, tiny_task
+
+from mujoco_sail.agents.reward_model import Objective, RewardModel
+from mujoco_sail.core.state import flatten
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.preferences.sessions import Pairs, Session
+
+
+def model(epochs: int = 3) -> RewardModel:
+    """Two members with three networks for inputs of two numbers."""
+    return RewardModel(tiny_task(reward_epochs=epochs), 2, 3, 1e-2, Streams([0, 1], "test", CPU))
+
+
+def pairs(count: int = 9) -> Pairs:
+    """Pairs of segments of four steps; the first one's inputs are the larger ones."""
+    inputs = torch.rand(2, count, 2, 4, 2, generator=torch.Generator().manual_seed(0))
+    inputs[:, :, 0] += 1
+    valid = torch.ones(2, count, 2, 4)
+    return Pairs(inputs, valid, torch.full_like(valid, torch.nan), torch.zeros(2, count, 2))
+
+
+def test_an_objective_is_the_mean_likelihood_plus_its_terms() -> None:
+    log_p = torch.tensor([[[-1.0, -3.0]], [[-2.0, -4.0]]])  # [2, 1, 2]
+    assert Objective().value(log_p).tolist() == [[-2.0], [-3.0]]
+    more = Objective().plus(lambda count: torch.full((2, 1), 10.0 * count))
+    more = more.plus(lambda count: torch.tensor([[0.5], [0.25]]))
+    assert more.value(log_p).tolist() == [[18.5], [17.25]]
+
+
+def test_accuracy_counts_the_labels_that_are_no_ties(monkeypatch: pytest.MonkeyPatch) -> None:
+    reward = model()
+    margins = torch.tensor([[1.0, -1.0, 2.0, -0.5], [-1.0, -1.0, -2.0, 0.5]])
+    monkeypatch.setattr(reward, "margin", lambda _: margins.unsqueeze(1).expand(2, 3, 4))
+    labels = torch.tensor([[1.0, 1.0, 0.5, 0.0], [1.0, 0.0, 0.5, 0.5]])
+    torch.testing.assert_close(reward.accuracy(pairs(4), labels), torch.tensor([2 / 3, 1 / 2]))
+
+
+def test_a_fit_ends_per_member_where_its_labels_are_predicted() -> None:
+    """Member 0 can be right about all; the labels of member 1 contradict one another."""
+    reward, data = model(epochs=100), pairs()
+    data = Pairs.joined([data, data])
+    labels = torch.ones(2, 18)
+    labels[1, 9:] = 0.0
+    fitted = reward.fit(data, labels, Objective(), 0.97, Streams([0, 1], "order", CPU))
+    assert reward.updates[0] < reward.updates[1] == 100 * 5  # 18 labels in batches of four
+    assert reward.adam.trained.steps.tolist() == reward.updates.tolist()
+    assert fitted.accuracy[0] >= 0.97
+    assert fitted.accuracy[1] < 0.7
+    assert reward.accuracy(data, labels)[0] == 1
+
+
+def test_a_checkpoint_names_the_parts_of_the_reward_as_ever(make_run: MakeRun) -> None:
+    run = make_run([("pebble", 0)])
+    agent: Any = run.members[0].spec.agent(run)
+    tensors, _ = flatten(agent.state())
+    grad_reward = {name for name in tensors if name.startswith("reward") and "net" not in name}
+    moments = {f"reward_adam.{kind}.{i}" for kind in ("means", "squares") for i in range(8)}
+    assert grad_reward == {"reward_updates", "reward_adam.steps", *moments}
+    assert {f"reward_net.{i}" for i in range(8)} <= tensors.keys()
+    saved = {name: value.clone() for name, value in tensors.items() if name.startswith("reward_")}
+    agent.reward_model.net.flat.fill_(7)
+    agent.reward_model.updates.fill_(7)
+    tree = agent.state()
+    tree["reward_net"] = {str(i): saved[f"reward_net.{i}"] for i in range(8)}
+    agent.load({**tree, "reward_updates": saved["reward_updates"]})
+    assert agent.reward_model.updates.tolist() == [0]
+    assert torch.equal(agent.reward_model.net.parameters[0], saved["reward_net.0"])
+
+
+def test_the_first_session_is_the_one_of_number_one() -> None:
+    nothing = pairs(0), torch.zeros(2, 0)
+    assert Session(1, *nothing).first
+    assert not Session(2, *nothing).first
