@@ -38,8 +38,8 @@ def whole_segments(rewards: Tensor, valid: Tensor, label: Tensor) -> Tensor:
 class Objective:
     """What one fit maximises: the mean of log P_nu(y) over the labels, plus terms.
 
-    An agent makes one for every label session, so that whatever belongs to a single fit, such as
-    its random numbers, is in the functions given here.
+    An agent makes one for every label session; what belongs to that fit alone, such as random
+    streams, is bound in these functions.
 
     Attributes:
         likelihood: log P_nu(y) of labelled pairs.
