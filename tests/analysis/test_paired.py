@@ -155,7 +155,7 @@ def test_without_two_agents_the_table_is_empty_and_has_its_columns() -> None:
         assert {*paired.wide(frame)} == {"environment", "agent", *paired.wide_columns()}
 
 
-# --- what is undefined ---
+# --- undefined numbers ---
 
 
 @pytest.mark.parametrize("lacks", ["random", "sac", "gain"])

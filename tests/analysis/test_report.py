@@ -85,7 +85,7 @@ def study(make: MakeFolder) -> None:
     make("walker_walk", "sail", 5, status="running")
 
 
-# --- what it says ------------------------------------------------------------------------------
+# --- content -----------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("study", "coarse")
@@ -164,7 +164,7 @@ def test_a_term_that_stayed_below_one_percent_is_on_the_page(
     ]
 
 
-# --- what it is --------------------------------------------------------------------------------
+# --- HTML --------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("study", "coarse")

@@ -49,7 +49,8 @@ class CurvesRecipe:
     # The band of "mean" is its 95 % bootstrap interval, that of "median" the quartiles.
     centre: Literal["mean", "median"] = setting()
     environments: str = setting()  # names joined by commas, or "all"
-    # The same, or `EVERYWHERE`, or `ELSEWHERE`: the baseline and all agents not everywhere.
+    # Names or "all"; `EVERYWHERE`: agents with runs in every environment; `ELSEWHERE`: the others
+    # and the baseline.
     agents: str = setting()
     baseline: str = setting()  # agent drawn in every row, if agents need several rows
     x_label: str = setting()

@@ -18,7 +18,7 @@ from mujoco_sail.results.read import RunRecord, agents_in_order
 
 ROW = 0.19  # height of a row, inches
 SCALE = 0.55  # height of the axis below the rows with its label, inches
-WIDEST = 5.0  # largest |d| on the axis; interval ends beyond it become arrows
+WIDEST = 5.0  # |d| up to which intervals always fit on the axis; longer ones may end in arrows
 COLUMNS = (1.03, 1.15)
 COLOUR = COLOURS[1]
 SINGLE: dict[str, Any] = {"marker": "s", "markersize": 4.5}
@@ -130,6 +130,6 @@ def dress(axes: Axes, names: Sequence[str], heads: set[str], limit: float) -> No
 
 
 def _limit(table: pd.DataFrame) -> float:
-    """Largest |d| on the axis, such that all intervals fit, but at most `WIDEST`."""
+    """Largest |d| on the axis: all intervals fit, unless a few are much longer than the others."""
     ends = table[["d", "d_low", "d_high"]].abs().to_numpy()
     return 1.05 * min(float(np.nanmax(ends)), max(WIDEST, float(np.nanmedian(ends[:, 0])) * 3))
