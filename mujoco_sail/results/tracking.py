@@ -62,7 +62,7 @@ class TensorBoard:
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """See `Tracker.close`."""
+        """Writes everything and closes the tracker."""
         self._writer.close()
 
 
@@ -88,7 +88,7 @@ class WandB:
             self._run.log(dict(scalars), step=step)
 
     def close(self) -> None:
-        """See `Tracker.close`."""
+        """Writes everything and closes the tracker."""
         self._run.finish()
 
 
