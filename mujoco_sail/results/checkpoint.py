@@ -97,7 +97,7 @@ class Checkpoints:
         document, tensors = self._parts(step)
         name_teacher(document["about"])
         if (difference := first_difference(document["about"], self.about)) is not None:
-            raise UserError(f"{self._document(step)} is of another run: {difference}")
+            raise UserError(f"{self._document(step)} belongs to another run: {difference}")
         try:
             parts = load(tensors)
         except SafetensorError as error:

@@ -87,7 +87,9 @@ def read(folder: Path) -> RunRecord:
     seed, env, agent = table.get("seed"), table["env"].get("name"), table["agent"].get("name")
     place = (*_arm(folder), folder.name)
     if type(seed) is not int or (env, agent, f"seed_{seed}") != place:
-        raise UserError(f"{path}: is of {env}/{agent}/seed_{seed}, and lies in {'/'.join(place)}")
+        raise UserError(
+            f"{path}: belongs to {env}/{agent}/seed_{seed}, but is in {'/'.join(place)}"
+        )
     record = _unread(folder, seed, status, table)
     if status == "complete":
         evaluations = _evaluations(folder / "evaluations.csv")
@@ -230,7 +232,7 @@ def _numbers(path: Path, text: pd.DataFrame, may_lack: Sequence[str]) -> pd.Data
     """Parses a table of steps; only the columns in `may_lack` may have empty cells."""
     frame = _finite(path, text, may_lack)
     if frame.empty or (np.diff(frame["step"]) <= 0).any():
-        raise UserError(f"{path}: column 'step' must increase, over one row at least")
+        raise UserError(f"{path}: column 'step' must increase and have at least one row")
     return frame
 
 

@@ -156,7 +156,9 @@ class Tracking:
         self._jobs.put(None)
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
-            self._say(f"--track {self._kind}: not done {PATIENCE:.0f} s after the run; left alone")
+            self._say(
+                f"--track {self._kind}: not finished {PATIENCE:.0f} s after the run; abandoned"
+            )
 
     def _begin(self, run: TrackedRun) -> None:
         self._open[run.folder] = KINDS[self._kind](run)
@@ -174,7 +176,7 @@ class Tracking:
             except Exception as error:
                 self._failed = True
                 reason = one_line(f"{type(error).__name__}: {error}")
-                self._say(f"--track {self._kind}: {reason}; the runs go on without it")
+                self._say(f"--track {self._kind}: {reason}; training continues without it")
 
 
 def start(kinds: Iterable[str], say: Callable[[str], None]) -> list[Tracking]:

@@ -186,7 +186,7 @@ def test_files_are_read_as_editors_on_windows_save_them(results: Path, make: Mak
 def test_copied_run_does_not_count_as_another_seed(results: Path, make: MakeFolder) -> None:
     folder = make("ant", "sail", 0)
     folder.rename(folder.with_name("seed_1"))
-    assert "is of ant/sail/seed_0, and lies in ant/sail/seed_1" in refusal(results)
+    assert "belongs to ant/sail/seed_0, but is in ant/sail/seed_1" in refusal(results)
 
 
 def test_seed_is_a_whole_number(results: Path, make: MakeFolder) -> None:

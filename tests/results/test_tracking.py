@@ -148,7 +148,7 @@ def test_a_failing_tracker_gives_one_line_and_the_runs_complete(
     rows = {name: [["step", "x"], [5, "1"], [7, "2"]] for name in tracking.TABLES}
     made.begin(tracking.TrackedRun(tmp_path, "id", {}), rows)
     made.finish()
-    assert lines == ["--track tensorboard: OSError: no such server; the runs go on without it"]
+    assert lines == ["--track tensorboard: OSError: no such server; training continues without it"]
 
 
 def test_a_hanging_tracker_does_not_block_the_run(
@@ -164,7 +164,7 @@ def test_a_hanging_tracker_does_not_block_the_run(
     )
     made.finish()
     released.set()
-    assert lines == ["--track wandb: not done 0 s after the run; left alone"]
+    assert lines == ["--track wandb: not finished 0 s after the run; abandoned"]
 
 
 def test_a_missing_library_is_an_error_before_training_starts(
