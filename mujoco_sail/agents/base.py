@@ -92,6 +92,13 @@ class Runner(Protocol):
     def say(self) -> Callable[[str], None]:
         """To be called with one line that a user should know at once."""
 
+    def waiting(self) -> None:
+        """To be called again and again while an agent waits for another process.
+
+        It ends the training by raising an exception, which the agent lets through, where the stack
+        shall stop.
+        """
+
     def after_step(self, step: int, agent: Agent) -> None:
         """To be called after every environment step.
 

@@ -187,7 +187,10 @@ class SAC(OffPolicy):
         constants, learner, task = self._constants, self.learner(), self.task
         if own_losses(type(self)):
             return partial(update_by_autograd, self, constants, learner)
-        return Updater(constants, learner, task.batch_size, task.engine, self.runner.say)
+        runner = self.runner
+        return Updater(
+            constants, learner, task.batch_size, task.engine, runner.say, runner.waiting
+        )
 
     def learner(self) -> SACState:
         """What an update reads and writes."""

@@ -9,8 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-import warnings
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache, partial
@@ -18,15 +17,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from platformdirs import user_cache_path
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from mujoco_sail.core import compilation, program_cache
 from mujoco_sail.core.passes import cache_parts
-from mujoco_sail.core.replay_buffer import row_width
-from mujoco_sail.core.update import CRITICS, LOGGED, Constants, SACState, update
-from mujoco_sail.system.errors import UserError
-from mujoco_sail.system.machine import processor
+from mujoco_sail.core.scratch import scratch_folder
+from mujoco_sail.core.update import CRITICS, Constants, SACState, inputs_of, update, with_inputs
+from mujoco_sail.system.durations import duration
+from mujoco_sail.system.errors import UserError, one_line
+from mujoco_sail.system.machine import instructions, processor
 
 Engine = Literal["eager", "compiled"]
 
@@ -43,6 +43,7 @@ class Updater:
         batch_size: B.
         engine: What carries it out.
         say: Told when something has to be compiled.
+        waiting: Called again and again meanwhile; it may raise to give up.
 
     Raises:
         UserError: The compiler failed, or its cache cannot be used.
@@ -55,6 +56,7 @@ class Updater:
         batch_size: int,
         engine: Engine,
         say: Callable[[str], None] = lambda _: None,
+        waiting: Callable[[], None] = lambda: None,
     ) -> None:
         members, device = len(learner.temperature.steps), learner.temperature.steps.device
         widest = max(weight.shape[2] for weight in learner.critic.parameters[:-2:2])
@@ -67,7 +69,7 @@ class Updater:
         self._calls = [
             partial(update, constants, part)
             if engine == "eager"
-            else compiled(constants, part, batch_size, say)
+            else compiled(constants, part, batch_size, say, waiting)
             for part in map(learner.part, self.parts)
         ]
 
@@ -78,13 +80,12 @@ class Updater:
             call(rows[part], uniform[part], tau, logged[part])
 
 
-def has_compiler() -> bool:
-    """Whether there is a C++ compiler for TorchInductor."""
-    return shutil.which(os.environ.get("CXX", "g++")) is not None
-
-
 def compiled(
-    constants: Constants, learner: SACState, batch_size: int, say: Callable[[str], None]
+    constants: Constants,
+    learner: SACState,
+    batch_size: int,
+    say: Callable[[str], None],
+    waiting: Callable[[], None],
 ) -> Callable[..., None]:
     """The update of these members, from the cache or compiled now.
 
@@ -94,24 +95,28 @@ def compiled(
     Raises:
         UserError: The compiler failed, or the cache cannot be used.
     """
-    from filelock import FileLock  # noqa: PLC0415 (importing it warns where there is no fcntl)
+    key = package_path(constants, learner, batch_size)
 
-    path = package_path(constants, learner, batch_size)
+    def make() -> bytes:
+        say("compiling the update; later runs find it in the cache")
+        began = time.perf_counter()
+        program = compilation.compile_update(constants, learner, batch_size, waiting)
+        say(f"compiled in {duration(time.perf_counter() - began)}")
+        return program
+
     try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):
-                if not path.exists():  # another process may have compiled it meanwhile
-                    say("compiling the update, some 20 seconds; later runs find it in the cache")
-                    _compile(constants, learner, batch_size, path)
-        run = _load(path)
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
+        run = _load(program_cache.find(key, make, say, waiting))
+    except OSError as error:
         raise UserError(
-            f"no compiled update at {path} ({type(error).__name__}: {reason});",
+            f"no compiled update at {key} ({type(error).__name__}: {one_line(error)});",
             "set XDG_CACHE_HOME to another folder, or use --set env.engine=eager",
         ) from error
-    state = _tensors(learner)
+    except (compilation.CompileError, RuntimeError) as error:
+        raise UserError(
+            f"no compiled update at {key} ({one_line(error)});",
+            f"compiler: {os.environ.get('CXX', 'g++')}; see to it, or use --set env.engine=eager",
+        ) from error
+    state = [*_tensors(learner), *inputs_of(constants, learner.target[0].dtype)]
 
     def call(rows: Tensor, uniform: Tensor, tau: Tensor, logged: Tensor) -> None:
         # The moments of units that died decay to numbers that a processor is slow with.
@@ -125,12 +130,12 @@ def compiled(
 
 
 def package_path(constants: Constants, learner: SACState, batch_size: int) -> Path:
-    """Where the compiled update lies, or will."""
-    folder = user_cache_path("mujoco-sail")
+    """Where the compiled update lies, or will, without the end of its name."""
     tensors = [(str(t.dtype), *t.shape, *t.stride()) for t in _tensors(learner)]
-    about = [asdict(constants), batch_size, tensors, *_surroundings(SOURCES)]
+    structure = with_inputs(constants, [0.0] * len(inputs_of(constants, torch.float32)))
+    about = [asdict(structure), batch_size, tensors, *_surroundings(SOURCES)]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-    return folder / f"update-{digest[:32]}.pt2"
+    return compilation.cache_folder() / f"update-{digest[:32]}"
 
 
 @cache
@@ -139,6 +144,7 @@ def _surroundings(sources: Path) -> list[str]:
     return [
         torch.__version__,
         processor(),
+        *instructions(),
         torch.backends.cpu.get_cpu_capability(),
         *[path.read_text(encoding="utf-8") for path in sorted(sources.glob("*.py"))],
     ]
@@ -148,49 +154,15 @@ def _tensors(learner: SACState) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(learner) if leaf is not None]
 
 
-def _compile(constants: Constants, learner: SACState, batch_size: int, path: Path) -> None:
-    """Compiles the update into a package."""
-    like, sizes = learner.target[0], (constants.observation_size, constants.action_size)
-    example = (
-        # Copies: views of one memory could not be told apart.
-        *[t.new_empty_strided(t.shape, t.stride()).zero_() for t in _tensors(learner)],
-        like.new_zeros(1, batch_size, row_width(*sizes)),
-        like.new_zeros(1, batch_size, 2 * constants.action_size),
-        like.new_zeros(()),
-        like.new_zeros(1, len(LOGGED)),
-    )
-    with torch.no_grad(), warnings.catch_warnings(), tempfile.TemporaryDirectory() as scratch:
-        warnings.simplefilter("ignore")
-        program = torch.export.export(_Update(constants, learner), example, strict=False)
-        package = torch._inductor.aoti_compile_and_package(
-            program,
-            package_path=str(Path(scratch, path.name)),
-            # Threads of its own would share a loop's numbers differently on every machine.
-            inductor_configs={"cpp.threads": 1},
-        )
-        staged = path.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(package, staged)
-        os.replace(staged, path)
-
-
-class _Update(torch.nn.Module):
-    """`update` as what can be exported: a module of tensors."""
-
-    def __init__(self, constants: Constants, learner: SACState) -> None:
-        super().__init__()
-        self.constants, self.spec = constants, pytree.tree_structure(learner)
-        self.absent = [leaf is None for leaf in pytree.tree_leaves(learner)]
-
-    def forward(self, *tensors: Tensor) -> None:
-        given = iter(tensors)
-        leaves = [None if absent else next(given) for absent in self.absent]
-        update(self.constants, pytree.tree_unflatten(leaves, self.spec), *given)
-
-
 @cache
 def _load(path: Path) -> Callable[..., Any]:
-    """The package's program, loaded once in a process."""
-    run: Callable[..., Any] = torch._inductor.aoti_load_package(
-        str(path), run_single_threaded=True
-    ).loader.run
+    """The program of a file, loaded once in a process."""
+    if not os.statvfs(path.parent).f_flag & getattr(os, "ST_NOEXEC", 0):
+        return _run_of(path)
+    with scratch_folder(compilation.build_folder()) as scratch:
+        return _run_of(Path(shutil.copy(path, scratch)))
+
+
+def _run_of(library: Path) -> Callable[..., Any]:
+    run: Callable[..., Any] = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1).run
     return run

@@ -110,7 +110,7 @@ def member_sums(layers: Sequence[Tensor]) -> Tensor:
 def adam_step(
     trained: Trained,
     gradients: Sequence[Tensor],
-    learning_rate: float,
+    learning_rate: float | Tensor,
     active: Sequence[bool] | None = None,
 ) -> None:
     """Takes a step of Adam (Kingma and Ba 2015, Algorithm 1), in place.
@@ -127,7 +127,9 @@ def adam_step(
         _fused(trained, gradients, learning_rate, active)
 
 
-def _written_out(trained: Trained, gradients: Sequence[Tensor], learning_rate: float) -> None:
+def _written_out(
+    trained: Trained, gradients: Sequence[Tensor], learning_rate: float | Tensor
+) -> None:
     """Adam in PyTorch operations, for the compiler, which cannot fuse the library's kernel."""
     trained.steps.add_(1)
     corrections = [-torch.expm1(trained.steps * math.log(beta)) for beta in (BETA_1, BETA_2)]
@@ -146,7 +148,7 @@ def _written_out(trained: Trained, gradients: Sequence[Tensor], learning_rate: f
 def _fused(
     trained: Trained,
     gradients: Sequence[Tensor],
-    learning_rate: float,
+    learning_rate: float | Tensor,
     active: Sequence[bool] | None,
 ) -> None:
     """PyTorch's fused Adam kernel, called with every network's slice as a parameter."""

@@ -13,8 +13,9 @@ Sources: SAC (Haarnoja et al. 2018, arXiv 1812.05905), equations 5 to 7 and 18; 
 al. 2026, arXiv 2606.31524) for the anchor.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,16 +44,45 @@ LOGGED = ("critic_loss", "actor_loss", "entropy")
 
 @dataclass(frozen=True)
 class Constants:
-    """Numbers that all members share; `natural` is None where the actor moves by Adam."""
+    """Numbers that all members share; `natural` is None where the actor moves by Adam.
+
+    In a compiled update discount, learning rate and those of `natural` but `iterations` are tensors
+    without axes, so that one program serves all of their values.
+    """
 
     observation_size: int
     action_size: int
-    discount: float
-    learning_rate: float
+    discount: float | Tensor
+    learning_rate: float | Tensor
     log_std: LogStd
     temperature_loss: TemperatureLoss
     precision: Precision
     natural: NaturalGradient | None = None
+
+
+def inputs_of(constants: Constants, dtype: torch.dtype) -> list[Tensor]:
+    """The numbers of which one program serves all values.
+
+    Args:
+        constants: With floating-point numbers.
+        dtype: Of the learner, to which PyTorch rounds a number that is multiplied with a tensor.
+    """
+    natural = constants.natural
+    rounded_ones = [constants.discount, constants.learning_rate]
+    rounded_ones += [] if natural is None else [natural.damping]
+    # Multiplied with other numbers before it meets a tensor.
+    exact = [] if natural is None else [torch.tensor(natural.max_kl, dtype=torch.float64)]
+    return [*(torch.tensor(number, dtype=dtype) for number in rounded_ones), *exact]
+
+
+def with_inputs(constants: Constants, numbers: Sequence[Any]) -> Constants:
+    """The same with other `inputs_of`."""
+    discount, learning_rate, *others = numbers
+    natural = constants.natural
+    if natural is not None:
+        damping, max_kl = others
+        natural = replace(natural, damping=damping, max_kl=max_kl)
+    return replace(constants, discount=discount, learning_rate=learning_rate, natural=natural)
 
 
 class Anchor(NamedTuple):

@@ -2,6 +2,8 @@
 
 import math
 import platform
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -37,12 +39,33 @@ def load() -> float:
 
 def processor() -> str:
     """Model name of the processor."""
+    return next(_said_of_processors("model name"), platform.processor() or platform.machine())
+
+
+def instructions() -> list[str]:
+    """Instruction sets of the processor, empty where the system does not list them."""
+    return sorted(next(_said_of_processors("flags", "Features"), "").split())
+
+
+def _said_of_processors(*names: str) -> Iterator[str]:
+    """Values of the first processor's fields in Linux's `/proc/cpuinfo`."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(models), platform.processor() or platform.machine())
+        return
+    for line in lines:
+        if line.startswith(names):
+            yield line.partition(":")[2].strip()
+
+
+def ending(code: int) -> str:
+    """How a process ended: the name of the signal, or its exit code."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 def synchronise(device: torch.device) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mujoco_sail.agents.base import Member
-from mujoco_sail.core.engine import has_compiler
+from mujoco_sail.core import compilation
 from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError, one_line
@@ -77,12 +77,18 @@ def choose_engine(task: Task, device: torch.device) -> tuple[Task, str]:
     """
     if device.type == "cpu":
         task = replace(task, cuda_graph=False)  # so that the run does not record that it had it
-        reason = "no C++ compiler was found (g++, or what CXX names), so"
+    if task.engine == "eager":
+        return task, ""
+    if device.type == "cpu":
+        if not (obstacle := compilation.obstacle()):
+            return task, ""
+        reason = f"{obstacle}, so"
     else:
         reason = f"on {device.type}"
-    if task.engine == "eager" or (device.type == "cpu" and has_compiler()):
-        return task, ""
-    line = f"{task.name}: {reason} updates are not compiled: env.engine is now 'eager'"
+    line = (
+        f"{task.name}: {reason} updates are not compiled: env.engine is now 'eager', whose results "
+        "differ in the last bits"
+    )
     return replace(task, engine="eager"), line
 
 

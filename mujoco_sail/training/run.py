@@ -149,6 +149,15 @@ class Run:
         if returns is not None or step % REPORT_EVERY == 0:
             self.report(Progress(self.names, step, returns))
 
+    def waiting(self) -> None:
+        """See `Runner.waiting`; in the middle of a step there is nothing to save.
+
+        Raises:
+            Stopped: The stack shall stop; it goes on from its newest checkpoint.
+        """
+        if self.stopping():
+            raise Stopped
+
     # --- checkpoints ---
 
     def _save(self, step: int, agent: Agent) -> None:

@@ -15,13 +15,21 @@ from helpers.runs import MakeRun, trained
 from helpers.tiny import tiny_task
 from torch import Tensor
 
-from mujoco_sail.core import engine, passes
+from mujoco_sail.core import compilation, engine, passes
 from mujoco_sail.core import update as update_module
 from mujoco_sail.core.distributions import LogStd
 from mujoco_sail.core.engine import Updater
 from mujoco_sail.core.natural_gradient import NaturalGradient
 from mujoco_sail.core.optimiser import Trained
-from mujoco_sail.core.update import LOGGED, Anchor, Constants, SACState, update
+from mujoco_sail.core.update import (
+    LOGGED,
+    Anchor,
+    Constants,
+    SACState,
+    inputs_of,
+    update,
+    with_inputs,
+)
 
 AGENTS = [("pebble", 0), ("sail", 1), ("pebble_revkl", 2), ("sail_revkl", 3)]
 # Conjugate gradients amplify rounding with every iteration: 3 of them keep what is compared alike.
@@ -37,18 +45,17 @@ STACK_IDS = ["sac", "preferences", "natural gradient"]
 
 
 def updated(
-    agent: Any, learner: SACState, kind: engine.Engine, members: slice = slice(None)
+    agent: Any, learner: SACState, kind: engine.Engine, constants: Constants | None = None
 ) -> list[Tensor]:
-    """State and log after three updates of some members, which begin with those of the agent."""
-    learner = learner.part(members)
+    """State and log after three updates, which begin with those of the agent."""
     copies = SACState(*_copied(learner))
     task, streams = agent.task, agent.streams("test")
-    updater = Updater(agent._constants, copies, task.batch_size, kind)
+    updater = Updater(constants or agent._constants, copies, task.batch_size, kind)
     logged = torch.zeros(len(copies.temperature.steps), len(LOGGED))
     for tau in (0.0, 0.01, 0.5):
         rows = agent.replay_buffer.sample(streams.uniform(task.batch_size))
         uniform = streams.uniform(task.batch_size, 2 * agent.action_size)
-        updater(rows[members].contiguous(), uniform[members], torch.tensor(tau), logged)
+        updater(rows, uniform, torch.tensor(tau), logged)
     nets = [
         copies.actor.parameters, copies.critic.parameters, copies.target,
         copies.temperature.parameters, copies.critic.squares, copies.actor.means,
@@ -81,17 +88,31 @@ def agent_of(
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("names", STACKS, ids=STACK_IDS)
 def test_whole_updates_agree_to_twelve_digits(
-    make_run: MakeRun, names: list[tuple[str, int]]
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, names: list[tuple[str, int]]
 ) -> None:
     agent = agent_of(make_run, names)
     learner = agent.learner()
     assert (learner.anchor is None) == (names[0][0] == "sac")
     eager, compiled = (updated(agent, learner, kind) for kind in ("eager", "compiled"))
+    assert_agree(eager, compiled)
+    assert not torch.equal(eager[1], learner.actor.parameters[0])
+    # The same program serves other numbers.
+    monkeypatch.setattr(compilation, "compile_update", None)
+    others = halved(agent._constants)
+    eager, compiled = (updated(agent, learner, kind, others) for kind in ("eager", "compiled"))
+    assert_agree(eager, compiled)
+    assert not torch.equal(eager[1], updated(agent, learner, "eager")[1])
+
+
+def assert_agree(eager: list[Tensor], compiled: list[Tensor]) -> None:
     for one, other in zip(eager, compiled, strict=True):
         scale = float(one.abs().max())
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12 * scale)
-    moved = updated(agent, learner, "eager")[1]
-    assert not torch.equal(moved, learner.actor.parameters[0])
+
+
+def halved(constants: Constants) -> Constants:
+    """With half of every number of which one program serves all values."""
+    return with_inputs(constants, [float(x) / 2 for x in inputs_of(constants, torch.float64)])
 
 
 @pytest.mark.parametrize("names", STACKS, ids=STACK_IDS)
@@ -142,10 +163,22 @@ def test_a_stack_of_another_size_needs_no_other_program(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained(make_run(AGENTS, tiny_task(engine="compiled"), settings=STRONG))
-    monkeypatch.setattr(engine, "_compile", None)
+    monkeypatch.setattr(compilation, "compile_update", None)
     alone = trained(make_run([AGENTS[3]], tiny_task(engine="compiled"), settings=STRONG))
     for one, other in zip(whole[AGENTS[3]], alone[AGENTS[3]], strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_compiled_update_leaves_nothing_in_the_temporary_folder(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spaced = tmp_path / "with a space"
+    spaced.mkdir()
+    monkeypatch.setenv("TMPDIR", str(spaced))
+    agent = agent_of(make_run, [("sac", 0)])
+    engine._load.cache_clear()
+    updated(agent, agent.learner(), "compiled")
+    assert list(spaced.iterdir()) == []
 
 
 def test_programs_are_told_apart_by_all_that_they_are_made_of(
@@ -157,7 +190,8 @@ def test_programs_are_told_apart_by_all_that_they_are_made_of(
         learner = agent.learner().part(slice(0, 1))
         return engine.package_path(agent._constants, learner, batch_size)
 
-    places = {place(), place(17), place(hidden_units=24), place(learning_rate=0.5)}
+    places = {place(), place(17), place(hidden_units=24), place(precision="bfloat16")}
+    assert place(learning_rate=0.5) in places
     (tmp_path / "update.py").write_text("another update")
     monkeypatch.setattr(engine, "SOURCES", tmp_path)
     places.add(place())

@@ -10,6 +10,7 @@ import torch
 from helpers.command_line import overrides, run
 from helpers.tiny import CPU, tiny_task
 
+from mujoco_sail.core import compilation
 from mujoco_sail.training import pool
 from mujoco_sail.training.pool import choose_engine, threads
 
@@ -50,6 +51,18 @@ def test_a_cache_that_cannot_be_written_is_one_line_too(
     assert run(tmp_path, "half_cheetah", "sac", "1", *SHORT) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "set XDG_CACHE_HOME to another folder" in line
+
+
+def test_where_nothing_can_be_compiled_that_is_said_with_its_cause_and_what_it_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compilation, "obstacle", lambda: "/tmp is full")
+    task, line = choose_engine(tiny_task(engine="compiled"), CPU)
+    assert task.engine == "eager"
+    assert line == (
+        "half_cheetah: /tmp is full, so updates are not compiled: env.engine is now 'eager', whose "
+        "results differ in the last bits"
+    )
 
 
 def test_on_cuda_updates_are_recorded_and_on_the_cpu_compiled() -> None:

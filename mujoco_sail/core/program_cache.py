@@ -1,0 +1,106 @@
+"""Compiled programs on the disk: shared by all processes, whole or absent, and not many.
+
+The name of a program's file ends in the checksum of its content, so that one which a full disk or a
+loss of power has damaged is noticed before it is loaded.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mujoco_sail.system.files import write_bytes
+
+LIMIT = 100  # programs that are kept, of about 2.5 MB each
+ABANDONED = 3600.0  # seconds after which an unfinished file belongs to nobody
+SAID_AFTER = 5.0  # seconds of waiting for another process before it is said
+SUFFIX = ".so"
+
+
+def find(
+    key: Path, make: Callable[[], bytes], say: Callable[[str], None], waiting: Callable[[], None]
+) -> Path:
+    """The file of a program, which is made where there is none.
+
+    Args:
+        key: Its path without the checksum and the suffix.
+        make: Makes the program; only one process on this machine does at a time.
+        say: Told of what a user waits for, and of damage.
+        waiting: Called again and again while another process makes it; it may raise to give up.
+
+    Raises:
+        OSError: The folder cannot be used.
+    """
+    if found := _whole(key):
+        return found
+    key.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(key.with_suffix(".lock"))
+    _take(lock, say, waiting)
+    try:
+        if found := _whole(key):  # another process has made it meanwhile
+            return found
+        for path in _files(key):
+            say(f"{path} is damaged: it is removed and compiled again")
+            path.unlink(missing_ok=True)
+        program = make()
+        path = key.with_name(f"{key.name}-{_checksum(program)}{SUFFIX}")
+        write_bytes(path, program)
+        _tidy(key.parent)
+        return path
+    finally:
+        lock.release()
+
+
+def _take(lock: FileLock, say: Callable[[str], None], waiting: Callable[[], None]) -> None:
+    began, said = time.monotonic(), False
+    while True:
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            return
+        waiting()
+        if not said and time.monotonic() - began > SAID_AFTER:
+            say(f"waiting for another process that compiles this update ({lock.lock_file})")
+            said = True
+        time.sleep(0.1)
+
+
+def _whole(key: Path) -> Path | None:
+    """The file of a program if its content is what was written."""
+    for path in _files(key):
+        with suppress(FileNotFoundError):
+            if path.name == f"{key.name}-{_checksum(path.read_bytes())}{SUFFIX}":
+                with suppress(OSError):
+                    os.utime(path)  # the newest ones are kept
+                return path
+    return None
+
+
+def _files(key: Path) -> list[Path]:
+    return list(key.parent.glob(f"{key.name}-*{SUFFIX}"))
+
+
+def _checksum(program: bytes) -> str:
+    return hashlib.sha256(program).hexdigest()[:16]
+
+
+def _tidy(folder: Path) -> None:
+    """Removes the programs that were used least recently, and what killed writers have left."""
+
+    def newest_first(pattern: str) -> list[tuple[float, Path]]:
+        found = []
+        for path in folder.glob(pattern):
+            with suppress(OSError):
+                found.append((path.stat().st_mtime, path))
+        return sorted(found, reverse=True)
+
+    # Earlier versions had programs in archives.
+    old = newest_first(f"update-*{SUFFIX}")[LIMIT:] + newest_first("update-*.pt2")
+    unfinished = newest_first(".update-*") + newest_first("update-*.lock")
+    limit = time.time() - ABANDONED
+    for _, path in [*old, *(each for each in unfinished if each[0] < limit)]:
+        with suppress(OSError):
+            path.unlink()

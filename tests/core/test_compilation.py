@@ -1,0 +1,216 @@
+"""Where updates are compiled, with which compiler, and how that ends."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from mujoco_sail.core import compilation
+from mujoco_sail.core.compilation import CompileError, build_folder, compile_update, obstacle
+
+NOTHING: Any = None
+
+
+@pytest.fixture(autouse=True)
+def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
+def mounted(monkeypatch: pytest.MonkeyPatch, folder: Path, flag: int, free: int) -> None:
+    """Has one folder on a file system of its own."""
+    real = os.statvfs
+
+    def statvfs(path: Any) -> Any:
+        if Path(path) != folder:
+            return real(path)
+        return SimpleNamespace(f_flag=flag, f_bavail=free, f_frsize=1)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+
+
+@pytest.mark.parametrize(
+    ("flag", "free", "reason"),
+    [(os.ST_NOEXEC, 2**40, "is mounted noexec"), (0, 1000, "is full")],
+)
+def test_a_folder_that_nothing_can_be_compiled_in_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: int, free: int, reason: str
+) -> None:
+    assert build_folder() == tmp_path
+    mounted(monkeypatch, tmp_path, flag, free)
+    assert compilation.unfit(tmp_path) == reason
+    assert build_folder() != tmp_path
+
+
+def test_a_folder_with_a_space_in_its_path_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spaced = tmp_path / "with a space"
+    spaced.mkdir()
+    monkeypatch.setenv("TMPDIR", str(spaced))
+    assert "a space" in compilation.unfit(spaced)
+    assert build_folder() != spaced
+    assert obstacle() == ""
+
+
+def test_where_no_folder_is_fit_the_cause_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compilation, "_folders", lambda: iter([tmp_path, tmp_path / "none"]))
+    mounted(monkeypatch, tmp_path, os.ST_NOEXEC, 0)
+    reason = f"{tmp_path} is mounted noexec; {tmp_path}/none cannot be used (No such file or"
+    assert reason in obstacle()
+    with pytest.raises(CompileError, match="is mounted noexec"):
+        build_folder()
+
+
+def test_a_compiler_of_several_words_is_found_and_is_one_program_for_pytorch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "env LANG=C g++")
+    assert obstacle() == ""
+    script = compilation._environment(tmp_path)["CXX"]
+    assert Path(script).name == "g++"
+    version = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert "Free Software Foundation" in version.stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["no-such-compiler", "no-such-launcher g++", "env no-such-g++", "g++ '"]
+)
+def test_a_compiler_that_is_not_there_is_an_obstacle(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("CXX", name)
+    assert obstacle() == "no C++ compiler was found (g++, or what CXX names)"
+
+
+def test_a_user_without_a_home_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(name: str) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    for homeless in (refuses, lambda name: Path("~/.cache", name)):
+        monkeypatch.setattr(compilation, "user_cache_path", homeless)
+        assert obstacle() == (
+            "this user has no home folder to keep compiled updates in (set XDG_CACHE_HOME)"
+        )
+
+
+def test_modules_in_a_folder_with_a_space_are_reached_by_a_path_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spaced = tmp_path / "with a space"
+    spaced.mkdir()
+    (spaced / "module.py").touch()
+    monkeypatch.syspath_prepend(str(spaced))
+    first = compilation._environment(tmp_path)["PYTHONPATH"].split(os.pathsep)[0]
+    assert " " not in first
+    assert Path(first, "module.py").exists()
+
+
+# --- the process ---
+
+
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
+    """Has a script in the place of Python."""
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("kill -KILL $$", "the compiling process ended: SIGKILL"),
+        ("exit 3", "the compiling process ended: exit code 3"),
+        ("echo CppCompileError: why > reason; exit 1", "CppCompileError: why"),
+    ],
+)
+def test_a_compilation_that_fails_says_why_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
+) -> None:
+    runs(monkeypatch, tmp_path, script)
+    with pytest.raises(CompileError) as caught:
+        compile_update(NOTHING, NOTHING, 1, lambda: None)
+    assert str(caught.value).strip() == reason
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_stop_does_not_wait_for_the_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, pid = tmp_path / "started", tmp_path / "pid"
+    runs(monkeypatch, tmp_path, f"sleep 600 & echo $! > {pid}; mv {pid} {started}; wait")
+
+    def stopped() -> None:
+        if started.exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compile_update(NOTHING, NOTHING, 1, stopped)
+    while lives(int(started.read_text())):  # it was killed, and needs a moment
+        time.sleep(0.01)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_the_notes_of_libraries_are_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    runs(monkeypatch, tmp_path, "echo W1128 No CUDA runtime is found >&2; echo x; : > update.so")
+    assert compile_update(NOTHING, NOTHING, 1, lambda: None) == b""
+    assert capfd.readouterr() == ("", "")
+
+
+# The process itself, with a compiler that takes as long as it is told.
+PROCESS = """
+import sys, time
+from mujoco_sail.core import compilation
+
+
+def compiles(seconds, *others):
+    open("made", "w").close()
+    time.sleep(seconds)
+    return "made"
+
+
+compilation._compile = compiles
+compilation.main()
+"""
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(0, 0), (600, -signal.SIGKILL)])
+def test_the_process_ends_when_it_is_done_or_when_nobody_wants_the_program(
+    tmp_path: Path, seconds: int, code: int
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROCESS], cwd=tmp_path, stdin=subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdin is not None
+    process.stdin.write(pickle.dumps((seconds, None, 1, torch.float32)))
+    process.stdin.flush()
+    if seconds:
+        while not (tmp_path / "made").exists():
+            time.sleep(0.05)
+        process.stdin.close()
+    assert process.wait() == code
+    assert (tmp_path / "update.so").exists() == (not seconds)

@@ -1,0 +1,43 @@
+"""Scratch folders are removed at their end, or by the next process where theirs was killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mujoco_sail.core.scratch import remove_leftovers, scratch_folder
+
+KILLED = """
+import os, pathlib, signal, sys
+from mujoco_sail.core.scratch import scratch_folder
+with scratch_folder(pathlib.Path(sys.argv[1])) as folder:
+    (folder / "file").write_text("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_it_is_removed_with_its_content_also_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), scratch_folder(tmp_path) as folder:  # noqa: PT012
+        (folder / "file").write_text("x")
+        _ = 1 / 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    (left,) = tmp_path.iterdir()
+    with scratch_folder(tmp_path):
+        assert not left.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_and_files_of_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with scratch_folder(tmp_path) as folder:
+        (folder / "file").write_text("x")
+        remove_leftovers(tmp_path)
+        assert (folder / "file").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
