@@ -12,7 +12,6 @@ import torch
 
 from mujoco_sail import __version__
 from mujoco_sail.agents.base import Member
-from mujoco_sail.results.write import run_folder, status_of
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.training import pool, worker
 from mujoco_sail.training.messages import Progress
@@ -111,7 +110,7 @@ def train(unit: WorkUnit, number: int, board: Any) -> None:
             with worker.failures_told(stack, link.send):
                 unit.extras.check()
                 # What a node that died has finished of it is complete already.
-                left = [member for member in stack if _status(unit, member) != "complete"]
+                left = [member for member in stack if unit.status(member) != "complete"]
                 pool.check_precision(unit.task, unit.device)
                 # A worker of a node that was given up may still live, and write.
                 locks += [Lock(lock_of(unit, member), PATIENCE) for member in left]
@@ -143,12 +142,4 @@ def describe(probe: Path) -> Mapping[str, str]:
 
 def lock_of(unit: WorkUnit, member: Member) -> Path:
     """What a unit holds locked while it trains a member."""
-    return _folder(unit, member).with_name(f".seed_{member.seed}.node.lock")
-
-
-def _folder(unit: WorkUnit, member: Member) -> Path:
-    return run_folder(unit.results, unit.task, member.spec.name, member.seed)
-
-
-def _status(unit: WorkUnit, member: Member) -> str | None:
-    return status_of(_folder(unit, member), unit.task, member.spec)
+    return unit.folder(member).with_name(f".seed_{member.seed}.node.lock")

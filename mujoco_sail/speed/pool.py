@@ -14,6 +14,7 @@ from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.speed import pinning
 from mujoco_sail.speed.worker import Request, work
+from mujoco_sail.system.machine import ending
 from mujoco_sail.training.spawning import CONTEXT
 
 PATIENCE = 10.0  # seconds to wait for a worker to exit
@@ -99,11 +100,12 @@ class WorkerPool:
 
     def _answers(self, workers: int) -> list[float]:
         answers = []
-        for pipe in self.pipes[:workers]:
+        for pipe, worker in zip(self.pipes[:workers], self.workers, strict=False):
             try:
                 answer = pipe.recv()
             except EOFError:
-                answer = "its process ended"
+                worker.join(PATIENCE)
+                answer = f"its process ended with {ending(worker.exitcode or 0)}"
             if isinstance(answer, str):
                 raise WorkerError(f"a worker failed: {answer}")
             answers.append(answer)

@@ -47,6 +47,7 @@ def prepare(
     results: Path,
     *,
     here: bool = True,
+    obstacle: str | None = None,
 ) -> list[Job]:
     """Finds what is to be done and makes the results folder.
 
@@ -57,12 +58,14 @@ def prepare(
         device: Where the updates run.
         results: Folder that the run folders lie in.
         here: Whether this machine trains them, and must be able to.
+        obstacle: Why updates cannot be compiled, see `choose_engine`.
 
     Raises:
         UserError: Something of it cannot be done; nothing has begun.
     """
-    chosen = [pool.choose_engine(task, device) for task in tasks]
+    chosen = [pool.choose_engine(task, device, obstacle) for task in tasks]
     if here:
+        pool.check_semaphores()
         for task, _ in chosen:
             pool.check_precision(task, device)
     unfinished = [claims.unfinished_members(task, specs, seeds, results) for task, _ in chosen]

@@ -19,7 +19,7 @@ from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.lock import Lock
-from mujoco_sail.system.machine import available_cores
+from mujoco_sail.system.machine import available_cores, ending
 from mujoco_sail.system.signals import REPEATED, signals_to_all_blocked, stops_handled
 from mujoco_sail.training.claims import claimed
 from mujoco_sail.training.extras import DEVICES, NO_EXTRAS, Extras
@@ -69,8 +69,15 @@ def check_precision(task: Task, device: torch.device) -> None:
         )
 
 
-def choose_engine(task: Task, device: torch.device) -> tuple[Task, str]:
+def choose_engine(
+    task: Task, device: torch.device, obstacle: str | None = None
+) -> tuple[Task, str]:
     """The task with the engine that this machine has.
+
+    Args:
+        task: Environment and protocol.
+        device: Where the updates run.
+        obstacle: Why updates cannot be compiled, empty if they can; by default of this machine.
 
     Returns:
         The task, and one line if it is another engine than the recipe's.
@@ -80,7 +87,8 @@ def choose_engine(task: Task, device: torch.device) -> tuple[Task, str]:
     if task.engine == "eager":
         return task, ""
     if device.type == "cpu":
-        if not (obstacle := compilation.obstacle()):
+        obstacle = compilation.obstacle() if obstacle is None else obstacle
+        if not obstacle:
             return task, ""
         reason = f"{obstacle}, so"
     else:
@@ -202,11 +210,44 @@ def _execute(
             raise
     if signals:
         raise Interrupted(signals[0])
-    return failures + [
-        Failure((), f"a worker process ended with exit code {worker.exitcode}")
-        for worker in workers
-        if worker.exitcode != 0
-    ]
+    told = {name for failure in failures for name in failure.members}
+    for worker, unit in zip(workers, units, strict=True):
+        if worker.exitcode != 0:
+            left = (m for m in itertools.chain(*unit.stacks) if unit.status(m) != "complete")
+            names = [(m.spec.name, m.seed) for m in left]
+            untold = tuple(name for name in names if name not in told)
+            failures.append(Failure(untold, reason_of_death(worker.exitcode or 0)))
+    return failures
+
+
+def reason_of_death(code: int) -> str:
+    """Says how a worker process died, the likely cause, and what to do."""
+    how, cause = ending(code), "a library ended it"
+    if how == "SIGKILL":
+        cause = "the system does that when memory runs out: train fewer seeds or agents at once"
+    elif how == "SIGILL":
+        folder = compilation.cache_folder()
+        cause = f"a compiled update may be of another processor: remove {folder}"
+    return (
+        f"the worker process ended with {how}; {cause}; the same command goes on from the newest "
+        "checkpoints"
+    )
+
+
+def check_semaphores() -> None:
+    """Refuses a system on which the main process cannot communicate with workers.
+
+    Raises:
+        UserError: It has no semaphores.
+    """
+    try:
+        with signals_to_all_blocked():  # multiprocessing starts a process of its own here
+            CONTEXT.Event()
+    except (OSError, ImportError) as error:
+        raise UserError(
+            f"no semaphore can be made for worker processes ({one_line(error)}); on Linux they lie "
+            "in /dev/shm, which must be there and writable"
+        ) from error
 
 
 def _received(

@@ -1,4 +1,4 @@
-"""What one worker trains: a process of this machine, or a task of a cluster."""
+"""Work unit: what one worker process, or one task of a cluster, trains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,13 @@ import torch
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.results.write import run_folder, status_of
 from mujoco_sail.training.extras import NO_EXTRAS, Extras
 
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """Stacks of one environment, and where and how they train.
+    """Stacks of one environment that one worker trains.
 
     Attributes:
         task: Environment and protocol.
@@ -33,6 +34,14 @@ class WorkUnit:
     def members(self) -> tuple[tuple[str, int], ...]:
         """Agent and seed of each."""
         return tuple((m.spec.name, m.seed) for stack in self.stacks for m in stack)
+
+    def folder(self, member: Member) -> Path:
+        """Run folder of a member."""
+        return run_folder(self.results, self.task, member.spec.name, member.seed)
+
+    def status(self, member: Member) -> str | None:
+        """Status of a member's run, None if it has not begun; see `status_of`."""
+        return status_of(self.folder(member), self.task, member.spec)
 
     @property
     def steps(self) -> int:

@@ -1,0 +1,70 @@
+"""A worker process that dies, or cannot be spoken with, is one line with its cause."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing.synchronize
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.command_line import run
+
+from mujoco_sail.core import compilation
+from mujoco_sail.training.pool import reason_of_death
+
+# An agent whose process the kernel ends where it stands.
+KILLED = """
+import os, signal
+from mujoco_sail.agents.sac import SAC
+
+
+class Killed(SAC):
+    def learn_step(self, step):
+        if step == 100:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().learn_step(step)
+"""
+
+
+def test_the_members_of_a_killed_worker_are_named_with_the_likely_cause(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "killed.py").write_text(KILLED)
+    (tmp_path / "killed.toml").write_text('title = "x"\nbase = "sac"\nclass = "killed:Killed"\n')
+    assert run(tmp_path / "results", "half_cheetah", f"{tmp_path}/killed.toml,random") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "mujoco-sail: failed: killed seed 0: the worker process ended with SIGKILL; the system "
+        "does that when memory runs out: train fewer seeds or agents at once; the same command "
+        "goes on from the newest checkpoints"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (-4, f"ended with SIGILL; a compiled update may be of another processor: remove "
+         f"{compilation.cache_folder()};"),
+        (-11, "ended with SIGSEGV; a library ended it;"),
+        (3, "ended with exit code 3; a library ended it;"),
+    ],
+)  # fmt: skip
+def test_how_a_worker_ended_and_what_to_do_is_said(code: int, said: str) -> None:
+    assert said in reason_of_death(code)
+
+
+def test_a_system_without_semaphores_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*arguments: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(multiprocessing.synchronize._multiprocessing, "SemLock", missing)
+    assert run(tmp_path / "results", "half_cheetah", "random") == 2
+    assert capsys.readouterr().err == (
+        "mujoco-sail: no semaphore can be made for worker processes ([Errno 30] Read-only file "
+        "system); on Linux they lie in /dev/shm, which must be there and writable\n"
+    )
+    assert not (tmp_path / "results").exists()
