@@ -20,7 +20,8 @@ def _on_cluster(args: argparse.Namespace, grid: Grid, extras: Extras) -> list[Fa
     cluster = Cluster(args.cluster, args.results)
     try:
         device = cluster.device(args.device)
-        prepared = jobs.prepare(*grid, device, cluster.results, here=False)
+        where = device, cluster.results
+        prepared = jobs.prepare(*grid, *where, here=False, obstacle=cluster.obstacle)
         for job in prepared:
             for line in jobs.announce(job):
                 _say(line)

@@ -34,6 +34,7 @@ class Cluster:
     Attributes:
         cores: Of all nodes.
         gpus: Of all nodes.
+        obstacle: Why a node cannot compile updates; empty if all can.
 
     Raises:
         UserError: Ray is not installed, there is no cluster, a node does not see the folder,
@@ -54,7 +55,7 @@ class Cluster:
             )
         except Exception as error:  # each of its own kind: no cluster, another version of Python
             raise UserError(f"--cluster {address}: {one_line(error)}") from error
-        self.results = results.resolve()
+        self.results, self.obstacle = results.resolve(), ""
         try:
             self._check()
         except BaseException:
@@ -128,8 +129,10 @@ class Cluster:
         where = f"{where} ({found['host']})"
         if found["seen"] != own["seen"]:
             raise UserError(f"{where} does not see {self.results}")
+        if found["obstacle"]:
+            self.obstacle = f"{where}: {found['obstacle']}"
         for name, value in own.items():
-            if name != "host" and found[name] != value:
+            if name not in ("host", "obstacle") and found[name] != value:
                 raise UserError(f"{where} has {name} {found[name]}, here is {value}")
 
 

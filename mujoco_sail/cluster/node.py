@@ -12,6 +12,7 @@ import torch
 
 from mujoco_sail import __version__
 from mujoco_sail.agents.base import Member
+from mujoco_sail.core import compilation
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.training import pool, worker
 from mujoco_sail.training.messages import Progress
@@ -130,13 +131,14 @@ def _supersedes(new: Any, old: Any) -> bool:
 
 
 def describe(probe: Path) -> Mapping[str, str]:
-    """This node: versions that must agree, and what it sees of the results folder."""
+    """This node: versions that must agree, what it sees of the results, why it cannot compile."""
     return {
         "host": platform.node(),
         "mujoco_sail": __version__,
         "PyTorch": metadata.version("torch"),
         "Python": platform.python_version(),
         "seen": probe.read_text(encoding="utf-8") if probe.exists() else "",
+        "obstacle": compilation.obstacle(),
     }
 
 

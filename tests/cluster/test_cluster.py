@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 from helpers.command_line import PROGRAM, fails, overrides
 from helpers.runs import contents
-from helpers.tiny import TINY, tiny_task
+from helpers.tiny import CPU, TINY, tiny_task
 
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
 from mujoco_sail.cluster import connection, grid, node
 from mujoco_sail.system.errors import UserError
+from mujoco_sail.training import jobs
 from mujoco_sail.training.jobs import Job
 
 needs_ray = pytest.mark.skipif(
@@ -232,7 +233,7 @@ class TwoNodes(connection.Cluster):
     """The second one differs in one thing."""
 
     def __init__(self, results: Path, difference: Mapping[str, str]) -> None:
-        self.results, self.difference = results, difference
+        self.results, self.difference, self.obstacle = results, difference, ""
         self.ray = self  # type: ignore[assignment]
 
     def nodes(self) -> dict[str, Any]:
@@ -268,6 +269,19 @@ def test_a_node_that_is_not_fit_is_named(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_node_without_a_compiler_makes_all_updates_eager_and_is_named(tmp_path: Path) -> None:
+    fit, unfit = (TwoNodes(tmp_path, {"host": "far", "obstacle": text}) for text in ("", "no g++"))
+    fit._check()
+    unfit._check()
+    assert (fit.obstacle, unfit.obstacle) == ("", "node 10.0.0.2 (far): no g++")
+    spec, task = registry.load_spec("sac", {}), tiny_task(engine="compiled")
+    for nodes, engine in ((fit, "compiled"), (unfit, "eager")):
+        where = CPU, tmp_path / "results"
+        (job,) = jobs.prepare([task], [spec], [0], *where, here=False, obstacle=nodes.obstacle)
+        assert job.task.engine == engine
+    assert job.engine.startswith("half_cheetah: node 10.0.0.2 (far): no g++, so updates are not")
+
+
 # --- how a grid is cut ---
 
 
@@ -275,9 +289,9 @@ def test_a_node_that_is_not_fit_is_named(
 def test_a_grid_is_cut_into_as_many_parts_as_there_are_places(places: int) -> None:
     specs = [registry.load_spec(name, {}) for name in ("sac", "pebble", "sail")]
     members = [Member(spec, seed) for spec in specs for seed in range(4)]
-    jobs = [Job(tiny_task(), members, 0, "", ""), Job(tiny_task(), members[:6], 0, "", "")]
-    cut = list(grid.stacks_of(jobs, places))
-    for job in jobs:
+    todo = [Job(tiny_task(), members, 0, "", ""), Job(tiny_task(), members[:6], 0, "", "")]
+    cut = list(grid.stacks_of(todo, places))
+    for job in todo:
         mine = [stacks for task, stacks in cut if task is job.task]
         trained = [member for stacks in mine for stack in stacks for member in stack]
         assert trained == job.members
