@@ -1,13 +1,12 @@
 """Measurements in rounds: each is taken once per round, on workers that run throughout."""
 
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from mujoco_sail.agents.base import AgentSpec, Member
+from mujoco_sail.core.scratch import scratch_folder
 from mujoco_sail.speed.peers import Peer
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.pool import WorkerPool
@@ -72,12 +71,12 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Rate]:
     Raises:
         WorkerError: A worker failed.
     """
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+    with scratch_folder() as scratch, ExitStack() as stack:
 
         def pool(
             name: str, stacks: Sequence[Sequence[Member]], variables: Mapping[str, str]
         ) -> WorkerPool:
-            folder = Path(scratch, name)
+            folder = scratch / name
             made = WorkerPool(plan.task, stacks, plan.device, folder, variables)
             return stack.enter_context(made)
 

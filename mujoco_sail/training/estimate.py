@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import torch
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.agents.sac import SAC
+from mujoco_sail.core.scratch import scratch_folder
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.machine import synchronise
@@ -65,10 +65,10 @@ def seconds_needed(
         Until the last worker is done; None if a moment fails: then the run will, and says why.
     """
     pipes = [CONTEXT.Pipe(duplex=False) for _ in shares]
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         workers = [
             CONTEXT.Process(
-                target=_work, args=(task, stacks, device, Path(scratch, str(i)), threads, sender)
+                target=_work, args=(task, stacks, device, scratch / str(i), threads, sender)
             )
             for i, (stacks, (_, sender)) in enumerate(zip(shares, pipes, strict=True))
         ]

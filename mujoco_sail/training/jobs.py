@@ -1,18 +1,23 @@
 """What a benchmark has to do, and what is said of it, before anything begins."""
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from mujoco_sail.agents.base import AgentSpec, Member
+from mujoco_sail.core import compilation, scratch
+from mujoco_sail.core.compilation import CompileError
 from mujoco_sail.core.products import bfloat16_slowdown
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.load import shorter_protocols
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import RunWriter, run_folder
 from mujoco_sail.system.durations import duration
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.lock import allow_open_files
 from mujoco_sail.training import claims, estimate, footprint, pool
 
@@ -65,6 +70,7 @@ def prepare(
     """
     chosen = [pool.choose_engine(task, device, obstacle) for task in tasks]
     if here:
+        _remove_leftovers()
         pool.check_semaphores()
         for task, _ in chosen:
             pool.check_precision(task, device)
@@ -80,6 +86,15 @@ def prepare(
         complete = len(specs) * len(seeds) - len(members)
         jobs.append(Job(task, members, complete, engine, memory))
     return jobs
+
+
+def _remove_leftovers() -> None:
+    """Removes the scratch folders of commands that were killed."""
+    places = {Path(tempfile.gettempdir())}
+    with suppress(CompileError, UserError):
+        places.add(compilation.build_folder())
+    for place in places:
+        scratch.remove_leftovers(place)
 
 
 def announce(job: Job) -> Iterator[str]:

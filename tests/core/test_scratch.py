@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.core.scratch import remove_leftovers, scratch_folder
+from mujoco_sail.training import jobs
 
 KILLED = """
 import os, pathlib, signal, sys
@@ -32,6 +35,17 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -
     with scratch_folder(tmp_path):
         assert not left.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    jobs.prepare([tiny_task()], [], [0], CPU, tmp_path / "results")
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
 def test_a_folder_in_use_and_files_of_others_stay(tmp_path: Path) -> None:
