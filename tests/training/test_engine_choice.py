@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from helpers.command_line import overrides, run
+from helpers.runs import MakeRun
 from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.core import compilation
 from mujoco_sail.training import pool
+from mujoco_sail.training.messages import Stopped
 from mujoco_sail.training.pool import choose_engine, threads
 
 SHORT = overrides({"engine": "compiled", "steps": 70, "evaluation_every": 70})
@@ -63,6 +66,22 @@ def test_where_nothing_can_be_compiled_that_is_said_with_its_cause_and_what_it_c
         "half_cheetah: /tmp is full, so updates are not compiled: env.engine is now 'eager', whose "
         "results differ in the last bits"
     )
+
+
+def test_a_stop_while_an_update_is_compiled_ends_the_run_at_once(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    run = make_run([("sac", 0)], tiny_task(engine="compiled"))
+
+    def compiles(*request: Any) -> bytes:
+        run.stopping = lambda: True
+        request[-1]()
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(compilation, "compile_update", compiles)
+    with pytest.raises(Stopped):
+        run.execute()
 
 
 def test_on_cuda_updates_are_recorded_and_on_the_cpu_compiled() -> None:
