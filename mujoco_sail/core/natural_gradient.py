@@ -43,7 +43,7 @@ TOLERANCE = 1.1
 
 @dataclass(frozen=True)
 class NaturalGradient:
-    """Settings of a natural gradient step; see `core.update.Constants` for what may be a tensor.
+    """Settings of a natural gradient step.
 
     Attributes:
         max_kl: KL divergence of a step, in nats.
@@ -51,9 +51,9 @@ class NaturalGradient:
         damping: Added to the diagonal of the Fisher information.
     """
 
-    max_kl: float | Tensor
+    max_kl: float
     iterations: int
-    damping: float | Tensor
+    damping: float
 
 
 def natural_step(

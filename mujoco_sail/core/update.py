@@ -46,8 +46,8 @@ LOGGED = ("critic_loss", "actor_loss", "entropy")
 class Constants:
     """Numbers that all members share; `natural` is None where the actor moves by Adam.
 
-    In a compiled update discount, learning rate and those of `natural` but `iterations` are tensors
-    without axes, so that one program serves all of their values.
+    In a compiled update discount and learning rate are tensors without axes, so that one program
+    serves all of their values. With `natural`'s numbers as tensors the last bits changed.
     """
 
     observation_size: int
@@ -67,22 +67,13 @@ def inputs_of(constants: Constants, dtype: torch.dtype) -> list[Tensor]:
         constants: With floating-point numbers.
         dtype: Of the learner, to which PyTorch rounds a number that is multiplied with a tensor.
     """
-    natural = constants.natural
-    rounded_ones = [constants.discount, constants.learning_rate]
-    rounded_ones += [] if natural is None else [natural.damping]
-    # Multiplied with other numbers before it meets a tensor.
-    exact = [] if natural is None else [torch.tensor(natural.max_kl, dtype=torch.float64)]
-    return [*(torch.tensor(number, dtype=dtype) for number in rounded_ones), *exact]
+    return [torch.tensor(x, dtype=dtype) for x in (constants.discount, constants.learning_rate)]
 
 
 def with_inputs(constants: Constants, numbers: Sequence[Any]) -> Constants:
     """The same with other `inputs_of`."""
-    discount, learning_rate, *others = numbers
-    natural = constants.natural
-    if natural is not None:
-        damping, max_kl = others
-        natural = replace(natural, damping=damping, max_kl=max_kl)
-    return replace(constants, discount=discount, learning_rate=learning_rate, natural=natural)
+    discount, learning_rate = numbers
+    return replace(constants, discount=discount, learning_rate=learning_rate)
 
 
 class Anchor(NamedTuple):
