@@ -42,7 +42,7 @@ class ProgressDisplay:
         # Arm -> step -> member -> return of its evaluation then.
         self.returns: dict[str, dict[int, dict[tuple[str, int], float]]] = {}
         self.started = time.perf_counter()
-        self.console = Console(force_jupyter=False)  # a notebook gets lines, not HTML
+        self.console = Console()
         self.bars = Bars(
             TextColumn(f"{task.name}  {{task.description:<12}}"),
             BarColumn(bar_width=24),
@@ -134,4 +134,7 @@ class ProgressDisplay:
 
     def say(self, text: str) -> None:
         """Prints a line above the bars."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        if self.console.is_interactive:
+            self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        else:
+            print(text, flush=True)  # rich would make HTML of it in a notebook
