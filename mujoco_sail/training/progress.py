@@ -137,4 +137,6 @@ class ProgressDisplay:
         if self.console.is_interactive:
             self.console.print(text, highlight=False, soft_wrap=True, markup=False)
         else:
-            print(text, flush=True)  # rich would make HTML of it in a notebook
+            print(
+                text, file=self.console.file, flush=True
+            )  # rich would make HTML of it in a notebook

@@ -93,3 +93,14 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
     made = lambda: Console(force_terminal=True, width=20, _environ=environment)  # noqa: E731
     monkeypatch.setattr(progress, "Console", made)
     assert Display().tell(1000, A, B, returns=[1, 2]) == "step 1000/3000 return 1.5"
+
+
+def test_a_notebook_gets_plain_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its kernel says that its output takes colours, which a terminal's bars would fill."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    with ProgressDisplay(tiny_task(), [Member(registry.load_spec("sac", {}), 0)]) as display:
+        display.say("half_cheetah sac: [1/2]")
+    assert capsys.readouterr().out == "half_cheetah sac: [1/2]\n"
