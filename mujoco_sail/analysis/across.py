@@ -166,7 +166,7 @@ def profiles(scores: pd.DataFrame, thresholds: ArrayLike) -> pd.DataFrame:
             for (_, name), arm in arms.items()
             if name == agent
         ]
-        low, high = stats.bootstrap_interval(samples, _mean_of_means, stats.resampling())
+        low, high = stats.mean_interval(samples)
         share = np.mean([sample.mean(axis=0) for sample in samples], axis=0)
         columns = {"threshold": levels, "share": share, "low": low, "high": high}
         frames.append(pd.DataFrame({"agent": agent, **columns}))

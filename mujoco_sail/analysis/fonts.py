@@ -12,7 +12,7 @@ BOXES = "Last Resort High-Efficiency"  # comes with it too, and has a box for ev
 
 def lacking(figure: Figure) -> set[str]:
     """Letters of a figure's texts that `OWN` does not have."""
-    texts = [text.get_text() for text in figure.findobj(Text)]  # type: ignore[attr-defined]
+    texts = [text.get_text() for text in figure.findobj(Text)]
     letters = {letter for text in texts for letter in text if not letter.isspace()}
     return letters - _letters(OWN)
 

@@ -8,6 +8,7 @@ bootstrap and the probability of improvement.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -169,6 +170,44 @@ def bootstrap_interval(
     )
     low, high = result.confidence_interval
     return np.asarray(low), np.asarray(high)
+
+
+def mean_interval(samples: Sequence[Array]) -> tuple[Array, Array]:
+    """95 % percentile bootstrap interval of the mean over samples of their means.
+
+    That of `bootstrap_interval` with a generator of `resampling`, up to rounding, but as products
+    of the samples with how often each resample has each seed: many times as fast for curves.
+
+    Args:
+        samples: Arrays of shape (seeds, ...), trailing axes equal.
+
+    Returns:
+        Low and high, of the trailing shape; nan where a sample has fewer than two seeds.
+    """
+    trailing = samples[0].shape[1:]
+    sizes = tuple(map(len, samples))
+    if min(sizes) < 2:
+        return np.full(trailing, np.nan), np.full(trailing, np.nan)
+    counts = _resamples(sizes, RESAMPLES)
+    # One product of all samples: new arrays of this size cost more than the numbers in them.
+    weighted = [s.reshape(n, -1) / (n * len(sizes)) for s, n in zip(samples, sizes, strict=True)]
+    means = np.concatenate(weighted).T @ counts
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(means, [tail, 100 - tail], axis=-1, overwrite_input=True)
+    return low.reshape(trailing), high.reshape(trailing)
+
+
+@lru_cache(maxsize=4)
+def _resamples(sizes: tuple[int, ...], number: int) -> Array:
+    """How often resamples have each seed, (seeds of all samples, number), drawn as SciPy does."""
+    generator, batch = resampling(), number // 10
+    counts: list[list[Array]] = [[] for _ in sizes]
+    for _ in range(0, number, batch):
+        for parts, n in zip(counts, sizes, strict=True):
+            place = generator.integers(0, n, (batch, n)) + n * np.arange(batch)[:, None]
+            found = np.bincount(place.ravel(), minlength=batch * n)
+            parts.append(found.reshape(batch, n).T.astype(np.float64))
+    return np.concatenate([np.concatenate(parts, axis=1) for parts in counts])
 
 
 def vector(values: ArrayLike, name: str, at_least: int = 0) -> Array:

@@ -43,7 +43,7 @@ class SeededEpisodes(Wrapper):
         return super().reset(seed=seed % 2**32 if seed >= 0 else seed, options=options)
 
     @property
-    def spec(self) -> None:
+    def spec(self) -> None:  # type: ignore[override]
         """None: an id alone does not tell Gymnasium how to make it again."""
 
 

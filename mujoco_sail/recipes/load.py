@@ -269,7 +269,7 @@ def _compose(teacher: str, teachers: dict[str, Any], path: Path) -> dict[str, An
                     f"{path}: teachers '{other}' and '{name}' do not go together: '{key}' is "
                     f"{teachers[other][key]} for one and {value} for the other"
                 )
-    return teachers["oracle"] | {key: teachers[name][key] for key, name in set_by.items()}
+    return {**teachers["oracle"], **{key: teachers[name][key] for key, name in set_by.items()}}
 
 
 def _replace(values: dict[str, Any], key: str, value: Any, where: str) -> None:

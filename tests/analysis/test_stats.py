@@ -150,3 +150,21 @@ MATRIX = np.ones((3, 2))
 def test_another_shape_is_an_error(call: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match=r"shape|axes|steps"):
         call()
+
+
+@pytest.mark.parametrize("shapes", [[(20, 5)], [(3,)], [(4, 2, 3), (9, 2, 3), (2, 2, 3)]])
+def test_the_interval_of_curves_is_that_of_the_bootstrap(shapes: list[tuple[int, ...]]) -> None:
+    samples = [np.random.default_rng(3).normal(size=shape) for shape in shapes]
+    expected = stats.bootstrap_interval(
+        samples,
+        lambda *drawn: np.asarray(sum(x.mean(axis=-1) for x in drawn) / len(drawn)),
+        stats.resampling(),
+    )
+    for ours, theirs in zip(stats.mean_interval(samples), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, strict=True)
+
+
+def test_curves_of_one_seed_have_no_interval() -> None:
+    low, high = stats.mean_interval([np.ones((1, 4)), np.ones((3, 4))])
+    assert (low.shape, high.shape) == ((4,), (4,))
+    assert np.isnan([low, high]).all()

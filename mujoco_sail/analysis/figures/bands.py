@@ -28,7 +28,7 @@ class Arm:
         if centre == "median":
             low, middle, high = np.percentile(self.values, [25, 50, 75], axis=0)
             return middle, low, high
-        low, high = stats.bootstrap_interval([self.values], stats.mean, stats.resampling())
+        low, high = stats.mean_interval([self.values])
         return self.values.mean(axis=0), low, high
 
 
