@@ -18,7 +18,7 @@ from mujoco_sail.results.pooling import collect, read_all
 from mujoco_sail.results.read import read
 from mujoco_sail.results.tidy import Results, tidy
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.system.files import folder as checked_folder
+from mujoco_sail.system.files import location
 
 __all__ = [
     "Comparison",
@@ -188,7 +188,7 @@ def _alone() -> Iterator[None]:
 
 def _folder(name: str | os.PathLike[str]) -> Path:
     try:
-        return checked_folder(os.fspath(name))
+        return location(os.fspath(name))
     except ValueError as error:
         raise UserError(f"--results {name}: {error}") from error
 

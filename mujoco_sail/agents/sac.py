@@ -188,9 +188,7 @@ class SAC(OffPolicy):
         if own_losses(type(self)):
             return partial(update_by_autograd, self, constants, learner)
         runner = self.runner
-        return Updater(
-            constants, learner, task.batch_size, task.engine, runner.say, runner.waiting
-        )
+        return Updater(constants, learner, task.batch_size, task.engine, runner.say, runner.waiting)
 
     def learner(self) -> SACState:
         """What an update reads and writes."""
