@@ -4,10 +4,10 @@ import argparse
 
 from mujoco_sail.cluster.connection import Cluster
 from mujoco_sail.cluster.grid import execute
-from mujoco_sail.training import jobs
+from mujoco_sail.training import plan
 from mujoco_sail.training.command import Grid, run_with
-from mujoco_sail.training.extras import Extras
 from mujoco_sail.training.messages import Failure
+from mujoco_sail.training.work_unit import Extras
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,9 +21,9 @@ def _on_cluster(args: argparse.Namespace, grid: Grid, extras: Extras) -> list[Fa
     try:
         device = cluster.device(args.device)
         where = device, cluster.results
-        prepared = jobs.prepare(*grid, *where, here=False, obstacle=cluster.obstacle)
+        prepared = plan.prepare(*grid, *where, here=False, obstacle=cluster.obstacle)
         for job in prepared:
-            for line in jobs.announce(job):
+            for line in plan.announce(job):
                 _say(line)
         todo = [job for job in prepared if job.members]
         if not todo:

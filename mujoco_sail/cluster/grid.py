@@ -22,12 +22,11 @@ from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.signals import REPEATED, stops_handled
-from mujoco_sail.training import footprint, pool
-from mujoco_sail.training.claims import claimed
-from mujoco_sail.training.extras import Extras
-from mujoco_sail.training.jobs import Job
+from mujoco_sail.training import forecast, pool
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
-from mujoco_sail.training.work_unit import WorkUnit
+from mujoco_sail.training.plan import Job
+from mujoco_sail.training.selection import locked
+from mujoco_sail.training.work_unit import Extras, WorkUnit
 
 WAIT = 0.5  # seconds between two looks at the board
 TRIES = 2  # of a unit that fails for a reason of its own
@@ -76,7 +75,7 @@ def execute(
     """
     with ExitStack() as held:
         for job in jobs:
-            held.enter_context(claimed(job.task, job.members, cluster.results, say, resume_failed))
+            held.enter_context(locked(job.task, job.members, cluster.results, say, resume_failed))
         places = cluster.gpus if device.type == "cuda" else WAVES * cluster.cores
         made = [
             WorkUnit(task, stacks, device, cluster.results, extras)
@@ -144,7 +143,7 @@ class Grid:
 
     def _memory(self, unit: WorkUnit) -> int:
         sizes = space_sizes(unit.task)
-        host, _ = footprint.estimate(unit.task, len(unit.members), sizes, unit.device, 1)
+        host, _ = forecast.memory_needed(unit.task, len(unit.members), sizes, unit.device, 1)
         most = max(int(n["Resources"].get("memory", 0)) for n in self.cluster.nodes().values())
         if host > most:
             raise UserError(

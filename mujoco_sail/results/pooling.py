@@ -20,7 +20,7 @@ MACHINE = ("env.engine", "env.cuda_graph", "env.checkpoint_minutes")
 EVERYWHERE = ("env.protocol", "env.teacher", "versions.mujoco_sail")
 
 # Values that must be equal for all runs of a group: the group, a run, and the run's values.
-Claim = tuple[tuple[str, ...], RunRecord, Mapping[str, Any]]
+GroupValues = tuple[tuple[str, ...], RunRecord, Mapping[str, Any]]
 
 
 class NoRunsError(UserError):
@@ -84,16 +84,16 @@ def check_poolable(records: Sequence[RunRecord]) -> None:
     """
     ended = [record for record in records if record.status != "running"]
     asking = {(record.env, record.agent) for record in ended if record.labels}
-    claims: list[Claim] = []
+    groups: list[GroupValues] = []
     for record in ended:
         arm, settings = (record.env, record.agent), _flat(record.table)
-        claims.append((("environment", record.env), record, _of_environment(settings)))
-        claims.append((("agent", *arm), record, _of_agent(settings)))
+        groups.append((("environment", record.env), record, _of_environment(settings)))
+        groups.append((("agent", *arm), record, _of_agent(settings)))
         if record.status == "complete":
-            claims.append((("schedule", record.env), record, _schedule(record)))
+            groups.append((("schedule", record.env), record, _schedule(record)))
             if arm in asking:
-                claims.append((("labels", record.env), record, {"labels used": record.labels}))
-    _agree(claims)
+                groups.append((("labels", record.env), record, {"labels used": record.labels}))
+    _agree(groups)
 
 
 def check_alike(records: Sequence[RunRecord]) -> None:
@@ -108,7 +108,7 @@ def check_alike(records: Sequence[RunRecord]) -> None:
     Raises:
         UserError: Two runs differ; the message names them, the key and both values.
     """
-    claims: list[Claim] = []
+    groups: list[GroupValues] = []
     for record in records:
         if record.status == "running":
             continue
@@ -118,9 +118,9 @@ def check_alike(records: Sequence[RunRecord]) -> None:
             for key, value in settings.items()
             if key in EVERYWHERE or key.startswith("env.oracle.")
         }
-        claims.append((("environments",), record, shared))
-        claims.append((("agent", record.agent), record, _of_agent(settings)))
-    _agree(claims)
+        groups.append((("environments",), record, shared))
+        groups.append((("agent", record.agent), record, _of_agent(settings)))
+    _agree(groups)
 
 
 def differing(one: RunRecord, other: RunRecord) -> dict[str, tuple[Any, Any]]:
@@ -163,18 +163,18 @@ def training_tables(records: Sequence[RunRecord]) -> list[pd.DataFrame]:
         {f"step of row {i} of training.csv": step for i, step in enumerate(table["step"], start=1)}
         for table in tables
     ]
-    _agree([(("schedule",), *claim) for claim in zip(records, schedules, strict=True)])
+    _agree([(("schedule",), *run) for run in zip(records, schedules, strict=True)])
     return tables
 
 
-def _agree(claims: Iterable[Claim]) -> None:
+def _agree(groups: Iterable[GroupValues]) -> None:
     """Compares the values of each run with those of the first in its group.
 
     Raises:
         UserError: Two runs differ; the message names them, the key and both values.
     """
     seen: dict[tuple[str, ...], tuple[RunRecord, Mapping[str, Any]]] = {}
-    for group, record, values in claims:
+    for group, record, values in groups:
         first, expected = seen.setdefault(group, (record, values))
         _compare(first, expected, record, values)
 

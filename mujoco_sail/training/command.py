@@ -13,9 +13,9 @@ from mujoco_sail.environments.factory import disable_rendering
 from mujoco_sail.recipes.load import parse_seeds
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError, one_line
-from mujoco_sail.training import jobs, pool, progress
-from mujoco_sail.training.extras import NO_EXTRAS, Extras
+from mujoco_sail.training import plan, pool, progress
 from mujoco_sail.training.messages import Failure
+from mujoco_sail.training.work_unit import NO_EXTRAS, Extras
 
 Grid = tuple[Sequence[Task], Sequence[AgentSpec], Sequence[int]]  # environments, agents, seeds
 Execute = Callable[[argparse.Namespace, Grid, Extras], list[Failure]]
@@ -118,11 +118,11 @@ def train(
         UserError: Something of it cannot be done; nothing has begun.
         Interrupted: A signal came; the runs have saved what they could.
     """
-    prepared = jobs.prepare(*grid, device, results)
+    prepared = plan.prepare(*grid, device, results)
     for job, recipe in zip(prepared, envs.split(","), strict=True):
-        for line in jobs.announce(job):
+        for line in plan.announce(job):
             print(line, flush=True)
-        for line in jobs.look_ahead(job, recipe, device, results):
+        for line in plan.look_ahead(job, recipe, device, results):
             print(line, flush=True)
     failures = []
     for job in prepared:

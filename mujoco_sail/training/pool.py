@@ -21,11 +21,10 @@ from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.system.machine import available_cores, ending
 from mujoco_sail.system.signals import REPEATED, signals_to_all_blocked, stops_handled
-from mujoco_sail.training.claims import claimed
-from mujoco_sail.training.extras import DEVICES, NO_EXTRAS, Extras
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
+from mujoco_sail.training.selection import locked
 from mujoco_sail.training.spawning import CONTEXT
-from mujoco_sail.training.work_unit import WorkUnit
+from mujoco_sail.training.work_unit import DEVICES, NO_EXTRAS, Extras, WorkUnit
 from mujoco_sail.training.worker import work
 
 # Networks of this many hidden units are updated faster by two threads than by one, narrower ones
@@ -172,7 +171,7 @@ def execute(
         UserError: Another process trains one of the members, or a folder holds another run.
         Interrupted: A signal came; the stacks have saved what they could.
     """
-    with claimed(task, members, results, say, resume_failed) as (left, locks):
+    with locked(task, members, results, say, resume_failed) as (left, locks):
         if not left:
             return []
         cut = shards(left, max_workers(device))

@@ -15,8 +15,8 @@ from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.training.claims import unfinished_members
 from mujoco_sail.training.pool import execute
+from mujoco_sail.training.selection import unfinished_members
 
 SEEDS = range(3)
 # Between the random policy (mean 127 and standard deviation 11 over episodes) and the learners.

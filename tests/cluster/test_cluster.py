@@ -23,8 +23,8 @@ from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
 from mujoco_sail.cluster import connection, grid, node
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.training import jobs
-from mujoco_sail.training.jobs import Job
+from mujoco_sail.training import plan
+from mujoco_sail.training.plan import Job
 
 needs_ray = pytest.mark.skipif(
     find_spec("ray") is None,
@@ -277,7 +277,7 @@ def test_a_node_without_a_compiler_makes_all_updates_eager_and_is_named(tmp_path
     spec, task = registry.load_spec("sac", {}), tiny_task(engine="compiled")
     for nodes, engine in ((fit, "compiled"), (unfit, "eager")):
         where = CPU, tmp_path / "results"
-        (job,) = jobs.prepare([task], [spec], [0], *where, here=False, obstacle=nodes.obstacle)
+        (job,) = plan.prepare([task], [spec], [0], *where, here=False, obstacle=nodes.obstacle)
         assert job.task.engine == engine
     assert job.engine.startswith("half_cheetah: node 10.0.0.2 (far): no g++, so updates are not")
 

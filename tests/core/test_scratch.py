@@ -11,7 +11,7 @@ import pytest
 from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.core.scratch import remove_leftovers, scratch_folder
-from mujoco_sail.training import jobs
+from mujoco_sail.training import plan
 
 KILLED = """
 import os, pathlib, signal, sys
@@ -44,7 +44,7 @@ def test_what_a_killed_command_left_is_removed_by_the_next_command(
     monkeypatch.setattr(tempfile, "tempdir", None)
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert len(list(tmp_path.iterdir())) == 1
-    jobs.prepare([tiny_task()], [], [0], CPU, tmp_path / "results")
+    plan.prepare([tiny_task()], [], [0], CPU, tmp_path / "results")
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 

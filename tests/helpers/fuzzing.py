@@ -26,7 +26,7 @@ from mujoco_sail.analysis.figures import drawing  # noqa: F401
 from mujoco_sail.cli import main
 from mujoco_sail.environments import factory
 from mujoco_sail.results.write import RunWriter, commit, run_folder
-from mujoco_sail.training import claims, estimate, jobs, pool
+from mujoco_sail.training import forecast, plan, pool, selection
 
 # At least 5000 together.
 CASES = {
@@ -201,7 +201,7 @@ def no_training(known: Sequence[str]) -> Iterator[list[Path]]:
     factory._known_ids()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "execute", execute)
-        patch.setattr(estimate, "seconds_needed", lambda *_: None)  # it trains for a moment
-        for module in (factory, claims, jobs, estimate):
+        patch.setattr(forecast, "seconds_needed", lambda *_: None)  # it trains for a moment
+        for module in (factory, selection, plan, forecast):
             patch.setattr(module, "space_sizes", space_sizes)
         yield written

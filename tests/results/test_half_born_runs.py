@@ -18,7 +18,7 @@ from mujoco_sail.results import write
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.write import RunWriter, run_folder, status_of
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.training.claims import unfinished_members
+from mujoco_sail.training.selection import unfinished_members
 
 ROWS = ((75, 1.0), (150, 2.0))
 

@@ -19,7 +19,7 @@ from mujoco_sail import cli
 from mujoco_sail.core import packages
 from mujoco_sail.results import tracking
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.training.extras import Extras
+from mujoco_sail.training.work_unit import Extras
 
 NAMES = [("pebble", 0), ("sail", 1)]
 

@@ -19,7 +19,7 @@ from mujoco_sail.agents.base import Member
 from mujoco_sail.core import products
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.system import cgroups, machine
-from mujoco_sail.training import footprint, jobs, pool
+from mujoco_sail.training import forecast, plan, pool
 
 MIB = 2**20
 Tree = Callable[..., None]
@@ -181,11 +181,11 @@ def test_memory_is_counted_for_the_workers_that_will_be_started(
 ) -> None:
     """A process for each of 128 cores would need 41 GiB; three members start three."""
     monkeypatch.setattr(pool, "available_cores", lambda: 128)
-    monkeypatch.setattr(footprint, "free_memory", lambda: 32 * 1024 * MIB)
+    monkeypatch.setattr(forecast, "free_memory", lambda: 32 * 1024 * MIB)
     task = load_task("walker_walk", "paper", {})
-    (job,) = jobs.prepare([task], [registry.load_spec("sac", {})], [0, 1, 2], CPU, tmp_path)
-    host, _ = footprint.estimate(task, 3, (24, 6), CPU, 3)
-    assert job.memory.startswith(f"walker_walk: 3 members, about {host / footprint.GIB:.1f} GiB")
+    (job,) = plan.prepare([task], [registry.load_spec("sac", {})], [0, 1, 2], CPU, tmp_path)
+    host, _ = forecast.memory_needed(task, 3, (24, 6), CPU, 3)
+    assert job.memory.startswith(f"walker_walk: 3 members, about {host / forecast.GIB:.1f} GiB")
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ def test_a_warning_states_the_ratio_if_bfloat16_is_slower(
     measured = {torch.bfloat16: seconds, torch.float32: 1.0}
     monkeypatch.setattr(products, "seconds_of_product", lambda a, b: measured[a.dtype])
     task = load_task("walker_walk", "quick", {"precision": precision})
-    job = jobs.Job(task, [Member(registry.load_spec("sac", {}), 0)], 0, "", "memory")
-    lines = list(jobs.look_ahead(job, "walker_walk", CPU, tmp_path))
+    job = plan.Job(task, [Member(registry.load_spec("sac", {}), 0)], 0, "", "memory")
+    lines = list(plan.look_ahead(job, "walker_walk", CPU, tmp_path))
     about = [line for line in lines if "bfloat16" in line]
     assert len(about) == said
     if said:

@@ -16,9 +16,9 @@ from mujoco_sail.analysis.effect_size import effect_interval
 from mujoco_sail.cli import main
 from mujoco_sail.results.checkpoint import Checkpoints, MemberState
 from mujoco_sail.training import worker
-from mujoco_sail.training.claims import unfinished_members
 from mujoco_sail.training.pool import execute
 from mujoco_sail.training.run import Run
+from mujoco_sail.training.selection import unfinished_members
 from mujoco_sail.training.work_unit import WorkUnit
 
 

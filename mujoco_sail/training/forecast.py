@@ -1,4 +1,4 @@
-"""How long a benchmark will take, from a moment of the same work."""
+"""Forecasts before a benchmark starts: the memory and the time that it will need."""
 
 import contextlib
 import dataclasses
@@ -15,14 +15,30 @@ import torch
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.agents.sac import SAC
+from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.core.scratch import scratch_folder
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.system.machine import synchronise
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.machine import free_memory, synchronise
 from mujoco_sail.system.signals import signals_to_all_blocked
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.spawning import CONTEXT
 from mujoco_sail.training.worker import end_with_the_main_process
+
+MIB = 2**20
+GIB = 2**30
+
+# Resident memory, measured with the versions of constraints.txt.
+PROCESS = 330 * MIB  # a worker with its libraries
+ENVIRONMENT = {"dm_control": 13 * MIB, "Meta-World": 24 * MIB}  # each, by library
+GYMNASIUM_ENVIRONMENT = 1.5 * MIB
+
+# Networks of the shape of an actor or critic that a member holds: actor, reference, two critics,
+# two targets, and two moments of each that is trained.
+NETWORKS = 12
+# Activations of one critic that live at once while gradients are taken.
+ACTIVATIONS = 6
 
 # Runs of more floating-point operations per worker than this, which take a core at least some ten
 # minutes, are timed in advance.
@@ -36,13 +52,67 @@ ENDLESS = 10**9  # environment steps
 Shares = Sequence[Sequence[Sequence[Member]]]  # the stacks of each worker
 
 
+def memory_needed(
+    task: Task, members: int, sizes: tuple[int, int], device: torch.device, workers: int
+) -> tuple[float, float]:
+    """Estimates the bytes of main memory and of the GPU; the second is 0 on the CPU.
+
+    Args:
+        task: Environment and protocol.
+        members: All that train at once.
+        sizes: O and A.
+        device: Where the updates run.
+        workers: Processes that will be started.
+    """
+    width, layers = task.hidden_units, task.hidden_layers
+    parameters = (sum(sizes) + 1) * width + (layers - 1) * width * (width + 1)
+    activations = ACTIVATIONS * 2 * task.batch_size * width * layers
+    capacity = min(task.replay_capacity, task.steps)
+    learner = members * (
+        capacity * ReplayBuffer.row_bytes(*sizes) + 4 * (NETWORKS * parameters + activations)
+    )
+    library = task.id.partition("/")[0]
+    environments = members * (1 + task.evaluation_episodes)
+    host = workers * PROCESS + environments * ENVIRONMENT.get(library, GYMNASIUM_ENVIRONMENT)
+    return (host + learner, 0.0) if device.type == "cpu" else (host, learner)
+
+
+def check_memory(
+    task: Task, members: int, sizes: tuple[int, int], device: torch.device, workers: int
+) -> str:
+    """Checks that the estimated memory is free.
+
+    Returns:
+        One line with the estimate.
+
+    Raises:
+        UserError: The members need more than is free.
+    """
+    host, learner = memory_needed(task, members, sizes, device, workers)
+    texts = []
+    needs = [("memory", host, free_memory())]
+    if device.type == "cuda":
+        needs.append(("GPU memory", learner, torch.cuda.mem_get_info(device)[0]))
+    for name, needed, free in needs:
+        if needed > free:
+            raise UserError(
+                f"{task.name}: {members} members need about {needed / GIB:.1f} GiB of {name}, "
+                f"{free / GIB:.1f} GiB are free;",
+                "take fewer seeds or agents at once, or a smaller env.replay_capacity or "
+                "env.evaluation_episodes",
+            )
+        texts.append(f"{needed / GIB:.1f} GiB of {name} ({free / GIB:.1f} free)")
+    counted = f"{members} member{'s' if members > 1 else ''}"
+    return f"{task.name}: {counted}, about {', '.join(texts)}"
+
+
 def measurable(members: Sequence[Member]) -> bool:
     """Whether all members learn as SAC does, so that their steps take about equally long."""
     return all(issubclass(member.spec.agent, SAC) for member in members)
 
 
 def is_long(task: Task, shares: Shares) -> bool:
-    """Whether a look ahead is worth its seconds."""
+    """Whether a benchmark is so long that measuring its time in advance is worth some seconds."""
     most = max(sum(map(len, stacks)) for stacks in shares)
     return most * task.steps * update_operations(task, space_sizes(task)) > WORTH_MEASURING
 
@@ -62,7 +132,7 @@ def seconds_needed(
         threads: Threads of each worker.
 
     Returns:
-        Until the last worker is done; None if a moment fails: then the run will, and says why.
+        Seconds until the last worker ends; None if the measurement fails, as the run then will.
     """
     pipes = [CONTEXT.Pipe(duplex=False) for _ in shares]
     with scratch_folder() as scratch:
@@ -137,18 +207,18 @@ def _seconds_per_environment_step(run: Run) -> float:
 
 
 class TimingDone(Exception):  # noqa: N818
-    """What was to be timed has been."""
+    """The measurement is complete."""
 
 
 class TimingRun(Run):
-    """A run that times its first updates and ends.
+    """Run that times its first updates and then ends.
 
     Attributes:
         seconds: Of an environment step with its update.
     """
 
     def after_step(self, step: int, agent: Agent) -> None:
-        """See `Run.after_step`.
+        """Measures `seconds`.
 
         Raises:
             TimingDone: `seconds` is known.

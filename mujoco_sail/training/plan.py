@@ -1,4 +1,4 @@
-"""What a benchmark has to do, and what is said of it, before anything begins."""
+"""Plan of a benchmark: its unfinished runs, and what is printed about them before training."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from mujoco_sail.results.write import RunWriter, run_folder
 from mujoco_sail.system.durations import duration
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.lock import allow_open_files
-from mujoco_sail.training import claims, estimate, footprint, pool
+from mujoco_sail.training import forecast, pool, selection
 
 LONG = 12 * 60 * 60  # seconds from which on shorter protocols are named
 NOTICEABLE = 1.2  # times as long as float32; less is within what other processes disturb
@@ -74,14 +74,14 @@ def prepare(
         pool.check_semaphores()
         for task, _ in chosen:
             pool.check_precision(task, device)
-    unfinished = [claims.unfinished_members(task, specs, seeds, results) for task, _ in chosen]
-    claims.check_writable(results)
+    unfinished = [selection.unfinished_members(task, specs, seeds, results) for task, _ in chosen]
+    selection.check_writable(results)
     jobs = []
     for (task, engine), members in zip(chosen, unfinished, strict=True):
         memory = ""
         if members and here:
             workers = len(pool.shards(members, pool.max_workers(device)))
-            memory = footprint.check(task, len(members), space_sizes(task), device, workers)
+            memory = forecast.check_memory(task, len(members), space_sizes(task), device, workers)
             allow_open_files(len(members), workers)
         complete = len(specs) * len(seeds) - len(members)
         jobs.append(Job(task, members, complete, engine, memory))
@@ -141,10 +141,10 @@ def _time(job: Job, recipe: str, device: torch.device, results: Path) -> Iterato
     """One line about the time, none if it is short."""
     task = job.task
     shares = pool.shards(job.members, pool.max_workers(device))
-    if not estimate.is_long(task, shares):
+    if not forecast.is_long(task, shares):
         return
-    timed = [[stack for stack in stacks if estimate.measurable(stack)] for stacks in shares]
-    others = {m.spec.name for m in job.members if not estimate.measurable([m])}
+    timed = [[stack for stack in stacks if forecast.measurable(stack)] for stacks in shares]
+    others = {m.spec.name for m in job.members if not forecast.measurable([m])}
     if not any(timed):
         yield (
             f"{task.name}: how long {', '.join(sorted(others))} will take cannot be told in advance"
@@ -153,7 +153,7 @@ def _time(job: Job, recipe: str, device: torch.device, results: Path) -> Iterato
     left = task.steps - min(_steps_done(task, member, device, results) for member in job.members)
     threads = pool.threads(task, len(shares))
     timed = [stacks for stacks in timed if stacks]
-    seconds = estimate.seconds_needed(task, timed, left, device, threads)
+    seconds = forecast.seconds_needed(task, timed, left, device, threads)
     if seconds is None:
         return
     line = f"{task.name}: this will take about {duration(seconds)}"

@@ -17,7 +17,7 @@ from mujoco_sail.cli import main
 from mujoco_sail.recipes.load import load_task, shorter_protocols
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.durations import duration
-from mujoco_sail.training import estimate, jobs, pool
+from mujoco_sail.training import forecast, plan, pool
 from mujoco_sail.training.messages import Progress
 from mujoco_sail.training.progress import ProgressDisplay
 
@@ -72,16 +72,16 @@ def test_bars_tell_days_and_hours_left(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- what is said ---
 
 
-def job(protocol: str, members: Sequence[Member]) -> jobs.Job:
-    return jobs.Job(load_task("walker_walk", protocol, {}), members, 0, "", "memory")
+def job(protocol: str, members: Sequence[Member]) -> plan.Job:
+    return plan.Job(load_task("walker_walk", protocol, {}), members, 0, "", "memory")
 
 
 def said(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, job: jobs.Job, seconds: float | None
+    monkeypatch: pytest.MonkeyPatch, folder: Path, job: plan.Job, seconds: float | None
 ) -> list[str]:
     """The lines about a job whose time is measured to be `seconds`."""
-    monkeypatch.setattr(estimate, "seconds_needed", lambda *_: seconds)
-    first, *lines = jobs.look_ahead(job, "walker_walk", CPU, folder)
+    monkeypatch.setattr(forecast, "seconds_needed", lambda *_: seconds)
+    first, *lines = plan.look_ahead(job, "walker_walk", CPU, folder)
     assert first == "memory"
     return lines
 
@@ -121,14 +121,14 @@ def test_what_a_checkpoint_holds_is_not_counted_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     paper = job("paper", members("pebble"))
-    monkeypatch.setattr(estimate, "seconds_needed", lambda task, shares, steps, *_: float(steps))
-    assert list(jobs.look_ahead(paper, "walker_walk", CPU, tmp_path))[1:] == [
+    monkeypatch.setattr(forecast, "seconds_needed", lambda task, shares, steps, *_: float(steps))
+    assert list(plan.look_ahead(paper, "walker_walk", CPU, tmp_path))[1:] == [
         f"walker_walk: this will take about {duration(400_000)}; shorter: --protocol study or quick"
     ]
     folder = tmp_path / "walker_walk" / "pebble" / "seed_0" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / "step_399960.json").touch()
-    lines = list(jobs.look_ahead(paper, "walker_walk", CPU, tmp_path))
+    lines = list(plan.look_ahead(paper, "walker_walk", CPU, tmp_path))
     assert lines[1:] == ["walker_walk: this will take about 40 s"]
 
 
@@ -147,7 +147,7 @@ def test_shorter_protocols_are_those_with_fewer_steps_that_are_whole(tmp_path: P
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "SECONDS", 0.02)
+    monkeypatch.setattr(forecast, "SECONDS", 0.02)
 
 
 @pytest.mark.usefixtures("brief")
@@ -161,21 +161,21 @@ def test_a_moment_is_made_of_updates_in_a_folder_of_its_own(
     monkeypatch.setattr(
         stack[0].spec.agent, "update", lambda self: (counted.append(1), update(self))
     )
-    assert estimate._seconds_per_step(tiny_task(), stack, CPU, tmp_path) > 0
-    assert len(counted) > estimate.WARM_UP
+    assert forecast._seconds_per_step(tiny_task(), stack, CPU, tmp_path) > 0
+    assert len(counted) > forecast.WARM_UP
 
 
 @pytest.mark.usefixtures("brief")
 def test_evaluations_count_as_the_steps_that_they_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate.TimingRun, "seconds", 1.0, raising=False)
-    monkeypatch.setattr(estimate.TimingRun, "after_step", lambda *_: raise_over())
-    monkeypatch.setattr(estimate, "_seconds_per_environment_step", lambda run: 0.5)
+    monkeypatch.setattr(forecast.TimingRun, "seconds", 1.0, raising=False)
+    monkeypatch.setattr(forecast.TimingRun, "after_step", lambda *_: raise_over())
+    monkeypatch.setattr(forecast, "_seconds_per_environment_step", lambda run: 0.5)
 
     def seconds(**changes: Any) -> float:
         task: Task = tiny_task(**changes)
-        return estimate._seconds_per_step(task, members("sac"), CPU, tmp_path)
+        return forecast._seconds_per_step(task, members("sac"), CPU, tmp_path)
 
     # Episodes of 40 steps, every 75 steps.
     assert seconds(evaluation_episodes=1) == pytest.approx(1 + 0.5 * 40 / 75)
@@ -183,13 +183,13 @@ def test_evaluations_count_as_the_steps_that_they_take(
 
 
 def raise_over() -> None:
-    raise estimate.TimingDone
+    raise forecast.TimingDone
 
 
 def test_a_moment_that_fails_gives_no_estimate() -> None:
     # No process can make this environment.
     task = tiny_task(id="nowhere/Nothing-v0")
-    assert estimate.seconds_needed(task, [[members("sac")]], 100, CPU, 1) is None
+    assert forecast.seconds_needed(task, [[members("sac")]], 100, CPU, 1) is None
 
 
 FILES = ("evaluations.csv", "training.csv", "feedback.csv")
@@ -203,7 +203,7 @@ def test_a_look_ahead_changes_nothing_of_the_run(
     options += overrides(TINY)
     runs = {}
     for limit in (float("inf"), 0):
-        monkeypatch.setattr(estimate, "WORTH_MEASURING", limit)
+        monkeypatch.setattr(forecast, "WORTH_MEASURING", limit)
         folder = tmp_path / str(limit)
         assert main(["run", *options, "--results", str(folder)]) == 0
         assert ("this will take about" in capsys.readouterr().out) == (limit == 0)

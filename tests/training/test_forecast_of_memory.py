@@ -12,18 +12,18 @@ from helpers.tiny import CPU
 from mujoco_sail.cli import main
 from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.recipes.load import load_task
-from mujoco_sail.training import footprint
+from mujoco_sail.training import forecast
 
 
 def test_the_estimate_of_the_papers_grid_is_dominated_by_replay_and_environments() -> None:
     task = load_task("walker_walk", "paper", {})
-    host, device = footprint.estimate(task, 12, (24, 6), CPU, 2)
+    host, device = forecast.memory_needed(task, 12, (24, 6), CPU, 2)
     replay_buffer = 12 * 400_000 * ReplayBuffer.row_bytes(24, 6)
-    assert replay_buffer < host < replay_buffer + 4 * footprint.GIB
+    assert replay_buffer < host < replay_buffer + 4 * forecast.GIB
     assert device == 0
-    on_host, on_device = footprint.estimate(task, 12, (24, 6), torch.device("cuda"), 1)
+    on_host, on_device = forecast.memory_needed(task, 12, (24, 6), torch.device("cuda"), 1)
     assert on_device > replay_buffer
-    assert on_host < 3 * footprint.GIB
+    assert on_host < 3 * forecast.GIB
 
 
 def test_what_cannot_fit_is_refused_with_the_number(

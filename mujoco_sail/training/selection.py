@@ -1,4 +1,4 @@
-"""Whose runs are to be made, and that no other command makes them meanwhile."""
+"""Select unfinished runs and lock them."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ from mujoco_sail.system.lock import Lock
 def unfinished_members(
     task: Task, specs: Sequence[AgentSpec], seeds: Sequence[int], results: Path
 ) -> list[Member]:
-    """The members whose runs are still to be made, arm by arm.
+    """Selects the members whose runs are not complete, agent by agent.
 
     Raises:
         UserError: The environment cannot be made, its backend cannot simulate it for these
@@ -47,7 +47,7 @@ def _check_backend(task: Task, specs: Sequence[AgentSpec]) -> None:
 
 
 def check_writable(results: Path) -> None:
-    """Makes the results folder.
+    """Creates the results folder and checks that it can be written.
 
     Raises:
         UserError: It cannot be written.
@@ -62,17 +62,17 @@ def check_writable(results: Path) -> None:
 
 
 @contextmanager
-def claimed(
+def locked(
     task: Task,
     members: Sequence[Member],
     results: Path,
     say: Callable[[str], None],
     resume_failed: bool,
 ) -> Iterator[tuple[list[Member], list[Lock]]]:
-    """Keeps all other commands from the runs of some members.
+    """Context that locks the runs of members against other commands.
 
     Yields:
-        Those that are still to be trained, and the locks.
+        The members that are still to be trained, and the locks.
 
     Raises:
         UserError: Another process trains one of the members, or a folder holds another run.
