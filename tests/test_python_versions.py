@@ -79,7 +79,7 @@ def python_of(commands: str) -> str:
 # --- which Python ---
 
 
-def test_pip_make_uv_and_the_classifiers_agree_on_the_versions() -> None:
+def test_pip_make_and_uv_agree_on_the_versions() -> None:
     about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     text = (ROOT / "Makefile").read_text()
     (named,) = re.findall(r"^PYTHONS := (.*)$", text, re.MULTILINE)
@@ -89,8 +89,6 @@ def test_pip_make_uv_and_the_classifiers_agree_on_the_versions() -> None:
     for specifier in (for_uv, about["requires-python"]):
         accepted = SpecifierSet(specifier)
         assert {f"3.{n}" for n in range(30) if f"3.{n}.1" in accepted} == expected
-    prefix = "Programming Language :: Python :: "
-    assert {each.removeprefix(prefix) for each in about["classifiers"]} == expected
     for page in ("README.md", "Makefile"):
         assert "Python 3.11, 3.12 or 3.13" in (ROOT / page).read_text()
 
