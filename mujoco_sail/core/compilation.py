@@ -26,7 +26,6 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mujoco_sail.core.replay_buffer import row_width
-from mujoco_sail.core.scratch import scratch_folder
 from mujoco_sail.core.update import (
     LOGGED,
     Constants,
@@ -37,6 +36,7 @@ from mujoco_sail.core.update import (
 )
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.machine import ending
+from mujoco_sail.system.scratch import scratch_folder
 
 NEEDED = 64 * 2**20  # bytes that a compilation writes, and some more
 HOMELESS = "this user has no home folder to keep compiled updates in (set XDG_CACHE_HOME)"

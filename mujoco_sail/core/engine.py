@@ -22,11 +22,11 @@ from torch.utils import _pytree as pytree
 
 from mujoco_sail.core import compilation, program_cache
 from mujoco_sail.core.passes import cache_parts
-from mujoco_sail.core.scratch import scratch_folder
 from mujoco_sail.core.update import CRITICS, Constants, SACState, inputs_of, update, with_inputs
 from mujoco_sail.system.durations import duration
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.machine import instructions, processor
+from mujoco_sail.system.scratch import scratch_folder
 
 Engine = Literal["eager", "compiled"]
 

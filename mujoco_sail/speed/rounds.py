@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from mujoco_sail.agents.base import AgentSpec, Member
-from mujoco_sail.core.scratch import scratch_folder
 from mujoco_sail.speed.peers import Peer
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.pool import WorkerPool
 from mujoco_sail.speed.roofline import PRODUCT_CALLS, product_operations
 from mujoco_sail.speed.worker import Request
+from mujoco_sail.system.scratch import scratch_folder
 from mujoco_sail.training.pool import shards, threads
 
 RATIO = "x"  # unit of a ratio

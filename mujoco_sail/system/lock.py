@@ -30,6 +30,15 @@ SPARE = 32
 PER_WORKER = 4  # pipes to a worker, and their other ends while it starts
 
 
+def lock_descriptor(handle: int) -> None:
+    """Locks an open file or folder exclusively, without waiting.
+
+    Raises:
+        OSError: It is locked, or its file system has no locks.
+    """
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 class Lock:
     """Exclusive lock on a file, held until this process and all workers that got it have ended.
 
@@ -70,7 +79,7 @@ class Lock:
     def _take(self) -> bool:
         self.handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_descriptor(self.handle)
             # Another process may have removed the file since it was opened.
             if os.path.samestat(os.fstat(self.handle), os.stat(self.path)):
                 return True

@@ -16,11 +16,11 @@ from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.agents.sac import SAC
 from mujoco_sail.core.replay_buffer import ReplayBuffer
-from mujoco_sail.core.scratch import scratch_folder
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.machine import free_memory, synchronise
+from mujoco_sail.system.scratch import scratch_folder
 from mujoco_sail.system.signals import signals_to_all_blocked
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.spawning import CONTEXT

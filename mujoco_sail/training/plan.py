@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 
 from mujoco_sail.agents.base import AgentSpec, Member
-from mujoco_sail.core import compilation, scratch
+from mujoco_sail.core import compilation
 from mujoco_sail.core.compilation import CompileError
 from mujoco_sail.core.products import bfloat16_slowdown
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.load import shorter_protocols
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import RunWriter, run_folder
+from mujoco_sail.system import scratch
 from mujoco_sail.system.durations import duration
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.lock import allow_open_files

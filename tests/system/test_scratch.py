@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from helpers.tiny import CPU, tiny_task
 
-from mujoco_sail.core.scratch import remove_leftovers, scratch_folder
+from mujoco_sail.system.scratch import remove_leftovers, scratch_folder
 from mujoco_sail.training import plan
 
 KILLED = """
 import os, pathlib, signal, sys
-from mujoco_sail.core.scratch import scratch_folder
+from mujoco_sail.system.scratch import scratch_folder
 with scratch_folder(pathlib.Path(sys.argv[1])) as folder:
     (folder / "file").write_text("x")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,12 +1,13 @@
 """Folders for files that nobody needs afterwards."""
 
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from mujoco_sail.system.lock import lock_descriptor
 
 PREFIX = "mujoco-sail-"
 
@@ -43,7 +44,7 @@ def remove_leftovers(parent: Path) -> None:
         with suppress(OSError):  # it is of another user, or in use
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock_descriptor(handle)
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(handle)
@@ -57,7 +58,7 @@ def _made(parent: Path) -> tuple[Path, int]:
         with suppress(FileNotFoundError):
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             with suppress(OSError):  # file systems without locks have nobody who removes it
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock_descriptor(handle)
             if folder.exists():
                 return folder, handle
             os.close(handle)
