@@ -16,7 +16,7 @@ from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.files import location
 from mujoco_sail.system.output import lasting_output
 from mujoco_sail.theory import command as theory
-from mujoco_sail.training.work_unit import DEVICES
+from mujoco_sail.training.options import DEVICES
 
 
 class Parser(argparse.ArgumentParser):

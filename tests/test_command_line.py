@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -104,3 +106,10 @@ def test_the_list_names_every_environment_and_agent(capsys: pytest.CaptureFixtur
     assert len(recipe_names("envs")) == 13
     assert len(lines) == 13 + len(recipe_names("agents"))
     assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_the_command_line_starts_without_loading_the_libraries() -> None:
+    code = """import sys, mujoco_sail.cli
+heavy = {"torch", "pandas", "numpy", "scipy", "mujoco", "gymnasium"} & {*sys.modules}
+assert not heavy, heavy"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,7 +2,7 @@
 
 All else is that of `agents.sail`: the objective with its anchor, critics, temperature, reward.
 
-Source: SAIL-RevKL (Wu et al. 2026, arXiv 2606.31524), its scripts; see `core.natural`.
+Source: SAIL-RevKL (Wu et al. 2026, arXiv 2606.31524), its scripts; see `core.natural_gradient`.
 """
 
 from dataclasses import dataclass, replace

@@ -7,7 +7,7 @@ from mujoco_sail.cluster.grid import execute
 from mujoco_sail.training import plan
 from mujoco_sail.training.command import Grid, run_with
 from mujoco_sail.training.messages import Failure
-from mujoco_sail.training.work_unit import Extras
+from mujoco_sail.training.options import Extras
 
 
 def run(args: argparse.Namespace) -> int:

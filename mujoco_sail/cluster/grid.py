@@ -24,9 +24,10 @@ from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.signals import REPEATED, stops_handled
 from mujoco_sail.training import forecast, pool
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
+from mujoco_sail.training.options import Extras
 from mujoco_sail.training.plan import Job
 from mujoco_sail.training.selection import locked
-from mujoco_sail.training.work_unit import Extras, WorkUnit
+from mujoco_sail.training.work_unit import WorkUnit
 
 WAIT = 0.5  # seconds between two looks at the board
 TRIES = 2  # of a unit that fails for a reason of its own

@@ -5,9 +5,9 @@
     J_pi    = E[ alpha log pi(a|s) - min_i Q_i(s,a) + gamma KL(pi_ref(.|s) || pi(.|s)) ],  a ~ pi
     J_alpha = E[ alpha (-log pi(a|s) - target entropy) ]
 
-Adam moves everything, or everything but the actor: `core.natural`. All gradients are written out,
-so that there is nothing for autograd to do, and a compiler sees the whole step: `core.engine`. The
-m members that a call updates have nothing to do with each other.
+Adam moves everything, or everything but the actor: `core.natural_gradient`. All gradients are
+written out, so that there is nothing for autograd to do, and a compiler sees the whole step:
+`core.engine`. The m members that a call updates have nothing to do with each other.
 
 Sources: SAC (Haarnoja et al. 2018, arXiv 1812.05905), equations 5 to 7 and 18; SAIL-RevKL (Wu et
 al. 2026, arXiv 2606.31524) for the anchor.

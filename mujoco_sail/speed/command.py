@@ -11,7 +11,7 @@ from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import location
-from mujoco_sail.training.work_unit import DEVICES
+from mujoco_sail.training.options import DEVICES
 
 if TYPE_CHECKING:
     from mujoco_sail.agents.base import AgentSpec

@@ -15,7 +15,7 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.training import plan, pool, progress
 from mujoco_sail.training.messages import Failure
-from mujoco_sail.training.work_unit import NO_EXTRAS, Extras
+from mujoco_sail.training.options import NO_EXTRAS, Extras
 
 Grid = tuple[Sequence[Task], Sequence[AgentSpec], Sequence[int]]  # environments, agents, seeds
 Execute = Callable[[argparse.Namespace, Grid, Extras], list[Failure]]

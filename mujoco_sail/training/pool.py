@@ -22,9 +22,10 @@ from mujoco_sail.system.lock import Lock
 from mujoco_sail.system.machine import available_cores, ending
 from mujoco_sail.system.signals import REPEATED, signals_to_all_blocked, stops_handled
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
+from mujoco_sail.training.options import DEVICES, NO_EXTRAS, Extras
 from mujoco_sail.training.selection import locked
 from mujoco_sail.training.spawning import CONTEXT
-from mujoco_sail.training.work_unit import DEVICES, NO_EXTRAS, Extras, WorkUnit
+from mujoco_sail.training.work_unit import WorkUnit
 from mujoco_sail.training.worker import work
 
 # Networks of this many hidden units are updated faster by two threads than by one, narrower ones

@@ -23,7 +23,7 @@ from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import WriteError
 from mujoco_sail.training.evaluation import Evaluation
 from mujoco_sail.training.messages import MembersFailed, Progress, Stopped
-from mujoco_sail.training.work_unit import NO_EXTRAS, Extras
+from mujoco_sail.training.options import NO_EXTRAS, Extras
 
 # Environment steps between two reports that carry no evaluation, and between two looks at
 # whether all numbers are finite.

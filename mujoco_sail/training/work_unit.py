@@ -8,36 +8,8 @@ import torch
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.results import tracking
 from mujoco_sail.results.write import run_folder, status_of
-from mujoco_sail.system import packages
-
-
-@dataclass(frozen=True)
-class Extras:
-    """Files that runs write beside their results; no result depends on them.
-
-    Attributes:
-        keep_preferences: Whether a complete run keeps its labelled pairs, `preferences.h5`.
-        track: Trackers, some of `results.tracking.TRACKERS`.
-    """
-
-    keep_preferences: bool = False
-    track: tuple[str, ...] = ()
-
-    def check(self) -> None:
-        """Checks that the packages that the options need are installed.
-
-        Raises:
-            UserError: A package is not installed.
-        """
-        tracking.check(self.track)
-        if self.keep_preferences:
-            packages.load("h5py", "--keep-preferences")
-
-
-NO_EXTRAS = Extras()
-DEVICES = ("auto", "cpu", "cuda")  # "auto" is CUDA where there is a GPU
+from mujoco_sail.training.options import NO_EXTRAS, Extras
 
 
 @dataclass(frozen=True)

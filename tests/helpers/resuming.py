@@ -12,8 +12,8 @@ from helpers.runs import members_of, results_of, stop_after
 from helpers.tiny import CPU
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.training.messages import Stopped
+from mujoco_sail.training.options import NO_EXTRAS, Extras
 from mujoco_sail.training.run import Run
-from mujoco_sail.training.work_unit import NO_EXTRAS, Extras
 from mujoco_sail.training.worker import resume_points
 
 

@@ -14,8 +14,8 @@ from helpers.resuming import results_after_a_stop
 from helpers.runs import members_of
 from helpers.tiny import CPU, tiny_task
 
+from mujoco_sail.training.options import Extras
 from mujoco_sail.training.run import Run
-from mujoco_sail.training.work_unit import Extras
 
 KEEP = Extras(keep_preferences=True)
 PAGE = Path(__file__).resolve().parents[2] / "docs/results.md"

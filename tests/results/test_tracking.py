@@ -16,10 +16,10 @@ from helpers.resuming import results_after_a_stop
 from helpers.tiny import tiny_task
 
 from mujoco_sail import cli
-from mujoco_sail.core import packages
 from mujoco_sail.results import tracking
+from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.training.work_unit import Extras
+from mujoco_sail.training.options import Extras
 
 NAMES = [("pebble", 0), ("sail", 1)]
 
