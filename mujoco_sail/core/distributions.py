@@ -30,12 +30,28 @@ class LogStd(NamedTuple):
             return raw.clamp(self.low, self.high)
         return 0.5 * (self.low + self.high) + 0.5 * (self.high - self.low) * torch.tanh(raw)
 
-    def gradient(self, raw: Tensor, of: Tensor) -> Tensor:
+    def gradient(self, raw: Tensor, grad: Tensor) -> Tensor:
         """Gradient with respect to the output, given the gradient with respect to the log-std."""
         if self.form == "clamp":
-            return of * ((raw >= self.low) & (raw <= self.high))
+            return grad * ((raw >= self.low) & (raw <= self.high))
         squashed = torch.tanh(raw)
-        return of * (0.5 * (self.high - self.low) * (1 - squashed * squashed))
+        return grad * (0.5 * (self.high - self.low) * (1 - squashed * squashed))
+
+
+class GaussianGradient(NamedTuple):
+    """Gradient with respect to the mean and the log-std of a Gaussian.
+
+    Attributes:
+        mean: Gradient with respect to the mean, [..., A].
+        log_std: Gradient with respect to the log standard deviation, [..., A].
+    """
+
+    mean: Tensor
+    log_std: Tensor
+
+    def to_output(self, output: Tensor, log_std: LogStd) -> Tensor:
+        """Gradient with respect to the network's output, [..., 2A]."""
+        return torch.cat([self.mean, log_std.gradient(output.chunk(2, -1)[1], self.log_std)], -1)
 
 
 class SquashedGaussian(NamedTuple):
@@ -57,10 +73,6 @@ class SquashedGaussian(NamedTuple):
         mean, raw = output.chunk(2, dim=-1)
         return cls(mean, log_std(raw))
 
-    def to_output(self, output: Tensor, log_std: LogStd) -> Tensor:
-        """Gradient with respect to the output, where `self` holds those of mean and log-std."""
-        return torch.cat([self.mean, log_std.gradient(output.chunk(2, -1)[1], self.log_std)], -1)
-
     def mode(self) -> Tensor:
         """The deterministic action, [..., A]."""
         return torch.tanh(self.mean)
@@ -81,7 +93,7 @@ class SquashedGaussian(NamedTuple):
 
     def soft_value_gradient(
         self, noise: Tensor, action: Tensor, grad_action: Tensor, alpha: Tensor
-    ) -> "SquashedGaussian":
+    ) -> GaussianGradient:
         """Gradient of alpha log pi(a|s) - Q(s, a) with respect to mean and log-std.
 
         Args:
@@ -92,7 +104,7 @@ class SquashedGaussian(NamedTuple):
         """
         # d log pi / du = 2 tanh(u), d log pi / d log_std = -1 at constant u.
         grad_u = alpha * 2 * action - grad_action * (1 - action * action)
-        return SquashedGaussian(grad_u, grad_u * noise * torch.exp(self.log_std) - alpha)
+        return GaussianGradient(grad_u, grad_u * noise * torch.exp(self.log_std) - alpha)
 
 
 def standard_normals(uniform: Tensor) -> tuple[Tensor, Tensor]:

@@ -164,7 +164,7 @@ class _Apply(Function):
         gradient = gradient.contiguous().view(*ctx.shape[:3], -1)
         grad_x = gradient.new_empty(ctx.shape) if ctx.needs_input_grad[0] else None
         wanted = net.parameters if any(ctx.needs_input_grad[2:]) else []
-        of = [torch.empty_like(p) for p in wanted]
+        gradients = [torch.empty_like(p) for p in wanted]
         depth = len(saved) // len(ctx.parts)
         for members in ctx.parts:
             inputs, saved = saved[:depth], saved[depth:]
@@ -172,8 +172,8 @@ class _Apply(Function):
             if grad_x is not None:
                 rows = input_gradient(*passed, slice(None), net.activation)
                 grad_x[members] = rows.view_as(grad_x[members])
-            if of:
-                gradients = parameter_gradients(*passed, net.activation)
-                for whole, g in zip(of, gradients, strict=True):
+            if gradients:
+                own = parameter_gradients(*passed, net.activation)
+                for whole, g in zip(gradients, own, strict=True):
                     whole[members] = g.view_as(whole[members])
-        return grad_x, None, *(of or len(net.parameters) * [None])
+        return grad_x, None, *(gradients or len(net.parameters) * [None])

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from mujoco_sail.core.distributions import GaussianGradient
+
 
 def log_likelihood(margin: Tensor, label: Tensor) -> Tensor:
     """Bradley-Terry log-likelihood of labels.
@@ -111,9 +113,9 @@ def gaussian_kl(
 
 def gaussian_kl_gradient(
     reference_mean: Tensor, reference_log_std: Tensor, mean: Tensor, log_std: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gradients of `gaussian_kl` with respect to mean and log-std, both [..., A]."""
+) -> GaussianGradient:
+    """Gradient of `gaussian_kl` with respect to mean and log-std, both [..., A]."""
     inverse_std = torch.exp(-log_std)
     distance = (mean - reference_mean) * inverse_std
     variance_ratio = torch.exp(2 * (reference_log_std - log_std))
-    return distance * inverse_std, 1 - variance_ratio - distance * distance
+    return GaussianGradient(distance * inverse_std, 1 - variance_ratio - distance * distance)

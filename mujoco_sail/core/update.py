@@ -20,7 +20,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.distributions import LogStd, SquashedGaussian, standard_normals
+from mujoco_sail.core.distributions import (
+    GaussianGradient,
+    LogStd,
+    SquashedGaussian,
+    standard_normals,
+)
 from mujoco_sail.core.natural_gradient import NaturalGradient, natural_step
 from mujoco_sail.core.objectives import gaussian_kl, gaussian_kl_gradient
 from mujoco_sail.core.optimiser import Trained, adam_step, by_member, member_sums, part
@@ -155,16 +160,16 @@ def update(
     q, grad_action = min_q(constants, learner.critic.parameters, batch.observation, action)
     alpha = learner.temperature.parameters[0].exp()[:, None]
     loss = alpha * log_prob - q
-    of = pi.soft_value_gradient(noise, action, grad_action, alpha[..., None])
+    grad_pi = pi.soft_value_gradient(noise, action, grad_action, alpha[..., None])
     if learner.anchor is not None:
         reverse_kl = learner.anchor.reverse_kl[:, None]
         kl, grad_kl = kl_to_reference(constants, learner.anchor, batch.observation, pi)
         loss = loss + reverse_kl * kl
-        of = SquashedGaussian(
-            of.mean + reverse_kl[..., None] * grad_kl.mean,
-            of.log_std + reverse_kl[..., None] * grad_kl.log_std,
+        grad_pi = GaussianGradient(
+            grad_pi.mean + reverse_kl[..., None] * grad_kl.mean,
+            grad_pi.log_std + reverse_kl[..., None] * grad_kl.log_std,
         )
-    grad_output = of.to_output(output, constants.log_std)
+    grad_output = grad_pi.to_output(output, constants.log_std)
     size = batch.observation.shape[1]
     if constants.natural is None:
         gradients = parameter_gradients(actor, [h[:, size:] for h in inputs], grad_output / size)
@@ -265,11 +270,11 @@ def min_q(
 
 def kl_to_reference(
     constants: Constants, anchor: Anchor, observation: Tensor, pi: SquashedGaussian
-) -> tuple[Tensor, SquashedGaussian]:
-    """KL(pi_ref(.|s) || pi(.|s)), [m, B], and its gradients with respect to pi."""
+) -> tuple[Tensor, GaussianGradient]:
+    """KL(pi_ref(.|s) || pi(.|s)), [m, B], and its gradient with respect to pi."""
     output, _ = forward(rounded(anchor.reference, constants.precision), observation)
     reference = SquashedGaussian.from_output(output, constants.log_std)
-    return gaussian_kl(*reference, *pi), SquashedGaussian(*gaussian_kl_gradient(*reference, *pi))
+    return gaussian_kl(*reference, *pi), gaussian_kl_gradient(*reference, *pi)
 
 
 def project(learner: SACState) -> None:
