@@ -1,1 +1,1 @@
-"""Agents: one module per class, each with its whole loss in one file."""
+"""Agents: one module per class, which also states its loss."""

@@ -1,4 +1,4 @@
-"""What an agent is: its recipe spec, its members, what it must do and what it may use."""
+"""Base class of all agents, and the interface through which they use the runner."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mujoco_sail.recipes.task import Task
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """One line of a benchmark: an agent class with all its hyperparameters.
+    """Agent specification: an agent class and all its hyperparameters.
 
     Attributes:
         name: Name in tables and result folders.
-        title: One line for `mujoco-sail list`.
+        title: One-line description, shown by `mujoco-sail list`.
         path: `package.module:Class` of the agent.
-        plugin: The modules next to the recipe that have the class; None if it is installed.
+        plugin: Modules next to the recipe that define the class; None if it is installed.
         agent: The class.
         settings: Instance of the class's `Settings`.
     """
@@ -34,7 +34,8 @@ class AgentSpec:
     name: str
     title: str
     path: str
-    # Before the class: fields are pickled in order, and a worker needs the one to find the other.
+    # Before `agent`: fields are unpickled in order, and a worker needs the plug-in to import the
+    # class.
     plugin: Plugin | None
     agent: type[Agent]
     settings: Any
@@ -54,19 +55,19 @@ class Member:
 
 
 class Runner(Protocol):
-    """All that an agent may use of what runs it."""
+    """The part of the runner that an agent may use."""
 
     @property
     def task(self) -> Task:
-        """The environment and its protocol."""
+        """Environment and protocol."""
 
     @property
     def members(self) -> Sequence[Member]:
-        """The M members that train as this stack."""
+        """The M members of the stack."""
 
     @property
     def seeds(self) -> Sequence[int]:
-        """Their seeds."""
+        """Seeds of the members."""
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -74,82 +75,82 @@ class Runner(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where networks, replay buffer and updates live."""
+        """Device of the networks, the replay buffer and the updates."""
 
     @property
     def step(self) -> int:
-        """Environment steps done before `Agent.train` is called: 0, or those of a checkpoint."""
+        """Environment steps done before `Agent.train` is called: 0, or the step of a checkpoint."""
 
     @property
     def envs(self) -> VectorEnv:
-        """The training environments, one per member; they are made at the first use."""
+        """Training environments, one per member, created at first use."""
 
     @property
     def feedback(self) -> Feedback:
-        """The teacher of this stack, with what is left of its budget of labels."""
+        """Teacher of the stack and its remaining label budget."""
 
     @property
     def say(self) -> Callable[[str], None]:
-        """To be called with one line that a user should know at once."""
+        """Function that shows one line to the user immediately."""
 
     def waiting(self) -> None:
-        """To be called again and again while an agent waits for another process.
+        """Must be called repeatedly while the agent waits for another process.
 
-        It ends the training by raising an exception, which the agent lets through, where the stack
-        shall stop.
+        If the stack must stop, it raises an exception, which the agent must not catch.
         """
 
     def after_step(self, step: int, agent: Agent) -> None:
-        """To be called after every environment step.
+        """Must be called after every environment step.
 
-        It evaluates, logs, writes checkpoints and checks that all numbers are finite, each where
-        it is due. It may end the training by raising an exception, which the agent lets through.
+        It evaluates, logs, writes checkpoints and checks that all numbers are finite, each when it
+        is due. To end the training it raises an exception, which the agent must not catch.
 
         Args:
-            step: Environment steps done, this one included.
-            agent: The caller.
+            step: Environment steps done, including this one.
+            agent: The calling agent.
         """
 
 
-# Attributes that are made anew from the recipes, hence in no checkpoint.
+# Attributes that are created from the recipes, so checkpoints do not contain them.
 NOT_SAVED = ("runner", "task", "device", "settings")
 
 
 class Agent(ABC):
-    """One stack of members: the same class and shapes, each with a seed of its own.
+    """Base class of agents; an object trains one stack of members.
 
-    A subclass names its hyperparameters in `Settings`, a frozen dataclass whose fields are
-    declared with `mujoco_sail.recipes.setting` and filled from the agent's TOML.
+    The members of a stack have the same agent class and network shapes, and each has its own seed.
+    A subclass declares its hyperparameters in `Settings`, a frozen dataclass whose fields are
+    created with `mujoco_sail.recipes.setting`. Their values are read from the agent's recipe.
 
     Args:
         runner: Task, members, teacher, environments and device.
     """
 
     Settings: ClassVar[type]
-    # Whether several members may train as one object; otherwise each gets an object of its own.
+    # Whether one object can train several members; otherwise each member has its own object.
     stackable: ClassVar[bool] = True
-    # Whether it trains on environments that it makes itself, not on `runner.envs`.
+    # Whether the agent creates its own training environments instead of using `runner.envs`.
     own_environments: ClassVar[bool] = False
-    # Whether a checkpoint can hold it; otherwise a run that was cut off starts over.
+    # Whether the agent can be checkpointed; otherwise an interrupted run starts from step 0.
     resumable: ClassVar[bool] = True
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.task = runner.task
         self.device = runner.device
-        # Members of a stack differ in fields that are `per_member` only.
+        # Members of a stack differ only in fields that are `per_member`.
         self.settings: Any = runner.members[0].settings
 
     def per_member(self, name: str) -> Tensor:
-        """A per-member setting as a tensor, [M]."""
+        """Values of a per-member setting, [M]."""
         values = [getattr(member.settings, name) for member in self.runner.members]
         return torch.tensor(values, device=self.device)
 
     def state(self) -> Tree:
-        """What a checkpoint holds: all attributes but `NOT_SAVED` and those that begin with _.
+        """State for a checkpoint: all attributes except `NOT_SAVED` and those that begin with _.
 
         Raises:
-            TypeError: A checkpoint cannot hold one of the attributes.
+            TypeError: An attribute has a type that cannot be saved.
         """
         return {
             name: capture(value, f"{type(self).__name__}.{name}")
@@ -163,46 +164,46 @@ class Agent(ABC):
             setattr(self, name, restore(getattr(self, name), value))
 
     def health(self) -> dict[str, Tensor]:
-        """Quantities, each [M], that must be finite; a member fails when one of its own is not."""
+        """Quantities that must be finite, each [M]; a member with a non-finite value fails."""
         return {}
 
     @abstractmethod
     def train(self) -> None:
-        """Trains to step `task.steps`, with a call of `runner.after_step` after every step."""
+        """Trains until step `task.steps` and calls `runner.after_step` after every step."""
 
     @abstractmethod
     def policy(self, observation: Tensor) -> Tensor:
-        """Deterministic actions, as the evaluation wants them.
+        """Computes deterministic actions for the evaluation.
 
         Args:
-            observation: [M, K, O].
+            observation: Observations of K environments per member, [M, K, O].
 
         Returns:
-            [M, K, A] in [-1, 1].
+            Actions in [-1, 1], [M, K, A].
         """
 
     @abstractmethod
     def metrics(self) -> dict[str, Tensor]:
-        """Quantities for `training.csv`, each [M]; the keys never change."""
+        """Quantities for `training.csv`, each [M]; every call must return the same keys."""
 
     def export_policies(self, step: int) -> list[Policy]:
-        """Each member's deterministic policy, to be written to a file.
+        """Deterministic policy of every member, to be written to files.
 
-        An agent whose `policy` is its own overrides this too; the runs of an agent that does not
-        provide policies have none to export.
+        A subclass that overrides `policy` must override this method too. If it returns an empty
+        list, the runs have no policy to export.
 
         Args:
             step: Environment steps done.
 
         Returns:
-            M policies that act as `policy` does, or an empty list.
+            M policies with the same actions as `policy`, or an empty list.
         """
         return []
 
     def labelled_pairs(self) -> tuple[Pairs, Tensor] | None:
-        """All pairs that have a label so far, in their order, and the labels, [M, P].
+        """All pairs labelled so far, in the order of labelling, and the labels, [M, P].
 
-        None, as here, if the agent learns from none.
+        None if the agent does not learn from preferences.
         """
         return None
 
@@ -214,7 +215,7 @@ class Agent(ABC):
         activation: Activation,
         squash: Squash,
     ) -> Policy:
-        """The policy of member m from its layers' weights [out, in] and biases [out]."""
+        """Policy of member m from the weights [out, in] and biases [out] of its layers."""
         task, member = self.task, self.runner.members[m]
         arrays = [[t.detach().float().cpu().numpy() for t in layer] for layer in layers]
         return Policy(

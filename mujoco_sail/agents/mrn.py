@@ -1,16 +1,17 @@
-"""MRN (Meta-Reward-Net): PEBBLE whose reward also answers for the preferences of its critics.
+"""MRN (Meta-Reward-Net): PEBBLE whose reward is also fitted to the preferences of its critics.
 
     theta'(nu) = theta - eta grad_theta J_Q(theta; nu)                                (10)
     P_theta(sigma_1 > sigma_2) = sigmoid(Q_theta(s_0^1, a_0^1) - Q_theta(s_0^2, a_0^2)) (6)
     L(nu) = -E[ log P_theta'(nu)(y) ], summed over both critics                        (7)
 
-Q of a segment's first step stands for its return. nu moves down L, through a virtual step of the
-critics. J_Q is that of `core.update`, whose gradient is linear in the rewards r_b = r_nu(s_b, a_b)
-of its batch, so that d theta' / d r_b = eta / B sum_i grad Q_i(s_b, a_b) and
+The Q value of a segment's first step is used as its return. The reward parameters nu descend L
+through a virtual step of the critics. J_Q is defined in `core.update`. Its gradient is linear in
+the rewards r_b = r_nu(s_b, a_b) of the batch, so that d theta' / d r_b = eta / B sum_i grad
+Q_i(s_b, a_b) and
 
     dL/dnu = eta / B sum_b < sum_i grad Q_i(s_b, a_b), grad L(theta') > dr_b/dnu      (11)
 
-The product is a derivative of the critics along one direction: nothing is differentiated twice.
+The inner product is a directional derivative of the critics, so no second derivative is needed.
 
 Source: MRN (Liu et al. 2022, Meta-Reward-Net, NeurIPS), section 4.
 """
@@ -37,10 +38,10 @@ from mujoco_sail.recipes.settings import setting
 class MRNSettings(SAILSettings):
     """Hyperparameters that the protocol does not fix."""
 
-    # Share of Adam's step, of rate `reward_learning_rate`, that nu takes down L.
+    # Factor of the Adam step on L with rate `reward_learning_rate`.
     meta_weight: float = setting(low=0, per_member=True)
-    meta_every: int = setting(low=1)  # N: environment steps between two of these
-    virtual_rate: float = setting(above=0)  # eta, of plain gradient descent
+    meta_every: int = setting(low=1)  # N: environment steps between these steps
+    virtual_rate: float = setting(above=0)  # eta, learning rate of the virtual step
 
 
 class MRN(SAIL):
@@ -50,10 +51,12 @@ class MRN(SAIL):
     settings: MRNSettings
 
     def __init_subclass__(cls) -> None:
-        """Refuses a critic's loss that the virtual step does not have.
+        """Checks that the subclass does not override the critic's loss.
+
+        The virtual step is derived for the loss of `SAC`.
 
         Raises:
-            TypeError: It overrides that loss.
+            TypeError: The subclass overrides it.
         """
         super().__init_subclass__()
         if own := [name for name in own_losses(cls) if name in CRITIC_HOOKS]:
@@ -69,17 +72,17 @@ class MRN(SAIL):
         self._has_meta = bool(self.meta_weight.any())
 
     def schedule(self) -> list[Due]:
-        """See `OffPolicy.schedule`: the bilevel step comes last."""
+        """Schedule of PEBBLE, followed by the bilevel step."""
         return [*super().schedule(), Due(0, self.settings.meta_every, self.refine_reward)]
 
     def refine_reward(self, step: int) -> None:
-        """The bilevel step, between the first labels and the last."""
+        """Takes the bilevel step, from the first label session until the label budget is spent."""
         if self._has_meta and self.labels.shape[1] and self.runner.feedback.labels_left:
             self.meta_step(step)
 
     @torch.no_grad()
     def meta_step(self, step: int) -> None:
-        """Moves nu down L, equation 12, and relabels the replay buffer."""
+        """Takes a gradient step on L (equation 12) and relabels the replay buffer."""
         size, streams = self.task.batch_size, self.streams("virtual step", step)
         rows = self.replay_buffer.sample(streams.uniform(size))
         noise = streams.normal(size, self.action_size)
@@ -87,21 +90,21 @@ class MRN(SAIL):
         nu, stored = self.reward_model.net.flat, self.replay_buffer.reward
         before, labelled = nu.clone(), stored.clone()
         self.meta_adam.step(gradients)
-        # nu <- nu + weight (step of Adam); a member of weight 0 keeps every bit.
+        # nu <- nu + weight (Adam step); a member of weight 0 keeps exactly the same parameters.
         nu.sub_(before).mul_(self.of_networks(self.meta_weight)).add_(before)
         self.relabel()
         stored.copy_(torch.where(self.meta_weight.unsqueeze(1) > 0, stored, labelled))
 
     def of_networks(self, values: Tensor) -> Tensor:
-        """Values of members, [M], for the rows of `reward_model.net.flat`, [M E, 1]."""
+        """Repeats values of members, [M], for the rows of `reward_model.net.flat`, [M E, 1]."""
         return values.repeat_interleave(self.settings.ensemble).unsqueeze(1)
 
     def meta_gradients(self, batch: Batch, next_noise: Tensor) -> list[Tensor]:
-        """dL/dnu, equation 11, as `reward_model.net.parameters` are laid out.
+        """Gradient dL/dnu (equation 11), in the layout of `reward_model.net.parameters`.
 
         Args:
-            batch: Transitions of the virtual step; their stored reward is not read.
-            next_noise: Standard normal numbers for the next actions, [M, B, A].
+            batch: Transitions of the virtual step; their stored rewards are not used.
+            next_noise: Standard normal noise of the next actions, [M, B, A].
         """
         with torch.enable_grad():
             inputs = torch.cat([batch.observation, batch.action], -1)
@@ -119,10 +122,10 @@ class MRN(SAIL):
         return list(torch.autograd.grad(reward, self.reward_model.net.parameters, grad_reward))
 
     def outer_gradients(self, theta: Parameters) -> list[Tensor]:
-        """Gradient of L over all labels with respect to the layers of critics; logs L.
+        """Gradient of L over all labels with respect to the layers of the critics; logs L.
 
         Args:
-            theta: Those after the virtual step, [2 M, ...].
+            theta: Layers of the critics after the virtual step, [2 M, ...].
         """
         start = self.pairs.inputs[..., 0, :].flatten(1, 2)  # [M, P * 2, O + A]
         q, layers = q_values(theta, *torch.split(start, list(self.runner.sizes), -1))

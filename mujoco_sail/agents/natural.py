@@ -1,6 +1,7 @@
-"""SAIL and SAIL-RevKL whose actor moves along the natural gradient.
+"""SAIL and SAIL-RevKL with natural gradient steps of the actor.
 
-All else is that of `agents.sail`: the objective with its anchor, critics, temperature, reward.
+The objective with its anchor, the critics, the temperature and the reward are those of
+`agents.sail`.
 
 Source: SAIL-RevKL (Wu et al. 2026, arXiv 2606.31524), its scripts; see `core.natural_gradient`.
 """
@@ -18,22 +19,24 @@ from mujoco_sail.recipes.settings import setting
 class NaturalSAILSettings(SAILSettings):
     """Hyperparameters that the protocol does not fix; the actor has no learning rate."""
 
-    max_kl: float = setting(low=1e-10)  # KL(old || new) of a step of the actor, nats
-    cg_iterations: int = setting(low=1)  # of conjugate gradients
+    max_kl: float = setting(low=1e-10)  # KL(old || new) of an actor step, nats
+    cg_iterations: int = setting(low=1)  # conjugate gradient iterations
     damping: float = setting(above=0)  # added to the diagonal of the Fisher information
 
 
 class NaturalSAIL(SAIL):
-    """SAIL-RevKL with a natural-gradient step of the actor in place of Adam's."""
+    """SAIL-RevKL whose actor takes natural gradient steps instead of Adam steps."""
 
     Settings = NaturalSAILSettings
     settings: NaturalSAILSettings
 
     def __init_subclass__(cls) -> None:
-        """Refuses losses that leave the update to autograd, which has no natural gradient.
+        """Checks that the subclass overrides no loss.
+
+        An overridden loss is optimised by autograd and Adam, without natural gradient.
 
         Raises:
-            TypeError: It overrides one.
+            TypeError: The subclass overrides one.
         """
         super().__init_subclass__()
         if own := own_losses(cls):

@@ -1,4 +1,4 @@
-"""Base class of off-policy agents: they act, store transitions and learn from stored ones."""
+"""Base class of off-policy agents, which learn from a replay buffer."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from mujoco_sail.core.streams import Streams
 
 
 class Due(NamedTuple):
-    """Part of a schedule.
+    """Periodic action of a learning schedule.
 
     Attributes:
-        first: The first environment step at which it is due.
-        every: Environment steps from one time to the next.
-        act: What is done, given the step.
+        first: First environment step of the action.
+        every: Period in environment steps.
+        act: The action, called with the step.
     """
 
     first: int
@@ -28,7 +28,7 @@ class Due(NamedTuple):
 
 
 class OffPolicy(Agent):
-    """An agent with a replay buffer, filled from the runner's environments."""
+    """Base class of agents with a replay buffer, filled from the runner's environments."""
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
@@ -42,22 +42,22 @@ class OffPolicy(Agent):
 
     @property
     def query_window(self) -> int:
-        """How many of the newest episodes segments come from."""
+        """Number of newest episodes from which segments are drawn."""
         return self.task.query_window
 
     def streams(self, purpose: str, index: int = 0) -> Streams:
-        """Generators of the members for one purpose."""
+        """Random streams of the members for one purpose."""
         return Streams(self.runner.seeds, purpose, self.device, index)
 
     def train(self) -> None:
-        """One environment step and one update at a time, see `Agent.train`."""
+        """Trains, with one environment step and one learning step at a time."""
         envs = self.runner.envs
         for step in range(self.runner.step + 1, self.task.steps + 1):
             observation = self._tensor(envs.observation)
             action = self.act(observation, step)
             command = action.cpu().numpy()
-            # The update is launched before the environments step, so that a GPU learns while the
-            # CPU simulates; it draws from the transitions of the steps before this one.
+            # The update is launched before the environment step, so that the GPU learns while the
+            # CPU simulates. It uses the transitions of earlier steps only.
             if step >= self.task.random_steps and len(self.replay_buffer):
                 self.learn_step(step)
             result = envs.step(command)
@@ -75,27 +75,27 @@ class OffPolicy(Agent):
 
     @abstractmethod
     def act(self, observation: Tensor, step: int) -> Tensor:
-        """Exploring actions, [M, A] in [-1, 1], for observations [M, O]."""
+        """Exploratory actions in [-1, 1], [M, A], for observations [M, O]."""
 
     def learn_step(self, step: int) -> None:
-        """Does what the schedule has for an environment step."""
+        """Executes the actions of the schedule that are due at an environment step."""
         for due in self.schedule():
             if step >= due.first and (step - due.first) % due.every == 0:
                 due.act(step)
 
     @abstractmethod
     def schedule(self) -> list[Due]:
-        """What learning consists of, in the order within an environment step."""
+        """Actions of learning, in the order in which they run within an environment step."""
 
     def training_reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
-        """The reward that the learner maximises, [M]: here the task's own."""
+        """Reward to maximise, [M]; the task reward by default."""
         return task_reward
 
     def sample(self, uniform: Tensor) -> Tensor:
-        """Rows of transitions with the reward that the learner maximises, [M, B, W].
+        """Samples transitions with the reward to maximise, as rows [M, B, W].
 
         Args:
-            uniform: Random numbers in [0, 1), [M, B].
+            uniform: Uniform random numbers in [0, 1), [M, B].
         """
         return self.replay_buffer.sample(uniform)
 

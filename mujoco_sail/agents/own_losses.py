@@ -1,7 +1,8 @@
-"""Losses of a subclass's own: how they are recognised, and the update that they are part of.
+"""Support for agents that override a loss: detection, and an update by autograd.
 
-The suite's losses are marked `written_out`: `core.update` has their gradients. A method that
-overrides one has no mark, and autograd differentiates it.
+The losses of the suite are marked with `written_out`, because `core.update` computes their
+gradients without autograd. A method that overrides one is not marked and is differentiated by
+autograd.
 """
 
 from collections.abc import Callable
@@ -24,31 +25,31 @@ Loss = TypeVar("Loss", bound=Callable[..., Tensor])
 
 
 class HasLosses(Protocol):
-    """What the update needs of an agent; see `sac.SAC`, also for the shapes."""
+    """Interface that the update needs from an agent; `sac.SAC` documents the shapes."""
 
     actor: StackedMLP
     critic: StackedMLP
 
     def distribution(self, observation: Tensor) -> SquashedGaussian:
-        """pi(.|s)."""
+        """Policy pi(.|s)."""
 
     def critic_loss(self, batch: Batch, next_action: Tensor, next_log_prob: Tensor) -> Tensor:
-        """J_Q."""
+        """Critic loss J_Q."""
 
     def actor_loss(
         self, observation: Tensor, pi: SquashedGaussian, action: Tensor, log_prob: Tensor
     ) -> Tensor:
-        """J_pi."""
+        """Actor loss J_pi."""
 
 
 def written_out(loss: Loss) -> Loss:
-    """Decorator of a method among `HOOKS` whose gradient `core.update` has."""
+    """Decorator that marks a method in `HOOKS` whose gradient `core.update` computes."""
     _WRITTEN_OUT.add(loss)
     return loss
 
 
 def own_losses(agent: type) -> list[str]:
-    """Those of `HOOKS` that a class has overridden."""
+    """Names in `HOOKS` that a class overrides."""
     return [name for name in HOOKS if getattr(agent, name) not in _WRITTEN_OUT]
 
 
@@ -61,18 +62,18 @@ def update_by_autograd(
     tau: Tensor,
     logged: Tensor,
 ) -> None:
-    """`core.update.update`, eager, with the losses of an agent that overrides one.
+    """Takes the step of `core.update.update` in eager mode, with the losses of the agent.
 
-    The actor's gradient is autograd's; the critic's too if its loss is overridden.
+    The actor's gradient is computed by autograd, and so is the critic's if its loss is overridden.
 
     Args:
-        agent: M members.
-        constants: See `core.update.update`, also for the others.
-        learner: The agent's networks and optimisers.
-        rows: [M, B, ...].
-        uniform: [M, B, 2A].
-        tau: [].
-        logged: [M, 3].
+        agent: Agent with M members.
+        constants: Numbers that all members share.
+        learner: Networks and optimisers of the agent.
+        rows: Batch of transitions, [M, B, ...].
+        uniform: Uniform random numbers in [0, 1), [M, B, 2A].
+        tau: Factor of the target update, [].
+        logged: Output for the values of `LOGGED`, [M, 3].
     """
     batch = Batch.of(rows, constants.observation_size, constants.action_size)
     next_noise, noise = standard_normals(uniform)
@@ -97,7 +98,7 @@ def update_by_autograd(
 
 
 def _descend(constants: Constants, loss: Tensor, net: StackedMLP, trained: Trained) -> None:
-    """A step of Adam down the losses of members, [M]."""
+    """Takes an Adam step that minimises the losses of the members, [M]."""
     gradients = torch.autograd.grad(loss.sum(), net.parameters)
     with torch.no_grad():
         adam_step(trained, [g.flatten(0, 1) for g in gradients], constants.learning_rate)

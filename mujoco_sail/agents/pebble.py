@@ -1,4 +1,4 @@
-"""PEBBLE: SAC on a reward learned from preferences, relabelled after every session.
+"""PEBBLE: SAC with a reward learned from preferences, and relabelling after every session.
 
 Source: PEBBLE (Lee et al. 2021, arXiv 2106.05091), Algorithms 1 and 2.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.off_policy import Due
@@ -21,9 +22,9 @@ from mujoco_sail.preferences.sessions import Pairs, Session
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.recipes.task import MOST
 
-# Transitions relabelled at once, per member.
+# Number of transitions of each member that are relabelled at once.
 CHUNK = 2000
-# Names in a checkpoint of the parts of `RewardModel.state`.
+# Names in checkpoints of the keys of `RewardModel.state`.
 SAVED_AS = {"net": "reward_net", "adam": "reward_adam", "updates": "reward_updates"}
 
 
@@ -34,14 +35,14 @@ class PEBBLESettings(SACSettings):
     queries: Scheme = setting()  # noqa: RUF009 (a field)
     ensemble: int = setting(low=1, high=MOST)  # E, reward networks
     reward_learning_rate: float = setting(above=0)
-    # Reward learning stops early once this share of the labels is predicted correctly.
+    # A fit of the reward stops early when this fraction of the labels is predicted correctly.
     accuracy_target: float = setting(above=0, high=1)
-    neighbours: int = setting(low=1)  # k of the state entropy
-    reset_updates: int = setting(low=0)  # updates after the first session, with new critics
+    neighbours: int = setting(low=1)  # k of the state entropy estimate
+    reset_updates: int = setting(low=0)  # updates after the first session, from reset critics
 
 
 class PEBBLE(SAC):
-    """SAC whose reward is the mean of an ensemble fitted to preferences."""
+    """SAC whose reward is the mean of an ensemble that is fitted to preferences."""
 
     Settings = PEBBLESettings
     settings: PEBBLESettings
@@ -61,29 +62,29 @@ class PEBBLE(SAC):
         self.log_columns("reward_loss", "reward_accuracy", "held_out_accuracy")
 
     def log_columns(self, *names: str) -> None:
-        """Adds columns to `training.csv`, which are empty until something is logged there."""
+        """Adds columns to `training.csv`; they are empty until a value is logged."""
         for name in names:
             self.logged[name] = torch.full_like(self.reward_model.updates, torch.nan)
 
     # --- the learned reward ---
 
     def training_reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
-        """The learned reward in place of the task's."""
+        """Learned reward, [M], instead of the task reward."""
         return self.reward_model.mean(observation.unsqueeze(1), action.unsqueeze(1)).squeeze(1)
 
     def relabel(self) -> None:
-        """Replaces the reward of every stored transition by that of the newest networks."""
+        """Recomputes the reward of all stored transitions with the current networks."""
         for at in range(0, len(self.replay_buffer), CHUNK):
             self.relabel_part(slice(at, min(at + CHUNK, len(self.replay_buffer))))
 
     def relabel_part(self, part: slice) -> None:
-        """Replaces the reward of some stored transitions."""
+        """Recomputes the reward of a slice of the stored transitions."""
         self.replay_buffer.reward[:, part] = self.reward_model.mean(
             self.replay_buffer.observation[:, part], self.replay_buffer.action[:, part]
         )
 
     def sample(self, uniform: Tensor) -> Tensor:
-        """Rows with the learned reward; before the first label, with the state entropy."""
+        """Samples rows with the learned reward, or the state entropy before the first label."""
         rows = super().sample(uniform)
         if not self.labels.shape[1]:
             batch = Batch.of(rows, *self.runner.sizes)
@@ -94,18 +95,18 @@ class PEBBLE(SAC):
         return rows
 
     def graph_key(self) -> Hashable | None:
-        """See `SAC.graph_key`; the state entropy is over a growing set of states."""
+        """None before the first label: the state entropy is over a growing set of states."""
         return super().graph_key() if self.labels.shape[1] else None
 
     # --- label sessions ---
 
     def schedule(self) -> list[Due]:
-        """See `OffPolicy.schedule`: label sessions come before the update."""
+        """Label sessions, followed by the schedule of SAC."""
         sessions = Due(self.task.first_session, self.task.session_every, self.learn_reward)
         return [sessions, *super().schedule()]
 
     def learn_reward(self, step: int) -> None:
-        """A label session, while labels are left; the first one is followed by new critics."""
+        """Runs a label session if labels are left; resets the critics after the first one."""
         if not self.runner.feedback.labels_left:
             return
         self.label_session(step)
@@ -115,7 +116,7 @@ class PEBBLE(SAC):
                 self.update()
 
     def label_session(self, step: int) -> None:
-        """Asks for labels, fits the reward, relabels the whole replay buffer."""
+        """Collects labels, fits the reward and relabels the whole replay buffer."""
         feedback = self.runner.feedback
         scheme = self.settings.queries if self.labels.shape[1] else "uniform"
         session = feedback.collect_labels(
@@ -129,7 +130,7 @@ class PEBBLE(SAC):
         self.logged["held_out_accuracy"] = held_out
 
     def fit_reward(self, session: Session) -> None:
-        """Fits the reward to all labels, of which those of the session are the newest."""
+        """Fits the reward to all labels, including those of the new session."""
         self.logged["reward_loss"], self.logged["reward_accuracy"] = self.reward_model.fit(
             self.pairs,
             self.labels,
@@ -139,31 +140,31 @@ class PEBBLE(SAC):
         )
 
     def reward_objective(self, session: Session) -> Objective:
-        """What the fit after a session maximises: here T1 = E[ log P_nu(y) ]."""
+        """Objective that the fit after a session maximises; by default T1 = E[ log P_nu(y) ]."""
         return Objective()
 
-    # --- what the runner asks for ---
+    # --- interface to the runner ---
 
+    @override
     def state(self) -> Tree:
-        """See `Agent.state`."""
         saved = super().state()
         model = saved.pop("reward_model")
         return {**saved, **{SAVED_AS[name]: value for name, value in model.items()}}
 
+    @override
     def load(self, saved: Tree) -> None:
-        """See `Agent.load`."""
         model = {name: saved[key] for name, key in SAVED_AS.items()}
         others = {key: value for key, value in saved.items() if key not in SAVED_AS.values()}
         super().load({**others, "reward_model": model})
 
+    @override
     def labelled_pairs(self) -> tuple[Pairs, Tensor]:
-        """See `Agent.labelled_pairs`."""
         return self.pairs, self.labels
 
+    @override
     def health(self) -> dict[str, Tensor]:
-        """See `Agent.health`."""
         return {"a parameter of the reward": self.reward_model.net.largest(), **super().health()}
 
+    @override
     def metrics(self) -> dict[str, Tensor]:
-        """See `Agent.metrics`."""
         return {**super().metrics(), "reward_updates": self.reward_model.updates}

@@ -1,7 +1,7 @@
 """Plug-ins: agent classes in modules next to their recipes.
 
-A plug-in is read once, when a command begins, and imported by the names of its modules, as modules
-next to a script are. `sys.path` stays as it is: other files of the folder hide no library.
+A plug-in is read once, when a command starts. Its modules are imported by their names, like modules
+next to a script. `sys.path` is not changed, so other files of the folder cannot hide a library.
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import Any
 from mujoco_sail.agents.sources import SUITE, Source, libraries, read, top
 from mujoco_sail.system.errors import UserError
 
-_known: dict[str, Source] = {}  # modules that `import` finds in this process, by name
+_known: dict[str, Source] = {}  # plug-in modules that `import` finds in this process, by name
 
 
 class _Finder(MetaPathFinder):
@@ -33,7 +33,7 @@ class _Finder(MetaPathFinder):
 
 class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
-        # The file may have changed, and a compiled one may be older.
+        # The text that was read: the file may have changed, and its bytecode may be outdated.
         return self.source_to_code(_known[fullname].text, self.path)
 
 
@@ -42,18 +42,18 @@ sys.meta_path.insert(0, _Finder())
 
 @dataclass(frozen=True)
 class Plugin:
-    """A module next to a recipe and the modules next to it that it imports.
+    """Plug-in: a module next to a recipe, and the modules next to it that it imports.
 
-    Pickled, it carries their texts to another process, whose `import` then finds them.
+    A pickled plug-in contains the source texts, so that another process can import its modules.
 
     Raises:
-        UserError: One has the name of a library or of another module that is imported already.
+        UserError: A module has the name of a library or of another imported module.
     """
 
     sources: tuple[Source, ...]
 
     def __post_init__(self) -> None:
-        """Lets `import` find the modules in this process."""
+        """Makes the modules importable in this process."""
         for name, file, _ in self.sources:
             other = None if name in _known else sys.modules.get(name)
             where = os.path.realpath(getattr(other, "__file__", None) or "")
@@ -61,7 +61,7 @@ class Plugin:
                 raise UserError(
                     f"{file}: '{name}' is already the name of {other or 'a library'}; rename it"
                 )
-        # Modules of another folder, or as they were before an edit, are imported anew.
+        # Modules of another folder, or from before an edit, must be imported again.
         if any(s.name in sys.modules and _known.get(s.name) != s for s in self.sources):
             own = {top(source.name) for source in self.sources}
             for name in [name for name in sys.modules if top(name) in own]:
@@ -69,22 +69,23 @@ class Plugin:
         _known.update((source.name, source) for source in self.sources)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Unpickled, it is made by its constructor."""
+        """Unpickles by a call of the constructor, which makes the modules importable."""
         return Plugin, (self.sources,)
 
 
 def beside(folder: Path, name: str) -> Plugin | None:
-    """Reads the plug-in that a recipe names.
+    """Reads the plug-in of a recipe.
 
     Args:
-        folder: The recipe's.
-        name: Dotted name of the module that has the class.
+        folder: Folder of the recipe.
+        name: Dotted name of the module that defines the class.
 
     Returns:
-        None if the folder has no such module: the suite's, or an installed one, is meant.
+        The plug-in, or None if the folder has no such module, so that the module is the suite's or
+        an installed one.
 
     Raises:
-        UserError: A module has a name that means another one already.
+        UserError: The name of a module is already in use.
     """
     if top(name) == SUITE or not all(part.isidentifier() for part in name.split(".")):
         return None
@@ -98,10 +99,10 @@ def beside(folder: Path, name: str) -> Plugin | None:
 
 
 def check_names(plugins: Iterable[Plugin | None]) -> None:
-    """Checks that the modules of a command's plug-ins can be imported by their names.
+    """Checks that the modules of all plug-ins of a command have different names.
 
     Raises:
-        UserError: Two folders have modules of one name.
+        UserError: Two folders have modules of the same name.
     """
     files: dict[str, Path] = {}
     for name, file, _ in (source for plugin in plugins if plugin for source in plugin.sources):

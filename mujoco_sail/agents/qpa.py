@@ -1,8 +1,8 @@
-"""QPA (query-policy alignment): PEBBLE that asks about, and learns from, what it does now.
+"""QPA (query-policy alignment): PEBBLE with queries and batches near the current policy.
 
-Queries come from the newest episodes, the policy-aligned buffer, alone, and so does a share of
-every batch: hybrid experience replay. A fit of the reward sees random crops of the labelled
-segments in place of the segments.
+Queries come only from the newest episodes, the policy-aligned buffer. With hybrid experience
+replay, a fraction of every batch comes from these episodes too. The reward is fitted to random
+crops of the labelled segments instead of whole segments.
 
 Source: QPA (Hu et al. 2024, arXiv 2305.17400), section 5, and its released script.
 """
@@ -13,6 +13,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.reward_model import Objective, margin
@@ -29,25 +30,25 @@ from mujoco_sail.recipes.task import MOST
 class QPASettings(SAILSettings):
     """Hyperparameters that the protocol does not fix."""
 
-    # N: newest episodes that segments come from, in place of the protocol's `query_window`.
+    # N: number of newest episodes for queries; replaces `query_window` of the protocol.
     aligned_episodes: int = setting(low=1)
-    # omega: share of a batch, rounded to whole transitions, that comes from these episodes.
+    # omega: fraction of a batch from these episodes, rounded to whole transitions.
     aligned_share: float = setting(low=0, high=1, per_member=True)
-    # tau: crops of a labelled pair in a batch; 0 for whole pairs.
+    # tau: number of crops of each labelled pair in a batch; 0 for no cropping.
     crops_per_pair: int = setting(low=0, high=MOST)
-    # Lengths of the shortest and the longest crop as shares of a segment.
+    # Lengths of the shortest and the longest crop, relative to a segment.
     shortest_crop: float = setting(above=0, high=1, per_member=True)
     longest_crop: float = setting(above=0, high=1, per_member=True)
 
     def __post_init__(self) -> None:
-        """Checks what no single number can show."""
+        """Checks that the settings are consistent."""
         super().__post_init__()
         fits, longest = self.shortest_crop <= self.longest_crop, self.longest_crop
         demand(self, [("shortest_crop", fits, f"at most longest_crop = {longest}")])
 
 
 class QPA(SAIL):
-    """PEBBLE with queries, batches and segments near the current policy."""
+    """PEBBLE with policy-aligned queries, hybrid experience replay and temporal cropping."""
 
     Settings = QPASettings
     settings: QPASettings
@@ -59,41 +60,41 @@ class QPA(SAIL):
         size = self.task.batch_size
         aligned = (self.per_member("aligned_share") * size).round().unsqueeze(1)  # [M, 1]
         self._recent = torch.arange(size, device=self.device) < aligned
-        # In one place for a recorded update to read; written before every update.
+        # A fixed tensor, which a recorded CUDA graph reads; written before every update.
         self._window = self.replay_buffer.window_ranges()
 
     @property
+    @override
     def query_window(self) -> int:
-        """See `OffPolicy.query_window`."""
         return self.settings.aligned_episodes
 
     # --- hybrid experience replay ---
 
     def is_hybrid(self) -> bool:
-        """Whether batches are mixed: from the first session on until the budget is spent."""
+        """Whether batches are mixed: from the first session until the label budget is spent."""
         return bool(self.labels.shape[1] and self.runner.feedback.labels_left)
 
+    @override
     def update(self) -> None:
-        """See `SAC.update`."""
         if self.is_hybrid():
             self._window.copy_(self.replay_buffer.window_ranges())
         super().update()
 
     def sample(self, uniform: Tensor) -> Tensor:
-        """See `PEBBLE.sample`; the first rows of a mixed batch come from the newest episodes."""
+        """Samples a batch; if it is mixed, its first rows come from the newest episodes."""
         if not self.is_hybrid():
             return super().sample(uniform)
         return self.replay_buffer.sample_hybrid(uniform, self._recent, self._window)
 
+    @override
     def graph_key(self) -> Hashable | None:
-        """See `SAC.graph_key`."""
         below = super().graph_key()
         return None if below is None else (self.is_hybrid(), below)
 
     # --- crops ---
 
     def reward_objective(self, session: Session) -> Objective:
-        """See `SAIL.reward_objective`; the likelihood is that of crops."""
+        """Objective of SAIL with the likelihood of random crops."""
         whole = super().reward_objective(session)
         if not self.settings.crops_per_pair:
             return whole
@@ -103,10 +104,10 @@ class QPA(SAIL):
     def crop_likelihood(
         self, streams: Streams, rewards: Tensor, valid: Tensor, label: Tensor
     ) -> Tensor:
-        """Mean of log P_nu(y) over random crops of each pair, see `reward_model.Likelihood`.
+        """Mean of log P_nu(y) over random crops of each pair, a `reward_model.Likelihood`.
 
-        A crop has the label of its pair. Its rewards are among the segments' own, so that the
-        networks are evaluated once.
+        A crop has the label of its pair. The rewards of all crops are those of the whole segments,
+        so the networks are evaluated only once.
         """
         many = valid.unsqueeze(2).expand(-1, -1, self.settings.crops_per_pair, -1, -1, -1)
         seen = crops(many, self.shortest_crop, self.longest_crop, streams)

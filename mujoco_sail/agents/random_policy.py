@@ -1,9 +1,10 @@
-"""Uniformly random actions, without learning: the zero of normalised scores."""
+"""Agent with uniformly random actions and no learning; defines 0 of normalised scores."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from mujoco_sail.agents.base import Agent, Runner
 from mujoco_sail.core.streams import Streams
@@ -11,14 +12,15 @@ from mujoco_sail.core.streams import Streams
 
 @dataclass(frozen=True, kw_only=True)
 class RandomPolicySettings:
-    """None."""
+    """No hyperparameters."""
 
 
 class RandomPolicy(Agent):
-    """Evaluated like every agent; it neither steps the training environments nor asks for labels.
+    """Uniformly random policy, evaluated like all other agents.
 
-    Its evaluation is the one that is not deterministic. The draws depend on a member's seed and
-    the step alone, so runs can be repeated, resumed and stacked. It has no policy to export.
+    It uses neither training environments nor labels. Unlike other agents, its actions in an
+    evaluation are random. They depend only on the member's seed and the step, so runs can be
+    repeated, resumed and stacked. It has no policy to export.
     """
 
     Settings = RandomPolicySettings
@@ -30,20 +32,20 @@ class RandomPolicy(Agent):
         self._streams = self._streams_of_step()
 
     def train(self) -> None:
-        """Counts the steps, see `Agent.train`."""
+        """Counts the steps, without training."""
         for step in range(self.runner.step + 1, self.task.steps + 1):
             self._step = step
             self.runner.after_step(step, self)
 
     def policy(self, observation: Tensor) -> Tensor:
         """Uniform actions, [M, K, A] for observations [M, K, O]."""
-        # Afresh for each evaluation: how many draws one takes depends on the whole stack.
+        # New streams for each evaluation: the number of draws in one depends on the whole stack.
         if self._drawn_at != self._step:
             self._streams, self._drawn_at = self._streams_of_step(), self._step
         return 2 * self._streams.uniform(observation.shape[1], self.runner.sizes[1]) - 1
 
+    @override
     def metrics(self) -> dict[str, Tensor]:
-        """See `Agent.metrics`."""
         return {"updates": torch.zeros(len(self.runner.members))}
 
     def _streams_of_step(self) -> Streams:

@@ -1,4 +1,4 @@
-"""From agent recipes to benchmark specs: the one place where a recipe's class is imported."""
+"""Load agent recipes and import their classes."""
 
 import importlib
 import inspect
@@ -22,24 +22,24 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
 
-# Keys of a recipe or of the agent's table in `run.toml` that are no hyperparameters.
+# Keys of a recipe or of the agent table in `run.toml` that are not hyperparameters.
 RESERVED = frozenset({"base", "class", "name", "source", "title"})
 
 
 def load(
     envs: str, agents: str, protocol: str, overrides: Sequence[str], teacher: str | None
 ) -> tuple[list[Task], list[AgentSpec]]:
-    """Resolves what a command line names.
+    """Loads the tasks and agents of a command line.
 
     Args:
-        envs: Names or paths of environment recipes, joined by commas.
-        agents: Names or paths of agent recipes, joined by commas.
+        envs: Names or paths of environment recipes, separated by commas.
+        agents: Names or paths of agent recipes, separated by commas.
         protocol: Protocol of every environment.
         overrides: `--set` arguments.
-        teacher: Teachers joined by `+`, in place of the recipes'.
+        teacher: Teachers separated by `+`; None for those of the recipes.
 
     Raises:
-        UserError: Whatever is wrong with any of them.
+        UserError: A recipe, a class or an argument is invalid.
     """
     env_names, agent_names = envs.split(","), agents.split(",")
     stems = {"--env": env_names, "--agents": agent_names}
@@ -55,14 +55,14 @@ def load(
 
 
 def load_spec(name: str, overrides: Mapping[str, Any]) -> AgentSpec:
-    """Resolves an agent recipe.
+    """Loads an agent recipe.
 
     Args:
-        name: Recipe's name or path.
-        overrides: Keys of the agent's settings and their values.
+        name: Name or path of the recipe.
+        overrides: Keys and values that replace settings of the recipe.
 
     Raises:
-        UserError: Whatever is wrong with the recipe, its class or the arguments.
+        UserError: The recipe, its class or an override is invalid.
     """
     layers = chain("agents", *read_recipe("agents", name))
     path, table = layers[0][0], merged(layers)
@@ -70,7 +70,7 @@ def load_spec(name: str, overrides: Mapping[str, Any]) -> AgentSpec:
         if not isinstance(table.get(key), str):
             raise UserError(f"{path}: missing key '{key}', a text")
     class_path, title = table.pop("class"), table.pop("title")
-    # Beside the recipe that names it, be it this one or a base.
+    # The class lies next to the recipe that names it, which may be a base recipe.
     home = next(file for file, own in layers if "class" in own)
     agent, plugin = _import_agent(class_path, home)
     settings: Any = build(agent.Settings, {**table, **overrides}, str(path))
@@ -78,7 +78,7 @@ def load_spec(name: str, overrides: Mapping[str, Any]) -> AgentSpec:
 
 
 def resolved(task: Task, spec: AgentSpec) -> dict[str, Any]:
-    """Both recipes as the table that `run.toml` records."""
+    """Resolved recipes of task and agent, as recorded in `run.toml`."""
     agent = {"name": spec.name, "class": spec.path, **dump(spec.settings)}
     plugin = spec.plugin.sources if spec.plugin else ()
     source = sources.digest(spec.agent, type(spec.settings), plugin)
@@ -88,13 +88,13 @@ def resolved(task: Task, spec: AgentSpec) -> dict[str, Any]:
 
 
 def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], plugins.Plugin | None]:
-    """The class that a recipe names; a module next to the recipe comes before an installed one."""
+    """Imports the class of a recipe; modules next to the recipe precede installed ones."""
     module_name, _, class_name = class_path.partition(":")
     where = f"{recipe}: key 'class' is '{class_path}'"
     try:
         plugin = plugins.beside(recipe.parent, module_name)
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything
         if (lacking := packages.missing(error)) is not None:
             raise UserError(packages.needs(lacking, f"{where}, which", error)) from error
         raise UserError(f"{where}; it cannot be imported: {error}") from error
@@ -103,7 +103,7 @@ def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], plugins.P
         raise UserError(
             f"{where}; expected module:Class, a subclass of mujoco_sail.agents.base:Agent"
         )
-    if found.__module__ == "__main__":  # of who calls `mujoco_sail.train`
+    if found.__module__ == "__main__":  # defined by the caller of `mujoco_sail.train`
         raise UserError(f"{where}; workers do not run the script or notebook: expected a module")
     if inspect.isabstract(found) or not is_dataclass(getattr(found, "Settings", None)):
         raise UserError(

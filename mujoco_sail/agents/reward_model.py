@@ -1,4 +1,4 @@
-"""The learned reward: an ensemble of networks that is fitted to preferences.
+"""Reward model: an ensemble of networks that is fitted to preferences.
 
     R_nu(sigma) = sum_t r_nu(s_t, a_t)
     P_nu(sigma_1 > sigma_2) = sigmoid(R_nu(sigma_1) - R_nu(sigma_2))
@@ -22,39 +22,39 @@ from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.task import Task
 
-# Rewards of a batch of pairs and their validity, both [M, E, B, 2, T], and the labels, [M, E, B],
-# to log P_nu(y), [M, E, B].
+# Function of the rewards and the validity of a batch of pairs, both [M, E, B, 2, T], and of the
+# labels, [M, E, B], that returns log P_nu(y), [M, E, B].
 Likelihood = Callable[[Tensor, Tensor, Tensor], Tensor]
-# The number of pairs in a batch to a value of every network, [M, E].
+# Function of the number of pairs in a batch that returns a value per network, [M, E].
 Term = Callable[[int], Tensor]
 
 
 def whole_segments(rewards: Tensor, valid: Tensor, label: Tensor) -> Tensor:
-    """Log P_nu(y) of pairs of whole segments, see `Likelihood`."""
+    """Log P_nu(y) of pairs of whole segments, a `Likelihood`."""
     return log_likelihood(margin(rewards, valid), label)
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What one fit maximises: the mean of log P_nu(y) over the labels, plus terms.
+    """Objective that a fit maximises: the mean of log P_nu(y) over the labels, plus terms.
 
-    An agent makes one for every label session; what belongs to that fit alone, such as random
-    streams, is bound in these functions.
+    An agent creates one for every label session. Its functions contain everything that belongs to
+    this fit only, such as random streams.
 
     Attributes:
-        likelihood: log P_nu(y) of labelled pairs.
-        terms: What is added, in this order.
+        likelihood: Function for log P_nu(y) of labelled pairs.
+        terms: Terms to add, in this order.
     """
 
     likelihood: Likelihood = whole_segments
     terms: tuple[Term, ...] = ()
 
     def plus(self, term: Term) -> "Objective":
-        """The same with one more term."""
+        """Returns a copy with one more term."""
         return replace(self, terms=(*self.terms, term))
 
     def value(self, log_p: Tensor) -> Tensor:
-        """The objective of every network, [M, E], from the likelihoods of a batch, [M, E, B]."""
+        """Objective of every network, [M, E], from the log-likelihoods of a batch, [M, E, B]."""
         total = log_p.mean(-1)
         for term in self.terms:
             total = total + term(log_p.shape[-1])
@@ -62,26 +62,31 @@ class Objective:
 
 
 class Fitted(NamedTuple):
-    """How a fit went: of each member in its last epoch, [M]; accuracy is NaN if all are ties."""
+    """Results of a fit: values of each member in its last epoch, [M].
+
+    Attributes:
+        loss: Mean of -log P_nu(y) over the labels and networks.
+        accuracy: Fraction of correctly predicted labels without ties; NaN if all are ties.
+    """
 
     loss: Tensor
     accuracy: Tensor
 
 
 class RewardModel:
-    """E reward networks of every member, with their optimiser.
+    """Ensemble of E reward networks per member, with its optimiser.
 
     Args:
-        task: Size of the networks; epochs and batch size of a fit.
-        inputs: O + A.
-        networks: E.
-        learning_rate: Of Adam.
-        streams: Source of the initial values.
+        task: Task, which defines the network size, and the epochs and batch size of a fit.
+        inputs: Input size, O + A.
+        networks: Number of networks, E.
+        learning_rate: Learning rate of Adam.
+        streams: Random streams of the initial parameters.
 
     Attributes:
-        net: The networks, whose output goes through tanh.
-        adam: Their optimiser.
-        updates: Steps of it that each member has taken, [M].
+        net: Networks, without the tanh that is applied to their output.
+        adam: Optimiser.
+        updates: Number of optimiser steps of each member, [M].
     """
 
     def __init__(
@@ -95,21 +100,22 @@ class RewardModel:
         self.updates = torch.zeros(members, device=streams.device)
 
     def state(self) -> Tree:
-        """See `core.state`."""
+        """State for a checkpoint, see `core.state`."""
         return {name: capture(getattr(self, name), name) for name in ("net", "adam", "updates")}
 
     def load(self, saved: Tree) -> None:
-        """See `core.state`."""
+        """Restores the state that `state` returned."""
         for name, value in saved.items():
             restore(getattr(self, name), value)
 
     # --- predictions ---
 
     def rewards(self, inputs: Tensor) -> Tensor:
-        """r_nu of every network, [M, E, ...], for observations and actions.
+        """Rewards r_nu of every network, [M, E, ...].
 
         Args:
-            inputs: [M, E, ..., O + A], or [M, 1, ..., O + A] where all networks get the same.
+            inputs: Observations and actions, [M, E, ..., O + A], or [M, 1, ..., O + A] if they are
+                the same for all networks.
         """
         flat = torch.tanh(self.net(inputs.flatten(2, -2))).squeeze(-1)
         return flat.view(*flat.shape[:2], *inputs.shape[2:-1])
@@ -129,7 +135,7 @@ class RewardModel:
         return memberwise(torch.sigmoid, self.margin(pairs))
 
     def accuracy(self, pairs: Pairs, labels: Tensor) -> Tensor:
-        """Share of the labels [M, P] that the networks predict, ties left out, [M]."""
+        """Fraction of the labels [M, P] that the networks predict correctly, without ties, [M]."""
         correct, strict = correct_predictions(self.margin(pairs), labels.unsqueeze(1))
         return correct.sum((1, 2)) / strict.sum((1, 2))
 
@@ -143,14 +149,14 @@ class RewardModel:
         accuracy_target: float,
         streams: Streams,
     ) -> Fitted:
-        """Epochs over all labels; a member stops when it reaches the accuracy target.
+        """Trains for epochs over all labels, until a member reaches the accuracy target.
 
         Args:
             pairs: P labelled pairs.
-            labels: [M, P].
-            objective: What is maximised.
-            accuracy_target: Share of correct predictions of whole segments.
-            streams: Source of the order of the pairs, one of its own for each network.
+            labels: Labels, [M, P].
+            objective: Objective to maximise.
+            accuracy_target: Fraction of labels to predict correctly, on whole segments.
+            streams: Random streams of the order of the pairs, which each network draws separately.
         """
         members, count = labels.shape
         rows = torch.arange(members, device=labels.device).view(-1, 1, 1)
@@ -189,14 +195,14 @@ def margin(rewards: Tensor, valid: Tensor) -> Tensor:
 
 
 def correct_predictions(margin: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Which labels the sign of a predicted margin agrees with; ties do not count.
+    """Labels that the sign of the predicted margin agrees with; ties are excluded.
 
     Args:
         margin: R(sigma_1) - R(sigma_2), [..., P].
-        label: In {0, 0.5, 1}, broadcast to [..., P].
+        label: Labels in {0, 0.5, 1}, broadcast to [..., P].
 
     Returns:
-        Which labels are predicted, and which are no ties, both [..., P] of bool.
+        Masks of the correctly predicted labels and of the labels that are not ties, both [..., P].
     """
     strict = (label != 0.5).expand_as(margin)
     return strict & ((margin > 0) == (label > 0.5)), strict

@@ -1,9 +1,9 @@
-"""RUNE: PEBBLE that is also rewarded where its reward networks disagree.
+"""RUNE: PEBBLE with a reward bonus for disagreement of the reward networks.
 
     r_t = mean_E r_nu(s,a) + beta_t std_E r_nu(s,a),    beta_t = beta_0 (1 - rho)^t
 
-t counts environment steps from the start of the run, as in the released code. The bonus begins
-with the first labels; the exploration before them is PEBBLE's.
+t counts environment steps from the start of the run, as in the released code. The bonus starts
+with the first labels; before them, the agent explores like PEBBLE.
 
 Source: RUNE (Liang et al. 2022, arXiv 2205.12401), section 4.
 """
@@ -29,21 +29,21 @@ class RUNESettings(SAILSettings):
 
 
 class RUNE(SAIL):
-    """PEBBLE with the uncertainty of the learned reward as a bonus."""
+    """PEBBLE with the uncertainty of the learned reward as exploration bonus."""
 
     Settings = RUNESettings
     settings: RUNESettings
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
-        # std_E of every stored transition, [M, N], by the networks that its reward is of.
+        # std_E of every stored transition, [M, N], by the networks that computed its reward.
         self.uncertainty = torch.zeros_like(self.replay_buffer.reward)
         self.log_columns("exploration_bonus")
-        self._beta = self.beta(0)  # one tensor for good, which a recorded update reads
+        self._beta = self.beta(0)  # a fixed tensor, which a recorded CUDA graph reads
 
     def beta(self, step: int) -> Tensor:
-        """beta_t, [M]."""
-        # In double precision: float32 rounds 1 - rho, and the power would add that up.
+        """Weight beta_t of the bonus, [M]."""
+        # In double precision: float32 rounds 1 - rho, and the power amplifies the error.
         beta = [
             member.settings.exploration_weight * (1 - member.settings.exploration_decay) ** step
             for member in self.runner.members
@@ -51,12 +51,12 @@ class RUNE(SAIL):
         return torch.tensor(beta, device=self.device)
 
     def schedule(self) -> list[Due]:
-        """See `OffPolicy.schedule`: every step has its own beta_t."""
+        """Update of beta_t at every step, followed by the schedule of PEBBLE."""
         decay = Due(0, 1, lambda step: self._beta.copy_(self.beta(step)))
         return [decay, *super().schedule()]
 
     def sample(self, uniform: Tensor) -> Tensor:
-        """Rows with the learned reward and its bonus."""
+        """Samples rows with the learned reward plus the bonus."""
         rows = super().sample(uniform)
         if self.labels.shape[1]:
             uncertainty = self.uncertainty.gather(1, self.replay_buffer.drawn(uniform))
@@ -66,14 +66,14 @@ class RUNE(SAIL):
         return rows
 
     def training_reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
-        """The ensemble's mean; its deviation is kept for the transition that is stored next."""
+        """Mean reward of the ensemble; also stores its std for the next stored transition."""
         mean, deviation = self.mean_and_deviation(observation.unsqueeze(1), action.unsqueeze(1))
         at = self.replay_buffer.written % self.replay_buffer.capacity
         self.uncertainty[:, at] = deviation.squeeze(1)
         return mean.squeeze(1)
 
     def relabel_part(self, part: slice) -> None:
-        """Replaces the reward and the uncertainty of some stored transitions."""
+        """Recomputes reward and uncertainty of a slice of the stored transitions."""
         buffer = self.replay_buffer
         buffer.reward[:, part], self.uncertainty[:, part] = self.mean_and_deviation(
             buffer.observation[:, part], buffer.action[:, part]

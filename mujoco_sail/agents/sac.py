@@ -1,19 +1,20 @@
-"""Soft actor-critic on the task reward, all members as one stack.
+"""Soft actor-critic on the task reward, for a stack of members.
 
-A loss is stated where its agent is, in methods that a subclass may override. The suite's own are
-`written_out`: core/update.py has their gradients, so that a whole update can be compiled. Tests
-compare these with the stated losses and with finite differences.
+An agent states its losses in methods, which a subclass may override. The losses of the suite are
+marked `written_out`: core/update.py computes their gradients without autograd, so that the whole
+update can be compiled. Tests compare these gradients with the stated losses and with finite
+differences.
 
     loss        stated in                              gradient
     J_Q         SAC.critic_loss, SAC.critic_target     core/update.py, critic_gradients
     J_pi        SAC.actor_loss; anchor in SAIL's       core/update.py, update
-    J_alpha     core/update.py, temperature_step       there
+    J_alpha     core/update.py, temperature_step       core/update.py, temperature_step
     reward      PEBBLE.reward_objective                autograd, in RewardModel.fit
 
-    SAC.update         draws random numbers; on CUDA it replays a recording of what follows
-      SAC._update      samples a batch, and calls what SAC.updater returned:
-        core/engine.py       runs core/update.py, eager or compiled, if all are written out
-        own_losses.py        runs the class's own losses by autograd, eager, if one is not
+    SAC.update         draws random numbers; on CUDA, replays a recorded graph of the calls below
+      SAC._update      samples a batch and calls the function that SAC.updater returned:
+        core/engine.py       if no loss is overridden: core/update.py, eager or compiled
+        own_losses.py        if a loss is overridden: the agent's losses with autograd, eager
 
 Source: SAC (Haarnoja et al. 2018, arXiv 1812.05905).
 """
@@ -25,6 +26,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.off_policy import Due, OffPolicy
@@ -46,18 +48,18 @@ class SACSettings:
     """Hyperparameters that the protocol does not fix."""
 
     discount: float = setting(low=0, below=1)  # gamma
-    tau: float = setting(above=0, high=1)  # share of the critic in a target update
+    tau: float = setting(above=0, high=1)  # factor of the critic in a target update
     target_every: int = setting(low=1)  # updates between target updates
-    initial_temperature: float = setting(above=0)  # alpha at the start
+    initial_temperature: float = setting(above=0)  # initial alpha
     log_std_low: float = setting()
     log_std_high: float = setting()
-    log_std_form: Literal["tanh", "clamp"] = setting()  # how it is kept between them
+    log_std_form: Literal["tanh", "clamp"] = setting()  # how log-std is bounded
     temperature_loss: Literal["alpha", "log_alpha"] = setting()  # see `core.update`
 
     def __post_init__(self) -> None:
-        """Checks what no single number can show."""
+        """Checks that the settings are consistent."""
         low, high = self.log_std_low, self.log_std_high
-        # Variances of both ends must have a ratio in float32.
+        # The ratio of the largest and the smallest variance must be finite in float32.
         fits = low < high <= low + 40
         demand(self, [("log_std_high", fits, f"above log_std_low = {low}, by at most 40")])
 
@@ -85,8 +87,8 @@ class SAC(OffPolicy):
         self.actor_adam = MemberAdam(self.actor.layers, members, rate)
         self.alpha_adam = MemberAdam([self.log_alpha], members, rate)
         self.action_noise = Draws(self.streams("action"), "normal", [1, self.action_size])
-        # All random numbers of an update are one draw of each member, which is copied to a place
-        # of its own, where a recorded update finds it.
+        # All random numbers of an update are one draw per member, copied to a fixed tensor, which a
+        # recorded CUDA graph reads.
         size = task.batch_size * (1 + 2 * self.action_size)
         self.update_draws = Draws(self.streams("update"), "uniform", [size])
         self._drawn = torch.zeros(members, size, device=runner.device)
@@ -102,7 +104,7 @@ class SAC(OffPolicy):
             task.precision,
         )
         self._log, self._tau = log, torch.zeros((), device=runner.device)
-        # As long as `learner` names the same tensors.
+        # Valid as long as `learner` returns the same tensors.
         self._updater: Callable[[Tensor, Tensor, Tensor, Tensor], None] | None = None
         records = task.cuda_graph and runner.device.type == "cuda"
         self._recorder = GraphRecorder() if records else None
@@ -112,17 +114,17 @@ class SAC(OffPolicy):
     def distribution(
         self, observation: Tensor, actor: StackedMLP | None = None
     ) -> SquashedGaussian:
-        """pi(.|s) for observations [M, B, O], of the current actor unless told otherwise."""
+        """Policy pi(.|s) for observations [M, B, O], by default of the current actor."""
         output = (actor or self.actor)(observation.unsqueeze(1)).squeeze(1)
         return SquashedGaussian.from_output(output, self._constants.log_std)
 
     @torch.no_grad()
     def policy(self, observation: Tensor) -> Tensor:
-        """Deterministic actions, see `Agent.policy`."""
+        """Deterministic actions: the mode of the policy."""
         return self.distribution(observation).mode()
 
     def export_policies(self, step: int) -> list[Policy]:
-        """See `Agent.export_policies`: tanh of the mean."""
+        """Deterministic policies: tanh of the mean."""
         weights, biases = self.actor.parameters[::2], self.actor.parameters[1::2]
         # The mean is the first half of the output.
         weights[-1], biases[-1] = (p[-1][..., : self.action_size] for p in (weights, biases))
@@ -139,24 +141,24 @@ class SAC(OffPolicy):
 
     @torch.no_grad()
     def act(self, observation: Tensor, step: int) -> Tensor:
-        """Exploring actions, [M, A], for observations [M, O]."""
+        """Exploratory actions, [M, A], for observations [M, O]."""
         if step <= self.task.random_steps:
             return 2 * self.action_noise.streams.uniform(self.action_size) - 1
         noise = self.action_noise.next()
         return self.acting_policy(observation).action(noise).squeeze(1)
 
     def acting_policy(self, observation: Tensor) -> SquashedGaussian:
-        """The policy that acts now, its numbers [M, 1, A], for observations [M, O]."""
+        """Policy for exploration, with parameters [M, 1, A], for observations [M, O]."""
         return self.distribution(observation.unsqueeze(1))
 
     # --- learning ---
 
     def schedule(self) -> list[Due]:
-        """See `OffPolicy.schedule`: an update at every step."""
+        """One update at every step."""
         return [Due(0, 1, lambda _: self.update())]
 
     def update(self) -> None:
-        """One gradient step of critics, actor and temperature."""
+        """Takes one gradient step of critics, actor and temperature."""
         self.updates += 1
         moves_target = self.updates % self.settings.target_every == 0
         self._tau.fill_(self.settings.tau if moves_target else 0.0)
@@ -168,14 +170,14 @@ class SAC(OffPolicy):
             self._recorder(self._update, key)
 
     def graph_key(self) -> Hashable | None:
-        """Key of this update's CUDA graph: updates of equal keys launch the same kernels.
+        """Key of the CUDA graph of this update; updates with equal keys launch the same kernels.
 
-        None where every update is different, so that a recording could not be used again.
+        None if every update is different, so that no graph is recorded.
         """
         return ()
 
     def _update(self) -> None:
-        """An update from the numbers that were drawn for it."""
+        """Takes an update with the random numbers in `_drawn`."""
         size, drawn = self.task.batch_size, self._drawn
         rows, uniform = self.sample(drawn[:, :size]), drawn[:, size:].view(len(drawn), size, -1)
         if self._updater is None:
@@ -183,7 +185,7 @@ class SAC(OffPolicy):
         self._updater(rows, uniform, self._tau, self._log)
 
     def updater(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
-        """What carries out an update: a function of rows, uniform numbers, tau and the log."""
+        """Function that takes an update, given rows, uniform numbers, tau and the log."""
         constants, learner, task = self._constants, self.learner(), self.task
         if own_losses(type(self)):
             return partial(update_by_autograd, self, constants, learner)
@@ -191,7 +193,7 @@ class SAC(OffPolicy):
         return Updater(constants, learner, task.batch_size, task.engine, runner.say, runner.waiting)
 
     def learner(self) -> SACState:
-        """What an update reads and writes."""
+        """Tensors that an update reads and writes."""
         return SACState(
             self.actor_adam.trained,
             self.critic_adam.trained,
@@ -199,19 +201,19 @@ class SAC(OffPolicy):
             self.alpha_adam.trained,
         )
 
-    # --- losses: a subclass may override these three, see above ---
+    # --- losses: a subclass may override these three methods, see the module docstring ---
 
     @written_out
     def critic_loss(self, batch: Batch, next_action: Tensor, next_log_prob: Tensor) -> Tensor:
-        """J_Q = E[ 1/2 sum_i (Q_i(s,a) - y)^2 ], equation 5.
+        """Critic loss J_Q = E[ 1/2 sum_i (Q_i(s,a) - y)^2 ], equation 5.
 
         Args:
             batch: B transitions of every member.
             next_action: Sample from the policy at their next observations, [M, B, A].
-            next_log_prob: Its log-density, [M, B].
+            next_log_prob: Log-density of this sample, [M, B].
 
         Returns:
-            [M].
+            Loss of each member, [M].
         """
         y = self.critic_target(batch, next_action, next_log_prob)
         error = self.q(self.critic, batch.observation, batch.action) - y.unsqueeze(1)
@@ -220,15 +222,17 @@ class SAC(OffPolicy):
     @written_out
     @torch.no_grad()
     def critic_target(self, batch: Batch, next_action: Tensor, next_log_prob: Tensor) -> Tensor:
-        """Equation 6: y = r + discount (1 - terminated) (min_i Q'_i(s',a') - alpha log pi(a'|s')).
+        """Target of the critics, equation 6.
+
+        y = r + discount (1 - terminated) (min_i Q'_i(s',a') - alpha log pi(a'|s'))
 
         Args:
-            batch: See `critic_loss`, also for the others.
-            next_action: a'.
-            next_log_prob: log pi(a'|s').
+            batch: B transitions of every member.
+            next_action: a', sample from the policy at their next observations, [M, B, A].
+            next_log_prob: log pi(a'|s'), [M, B].
 
         Returns:
-            [M, B], without a gradient.
+            Target y, [M, B], without gradient.
         """
         next_q = self.q(self.target, batch.next_observation, next_action).amin(1)
         soft_value = next_q - self.alpha * next_log_prob
@@ -238,26 +242,26 @@ class SAC(OffPolicy):
     def actor_loss(
         self, observation: Tensor, pi: SquashedGaussian, action: Tensor, log_prob: Tensor
     ) -> Tensor:
-        """J_pi = E[ alpha log pi(a|s) - min_i Q_i(s,a) ], equation 7.
+        """Actor loss J_pi = E[ alpha log pi(a|s) - min_i Q_i(s,a) ], equation 7.
 
         Args:
-            observation: [M, B, O].
-            pi: The policy at these observations.
-            action: Reparametrised sample from it, [M, B, A].
-            log_prob: Its log-density, [M, B].
+            observation: Observations, [M, B, O].
+            pi: Policy at these observations.
+            action: Reparametrised sample from the policy, [M, B, A].
+            log_prob: Log-density of this sample, [M, B].
 
         Returns:
-            [M].
+            Loss of each member, [M].
         """
         return (self.alpha * log_prob - self.min_q(observation, action)).mean(-1)
 
     def min_q(self, observation: Tensor, action: Tensor) -> Tensor:
-        """min_i Q_i(s,a), [M, B]."""
+        """Minimum of the critics, min_i Q_i(s,a), [M, B]."""
         return self.q(self.critic, observation, action).min(1).values
 
     @property
     def alpha(self) -> Tensor:
-        """Temperature, [M, 1]."""
+        """Entropy temperature, [M, 1]."""
         return self.log_alpha.exp().unsqueeze(1)
 
     def q(self, critic: StackedMLP, observation: Tensor, action: Tensor) -> Tensor:
@@ -265,13 +269,13 @@ class SAC(OffPolicy):
         return critic(torch.cat([observation, action], -1).unsqueeze(1)).squeeze(-1)
 
     def reset_critic(self) -> None:
-        """Draws new critics, copies them to the targets and resets their optimiser."""
+        """Reinitialises the critics, their targets and their optimiser."""
         self.critic.redraw(self.critic_streams)
         self.target.copy_from(self.critic)
         self.critic_adam.reset()
 
+    @override
     def health(self) -> dict[str, Tensor]:
-        """See `Agent.health`."""
         newest = (self.replay_buffer.written - 1) % self.replay_buffer.capacity
         losses = {f"the {name}": self.logged[name] for name in ("critic_loss", "actor_loss")}
         return {
@@ -282,7 +286,7 @@ class SAC(OffPolicy):
             "the reward": self.replay_buffer.reward[:, newest],
         }
 
+    @override
     def metrics(self) -> dict[str, Tensor]:
-        """See `Agent.metrics`."""
         updates = torch.full_like(self.log_alpha, self.updates)
         return {"updates": updates, **self.logged, "temperature": self.alpha.squeeze(1)}

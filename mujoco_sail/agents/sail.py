@@ -1,7 +1,10 @@
 """SAIL and SAIL-RevKL: PEBBLE with two more coefficients per member.
 
-With both coefficients 0 it is PEBBLE, with only `reverse_kl` 0 SAIL, with only `lambda` 0 the agent
-`pebble_revkl`, and with neither 0 SAIL-RevKL.
+    lambda    reverse_kl    agent
+    0         0             PEBBLE
+    > 0       0             SAIL
+    0         > 0           `pebble_revkl`
+    > 0       > 0           SAIL-RevKL
 
 Sources: SAIL (Ding et al. 2024, arXiv 2406.15567); SAIL-RevKL (Wu et al. 2026,
 arXiv 2606.31524).
@@ -12,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.off_policy import Due
@@ -55,19 +59,19 @@ LOGGED = (
 class SAILSettings(PEBBLESettings):
     """Hyperparameters that the protocol does not fix."""
 
-    # Weight of T2, in the unit that the next key names; it is taken once per fit and network.
+    # Weight of T2, in the unit of the next setting; computed once per fit and network.
     lambda_: float = setting(low=0, per_member=True)
     lambda_unit: Unit = setting()  # noqa: RUF009 (a field)
     t2_control: Control = setting()  # noqa: RUF009 (a field)
     # gamma: weight of KL(pi_ref || pi_theta) in the actor's loss, per nat. The paper calls this
     # direction the reverse KL; much of the literature calls it the forward KL.
     reverse_kl: float = setting(low=0, per_member=True)
-    # B_theta: radius of the L2 ball that holds the actor's parameters; inf for none.
+    # B_theta: radius of the L2 ball that constrains the actor's parameters; inf for no projection.
     projection_radius: float = setting(above=0, infinite=True, per_member=True)
 
 
 class SAIL(PEBBLE):
-    """PEBBLE with the gradient through the sampling distribution and the KL anchor."""
+    """PEBBLE with the gradient through the sampling distribution (T2) and the KL anchor."""
 
     Settings = SAILSettings
     settings: SAILSettings
@@ -77,16 +81,16 @@ class SAIL(PEBBLE):
         self.lambda_ = self.per_member("lambda_")
         self.reverse_kl = self.per_member("reverse_kl")
         self.projection_radius = self.per_member("projection_radius")
-        # A term whose weight is 0 for all members of this stack is not computed.
+        # A term is computed only if a member of this stack has a positive weight.
         self._has_t2 = bool(self.lambda_.any())
         self._has_projection = bool(self.projection_radius.isfinite().any())
-        # pi_ref; not in use before the first refresh.
+        # pi_ref; not used before the first refresh.
         self.reference = self.actor.frozen_copy()
         self.anchored = False
-        self.largest_share = torch.zeros_like(self.lambda_)  # of T2 in the gradients of all fits
+        self.largest_share = torch.zeros_like(self.lambda_)  # largest |T2| / |T1| of all fits
         self.log_columns(*LOGGED)
-        # Mean and log-std of the policy that acted, as far back as pairs are cut from; not a number
-        # where actions were random.
+        # Mean and log-std of the policy that acted, for the steps of the query window; NaN where
+        # actions were uniformly random.
         size = (self.query_window + 1) * self.task.episode_steps
         self.acted = torch.full(
             (len(self.lambda_), min(size, self.replay_buffer.capacity), 2 * self.action_size),
@@ -97,17 +101,18 @@ class SAIL(PEBBLE):
     # --- T2: the gradient through the sampling distribution ---
 
     def acting_policy(self, observation: Tensor) -> SquashedGaussian:
-        """See `SAC.acting_policy`; it is kept to tell how old T2's pairs are."""
+        """Policy for exploration; also stored, to measure the age of the pairs of T2."""
         pi = super().acting_policy(observation)
         at = self.replay_buffer.written % self.acted.shape[1]
         self.acted[:, at] = torch.cat(pi, -1).squeeze(1)
         return pi
 
     def reward_objective(self, session: Session) -> Objective:
-        """T1 + lambda T2, see `core.objectives`.
+        """Objective T1 + lambda T2, see `core.objectives`.
 
-        T2 is estimated from the newest session, and its weight is fixed for the fit. The first
-        session's segments come from random and exploring behaviour, not from pi_nu: it has no T2.
+        T2 is estimated from the newest session, and its weight is constant during the fit. The
+        first session has no T2, because its segments come from random actions and exploration, not
+        from pi_nu.
         """
         t1 = super().reward_objective(session)
         if session.first or not self._has_t2:
@@ -126,19 +131,19 @@ class SAIL(PEBBLE):
 
     @torch.no_grad()
     def sampling_term(self, pairs: Pairs, factor: Tensor) -> SamplingTerm:
-        """T2 from these pairs under the current policy; factor [M, E, P]."""
+        """T2 from pairs under the current policy; `factor` is [M, E, P]."""
         observation = pairs.inputs[..., : self.runner.sizes[0]]
         pi = self.distribution(observation.flatten(1, 3))
         mean, log_std = (part.view(*observation.shape[:-1], -1) for part in pi)
         return SamplingTerm(pairs, SquashedGaussian(mean, log_std), factor)
 
     def weigh(self, term: SamplingTerm, log_p: Tensor, streams: Streams) -> Tensor:
-        """The weight of T2 in every network's fit, [M, E]; logs what it does there.
+        """Weight of T2 in the fit of every network, [M, E]; logs the quantities `LOGGED`.
 
         Args:
             term: T2 of the newest session.
-            log_p: Of its labels, [M, E, P].
-            streams: Source of the policy's actions.
+            log_p: Log-likelihood of its labels, [M, E, P].
+            streams: Random streams of the policy's actions.
         """
         model, lambda_ = self.reward_model, self.lambda_.unsqueeze(1)
         networks = model.networks
@@ -151,10 +156,11 @@ class SAIL(PEBBLE):
             "exact": exact,
             "fixed": torch.ones_like(exact),
         }
-        # A member of weight 0 has 0 whatever its unit is, or its neighbours would change it.
+        # A member with lambda = 0 has weight 0 in any unit, so that other members of the stack do
+        # not change it.
         weight = torch.where(lambda_ > 0, lambda_ * units[self.settings.lambda_unit], 0)
         weight = weight.expand_as(t1_square)
-        # Two estimates with nothing in common: their inner product has T2's norm without noise.
+        # The inner product of two independent estimates has no bias from noise, unlike T2's norm.
         one, other = (
             term.part(at, centred(log_p[..., at], self.settings.t2_control, streams)).gradient(
                 model.net, model.rewards, streams, DRAWS_OF_HALVES
@@ -183,7 +189,7 @@ class SAIL(PEBBLE):
         return weight
 
     def t1_gradient(self) -> list[Tensor]:
-        """T1 over all labels so far, of every network, as `reward_model.net.layers`."""
+        """Gradient T1 over all labels so far, of every network, as `reward_model.net.layers`."""
         net = self.reward_model.net
         total = [torch.zeros_like(layer) for layer in net.layers]
         count, size = self.labels.shape[1], self.task.reward_batch_size
@@ -191,20 +197,20 @@ class SAIL(PEBBLE):
             pairs, label = self.pairs.part(slice(at, at + size)), self.labels[:, at : at + size]
             rewards = self.reward_model.rewards(pairs.inputs.unsqueeze(1))
             log_p = whole_segments(rewards, pairs.valid.unsqueeze(1), label.unsqueeze(1))
-            of_part = gradient_of(log_p.sum(-1) / count, net)
-            total = [sum_ + g for sum_, g in zip(total, of_part, strict=True)]
+            grad = gradient_of(log_p.sum(-1) / count, net)
+            total = [sum_ + g for sum_, g in zip(total, grad, strict=True)]
         return total
 
     def age(self, pairs: Pairs, pi: SquashedGaussian) -> tuple[Tensor, Tensor]:
-        """How long ago and by how different a policy pairs were made, means over their steps.
+        """Age of pairs in environment steps, and KL divergence to the policy that acted.
 
         Args:
             pairs: P pairs of the query window.
-            pi: The current policy at their observations, its numbers [M, P, 2, T, A].
+            pi: Current policy at their observations, with parameters [M, P, 2, T, A].
 
         Returns:
-            Environment steps since then, and KL(pi || policy that acted) in nats over the steps
-            whose actions were not random, both [M].
+            Mean age of the steps of all pairs, and mean of KL(pi || policy that acted) in nats over
+            the steps whose actions were not uniformly random, both [M].
         """
         at = pairs.start.unsqueeze(-1) + torch.arange(pairs.valid.shape[-1], device=self.device)
         rows = torch.arange(len(at), device=self.device).view(-1, 1, 1, 1)
@@ -216,7 +222,7 @@ class SAIL(PEBBLE):
         return means[0], means[1]
 
     def say_where_t2_hardly_acts(self) -> None:
-        """Tells of the agents whose T2 was small in every fit, see `t2_share`."""
+        """Reports agents whose T2 was small in every fit, see `t2_share`."""
         shares: dict[str, list[float]] = {}
         weighed = zip(
             self.runner.members, self.lambda_.tolist(), self.largest_share.tolist(), strict=True
@@ -231,26 +237,26 @@ class SAIL(PEBBLE):
     # --- the anchor ---
 
     def schedule(self) -> list[Due]:
-        """See `OffPolicy.schedule`: a new reference policy comes before all else."""
+        """Refresh of the reference policy, followed by the schedule of PEBBLE."""
         refresh = Due(self.task.reference_after, self.task.reference_every, self.refresh_reference)
         return [refresh, *super().schedule()]
 
     def refresh_reference(self, step: int) -> None:
-        """Makes the current policy pi_ref; the first one brings the anchor into the update."""
+        """Copies the current policy to pi_ref; the anchor is used from the first refresh on."""
         self.reference.copy_from(self.actor)
         if not self.anchored:
             self.anchored, self._updater = True, None
 
     def learner(self) -> SACState:
-        """See `SAC.learner`; the anchor is added from the first reference policy on."""
+        """Tensors of SAC and, from the first reference policy on, the anchor."""
         below = super().learner()
         return below._replace(
             anchor=Anchor(self.reverse_kl, self.reference.layers) if self.anchored else None,
             radius=self.projection_radius if self._has_projection else None,
         )
 
+    @override
     def graph_key(self) -> Hashable | None:
-        """See `SAC.graph_key`."""
         below = super().graph_key()
         return None if below is None else (self.anchored, below)
 
@@ -258,21 +264,21 @@ class SAIL(PEBBLE):
     def actor_loss(
         self, observation: Tensor, pi: SquashedGaussian, action: Tensor, log_prob: Tensor
     ) -> Tensor:
-        """J_pi + gamma E_s[ KL(pi_ref(.|s) || pi_theta(.|s)) ]."""
+        """Actor loss J_pi + gamma E_s[ KL(pi_ref(.|s) || pi_theta(.|s)) ]."""
         loss = super().actor_loss(observation, pi, action, log_prob)
         if not self.anchored:
             return loss
         return loss + self.reverse_kl * self.kl_to_reference(observation, pi)
 
     def kl_to_reference(self, observation: Tensor, pi: SquashedGaussian) -> Tensor:
-        """E_s[ KL(pi_ref(.|s) || pi_theta(.|s)) ], [M], over observations [M, B, O]."""
+        """Mean KL(pi_ref(.|s) || pi_theta(.|s)) over observations [M, B, O], [M]."""
         with torch.no_grad():
             reference = self.distribution(observation, self.reference)
         return gaussian_kl(*reference, *pi).mean(-1)
 
     @torch.no_grad()
     def metrics(self) -> dict[str, Tensor]:
-        """See `Agent.metrics`; the KL is that over the replay's newest batch."""
+        """Metrics of PEBBLE, and the KL to pi_ref over the newest batch of the replay buffer."""
         kl = torch.full_like(self.reverse_kl, torch.nan)
         if self.anchored:
             observation = self.replay_buffer.newest_observations(self.task.batch_size)

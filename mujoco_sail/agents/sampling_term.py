@@ -1,9 +1,9 @@
-"""T2, SAIL's gradient through the sampling distribution, during one fit of the reward.
+"""Estimator of T2, SAIL's gradient through the sampling distribution, for a fit of the reward.
 
     T2 = E[ (log P_nu(y) - b) sum_i grad log p(sigma_i; pi_nu) ]
 
-The factor log P_nu(y) - b is computed once, before the fit, when its pairs are still unseen; while
-the networks move, only the score's gradient follows them.
+The factor log P_nu(y) - b is computed once before the fit, when the networks have not been trained
+on its pairs. During the fit, only the gradient of the score is recomputed.
 
 Source: SAIL (Ding et al. 2024, arXiv 2406.15567), section 4.
 """
@@ -22,14 +22,14 @@ from mujoco_sail.core.objectives import leave_one_out, reward_advantage
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.sessions import Pairs
 
-# "share": of the norm of T1's gradient; "exact": of the weight of T2 in SAIL's objective, see
-# `objectives.exact_t2_weight`; "fixed": of the surrogate itself.
+# Unit of lambda. "share": the norm of T1's gradient divided by that of T2's; "exact": the weight of
+# T2 in SAIL's objective, see `objectives.exact_t2_weight`; "fixed": 1.
 Unit = Literal["share", "exact", "fixed"]
-# What the factor log P - b is replaced by, for comparisons: "permuted" exchanges it between pairs,
-# so that a gradient of equal norm holds no signal; "reversed" changes its sign.
+# Replacement of the factor log P - b, for control experiments. "permuted" permutes it among the
+# pairs, which gives a gradient of equal norm without signal; "reversed" changes its sign.
 Control = Literal["none", "permuted", "reversed"]
 
-# Draws of the policy's actions with which norms are measured, of T2 and of each of its halves.
+# Number of draws of the policy's actions for the norms of T2 and of the estimates from its halves.
 DRAWS, DRAWS_OF_HALVES = 16, 4
 
 Rewards = Callable[[Tensor], Tensor]  # `RewardModel.rewards`
@@ -37,12 +37,12 @@ Rewards = Callable[[Tensor], Tensor]  # `RewardModel.rewards`
 
 @dataclass(frozen=True)
 class SamplingTerm:
-    """An estimate of T2 from pairs of the policy's segments.
+    """Estimator of T2 from pairs of segments of the policy.
 
     Attributes:
         pairs: P pairs.
-        pi: The policy at their observations, its numbers [M, P, 2, T, A].
-        factor: What the scores are multiplied with, [M, E, P]; a constant.
+        pi: Policy at their observations, with parameters [M, P, 2, T, A].
+        factor: Constant factor of the scores, [M, E, P].
     """
 
     pairs: Pairs
@@ -50,20 +50,23 @@ class SamplingTerm:
     factor: Tensor
 
     def noise(self, streams: Streams) -> Tensor:
-        """Standard normal numbers for one action at every observation."""
+        """Standard normal noise for one action at every observation, [M, P, 2, T, A]."""
         return streams.normal(*self.pi.mean.shape[1:])
 
     def surrogate(self, rewards: Rewards, noise: Tensor) -> Tensor:
-        """Function of the reward networks whose gradient estimates T2 / weight, [M, E].
+        """Surrogate whose gradient with respect to the reward networks estimates T2 / weight.
 
         Args:
-            rewards: Of every network for inputs [M, 1, ..., O + A].
-            noise: See `noise`.
+            rewards: Function for the rewards of every network, for inputs [M, 1, ..., O + A].
+            noise: Noise of the policy's actions, from `noise`.
+
+        Returns:
+            Surrogate of every network, [M, E].
         """
         return (self.factor * self.scores(rewards, noise)).mean(-1)
 
     def scores(self, rewards: Rewards, noise: Tensor) -> Tensor:
-        """sum_i 1/T sum_t ( r_nu(s_t, a_t) - r_nu(s_t, a'_t) ), a' ~ pi, [M, E, P]."""
+        """Scores sum_i 1/T sum_t ( r_nu(s_t, a_t) - r_nu(s_t, a'_t) ), a' ~ pi, [M, E, P]."""
         inputs = self.pairs.inputs
         observation = inputs[..., : inputs.shape[-1] - noise.shape[-1]]
         by_policy = torch.cat([observation, self.pi.action(noise)], -1)
@@ -72,28 +75,28 @@ class SamplingTerm:
         return reward_advantage(own, drawn, self.pairs.valid.unsqueeze(1)).sum(-1)
 
     def part(self, at: slice, factor: Tensor) -> "SamplingTerm":
-        """The same of some pairs, with a factor of their own."""
+        """Estimator from a slice of the pairs, with another factor."""
         pi = SquashedGaussian(self.pi.mean[:, at], self.pi.log_std[:, at])
         return replace(self, pairs=self.pairs.part(at), pi=pi, factor=factor)
 
     def gradient(
         self, net: StackedMLP, rewards: Rewards, streams: Streams, draws: int
     ) -> list[Tensor]:
-        """Mean gradient of the surrogate over draws of the policy's actions, see `gradient_of`."""
+        """Mean gradient of the surrogate over `draws` draws of the policy's actions."""
         total = [torch.zeros_like(layer) for layer in net.layers]
         for _ in range(draws):
-            of_draw = gradient_of(self.surrogate(rewards, self.noise(streams)), net)
-            total = [sum_ + g / draws for sum_, g in zip(total, of_draw, strict=True)]
+            grad = gradient_of(self.surrogate(rewards, self.noise(streams)), net)
+            total = [sum_ + g / draws for sum_, g in zip(total, grad, strict=True)]
         return total
 
 
 def centred(log_p: Tensor, control: Control, streams: Streams) -> Tensor:
-    """The factor log P_nu(y) - b, or a control in its place, [M, E, P].
+    """Factor log P_nu(y) - b or its control, [M, E, P].
 
     Args:
-        log_p: [M, E, P].
-        control: See `Control`.
-        streams: Source of the permutations, one per member.
+        log_p: Log-likelihoods, [M, E, P].
+        control: Control experiment, see `Control`.
+        streams: Random streams of the permutations, one permutation per member.
     """
     factor = log_p - leave_one_out(log_p)
     if control == "permuted":
@@ -109,16 +112,16 @@ def gradient_of(objective: Tensor, net: StackedMLP) -> list[Tensor]:
 
 
 def inner(one: list[Tensor], other: list[Tensor], networks: int) -> Tensor:
-    """Inner products of the gradients of every network, [M, E]."""
+    """Inner product of two gradients for every network, [M, E]."""
     products = [(a * b).sum(-1).sum(1) for a, b in zip(one, other, strict=True)]
     return in_order(products).view(-1, networks)
 
 
 def in_order(terms: Iterable[Tensor]) -> Tensor:
-    """Sum of tensors one by one; the order of PyTorch's own sum depends on their size."""
+    """Sum of tensors in order; the order in PyTorch's own sum depends on their size."""
     return functools.reduce(torch.add, terms)
 
 
 def halves(count: int) -> tuple[slice, slice]:
-    """Two disjoint halves of P pairs; an odd one is in the second."""
+    """Slices of two disjoint halves of P pairs; if P is odd, the second is larger."""
     return slice(0, count // 2), slice(count // 2, count)

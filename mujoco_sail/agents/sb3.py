@@ -1,6 +1,6 @@
-"""Stable-Baselines3's SAC and PPO on the task reward, evaluated and recorded as our own agents.
+"""Stable-Baselines3's SAC and PPO on the task reward, evaluated and logged like all agents.
 
-A member is one Stable-Baselines3 model with its own networks, buffer and random numbers.
+Each member is a separate Stable-Baselines3 model with its own networks, buffer and random numbers.
 """
 
 from abc import abstractmethod
@@ -13,6 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from torch import Tensor, nn
+from typing_extensions import override
 
 from mujoco_sail.agents.base import Agent, Runner
 from mujoco_sail.core.streams import seed_for
@@ -22,12 +23,12 @@ from mujoco_sail.recipes.settings import setting
 
 
 class StableBaselines(Agent):
-    """Runs one Stable-Baselines3 model; subclasses say which."""
+    """Base class of agents that train one Stable-Baselines3 model."""
 
     stackable = False
     own_environments = True
     resumable = False
-    # Column of training.csv <- key of the library's logger.
+    # Columns of training.csv and their keys in the library's logger.
     columns: ClassVar[dict[str, str]]
     activation: ClassVar[Activation]
     squash: ClassVar[Squash]
@@ -40,35 +41,35 @@ class StableBaselines(Agent):
 
     @abstractmethod
     def make_model(self) -> BaseAlgorithm:
-        """The model on a training environment of its own."""
+        """Creates the model and its training environment."""
 
     @abstractmethod
     def actor(self, policy: Any) -> list[nn.Module]:
-        """The modules of the model's policy that turn an observation into an action, in order."""
+        """Modules of the model's policy from observation to action, in order."""
 
     def train(self) -> None:
-        """Lets the library train, see `Agent.train`."""
-        # The library never flushes its logger here, so that it keeps each key's newest value.
+        """Trains with the library's `learn`."""
+        # With this interval the library never clears its logger, so that the newest values remain.
         self.model.learn(self.task.steps, callback=_AfterStep(self), log_interval=self.task.steps)
 
     def policy(self, observation: Tensor) -> Tensor:
-        """Deterministic actions, see `Agent.policy`."""
+        """Deterministic actions of the model."""
         action, _ = self.model.predict(observation[0].cpu().numpy(), deterministic=True)
         return torch.as_tensor(action, device=self.device).unsqueeze(0)
 
+    @override
     def health(self) -> dict[str, Tensor]:
-        """See `Agent.health`."""
         parameters = [p.detach().abs().max() for p in self.model.policy.parameters()]
         return {"a parameter of the policy": torch.stack(parameters).max().unsqueeze(0)}
 
+    @override
     def export_policies(self, step: int) -> list[Policy]:
-        """See `Agent.export_policies`."""
         parts = nn.Sequential(*self.actor(self.model.policy))
         layers = [(p.weight, p.bias) for p in parts.modules() if isinstance(p, nn.Linear)]
         return [self._make_policy(0, step, layers, self.activation, self.squash)]
 
+    @override
     def metrics(self) -> dict[str, Tensor]:
-        """See `Agent.metrics`."""
         values = {"updates": float(self.model._n_updates)}
         for column, key in self.columns.items():
             values[column] = float(self.model.logger.name_to_value.get(key, torch.nan))
@@ -76,7 +77,7 @@ class StableBaselines(Agent):
 
 
 class _AfterStep(BaseCallback):
-    """Calls `Runner.after_step` after every environment step, and stops at the last one."""
+    """Callback that calls `Runner.after_step`, and stops at the last step of the task."""
 
     def __init__(self, agent: StableBaselines) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ class _AfterStep(BaseCallback):
 
 @dataclass(frozen=True, kw_only=True)
 class SB3SACSettings:
-    """The names are those of `mujoco_sail.agents.sac`."""
+    """Hyperparameters that the protocol does not fix; named as in `mujoco_sail.agents.sac`."""
 
     discount: float = setting(low=0, below=1)
     tau: float = setting(above=0, high=1)
@@ -98,7 +99,7 @@ class SB3SACSettings:
 
 
 class SB3SAC(StableBaselines):
-    """Stable-Baselines3's SAC with the protocol's networks, batch and learning rate."""
+    """Stable-Baselines3's SAC with the network size, batch size and learning rate of the task."""
 
     Settings = SB3SACSettings
     settings: SB3SACSettings
@@ -110,8 +111,8 @@ class SB3SAC(StableBaselines):
     activation = "relu"
     squash = "tanh"
 
+    @override
     def make_model(self) -> BaseAlgorithm:
-        """See `StableBaselines.make_model`."""
         return stable_baselines3.SAC(
             **self.arguments(),
             target_update_interval=self.settings.target_every,
@@ -119,7 +120,7 @@ class SB3SAC(StableBaselines):
         )
 
     def arguments(self) -> dict[str, Any]:
-        """Arguments that libraries with Stable-Baselines3's interface have in common."""
+        """Arguments shared with other libraries that have Stable-Baselines3's interface."""
         task = self.task
         return {
             "policy": "MlpPolicy",
@@ -135,14 +136,14 @@ class SB3SAC(StableBaselines):
             "seed": self.seed,
         }
 
+    @override
     def actor(self, policy: Any) -> list[nn.Module]:
-        """See `StableBaselines.actor`."""
         return [policy.actor.latent_pi, policy.actor.mu]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SB3PPOSettings:
-    """Stable-Baselines3's names."""
+    """Hyperparameters that the protocol does not fix; named as in Stable-Baselines3."""
 
     learning_rate: float = setting(above=0)
     n_steps: int = setting(low=2)  # environment steps between updates
@@ -154,7 +155,7 @@ class SB3PPOSettings:
 
 
 class SB3PPO(StableBaselines):
-    """Stable-Baselines3's PPO with the protocol's networks."""
+    """Stable-Baselines3's PPO with the network size of the task."""
 
     Settings = SB3PPOSettings
     settings: SB3PPOSettings
@@ -166,8 +167,8 @@ class SB3PPO(StableBaselines):
     activation = "tanh"
     squash = "clip"
 
+    @override
     def make_model(self) -> BaseAlgorithm:
-        """See `StableBaselines.make_model`."""
         task, settings = self.task, self.settings
         return stable_baselines3.PPO(
             "MlpPolicy",
@@ -184,6 +185,6 @@ class SB3PPO(StableBaselines):
             device=self.device,
         )
 
+    @override
     def actor(self, policy: Any) -> list[nn.Module]:
-        """See `StableBaselines.actor`."""
         return [policy.mlp_extractor.policy_net, policy.action_net]

@@ -1,4 +1,4 @@
-"""Source files that an agent class is made of, and their digest."""
+"""Source files of an agent class, and their digest."""
 
 import ast
 import hashlib
@@ -18,7 +18,7 @@ SUITE = "mujoco_sail"
 
 
 class Source(NamedTuple):
-    """A module as it was read: its dotted name, its file and its text."""
+    """Source of a module: its dotted name, its file and its text."""
 
     name: str
     file: Path
@@ -26,18 +26,18 @@ class Source(NamedTuple):
 
 
 def digest(agent: type, settings: type, plugin: Iterable[Source]) -> str | None:
-    """Digest of the source of an agent class that is not the suite's.
+    """Digest of the source of an agent class that is not part of the suite.
 
-    It covers the plug-in; of an installed package, the modules that define the class, its bases
-    and its settings, and what these import of their own package.
+    It covers the plug-in. For an installed package, it covers the modules that define the class,
+    its bases and its settings, and the modules of the same package that these import.
 
     Args:
-        agent: The class.
-        settings: The class of its settings.
-        plugin: The modules next to the recipe that it was imported from, if any.
+        agent: Agent class.
+        settings: Class of its settings.
+        plugin: Modules of the plug-in, if any.
 
     Returns:
-        `sha256:...`, or None if all of it is the suite's or a library's that the suite needs.
+        `sha256:...`, or None if all modules belong to the suite or its dependencies.
     """
     sources = set(plugin)
     covered = libraries().union(top(source.name) for source in sources)
@@ -50,7 +50,7 @@ def digest(agent: type, settings: type, plugin: Iterable[Source]) -> str | None:
 
 @cache
 def libraries() -> frozenset[str]:
-    """Names that always mean a library: Python's, the suite and what it needs."""
+    """Top-level names of the standard library, the suite and its dependencies."""
     needs: Iterable[str] = ()
     with suppress(metadata.PackageNotFoundError):  # a checkout that is not installed
         needs = metadata.requires(SUITE) or ()
@@ -60,7 +60,7 @@ def libraries() -> frozenset[str]:
 
 @cache
 def _installed(name: str) -> tuple[Source, ...]:
-    """An imported module and what it imports of its own package."""
+    """Sources of an imported module and of the modules that it imports from its package."""
     where = getattr(sys.modules.get(name), "__file__", None)
     if where is None:
         return ()
@@ -71,12 +71,12 @@ def _installed(name: str) -> tuple[Source, ...]:
 
 
 def read(folder: Path, name: str, follows: Callable[[str], bool]) -> tuple[Source, ...]:
-    """Reads a module of a folder and the modules there that it imports, in functions too.
+    """Reads a module and all modules of the folder that it imports, also inside functions.
 
     Args:
-        folder: What import statements are resolved in.
-        name: The module.
-        follows: Which top-level names are looked for in the folder.
+        folder: Folder in which import statements are resolved.
+        name: Dotted name of the module.
+        follows: Predicate for the top-level names to search in the folder.
     """
     found: dict[str, Source] = {}
     wanted = [name]
@@ -90,17 +90,17 @@ def read(folder: Path, name: str, follows: Callable[[str], bool]) -> tuple[Sourc
 
 def _file(folder: Path, name: str) -> Path | None:
     place = folder.joinpath(*name.split("."))
-    # As Python does, a package before a module.
+    # A package before a module, as in Python.
     files = (place / "__init__.py", place.with_name(f"{place.name}.py"))
-    # Path.is_file would raise where a name is too long.
+    # Path.is_file would raise an exception if a name is too long.
     return next((file for file in files if os.path.isfile(file)), None)
 
 
 def _imported(source: Source) -> Iterator[str]:
-    """Names that the import statements of a module may mean."""
+    """Dotted names that the import statements of a module may refer to."""
     is_package = source.file.name == "__init__.py"
     package = source.name if is_package else source.name.rpartition(".")[0]
-    with suppress(SyntaxError, ValueError, RecursionError):  # importing it says what is wrong
+    with suppress(SyntaxError, ValueError, RecursionError):  # the import reports the error
         for node in ast.walk(ast.parse(source.text)):
             if isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
@@ -111,5 +111,5 @@ def _imported(source: Source) -> Iterator[str]:
 
 
 def top(name: str) -> str:
-    """The top-level name of a dotted one."""
+    """Top-level name of a dotted name."""
     return name.partition(".")[0]

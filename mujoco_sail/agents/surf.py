@@ -1,10 +1,10 @@
-"""SURF: PEBBLE that also learns from its own sure predictions, on segments cropped at random.
+"""SURF: PEBBLE with pseudo-labels from confident predictions, and temporal cropping.
 
     loss = CE(labelled) + weight 1/(mu B) sum 1[ P_nu(sigma_k > sigma_{1-k}) > tau ] CE(k)
 
 over mu B unlabelled pairs, where k is the segment that a network predicts to be preferred. Both
-cross-entropies are of cropped segments, the prediction is of whole ones. Each network labels for
-itself, as in the released code.
+cross-entropies are computed on cropped segments, the prediction on whole segments. Each network
+uses its own pseudo-labels, as in the released code.
 
 Source: SURF (Park et al. 2022, arXiv 2203.10050), section 4.
 """
@@ -34,7 +34,7 @@ class SURFSettings(SAILSettings):
     unlabelled_weight: float = setting(low=0, per_member=True)  # the paper's lambda
     unlabelled_ratio: int = setting(low=1, high=MOST)  # mu, unlabelled pairs per labelled one
     confidence: float = setting(low=0.5, below=1, per_member=True)  # tau
-    # Length of the shortest crop as a share of a segment; 1 for no cropping.
+    # Length of the shortest crop relative to a segment; 1 for no cropping.
     shortest_crop: float = setting(above=0, high=1, per_member=True)
 
 
@@ -53,7 +53,7 @@ class SURF(SAIL):
         self.log_columns("sure_predictions")
 
     def reward_objective(self, session: Session) -> Objective:
-        """Minus the loss above."""
+        """Negative of the loss in the module docstring."""
         of_crops = partial(self.crop_likelihood, self.streams("crops", session.number))
         unlabelled = self.streams("unlabelled pairs", session.number)
 
@@ -68,13 +68,13 @@ class SURF(SAIL):
     def crop_likelihood(
         self, streams: Streams, rewards: Tensor, valid: Tensor, label: Tensor
     ) -> Tensor:
-        """Log P_nu(y) of a random crop of each segment, see `reward_model.Likelihood`."""
+        """Log P_nu(y) of a random crop of each segment, a `reward_model.Likelihood`."""
         whole = torch.ones_like(self.shortest_crop)
         left = crops(valid, self.shortest_crop, whole, streams)
         return log_likelihood(margin(rewards, left), label)
 
     def fit_reward(self, session: Session) -> None:
-        """See `PEBBLE`; records the share of fresh predictions that would be a label, [M]."""
+        """Fits the reward; logs the fraction of confident predictions for new pairs, [M]."""
         super().fit_reward(session)
         count = self.task.labels_per_session * self.task.candidates_per_label
         fresh = self.unlabelled(count, self.streams("sure", session.number))
@@ -86,19 +86,20 @@ class SURF(SAIL):
         return Pairs.drawn(self.replay_buffer, streams, count, self.task.segment_steps)
 
     def pseudo_log_likelihood(self, pairs: Pairs, of_crops: Likelihood) -> Tensor:
-        """Log P_nu(k) of cropped segments where a network is sure, else 0, [M, E, P]."""
+        """Log P_nu(k) of cropped segments where a network is confident, else 0, [M, E, P]."""
         rewards = self.reward_model.rewards(pairs.inputs.unsqueeze(1))  # [M, E, P, 2, T]
         valid = pairs.valid.unsqueeze(1).expand_as(rewards)
         sure, label = self.pseudo_labels(margin(rewards.detach(), valid))
         return sure * of_crops(rewards, valid, label)
 
     def pseudo_labels(self, margin: Tensor) -> tuple[Tensor, Tensor]:
-        """Where a prediction counts as a label, and the label.
+        """Mask of confident predictions, and their pseudo-labels.
 
         Args:
             margin: R_nu(sigma_1) - R_nu(sigma_2) of whole segments, [M, E, P].
 
         Returns:
-            1 where the prediction is sure, and 1 where the first segment is preferred, [M, E, P].
+            1 where the prediction is confident, and 1 where the first segment is preferred, both
+            [M, E, P].
         """
         return (margin.abs() > self.sure_margin).to(margin.dtype), (margin > 0).to(margin.dtype)

@@ -1,19 +1,19 @@
-"""What `run` and `report` say where T2 hardly acts; without PyTorch, which a report does not need.
+"""Warning of `run` and `report` if T2 is negligible; without PyTorch, which reports do not need.
 
 T2 is SAIL's gradient through the sampling distribution, see `agents.sail`.
 """
 
 from collections.abc import Sequence
 
-HARDLY = 0.01  # of the reward's gradient
+HARDLY = 0.01  # fraction of the reward's gradient
 
 
 def hardly_acts(name: str, shares: Sequence[float]) -> list[str]:
-    """A line about the runs whose T2 hardly acts; none if there are none.
+    """One line about the runs whose T2 is negligible; empty if there are none.
 
     Args:
-        name: Of their agent.
-        shares: Of each run with T2, the largest share of T1's gradient in any fit.
+        name: Name of the agent.
+        shares: For each run with T2, the largest |T2| / |T1| of all fits.
     """
     below = [share for share in shares if share < HARDLY]
     if not below:

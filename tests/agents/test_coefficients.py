@@ -1,4 +1,4 @@
-"""Coefficients alone make SAIL-RevKL, SAIL and PEBBLE of one agent."""
+"""SAIL-RevKL, SAIL and PEBBLE differ only in two coefficients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mujoco_sail.recipes.load import recipe_folder
         ("pebble_revkl", {"reverse_kl": 0.0}, "pebble"),
     ],
 )
-def test_a_coefficient_of_zero_is_the_simpler_agent_bit_for_bit(
+def test_a_coefficient_of_zero_equals_the_simpler_agent_bit_for_bit(
     make_run: MakeRun, agent: str, changed: dict[str, float], twin: str, engine: str
 ) -> None:
     task = tiny_task(engine=engine)
@@ -34,7 +34,7 @@ def test_a_coefficient_of_zero_is_the_simpler_agent_bit_for_bit(
         assert rows(one, 0, name) == rows(other, 0, name)
 
 
-def test_the_sail_class_without_coefficients_is_the_pebble_class_bit_for_bit(
+def test_the_sail_class_with_zero_coefficients_equals_the_pebble_class_bit_for_bit(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
     recipe = tmp_path / "plain.toml"
@@ -46,7 +46,7 @@ def test_the_sail_class_without_coefficients_is_the_pebble_class_bit_for_bit(
         assert torch.equal(a, b)
 
 
-def test_the_coefficients_make_three_different_agents(make_run: MakeRun) -> None:
+def test_nonzero_coefficients_give_three_different_agents(make_run: MakeRun) -> None:
     settings = {"sail_revkl": {"reverse_kl": 0.5}}
     out = trained(make_run([("pebble", 0), ("sail", 0), ("sail_revkl", 0)], settings=settings))
     actors = [torch.cat([p.flatten() for p in parts[:6]]) for parts in out.values()]

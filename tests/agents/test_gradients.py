@@ -1,4 +1,4 @@
-"""The agents' own updates, in float64, against finite differences."""
+"""Gradients of the agents' updates in float64, compared with finite differences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.core.update import LOGGED
 from mujoco_sail.preferences.sessions import Pairs
 
-# The forms of the losses that `sac_sb3` has, with bounds that cut many outputs off.
+# The loss variants of `sac_sb3`, with bounds that clip many outputs.
 OTHER = {
     "log_std_form": "clamp",
     "log_std_low": -0.05,
@@ -32,7 +32,7 @@ OTHER = {
 
 @pytest.fixture(params=[{}, OTHER], ids=["paper", "library"])
 def agent(make_run: MakeRun, float64: None, request: pytest.FixtureRequest) -> Any:
-    """A SAIL-RevKL stack of two with data, labels and a reference."""
+    """A trained SAIL-RevKL stack of two members, with labels and a reference policy."""
     run = make_run(
         [("sail_revkl", 0), ("sail_revkl", 1)],
         settings={"sail_revkl": {"lambda": 0.8, "reverse_kl": 0.3, **request.param}},
@@ -45,7 +45,7 @@ def agent(make_run: MakeRun, float64: None, request: pytest.FixtureRequest) -> A
 
 
 class Step(NamedTuple):
-    """What one update of an agent computes, with nothing moved."""
+    """Results of one update that changes no parameter."""
 
     batch: Batch
     next_noise: Tensor
@@ -71,7 +71,9 @@ def step(agent: Any, monkeypatch: pytest.MonkeyPatch) -> Step:
     return Step(batch, *standard_normals(uniform), recorder.gradients, logged)
 
 
-def test_the_critics_gradient_is_that_of_the_squared_bellman_error(agent: Any, step: Step) -> None:
+def test_the_critic_gradient_equals_that_of_the_squared_bellman_error(
+    agent: Any, step: Step
+) -> None:
     batch = step.batch
     pi = agent.distribution(batch.next_observation)
     action, log_prob = pi.action_and_log_prob(step.next_noise)
@@ -89,7 +91,9 @@ def test_the_critics_gradient_is_that_of_the_squared_bellman_error(agent: Any, s
     assert_is_derivative(step.gradients["critic"], agent.critic.layers, lambda: losses().sum())
 
 
-def test_the_actors_gradient_is_that_of_soft_value_plus_anchor(agent: Any, step: Step) -> None:
+def test_the_actor_gradient_equals_that_of_the_soft_value_plus_anchor(
+    agent: Any, step: Step
+) -> None:
     batch = step.batch
 
     def losses() -> Tensor:
@@ -111,9 +115,7 @@ def test_the_actors_gradient_is_that_of_soft_value_plus_anchor(agent: Any, step:
     assert_is_derivative(step.gradients["actor"], agent.actor.layers, lambda: losses().sum())
 
 
-def test_the_losses_that_a_subclass_extends_are_those_whose_gradients_are_written_out(
-    agent: Any, step: Step
-) -> None:
+def test_the_stated_losses_have_the_gradients_of_the_update(agent: Any, step: Step) -> None:
     next_pi = agent.distribution(step.batch.next_observation)
     loss = agent.critic_loss(step.batch, *next_pi.action_and_log_prob(step.next_noise))
     torch.testing.assert_close(step.logged[:, 0], loss.detach())
@@ -129,7 +131,7 @@ def test_the_losses_that_a_subclass_extends_are_those_whose_gradients_are_writte
         torch.testing.assert_close(of_update.view_as(of_loss), of_loss)
 
 
-def test_the_temperatures_gradient_is_that_of_the_entropy_constraint(
+def test_the_temperature_gradient_equals_that_of_the_entropy_constraint(
     agent: Any, step: Step
 ) -> None:
     pi = agent.distribution(step.batch.observation)
@@ -148,10 +150,10 @@ def test_the_temperatures_gradient_is_that_of_the_entropy_constraint(
     )
 
 
-def test_the_reward_gradient_is_that_of_t1_plus_weighted_t2(
+def test_the_reward_gradient_equals_t1_plus_weighted_t2(
     agent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T2's factor and weight are constants of the estimator: they are held while nu moves."""
+    """The factor and the weight of T2 are constants in the finite differences, too."""
     session = newest_session(agent)
     newest, labels = session.pairs, session.labels
     terms, weights = kept_terms(agent, monkeypatch)
@@ -187,7 +189,7 @@ def test_the_reward_gradient_is_that_of_t1_plus_weighted_t2(
 
 
 @pytest.mark.parametrize(("coefficient", "moved"), [("lambda_", "reward"), ("reverse_kl", "actor")])
-def test_a_coefficient_changes_the_gradient_of_its_own_parameters_only(
+def test_a_coefficient_changes_only_the_gradient_of_its_own_parameters(
     agent: Any, coefficient: str, moved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before_draws = agent.update_draws.state()
@@ -196,9 +198,9 @@ def test_a_coefficient_changes_the_gradient_of_its_own_parameters_only(
         recorder = Recorder(agent.learner())
         monkeypatch.setattr(update_module, "adam_step", recorder)
         agent.update_draws.load(before_draws)
-        agent._updater, agent.updates = None, 0  # the target rests at the first update
+        agent._updater, agent.updates = None, 0  # the first update leaves the target unchanged
         agent.update()
-        agent.reward_model.adam.step = lambda of, _: recorder.gradients.update(reward=list(of))
+        agent.reward_model.adam.step = lambda grad, _: recorder.gradients.update(reward=list(grad))
         agent.fit_reward(newest_session(agent))
         return recorder.gradients
 
@@ -211,7 +213,7 @@ def test_a_coefficient_changes_the_gradient_of_its_own_parameters_only(
         assert same == (name != moved), name
 
 
-def test_the_projection_keeps_each_member_in_its_ball_and_is_the_identity_inside(
+def test_the_projection_keeps_each_actor_in_its_ball_and_is_the_identity_inside(
     agent: Any,
 ) -> None:
     before = [p.detach().clone() for p in agent.actor.parameters]

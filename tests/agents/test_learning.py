@@ -1,4 +1,4 @@
-"""The learners learn: `quick` on walker_stand, three seeds each, against stated bounds."""
+"""SAC and PEBBLE learn walker_stand under the protocol `quick`, with three seeds."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mujoco_sail.training.pool import execute
 from mujoco_sail.training.selection import unfinished_members
 
 SEEDS = range(3)
-# Between the random policy (mean 127 and standard deviation 11 over episodes) and the learners.
+# Between the returns of the random policy (mean 127, std 11 over episodes) and the trained agents.
 BOUND = 155.0
-LAST = 5  # evaluations that a final return is the mean of: a quarter of the run
+LAST = 5  # number of evaluations in the final return: a quarter of the run
 
 
 def final_returns(task: Task, agents: list[str], results: Path) -> dict[str, np.ndarray]:
-    """Mean of the last evaluations of every seed."""
+    """Mean return of the last evaluations of every seed."""
     specs = [registry.load_spec(name, {}) for name in agents]
     members = unfinished_members(task, specs, SEEDS, results)
     assert execute(task, members, torch.device("cpu"), results, lambda _: None) == []
@@ -56,14 +56,14 @@ def task() -> Task:
 
 @pytest.fixture(scope="module")
 def returns(task: Task, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """Final returns of both learners, and of PEBBLE with every label flipped."""
+    """Final returns of SAC, of PEBBLE, and of PEBBLE with flipped labels."""
     folder = tmp_path_factory.mktemp("learning")
     flipping = replace(task, teacher="mistake", oracle=replace(task.oracle, mistake=1.0))
     flipped = final_returns(flipping, ["pebble"], folder / "flipped")
     return final_returns(task, ["sac", "pebble"], folder / "true") | {"flipped": flipped["pebble"]}
 
 
-def test_sac_and_pebble_end_clearly_above_the_random_policy(
+def test_final_returns_of_sac_and_pebble_exceed_the_bound(
     task: Task, returns: dict[str, np.ndarray]
 ) -> None:
     random = random_returns(task)
@@ -72,5 +72,5 @@ def test_sac_and_pebble_end_clearly_above_the_random_policy(
     assert returns["pebble"].mean() > BOUND
 
 
-def test_with_every_label_flipped_pebble_misses_the_bound(returns: dict[str, np.ndarray]) -> None:
+def test_pebble_with_flipped_labels_stays_below_the_bound(returns: dict[str, np.ndarray]) -> None:
     assert returns["flipped"].mean() < BOUND

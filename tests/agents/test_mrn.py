@@ -1,4 +1,4 @@
-"""MRN: its bilevel gradient, its coefficient, and how it trains."""
+"""MRN: bilevel gradient, coefficient and training."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def rewards(agent: Any, inputs: Tensor) -> Tensor:
 
 
 def unrolled(agent: Any, batch: Batch, noise: Tensor, rate: float) -> Tensor:
-    """L after a virtual step by autograd, with a graph to nu; the sum over members."""
+    """Sum of L over members after a virtual step by autograd, differentiable by nu."""
     inputs = torch.cat([batch.observation, batch.action], -1)
     pi = agent.distribution(batch.next_observation)
     action, log_prob = pi.action_and_log_prob(noise)
@@ -73,7 +73,7 @@ def unrolled(agent: Any, batch: Batch, noise: Tensor, rate: float) -> Tensor:
 
 @pytest.fixture(params=[1e-3, 0.3])
 def case(make_run: MakeRun, float64: None, request: pytest.FixtureRequest) -> Any:
-    """A stack of two, a batch with terminations and noise; a small and a large virtual step."""
+    """A stack of two members, a batch with terminations, noise, and the virtual learning rate."""
     agent = agent_of(make_run, {**EVERY, "virtual_rate": request.param})
     streams = agent.streams("test")
     batch = Batch.of(agent.replay_buffer.sample(streams.uniform(16)), *agent.runner.sizes)
@@ -82,7 +82,7 @@ def case(make_run: MakeRun, float64: None, request: pytest.FixtureRequest) -> An
     return agent, batch, streams.normal(16, agent.action_size), request.param
 
 
-def test_the_gradient_is_that_of_an_unrolled_step(case: Any) -> None:
+def test_the_gradient_equals_that_of_an_unrolled_step(case: Any) -> None:
     agent, batch, noise, rate = case
     stated = agent.meta_gradients(batch, noise)
     value = unrolled(agent, batch, noise, rate)
@@ -94,8 +94,8 @@ def test_the_gradient_is_that_of_an_unrolled_step(case: Any) -> None:
     torch.testing.assert_close(agent.logged["outer_loss"].sum(), value.detach())
 
 
-def test_the_gradient_is_the_slope_of_the_outer_loss(case: Any) -> None:
-    """Central differences of the loss that a virtual step leads to, which falls down the slope."""
+def test_the_gradient_equals_the_slope_of_the_outer_loss(case: Any) -> None:
+    """Central differences of the loss after a virtual step."""
     agent, batch, noise, _ = case
     gradients = agent.meta_gradients(batch, noise)
     norm = math.sqrt(sum(float(g.square().sum()) for g in gradients))
@@ -115,8 +115,8 @@ def test_the_gradient_is_the_slope_of_the_outer_loss(case: Any) -> None:
     assert loss(-size) < loss(0)
 
 
-def test_the_derivative_along_a_direction_is_that_computed_by_hand() -> None:
-    """h = relu(2 x + 1), out = h / 2 + 7, at x = 1 and, where the unit is off, x = -1."""
+def test_the_directional_derivative_equals_a_hand_computed_one() -> None:
+    """h = relu(2 x + 1), out = h / 2 + 7, at x = 1 and at x = -1, where h = 0."""
     parameters = [torch.tensor([[[v]]]) for v in (2.0, 1.0, 0.5, 7.0)]
     direction = [torch.tensor([[[v]]]) for v in (1.0, 2.0, 3.0, 4.0)]
     out, inputs = forward(parameters, torch.tensor([[[1.0], [-1.0]]]))
@@ -126,8 +126,8 @@ def test_the_derivative_along_a_direction_is_that_computed_by_hand() -> None:
     assert along.flatten().tolist() == [0.5 * 3 + 3 * 3 + 4, 4.0]
 
 
-def test_the_score_of_a_segment_is_q_of_its_first_step(case: Any) -> None:
-    """Equation 6: what follows the first step has no part in the gradient."""
+def test_only_the_first_step_of_a_segment_affects_the_gradient(case: Any) -> None:
+    """Equation 6 uses Q of the first step only."""
     agent, batch, noise, _ = case
     before = agent.meta_gradients(batch, noise)
     agent.pairs.inputs[:, :, :, 1:] += 1.0
@@ -137,7 +137,7 @@ def test_the_score_of_a_segment_is_q_of_its_first_step(case: Any) -> None:
     assert not torch.equal(before[0], agent.meta_gradients(batch, noise)[0])
 
 
-def test_the_reward_takes_its_share_of_a_step_of_adam_down_the_gradient(
+def test_the_meta_step_is_an_adam_step_scaled_by_the_weight(
     make_run: MakeRun, float64: None
 ) -> None:
     agent = agent_of(make_run, EVERY)
@@ -146,11 +146,11 @@ def test_the_reward_takes_its_share_of_a_step_of_adam_down_the_gradient(
     agent.meta_adam = MemberAdam(net.layers, 2, rate)
     kept: list[list[Tensor]] = []
     meta_gradients = agent.meta_gradients
-    agent.meta_gradients = lambda *of: kept.append(meta_gradients(*of)) or kept[-1]
+    agent.meta_gradients = lambda *args: kept.append(meta_gradients(*args)) or kept[-1]
     before = [p.detach().clone() for p in net.parameters]
     agent.meta_step(7)
     for old, new, g in zip(before, net.parameters, kept[0], strict=True):
-        # The first step of Adam is the sign of the gradient where it is much larger than 1e-8.
+        # Adam's first step is the sign of the gradient if the gradient is much larger than 1e-8.
         direction = g / (g.abs() + 1e-8)
         expected = old - weights.view(2, *[1] * (g.dim() - 1)) * rate * direction
         torch.testing.assert_close(new.detach(), expected)
@@ -169,16 +169,16 @@ def columns(text: str, dropped: str) -> str:
     return "\n".join(",".join(cells[:at] + cells[at + 1 :]) for cells in lines)
 
 
-def test_a_weight_of_zero_is_pebble_bit_for_bit(make_run: MakeRun) -> None:
+def test_a_weight_of_zero_equals_pebble_bit_for_bit(make_run: MakeRun) -> None:
     one, other = assert_is_pebble(make_run, "mrn", {**EVERY, "meta_weight": 0.0})
     text = columns(rows(one, 0, "training.csv"), "outer_loss")
     assert text == rows(other, 0, "training.csv")
 
 
-def test_a_member_of_weight_zero_is_pebble_beside_members_that_are_not(
+def test_a_member_of_weight_zero_equals_pebble_in_a_stack_with_other_weights(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
-    """A recipe of its own, for members of one name share their settings."""
+    """Uses a separate recipe, because members of one agent share their settings."""
     idle = tmp_path / "idle.toml"
     idle.write_text('title = "idle"\nbase = "mrn"\nmeta_weight = 0.0\nmeta_every = 10\n')
     mixed = make_run([("mrn", 0), (str(idle), 3), ("mrn", 5)], settings=SETTINGS)
@@ -193,7 +193,7 @@ def test_a_member_of_weight_zero_is_pebble_beside_members_that_are_not(
 # --- training ---
 
 
-def test_the_bilevel_step_is_taken_where_it_is_due_while_labels_are_to_come(
+def test_the_bilevel_step_is_taken_when_due_until_the_last_session(
     make_run: MakeRun,
 ) -> None:
     run = make_run(NAMES, settings=SETTINGS)

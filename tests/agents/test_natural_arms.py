@@ -1,4 +1,4 @@
-"""The natural-gradient arms take steps of bounded KL divergence, in one stack."""
+"""Agents with a natural-gradient actor: bounded KL divergence of steps, and stacking."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ NAMES = [("pebble_npg", 0), ("sail_revkl_npg", 1), ("sail_revkl_npg", 2)]
 FEW = {name: {"cg_iterations": 3} for name in ("pebble_npg", "sail_revkl_npg")}
 
 
-def test_both_arms_are_one_stack_apart_from_the_arms_that_adam_moves() -> None:
+def test_natural_gradient_agents_share_a_stack_separate_from_adam_agents() -> None:
     stacks = [stack_key(member) for member in members_of([*NAMES, ("sail_revkl", 1)])]
     assert len(set(stacks[:3])) == 1
     assert stacks[3] != stacks[0]
 
 
 @pytest.mark.parametrize("max_kl", [0.01, 1.0])
-def test_no_step_of_a_run_exceeds_its_kl_by_more_than_a_tenth(
+def test_no_step_exceeds_max_kl_by_more_than_ten_percent(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, max_kl: float
 ) -> None:
     reached = []
@@ -51,12 +51,12 @@ def test_no_step_of_a_run_exceeds_its_kl_by_more_than_a_tenth(
     agent = trained_agent(make_run(NAMES, settings=settings))
     kl = torch.stack(reached)
     assert kl.shape == (agent.updates, 3)
-    assert (kl <= 1.1 + 1e-3).all()  # 1e-3: the rounding of float32
+    assert (kl <= 1.1 + 1e-3).all()  # 1e-3 for float32 rounding
     assert (kl.median(0).values > 0.5).all()
     assert not any(moment.any() for moment in agent.actor_adam.trained.means)
 
 
-def test_a_loss_of_its_own_is_refused() -> None:
+def test_an_overridden_loss_is_refused() -> None:
     with pytest.raises(TypeError, match="Penalised has a loss of its own, actor_loss: extend SAIL"):
 
         class Penalised(NaturalSAIL):
@@ -64,13 +64,13 @@ def test_a_loss_of_its_own_is_refused() -> None:
                 return super().actor_loss(observation, *sample) + observation.mean((1, 2))
 
 
-def test_an_update_lowers_the_actors_loss_on_its_batch(
+def test_an_update_reduces_the_actor_loss_on_its_batch(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = trained_agent(make_run(NAMES))
     streams, log, still = agent.streams("test"), torch.zeros(3, 3), torch.zeros(())
     rows, uniform = agent.sample(streams.uniform(16)), streams.uniform(16, 2 * agent.action_size)
-    # Critics and temperature rest, so that the loss is the same function before and after.
+    # Critics and temperature do not change, so the loss is the same function before and after.
     monkeypatch.setattr(update_module, "adam_step", lambda *_: None)
     losses = []
     for _ in range(2):
@@ -80,17 +80,17 @@ def test_an_update_lowers_the_actors_loss_on_its_batch(
     assert (losses[1] < losses[0]).all()
 
 
-def test_the_anchor_bends_the_step_and_without_it_and_t2_all_is_pebble_npg(
+def test_the_anchor_changes_the_step_and_zero_coefficients_equal_pebble_npg(
     make_run: MakeRun,
 ) -> None:
-    def of(name: str, **settings: float) -> list[Tensor]:
+    def parameters(name: str, **settings: float) -> list[Tensor]:
         changed = {name: {"cg_iterations": 3, **settings}}
         return trained(make_run([(name, 3)], settings=changed))[name, 3]
 
-    plain = of("sail_revkl_npg", reverse_kl=0.0, **{"lambda": 0.0})
-    twin = of("pebble_npg")
+    plain = parameters("sail_revkl_npg", reverse_kl=0.0, **{"lambda": 0.0})
+    twin = parameters("pebble_npg")
     assert all(torch.equal(a, b) for a, b in zip(plain, twin, strict=True))
-    anchored = of("sail_revkl_npg", reverse_kl=0.5, **{"lambda": 0.0})
+    anchored = parameters("sail_revkl_npg", reverse_kl=0.5, **{"lambda": 0.0})
     assert not torch.equal(anchored[0], plain[0])
 
 
@@ -98,7 +98,7 @@ def test_the_anchor_bends_the_step_and_without_it_and_t2_all_is_pebble_npg(
     ("width", "batch", "precision"),
     [(77, 19, "float32"), (64, 64, "float32"), (31, 7, "bfloat16")],
 )
-def test_no_bit_depends_on_threads_or_the_size_of_the_stack(
+def test_results_do_not_depend_on_threads_or_stack_size(
     make_run: MakeRun, width: int, batch: int, precision: str
 ) -> None:
     short = {"steps": 100, "evaluation_every": 100, "random_steps": 45}

@@ -1,4 +1,4 @@
-"""A plug-in with a critic's loss of its own: that of docs/agents.md."""
+"""Plug-in with an overridden critic loss, the example of docs/agents.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mujoco_sail.agents.sac import SAC
 from mujoco_sail.core.distributions import standard_normals
 from mujoco_sail.core.replay_buffer import Batch
 
-DELTA = 0.05  # small enough for errors on both sides of it
+DELTA = 0.05  # small enough that errors lie on both sides
 SETTINGS = {"delta": DELTA}
 
 
@@ -37,7 +37,7 @@ def test_the_plug_in_is_short(recipe: str) -> None:
     assert len(Path(recipe).with_name("huber.py").read_text().splitlines()) <= 25
 
 
-def test_its_gradient_is_the_slope_of_hubers_loss(
+def test_its_gradient_equals_that_of_the_huber_loss(
     make_run: MakeRun, float64: None, recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = trained_agent(make_run([(recipe, 0), (recipe, 1)], settings={recipe: SETTINGS}))
@@ -71,19 +71,19 @@ def test_its_gradient_is_the_slope_of_hubers_loss(
     assert_is_derivative(recorder.gradients["critic"], agent.critic.layers, lambda: losses().sum())
 
 
-def test_with_the_suites_loss_the_update_by_autograd_is_the_written_out_one(
+def test_the_update_by_autograd_equals_the_written_out_one_for_the_same_loss(
     make_run: MakeRun, float64: None, recipe: str
 ) -> None:
-    """Huber's loss is the squared error where delta exceeds every error; over a whole run."""
+    """The Huber loss is the squared error if delta exceeds all errors; compares whole runs."""
     squared = trained(make_run([(recipe, 0)], settings={recipe: {"delta": 1e6}}))["huber", 0]
     for one, other in zip(squared, trained(make_run([("pebble", 0)]))["pebble", 0], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
-def test_it_writes_the_same_files_alone_in_a_stack_and_after_a_stop(
+def test_it_writes_the_same_files_alone_in_a_stack_and_resumed(
     make_run: MakeRun, recipe: str, tmp_path: Path
 ) -> None:
-    """With sizes that are no multiples of any vector register."""
+    """The sizes are not multiples of a vector register."""
     task = tiny_task(hidden_units=77, batch_size=19, reward_units=38)
     settings = {recipe: SETTINGS}
     names = [(recipe, seed) for seed in range(3)]
@@ -96,7 +96,7 @@ def test_it_writes_the_same_files_alone_in_a_stack_and_after_a_stop(
         assert results_after_a_stop(task, names, settings, step, tmp_path / str(step)) == whole
 
 
-def test_a_target_of_its_own_alone_is_noticed() -> None:
+def test_an_overridden_target_is_detected() -> None:
     class Myopic(SAC):
         def critic_target(self, batch: Batch, *next_sample: Any) -> torch.Tensor:
             return batch.reward
@@ -106,7 +106,7 @@ def test_a_target_of_its_own_alone_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("base", [MRN, NaturalSAIL])
-def test_an_agent_that_needs_the_suites_loss_refuses_another(base: type[SAC]) -> None:
-    own = {"critic_loss": lambda self, *of: super().critic_loss(*of)}
+def test_agents_that_need_the_suites_loss_refuse_an_overridden_one(base: type[SAC]) -> None:
+    own = {"critic_loss": lambda self, *args: super().critic_loss(*args)}
     with pytest.raises(TypeError, match="Other has a loss of its own, critic_loss: extend SAIL"):
         type("Other", (base,), own)

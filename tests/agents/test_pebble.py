@@ -1,4 +1,4 @@
-"""PEBBLE relabels and fits as it says."""
+"""PEBBLE: relabelling and reward fitting."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from helpers.runs import MakeRun, pebble
 from mujoco_sail.core.objectives import log_likelihood
 
 
-def test_relabelling_reaches_the_whole_replay_also_after_it_wrapped(make_run: MakeRun) -> None:
+def test_relabelling_covers_the_whole_replay_buffer_after_it_wrapped(make_run: MakeRun) -> None:
     agent = pebble(make_run, replay_capacity=70)
     assert agent.replay_buffer.written > agent.replay_buffer.capacity
     agent.replay_buffer.reward.fill_(99.0)
@@ -22,7 +22,7 @@ def test_relabelling_reaches_the_whole_replay_also_after_it_wrapped(make_run: Ma
 
 
 def test_ties_train_towards_equal_returns(make_run: MakeRun) -> None:
-    """A teacher for whom all is equal labels 0.5, and the fit closes the margin."""
+    """A teacher that considers all pairs equal labels 0.5, and the fit reduces the margin to 0."""
     agent = pebble(
         make_run,
         teacher="equal",
@@ -39,9 +39,7 @@ def test_ties_train_towards_equal_returns(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize("name", ["pebble", "qpa"])
-def test_a_fit_ends_when_the_labels_of_whole_segments_are_predicted(
-    make_run: MakeRun, name: str
-) -> None:
+def test_a_fit_stops_at_the_accuracy_target_on_whole_segments(make_run: MakeRun, name: str) -> None:
     agent = pebble(make_run, name, reward_epochs=300)
     assert (agent.reward_model.updates < 900).all()  # 300 epochs of one batch, then of two
     assert (agent.logged["reward_accuracy"] >= agent.settings.accuracy_target).all()

@@ -1,4 +1,4 @@
-"""Agent classes next to their recipes: what `import` finds, here and in workers."""
+"""Plug-ins: import of agent classes next to their recipes, here and in workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mujoco_sail.system.errors import UserError
 from mujoco_sail.training import pool
 
 
-def test_plug_ins_of_two_folders_train_each_as_itself(
+def test_plug_ins_of_two_folders_train_in_one_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agents = [write_plugin(tmp_path / "a", 1, "one")]
@@ -39,7 +39,7 @@ def test_plug_ins_of_two_folders_train_each_as_itself(
     assert main(["table", "--results", str(tmp_path / "out"), "--baseline", "one"]) == 0
 
 
-def test_equal_names_in_two_folders_of_one_command_are_refused(
+def test_equal_module_names_in_two_folders_of_one_command_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     agents = [write_plugin(tmp_path / "a", 1, "one"), write_plugin(tmp_path / "b", 2, "two")]
@@ -47,16 +47,16 @@ def test_equal_names_in_two_folders_of_one_command_are_refused(
     assert f"{tmp_path}/a/agent.py and {tmp_path}/b/agent.py have one name" in said
 
 
-def test_two_recipes_of_a_folder_are_one_stack(tmp_path: Path) -> None:
-    """Also when the folder is written in two ways."""
+def test_two_recipes_of_one_folder_share_a_stack(tmp_path: Path) -> None:
+    """Also with two different paths of the folder."""
     agents = [write_plugin(tmp_path, 1, "one"), write_plugin(tmp_path / "b" / "..", 1, "two")]
     _, (one, two) = registry.load("half_cheetah", ",".join(agents), "quick", [], None)
     assert one.agent is two.agent
     assert len(pool.shards([Member(one, 0), Member(two, 0)], 1)[0]) == 1
 
 
-def test_equal_names_in_two_folders_are_two_stacks(tmp_path: Path) -> None:
-    """Of two commands in one process, as in a notebook, each has its own."""
+def test_equal_module_names_in_two_folders_give_two_stacks(tmp_path: Path) -> None:
+    """Two commands in one process, as in a notebook, may use different folders."""
     one, two = load(write_plugin(tmp_path / "a", 1)), load(write_plugin(tmp_path / "b", 2))
     assert (one.agent.number, two.agent.number) == (1, 2)  # type: ignore[attr-defined]
     members = [Member(one, 0), Member(two, 0), Member(one, 1)]
@@ -66,7 +66,7 @@ def test_equal_names_in_two_folders_are_two_stacks(tmp_path: Path) -> None:
     ]
 
 
-def test_what_lies_beside_a_recipe_shadows_no_library(tmp_path: Path) -> None:
+def test_files_next_to_a_recipe_do_not_shadow_libraries(tmp_path: Path) -> None:
     recipe = write_plugin(tmp_path, 1)
     for name in ("random", "torch", "numpy", "mujoco_sail", "stable_baselines3"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('shadowed')")
@@ -78,8 +78,8 @@ def test_what_lies_beside_a_recipe_shadows_no_library(tmp_path: Path) -> None:
     assert not [*tmp_path.rglob("__pycache__")]
 
 
-def test_the_suite_is_never_taken_from_beside_a_recipe(tmp_path: Path) -> None:
-    """As where a recipe lies in another checkout."""
+def test_the_suite_is_never_imported_from_the_folder_of_a_recipe(tmp_path: Path) -> None:
+    """The recipe lies in another checkout."""
     copy = tmp_path / "mujoco_sail" / "agents"
     copy.mkdir(parents=True)
     (copy / "sail.py").write_text("raise ImportError('another checkout')")
@@ -92,7 +92,7 @@ def test_the_suite_is_never_taken_from_beside_a_recipe(tmp_path: Path) -> None:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A recipe whose class is installed, in modules of the names that `write_plugin` gives."""
+    """Recipe of an installed class, in modules with the names of `write_plugin`."""
     for name in ("agent", "common"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(plugins, "_known", {})
@@ -103,22 +103,22 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(recipe)
 
 
-def test_what_lies_beside_a_recipe_goes_before_what_is_installed(
-    tmp_path: Path, installed: str
-) -> None:
+def test_modules_next_to_a_recipe_precede_installed_ones(tmp_path: Path, installed: str) -> None:
     assert load(write_plugin(tmp_path / "a", 1)).agent.number == 1  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=f"'agent' is already the name of {tmp_path}/a/agent.py"):
         load(installed)
 
 
-def test_a_module_of_the_name_of_an_imported_one_is_refused(tmp_path: Path, installed: str) -> None:
+def test_a_module_with_the_name_of_an_imported_one_is_refused(
+    tmp_path: Path, installed: str
+) -> None:
     assert load(installed).agent.number == 2  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"a/agent\.py: 'agent' is already") as error:
         load(write_plugin(tmp_path / "a", 1))
     assert f"{tmp_path}/site/agent.py" in str(error.value)
 
 
-def test_a_script_may_import_the_module_next_to_a_recipe_itself(
+def test_a_script_may_import_the_plug_in_before_it_is_loaded(
     tmp_path: Path, installed: str
 ) -> None:
     import agent  # type: ignore[import-not-found]
@@ -128,7 +128,7 @@ def test_a_script_may_import_the_module_next_to_a_recipe_itself(
 
 
 @pytest.mark.parametrize("name", ["random", "wave", "ray"])
-def test_a_class_in_a_module_of_a_librarys_name_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_module_with_the_name_of_a_library_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.py").write_text(AGENT)
     (tmp_path / "mine.toml").write_text(RECIPE.replace("agent:X", f"{name}:X"))
     with pytest.raises(UserError, match=f"{name}.py: '{name}' is already the name of") as error:
@@ -136,7 +136,7 @@ def test_a_class_in_a_module_of_a_librarys_name_is_refused(tmp_path: Path, name:
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_a_package_beside_a_recipe_imports_its_own_modules(tmp_path: Path) -> None:
+def test_a_package_next_to_a_recipe_can_import_its_modules(tmp_path: Path) -> None:
     package = tmp_path / "mine" / "inner"
     package.mkdir(parents=True)
     (tmp_path / "mine" / "__init__.py").write_text("")
@@ -152,7 +152,7 @@ def test_a_package_beside_a_recipe_imports_its_own_modules(tmp_path: Path) -> No
     assert source(load(str(tmp_path / "mine.toml"))) != before
 
 
-def test_a_class_may_lie_beside_the_base_that_names_it(tmp_path: Path) -> None:
+def test_a_class_may_lie_next_to_the_base_recipe_that_names_it(tmp_path: Path) -> None:
     write_plugin(tmp_path / "a", 1, "one")
     (tmp_path / "b").mkdir()
     derived = tmp_path / "b" / "two.toml"
@@ -161,7 +161,7 @@ def test_a_class_may_lie_beside_the_base_that_names_it(tmp_path: Path) -> None:
     assert (spec.agent.number, spec.settings.penalty) == (1, 0.25)  # type: ignore[attr-defined]
 
 
-def test_a_worker_runs_the_text_that_the_command_read(tmp_path: Path) -> None:
+def test_a_worker_runs_the_source_that_the_command_read(tmp_path: Path) -> None:
     recipe = write_plugin(tmp_path / "a", 1)
     pickled = pickle.dumps(Member(load(recipe), 0))
     write_plugin(tmp_path / "a", 2, late="raise ImportError")
@@ -177,7 +177,7 @@ def test_a_worker_runs_the_text_that_the_command_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["name", "source", "title"])
-def test_a_setting_cannot_be_called_like_another_key_of_a_run(tmp_path: Path, key: str) -> None:
+def test_a_setting_with_a_reserved_name_is_refused(tmp_path: Path, key: str) -> None:
     recipe = write_plugin(tmp_path, 1)
     text = AGENT.replace("penalty: float", f"{key}: float")
     (tmp_path / "agent.py").write_text(text)
@@ -195,7 +195,7 @@ def test_a_setting_cannot_be_called_like_another_key_of_a_run(tmp_path: Path, ke
         ({"common": "raise SystemExit('bye')"}, "bye"),
     ],
 )
-def test_a_plug_in_that_cannot_be_imported_is_named_in_one_line(
+def test_a_plug_in_that_cannot_be_imported_gives_a_one_line_error(
     tmp_path: Path, texts: dict[str, Any], reason: str
 ) -> None:
     recipe = write_plugin(tmp_path, 1)

@@ -1,4 +1,4 @@
-"""QPA: its queries, batches and crops, its share, and how it trains."""
+"""QPA: queries, batches, crops and training."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mujoco_sail.agents import qpa, reward_model
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.preferences.sessions import Session
 
-# Episodes of 40 steps: the window is the running episode and the one before it.
+# Episodes have 40 steps. The window is the current episode and the one before it.
 NEAR = {"aligned_episodes": 1}
 NAMES = [("qpa", 0), ("qpa", 1)]
 SETTINGS = {"qpa": NEAR}
-# All that tells it from PEBBLE, switched off; 10 episodes is the window of `quick`.
+# Settings with which QPA equals PEBBLE; 10 episodes is the window of the protocol `quick`.
 OFF = {
     "aligned_episodes": 10, "aligned_share": 0.0, "crops_per_pair": 0, "queries": "disagreement",
 }  # fmt: skip
@@ -37,10 +37,10 @@ def agent_of(make_run: MakeRun, settings: dict[str, Any] = NEAR, **changes: Any)
 # --- hybrid experience replay and queries ---
 
 
-def test_half_of_a_batch_is_new_from_the_first_session_on_until_the_budget_is_spent(
+def test_half_of_a_batch_is_recent_from_the_first_session_until_the_budget_is_spent(
     make_run: MakeRun,
 ) -> None:
-    """How many of its 16 rows are in the window, by step; the others may be there by chance."""
+    """Counts members with eight recent rows per batch; other rows may be recent by chance."""
     agent = agent_of(make_run)
     buffer = agent.replay_buffer
     seen: list[tuple[int, int]] = []
@@ -58,7 +58,7 @@ def test_half_of_a_batch_is_new_from_the_first_session_on_until_the_budget_is_sp
 
     agent.sample = watched
     agent.train()
-    # Sessions at 80 and 110: both members draw their eight rows from the window in between.
+    # Sessions are at 80 and 110. In between, both members draw eight rows from the window.
     # A step learns from the transitions before it.
     between = [full for written, full in seen if 79 <= written < 109]
     others = [full for written, full in seen if not 79 <= written < 109]
@@ -67,7 +67,7 @@ def test_half_of_a_batch_is_new_from_the_first_session_on_until_the_budget_is_sp
     assert min(others) < 2
 
 
-def test_rows_that_are_not_of_the_window_come_from_everywhere(make_run: MakeRun) -> None:
+def test_the_other_rows_come_from_the_whole_buffer(make_run: MakeRun) -> None:
     agent = agent_of(make_run, labels=80)
     agent.train()
     agent._window.copy_(agent.replay_buffer.window_ranges())
@@ -78,7 +78,7 @@ def test_rows_that_are_not_of_the_window_come_from_everywhere(make_run: MakeRun)
     assert not torch.equal(rows[:, :8], whole[:, :8])
 
 
-def test_the_share_is_exact_and_of_each_member(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_aligned_share_is_exact_and_per_member(make_run: MakeRun, tmp_path: Path) -> None:
     names = [("qpa", 0)]
     for share in (0.0, 0.3, 1.0):
         path = tmp_path / f"share_{share}.toml"
@@ -89,8 +89,8 @@ def test_the_share_is_exact_and_of_each_member(make_run: MakeRun, tmp_path: Path
     assert agent._recent.sum(1).tolist() == [8, 0, 5, 16]
 
 
-def test_queries_come_from_the_newest_episodes_alone(make_run: MakeRun) -> None:
-    """At step 110 two episodes are complete and the window of one begins at 40."""
+def test_queries_come_only_from_the_newest_episodes(make_run: MakeRun) -> None:
+    """At step 110, two episodes are complete, and a window of one complete episode starts at 40."""
     agent = agent_of(make_run)
     agent.train()
     assert agent.pairs.inputs.shape[1] == 8
@@ -104,10 +104,10 @@ def test_queries_come_from_the_newest_episodes_alone(make_run: MakeRun) -> None:
 # --- crops ---
 
 
-def test_the_fit_sees_the_mean_log_likelihood_of_the_crops(
+def test_the_likelihood_is_the_mean_over_the_crops(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By hand: two crops of one pair whose rewards are 1, 2, 3 and 0, 1, 1."""
+    """Computed by hand for two crops of one pair with rewards 1, 2, 3 and 0, 1, 1."""
     agent = agent_of(make_run, {**NEAR, "crops_per_pair": 2})
     masks = torch.tensor([[[1.0, 1, 0], [0, 1, 1]], [[0, 1, 1], [1, 1, 0]]])
     monkeypatch.setattr(
@@ -122,10 +122,10 @@ def test_the_fit_sees_the_mean_log_likelihood_of_the_crops(
     torch.testing.assert_close(log_p, expected.expand(2, 3, 1))
 
 
-def test_the_gradient_of_a_fit_is_that_of_the_mean_over_its_crops(
+def test_the_gradient_of_a_fit_equals_that_of_the_mean_over_its_crops(
     make_run: MakeRun, float64: None
 ) -> None:
-    """By central differences, with the crops that the fit drew."""
+    """Central differences, with the crops of the fit."""
     agent = agent_of(make_run)
     agent.train()
     session = newest_session(agent)
@@ -139,7 +139,7 @@ def test_the_gradient_of_a_fit_is_that_of_the_mean_over_its_crops(
         return fit.value(fit.likelihood(rewards, valid, label)).sum()  # type: ignore[no-any-return]
 
     def by_hand() -> torch.Tensor:
-        """Crop by crop, from rewards of cut segments."""
+        """Objective computed crop by crop."""
         shares = torch.tensor([[0.7] * 2, [0.9] * 2])
         streams = agent.streams("crops", session.number)
         many = valid[:, :, None].expand(-1, -1, 20, -1, -1, -1)
@@ -155,15 +155,15 @@ def test_the_gradient_of_a_fit_is_that_of_the_mean_over_its_crops(
     assert_is_derivative(gradients, net.parameters, by_hand)
 
 
-def test_every_batch_of_a_fit_has_new_crops_and_the_accuracy_is_of_whole_segments(
+def test_every_batch_of_a_fit_has_new_crops_and_accuracy_uses_whole_segments(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = agent_of(make_run)
     drawn, whole = [], []
     crops, correct = qpa.crops, reward_model.correct_predictions
-    monkeypatch.setattr(qpa, "crops", lambda *of: drawn.append(crops(*of)) or drawn[-1])
+    monkeypatch.setattr(qpa, "crops", lambda *args: drawn.append(crops(*args)) or drawn[-1])
     monkeypatch.setattr(
-        reward_model, "correct_predictions", lambda *of: whole.append(of[0]) or correct(*of)
+        reward_model, "correct_predictions", lambda *args: whole.append(args[0]) or correct(*args)
     )
     agent.train()
     assert len(drawn) >= 6  # an epoch of one batch, then two epochs of two
@@ -172,7 +172,7 @@ def test_every_batch_of_a_fit_has_new_crops_and_the_accuracy_is_of_whole_segment
     assert all(margins.shape[:2] == (2, 3) for margins in whole[1:-1])
 
 
-def test_crops_that_are_longest_when_short_are_refused(
+def test_a_shortest_crop_above_the_longest_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = ["--env", "half_cheetah", "--agents", "qpa", "--set", "agent.qpa.shortest_crop=0.95"]
@@ -180,15 +180,15 @@ def test_crops_that_are_longest_when_short_are_refused(
     assert "key 'shortest_crop' is 0.95; expected at most longest_crop = 0.9" in said
 
 
-# --- the share of zero, and training ---
+# --- equality with PEBBLE, and training ---
 
 
-def test_with_all_of_it_switched_off_it_is_pebble_bit_for_bit(make_run: MakeRun) -> None:
+def test_neutral_settings_equal_pebble_bit_for_bit(make_run: MakeRun) -> None:
     one, _ = assert_is_pebble(make_run, "qpa", OFF, files=FILES)
     assert one.task.query_window == OFF["aligned_episodes"]
 
 
-def test_each_part_makes_another_agent(make_run: MakeRun) -> None:
+def test_each_setting_changes_the_agent(make_run: MakeRun) -> None:
     actors = []
     settings = dict(OFF)
     for part in ({}, {"aligned_episodes": 1}, {"aligned_share": 0.5}, {"crops_per_pair": 20}):

@@ -1,4 +1,4 @@
-"""The random agent acts uniformly in every evaluation, and does nothing else."""
+"""Random agent: uniform actions in evaluations, no training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mujoco_sail.training.messages import Stopped
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.worker import resume_points
 
-# Episodes that end early, at other times for every member.
+# Episodes end early, at a different time for every member.
 TASK = tiny_task(
     "hopper", horizon="variable", evaluation_episodes=2, evaluation_every=25, log_every=50
 )
@@ -33,7 +33,7 @@ def agent_of(run: Run) -> RandomPolicy:
     return agent
 
 
-def test_actions_are_uniform_whatever_the_observation(make_run: MakeRun) -> None:
+def test_actions_are_uniform_for_any_observation(make_run: MakeRun) -> None:
     run = make_run([("random", 0), ("random", 1)])
     agent = agent_of(run)
     actions = agent.policy(torch.full((2, 500, run.sizes[0]), 1e6))
@@ -53,10 +53,10 @@ def test_a_member_writes_the_same_files_alone_and_in_a_stack(make_run: MakeRun) 
     assert files[6:9] == results_of(alone)
     assert files[6] != files[0]
     returns = pd.read_csv(alone.files[0].folder / "evaluations.csv")["episode_return"]
-    assert returns.nunique() == len(returns) == 6  # fresh draws in every evaluation
+    assert returns.nunique() == len(returns) == 6  # new draws in every evaluation
 
 
-def test_a_stopped_run_goes_on_to_the_same_files(tmp_path: Path, make_run: MakeRun) -> None:
+def test_a_resumed_run_writes_the_same_files(tmp_path: Path, make_run: MakeRun) -> None:
     names = [("random", 0), ("random", 1)]
     whole = make_run(names, TASK)
     whole.execute()
@@ -71,7 +71,7 @@ def test_a_stopped_run_goes_on_to_the_same_files(tmp_path: Path, make_run: MakeR
     assert results_of(again) == results_of(whole)
 
 
-def test_it_asks_for_no_labels_and_has_no_policy_to_export(
+def test_it_uses_no_labels_and_has_no_policy_to_export(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, "half_cheetah", "pebble,random") == 0
@@ -84,6 +84,6 @@ def test_it_asks_for_no_labels_and_has_no_policy_to_export(
     assert "has no policy" in fails(capsys, "export", folder, "--out", str(tmp_path / "mine"))
 
 
-def test_the_list_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_list_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     assert "  random             Uniformly random actions" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The reward model by itself, without an agent; and what of it a checkpoint holds."""
+"""Reward model without an agent, and its state in checkpoints."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mujoco_sail.preferences.sessions import Pairs, Session
 
 
 def model(epochs: int = 3) -> RewardModel:
-    """Two members with three networks for inputs of two numbers."""
+    """Reward model of two members with three networks each, for inputs of size 2."""
     return RewardModel(tiny_task(reward_epochs=epochs), 2, 3, 1e-2, Streams([0, 1], "test", CPU))
 
 
 def pairs(count: int = 9) -> Pairs:
-    """Pairs of segments of four steps; the first one's inputs are the larger ones."""
+    """Pairs of segments of four steps; the first segment has larger inputs."""
     inputs = torch.rand(2, count, 2, 4, 2, generator=torch.Generator().manual_seed(0))
     inputs[:, :, 0] += 1
     valid = torch.ones(2, count, 2, 4)
@@ -36,7 +36,7 @@ def test_an_objective_is_the_mean_likelihood_plus_its_terms() -> None:
     assert more.value(log_p).tolist() == [[18.5], [17.25]]
 
 
-def test_accuracy_counts_the_labels_that_are_no_ties(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accuracy_excludes_ties(monkeypatch: pytest.MonkeyPatch) -> None:
     reward = model()
     margins = torch.tensor([[1.0, -1.0, 2.0, -0.5], [-1.0, -1.0, -2.0, 0.5]])
     monkeypatch.setattr(reward, "margin", lambda _: margins.unsqueeze(1).expand(2, 3, 4))
@@ -44,8 +44,8 @@ def test_accuracy_counts_the_labels_that_are_no_ties(monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(reward.accuracy(pairs(4), labels), torch.tensor([2 / 3, 1 / 2]))
 
 
-def test_a_fit_ends_per_member_where_its_labels_are_predicted() -> None:
-    """Member 0 can be right about all; the labels of member 1 contradict one another."""
+def test_a_fit_stops_per_member_at_the_accuracy_target() -> None:
+    """The labels of member 0 are consistent, those of member 1 contradict each other."""
     reward, data = model(epochs=100), pairs()
     data = Pairs.joined([data, data])
     labels = torch.ones(2, 18)
@@ -58,7 +58,7 @@ def test_a_fit_ends_per_member_where_its_labels_are_predicted() -> None:
     assert reward.accuracy(data, labels)[0] == 1
 
 
-def test_a_checkpoint_names_the_parts_of_the_reward_as_ever(make_run: MakeRun) -> None:
+def test_checkpoints_keep_the_established_names_of_the_reward_model(make_run: MakeRun) -> None:
     run = make_run([("pebble", 0)])
     agent: Any = run.members[0].spec.agent(run)
     tensors, _ = flatten(agent.state())
@@ -76,7 +76,7 @@ def test_a_checkpoint_names_the_parts_of_the_reward_as_ever(make_run: MakeRun) -
     assert torch.equal(agent.reward_model.net.parameters[0], saved["reward_net.0"])
 
 
-def test_the_first_session_is_the_one_of_number_one() -> None:
+def test_the_session_with_number_one_is_the_first() -> None:
     nothing = pairs(0), torch.zeros(2, 0)
     assert Session(1, *nothing).first
     assert not Session(2, *nothing).first

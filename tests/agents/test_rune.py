@@ -1,4 +1,4 @@
-"""RUNE adds its bonus to PEBBLE's reward, and nothing else."""
+"""RUNE: PEBBLE with an exploration bonus."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ BETA, RHO, LAST = 0.5, 0.01, 150
 
 @pytest.fixture
 def agent(make_run: MakeRun, float64: None) -> Any:
-    """A trained stack of two with large bonuses, whose replay buffer has wrapped."""
+    """A trained stack of two members with large bonuses and a wrapped replay buffer."""
     settings = {"exploration_weight": BETA, "exploration_decay": RHO}
     task = tiny_task(replay_capacity=100)
     return trained_agent(make_run([("rune", 0), ("rune", 1)], task, settings={"rune": settings}))
 
 
 def ensemble_std(agent: Any, observation: Tensor, action: Tensor) -> Tensor:
-    """By the definition, network by network, [M, B]."""
+    """Std over the ensemble by its definition, [M, B]."""
     with torch.no_grad():
         inputs = torch.cat([observation, action], -1)[:, None]
         rewards = agent.reward_model.rewards(inputs).unbind(1)
@@ -43,17 +43,17 @@ def ensemble_std(agent: Any, observation: Tensor, action: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
-def test_without_weight_it_is_pebble_bit_for_bit(make_run: MakeRun, engine: str) -> None:
+def test_a_weight_of_zero_equals_pebble_bit_for_bit(make_run: MakeRun, engine: str) -> None:
     assert_is_pebble(make_run, "rune", NEUTRAL, tiny_task(engine=engine))
 
 
-def test_a_neutral_member_is_pebble_bit_for_bit_beside_one_that_is_not(
+def test_a_neutral_member_equals_pebble_in_a_stack_with_other_weights(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
     assert_neutral_member_is_pebble(make_run, "rune", NEUTRAL, {}, tmp_path)
 
 
-def test_the_weight_decays_per_environment_step_as_computed_by_hand(make_run: MakeRun) -> None:
+def test_the_weight_decays_per_environment_step(make_run: MakeRun) -> None:
     settings = {"exploration_weight": 0.05, "exploration_decay": 1e-5}
     run = make_run([("rune", 0), ("rune", 1)], settings={"rune": settings})
     agent: Any = run.members[0].spec.agent(run)
@@ -67,8 +67,8 @@ def test_the_weight_decays_per_environment_step_as_computed_by_hand(make_run: Ma
     torch.testing.assert_close(used, [torch.full((2,), 0.05 * 0.9993002)], rtol=1e-6, atol=0)
 
 
-def test_a_batch_has_the_mean_plus_beta_times_the_deviation_computed_by_hand(agent: Any) -> None:
-    """Networks that say 1, 2 and 6: mean 3, deviation sqrt(14 / 3)."""
+def test_a_batch_has_the_mean_reward_plus_beta_times_the_std(agent: Any) -> None:
+    """Networks with outputs 1, 2 and 6: mean 3, std sqrt(14 / 3)."""
     says = torch.tensor([1.0, 2.0, 6.0])
     agent.reward_model.rewards = lambda inputs: says[:, None].expand(2, 3, inputs.shape[2])
     agent.relabel()
@@ -80,7 +80,7 @@ def test_a_batch_has_the_mean_plus_beta_times_the_deviation_computed_by_hand(age
     torch.testing.assert_close(agent.metrics()["exploration_bonus"], bonus)
 
 
-def test_every_stored_uncertainty_is_that_of_the_networks_of_its_reward(agent: Any) -> None:
+def test_stored_uncertainties_and_rewards_are_of_the_same_networks(agent: Any) -> None:
     buffer = agent.replay_buffer
     assert buffer.written > buffer.capacity == 100
     expected = ensemble_std(agent, buffer.observation, buffer.action)
@@ -91,7 +91,7 @@ def test_every_stored_uncertainty_is_that_of_the_networks_of_its_reward(agent: A
     torch.testing.assert_close(buffer.reward, rewards)
 
 
-def test_the_critics_gradient_is_that_of_the_error_with_the_bonus(
+def test_the_critic_gradient_includes_the_bonus(
     agent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beta = BETA * (1 - RHO) ** LAST
@@ -122,7 +122,7 @@ def test_the_critics_gradient_is_that_of_the_error_with_the_bonus(
     assert_is_derivative(recorder.gradients["critic"], agent.critic.layers, lambda: losses().sum())
 
 
-def test_before_the_first_label_the_reward_is_pebbles_state_entropy(agent: Any) -> None:
+def test_before_the_first_label_the_reward_is_the_state_entropy_of_pebble(agent: Any) -> None:
     agent.labels = agent.labels[:, :0]
     uniform = agent.streams("test").uniform(8)
     assert torch.equal(agent.sample(uniform), PEBBLE.sample(agent, uniform))

@@ -1,4 +1,4 @@
-"""T2 in a fit: its factor, its weight, and what is logged of it."""
+"""T2 in a fit of the reward: factor, weight and logged quantities."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LAMBDA = 0.3
 
 
 def sail(make_run: MakeRun, **settings: Any) -> Any:
-    """A trained SAIL stack of two."""
+    """A trained SAIL stack of two members."""
     run = make_run(
         [("sail", 0), ("sail", 1)],
         tiny_task(labels=24, labels_per_session=8),
@@ -37,7 +37,7 @@ def sail(make_run: MakeRun, **settings: Any) -> Any:
 
 
 class Weighed(NamedTuple):
-    """T2 of the newest session at the present parameters, and its weight, [M, E]."""
+    """T2 of the newest session at the current parameters, and its weight, [M, E]."""
 
     session: Session
     term: SamplingTerm
@@ -64,7 +64,7 @@ def likelihood(agent: Any, pairs: Pairs, labels: Tensor) -> Tensor:
     return log_likelihood(returns[..., 0] - returns[..., 1], labels[:, None])
 
 
-def test_a_share_is_that_of_the_norms_of_both_gradients(
+def test_the_unit_share_is_the_ratio_of_the_gradient_norms(
     make_run: MakeRun, float64: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sail_module, "DRAWS", 300)  # fewer leave noise in the norm
@@ -87,7 +87,7 @@ def test_a_share_is_that_of_the_norms_of_both_gradients(
     torch.testing.assert_close(agent.logged["t1_norm"], t1.square().sum(1).sqrt())
 
 
-def test_exact_is_steps_over_networks_and_temperature(make_run: MakeRun) -> None:
+def test_the_unit_exact_is_steps_over_networks_and_temperature(make_run: MakeRun) -> None:
     agent = sail(make_run, lambda_unit="exact")
     weight = weigh_again(agent).weight
     expected = LAMBDA * 10 / (3 * agent.log_alpha.exp())
@@ -95,12 +95,12 @@ def test_exact_is_steps_over_networks_and_temperature(make_run: MakeRun) -> None
     torch.testing.assert_close(agent.logged["t2_exact_weight"], expected / LAMBDA)
 
 
-def test_fixed_is_the_weight_itself(make_run: MakeRun) -> None:
+def test_the_unit_fixed_is_one(make_run: MakeRun) -> None:
     agent = sail(make_run, lambda_unit="fixed")
     assert weigh_again(agent).weight.unique().tolist() == [pytest.approx(LAMBDA)]
 
 
-def test_the_weight_and_the_factor_stay_as_they_are_while_the_networks_move(
+def test_weight_and_factor_are_constant_during_a_fit(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = sail(make_run)
@@ -108,12 +108,12 @@ def test_the_weight_and_the_factor_stay_as_they_are_while_the_networks_move(
     terms, weights = kept_terms(agent, monkeypatch)
     agent.fit_reward(newest_session(agent))
     assert not torch.equal(before, agent.reward_model.net.flat)
-    # Once in a fit, before its first step.
+    # Computed once per fit, before its first step.
     assert torch.equal(weighed.weight, *weights)
     assert torch.equal(weighed.term.factor, terms[0].factor)
 
 
-def test_a_permuted_factor_has_the_same_values_and_a_reversed_one_the_other_sign() -> None:
+def test_a_permuted_factor_has_the_same_values_and_a_reversed_one_the_opposite_sign() -> None:
     log_p = torch.randn(2, 3, 50, generator=torch.Generator().manual_seed(0))
 
     def factor(control: Any) -> Tensor:
@@ -124,25 +124,25 @@ def test_a_permuted_factor_has_the_same_values_and_a_reversed_one_the_other_sign
     permuted = factor("permuted")
     assert torch.equal(permuted.sort(-1).values, plain.sort(-1).values)
     assert (permuted == plain).float().mean() < 0.1
-    # All networks of a member exchange the same pairs.
+    # All networks of a member have the same permutation.
     at = (permuted[0, 0, :, None] == plain[0, 0]).int().argmax(-1)
     assert torch.equal(permuted[0], plain[0][:, at])
     assert torch.equal(factor("reversed"), -plain)
 
 
-def test_halves_are_disjoint_and_hold_all_pairs() -> None:
+def test_halves_are_disjoint_and_cover_all_pairs() -> None:
     for count in (4, 7):
         places = [list(range(count))[half] for half in halves(count)]
         assert sorted(places[0] + places[1]) == list(range(count))
         assert len(places[1]) - len(places[0]) == count % 2
 
 
-def test_the_signal_of_t2_needs_no_square_root_of_noise(make_run: MakeRun) -> None:
-    """Averaged over permutations, which hold no signal, the product of the halves vanishes."""
+def test_the_signal_of_t2_has_no_bias_from_noise(make_run: MakeRun) -> None:
+    """The mean inner product of the halves over permutations, without signal, is 0."""
     signals, shares = [], []
     agent = sail(make_run, t2_control="permuted")
     for session in range(200):
-        agent.runner.feedback.sessions = 2 + session  # other permutations and other draws
+        agent.runner.feedback.sessions = 2 + session  # different permutations and draws
         weigh_again(agent)
         signals.append(agent.logged["t2_signal"])
         shares.append(agent.logged["t2_share"].square())
@@ -153,7 +153,7 @@ def test_the_signal_of_t2_needs_no_square_root_of_noise(make_run: MakeRun) -> No
     assert (error < 0.2 * square).all()
 
 
-def test_the_age_of_pairs_is_counted_in_steps_and_nats(make_run: MakeRun) -> None:
+def test_the_age_of_pairs_is_measured_in_steps_and_nats(make_run: MakeRun) -> None:
     agent = sail(make_run)
     session, term, _ = weigh_again(agent)
     pairs, now = session.pairs, term.pi
@@ -164,13 +164,13 @@ def test_the_age_of_pairs_is_counted_in_steps_and_nats(make_run: MakeRun) -> Non
     shifted = torch.cat([now.mean + 0.5 * sigma, now.log_std], -1)
     agent.acted[rows_, at % agent.acted.shape[1]] = shifted
     steps, nats = agent.age(pairs, now)
-    # Half a standard deviation in each of A actions: 0.125 A nats.
+    # A shift of half a standard deviation in each of A dimensions is 0.125 A nats.
     torch.testing.assert_close(nats, torch.full((2,), 0.125 * agent.action_size), rtol=1e-3, atol=0)
     age = (agent.replay_buffer.written - at)[valid].view(2, -1).float().mean(1)
     torch.testing.assert_close(steps, age)
 
 
-def test_the_policy_that_acted_is_kept_where_its_transition_is(make_run: MakeRun) -> None:
+def test_the_policy_that_acted_is_stored_at_the_index_of_its_transition(make_run: MakeRun) -> None:
     agent = sail(make_run)
     observation = agent.replay_buffer.newest_observations(1)
     newest = (agent.replay_buffer.written - 1) % agent.acted.shape[1]
@@ -178,24 +178,26 @@ def test_the_policy_that_acted_is_kept_where_its_transition_is(make_run: MakeRun
         before_update = agent.acted[:, newest].clone()
     assert before_update.isfinite().all()
     assert agent.acted[:, : agent.task.random_steps].isnan().all()
-    agent.replay_buffer.written -= 1  # the newest transition's place once more
+    agent.replay_buffer.written -= 1  # act again at the index of the newest transition
     with torch.no_grad():
         agent.acting_policy(observation.squeeze(1))
     now = torch.cat(agent.distribution(observation), -1).squeeze(1)
     torch.testing.assert_close(agent.acted[:, newest], now)
 
 
-def test_only_members_with_the_term_log_it(make_run: MakeRun) -> None:
+def test_only_members_with_t2_log_it(make_run: MakeRun) -> None:
     run = make_run([("pebble", 0), ("sail", 0)])
     run.execute()
     pebble, sail_ = (pd.read_csv(io.StringIO(rows(run, m, "training.csv"))) for m in (0, 1))
     assert pebble[list(LOGGED)].isna().all(None)
-    always = [name for name in LOGGED if name != "t2_age_nats"]  # which random actions do not have
+    always = [name for name in LOGGED if name != "t2_age_nats"]  # undefined for random actions
     assert sail_[always].iloc[-1].notna().all()
 
 
 @pytest.mark.parametrize(("share", "said"), [(0.002, True), (0.02, False)])
-def test_a_term_below_one_percent_is_said(make_run: MakeRun, share: float, said: bool) -> None:
+def test_a_share_of_t2_below_one_percent_is_reported(
+    make_run: MakeRun, share: float, said: bool
+) -> None:
     run = make_run([("pebble", 0), ("sail", 0), ("sail", 1)], settings={"sail": {"lambda": share}})
     lines: list[str] = []
     run.say = lines.append

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's agents train in the same harness."""
+"""Stable-Baselines3 agents: result files and reproducibility."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from helpers.runs import MakeRun
 
 
 @pytest.mark.parametrize("name", ["sb3_sac", "sb3_ppo"])
-def test_stable_baselines_trains_in_the_same_harness(name: str, make_run: MakeRun) -> None:
+def test_stable_baselines_writes_the_result_files_of_the_suite(
+    name: str, make_run: MakeRun
+) -> None:
     settings = {"sb3_ppo": {"n_steps": 50, "batch_size": 25}}
     members = make_run([(name, 0)], settings=settings)
     members.execute()

@@ -1,4 +1,4 @@
-"""What is due at an environment step."""
+"""Schedule of off-policy agents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from helpers.runs import MakeRun
 from mujoco_sail.agents.off_policy import Due
 
 
-def test_a_schedule_is_done_from_its_first_step_on_in_its_order(make_run: MakeRun) -> None:
+def test_actions_of_a_schedule_run_periodically_and_in_order(make_run: MakeRun) -> None:
     run = make_run([("sac", 0)])
     agent: Any = run.members[0].spec.agent(run)
     done: list[tuple[str, int]] = []

@@ -1,3 +1,5 @@
+"""Declaration of the settings of an agent."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -18,7 +20,7 @@ class Mine(SAIL):
 """
 
 
-def test_a_setting_without_a_declaration_is_named(
+def test_a_setting_that_is_not_declared_with_setting_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(PROGRAM)

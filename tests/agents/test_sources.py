@@ -1,4 +1,4 @@
-"""The digest of an agent class's source: what it covers, and what it keeps apart."""
+"""Digest of the source of an agent class."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from mujoco_sail.results.write import RunWriter, run_folder, status_of
 from mujoco_sail.system.errors import UserError
 
 
-def test_the_digest_is_made_of_names_and_texts(tmp_path: Path) -> None:
-    """As runs have it that were made before: they go on only with an equal one."""
+def test_the_digest_is_computed_from_names_and_texts(tmp_path: Path) -> None:
+    """Existing runs can be resumed only if the digest does not change."""
     spec = load(write_plugin(tmp_path, 1))
     texts = {"agent": AGENT, "common": "NUMBER = 1", "late": "MORE = 0"}
     lines = [f"{name} {hashlib.sha256(texts[name].encode()).hexdigest()}\n" for name in texts]
     assert source(spec) == f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
 
-def test_the_digest_covers_what_a_plug_in_imports_and_nothing_else(tmp_path: Path) -> None:
+def test_the_digest_covers_the_modules_that_a_plug_in_imports(tmp_path: Path) -> None:
     recipe = write_plugin(tmp_path / "a", 1)
     first = source(load(recipe))
     assert source(load(write_plugin(tmp_path / "b", 1))) == first
@@ -41,12 +41,12 @@ def test_the_digest_covers_what_a_plug_in_imports_and_nothing_else(tmp_path: Pat
     assert len(digests) == 4
 
 
-def test_the_suites_own_classes_have_no_digest() -> None:
+def test_classes_of_the_suite_have_no_digest() -> None:
     for name in ("sail", "sb3_sac"):
         assert "source" not in registry.resolved(tiny_task(), load(name))["agent"]
 
 
-def test_the_digest_of_an_installed_class_covers_its_package_as_far_as_it_imports_it(
+def test_the_digest_of_an_installed_class_covers_imported_modules_of_its_package(
     tmp_path: Path,
 ) -> None:
     script = (
@@ -86,7 +86,7 @@ def complete_run(results: Path, spec: AgentSpec, seed: int) -> RunWriter:
     return files
 
 
-def test_runs_of_different_sources_are_neither_pooled_nor_gone_on_with(tmp_path: Path) -> None:
+def test_runs_of_different_sources_are_neither_pooled_nor_resumed(tmp_path: Path) -> None:
     old, new = load(write_plugin(tmp_path / "a", 1)), load(write_plugin(tmp_path / "b", 2))
     files = complete_run(tmp_path / "out", old, 0)
     assert status_of(files.folder, tiny_task(), old) == "complete"

@@ -1,4 +1,4 @@
-"""SURF adds its pseudo-labels and its crops to PEBBLE's fit, and nothing else."""
+"""SURF: PEBBLE with pseudo-labels and temporal cropping."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ WEIGHT = 0.7
 
 @pytest.fixture
 def agent(make_run: MakeRun, float64: None) -> Any:
-    """A trained stack of two whose networks are sure of something."""
+    """A trained stack of two members whose networks have confident predictions."""
     settings = {"unlabelled_weight": WEIGHT, "confidence": 0.6, "shortest_crop": 0.7}
     run = make_run([("surf", 0), ("surf", 1)], settings={"surf": settings})
     return trained_agent(run)
 
 
 def margins(agent: Any, pairs: Pairs, steps: Tensor) -> Tensor:
-    """R(sigma_1) - R(sigma_2) by every network over some steps of [M, E, P, 2, T], [M, E, P]."""
+    """R(sigma_1) - R(sigma_2) by every network, [M, E, P], over a mask [M, E, P, 2, T]."""
     rewards = agent.reward_model.rewards(pairs.inputs[:, None]) * steps
     return rewards[..., 0, :].sum(-1) - rewards[..., 1, :].sum(-1)
 
 
-def test_without_weight_and_crops_it_is_pebble_bit_for_bit(make_run: MakeRun) -> None:
+def test_neutral_settings_equal_pebble_bit_for_bit(make_run: MakeRun) -> None:
     assert_is_pebble(make_run, "surf", NEUTRAL)
 
 
-def test_a_neutral_member_is_pebble_bit_for_bit_beside_one_that_is_not(
+def test_a_neutral_member_equals_pebble_in_a_stack_with_other_settings(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
     assert_neutral_member_is_pebble(make_run, "surf", NEUTRAL, {"confidence": 0.5}, tmp_path)
@@ -52,7 +52,7 @@ def test_a_neutral_member_is_pebble_bit_for_bit_beside_one_that_is_not(
 @pytest.mark.parametrize(
     "changed", [{"unlabelled_weight": 0.0}, {"shortest_crop": 1.0, "confidence": 0.5}]
 )
-def test_crops_and_pseudo_labels_each_change_what_is_learned(
+def test_crops_and_pseudo_labels_each_change_the_parameters(
     make_run: MakeRun, changed: dict[str, float]
 ) -> None:
     one = trained(make_run([("surf", 0)], settings={"surf": changed}))["surf", 0]
@@ -60,8 +60,8 @@ def test_crops_and_pseudo_labels_each_change_what_is_learned(
     assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_the_pseudo_label_terms_are_those_computed_by_hand(agent: Any) -> None:
-    """Returns 3 : 0, 1 : 2 and 0 : 4, the first and the last of which are sure of 0.9."""
+def test_the_pseudo_label_terms_equal_hand_computed_ones(agent: Any) -> None:
+    """Returns 3 : 0, 1 : 2 and 0 : 4; the first and the last have a confidence above 0.9."""
     agent.reward_model.rewards = lambda inputs: inputs[..., 0].expand(-1, 3, -1, -1, -1)
     agent.sure_margin = torch.full((2, 1, 1), math.log(0.9 / 0.1))
     agent.shortest_crop = torch.ones(2)
@@ -81,7 +81,7 @@ def test_the_pseudo_label_terms_are_those_computed_by_hand(agent: Any) -> None:
     torch.testing.assert_close(objective, (-2 + WEIGHT * expected.mean()).expand(2, 3))
 
 
-def test_a_network_labels_where_its_own_confidence_exceeds_the_threshold(agent: Any) -> None:
+def test_a_network_labels_pairs_with_confidence_above_the_threshold(agent: Any) -> None:
     agent.sure_margin = torch.tensor([math.log(0.9 / 0.1), math.log(0.6 / 0.4)])[:, None, None]
     probability = torch.tensor([0.91, 0.89, 0.61, 0.5, 0.39, 0.11, 0.09]).expand(2, 3, 7)
     sure, label = agent.pseudo_labels(torch.logit(probability))
@@ -90,8 +90,8 @@ def test_a_network_labels_where_its_own_confidence_exceeds_the_threshold(agent: 
     assert label[0].tolist() == [[1, 1, 1, 0, 0, 0, 0]] * 3
 
 
-def test_the_reward_gradient_is_that_of_both_cross_entropies(agent: Any) -> None:
-    """Pseudo-labels are constants: they are held while nu moves."""
+def test_the_reward_gradient_equals_that_of_both_cross_entropies(agent: Any) -> None:
+    """Pseudo-labels are constants in the finite differences, too."""
     shape = agent.labels.shape[1]
     unlabelled = agent.unlabelled(4 * shape, agent.streams("fixed"))
     agent.unlabelled = lambda count, streams: unlabelled
@@ -123,7 +123,7 @@ def test_the_reward_gradient_is_that_of_both_cross_entropies(agent: Any) -> None
     assert_is_derivative(gradients, parameters, objective)
 
 
-def test_a_fit_sees_mu_unlabelled_pairs_per_label_of_a_batch_and_no_task_reward(
+def test_a_fit_uses_mu_unlabelled_pairs_per_label_and_no_task_reward(
     agent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: list[int] = []
@@ -138,7 +138,7 @@ def test_a_fit_sees_mu_unlabelled_pairs_per_label_of_a_batch_and_no_task_reward(
     learned = agent.reward_model.net, agent.reward_model.adam
     before = [copy.deepcopy(part.state()) for part in learned]
     agent.fit_reward(session)
-    # Eight labels in batches of four, three epochs; then those that are only counted.
+    # Eight labels in batches of four, three epochs; then the pairs for the logged fraction.
     assert counts == [16] * 6 + [40]
     once = agent.reward_model.net.flat.clone()
 
@@ -149,7 +149,9 @@ def test_a_fit_sees_mu_unlabelled_pairs_per_label_of_a_batch_and_no_task_reward(
     assert torch.equal(agent.reward_model.net.flat, once)
 
 
-def test_the_recorded_share_is_that_of_fresh_predictions_above_the_threshold(agent: Any) -> None:
+def test_the_logged_share_is_the_fraction_of_confident_predictions_for_new_pairs(
+    agent: Any,
+) -> None:
     agent.fit_reward(newest_session(agent))
     fresh = agent.unlabelled(40, agent.streams("sure", agent.runner.feedback.sessions))
     probability = torch.sigmoid(agent.reward_model.margin(fresh))
