@@ -1,1 +1,1 @@
-"""The training loop, and who executes it."""
+"""Training loop, worker processes and forecasts."""

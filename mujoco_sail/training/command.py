@@ -1,4 +1,4 @@
-"""`mujoco-sail run` on this machine."""
+"""Command `mujoco-sail run` on this machine."""
 
 import argparse
 import sys
@@ -30,15 +30,15 @@ def run_with(execute: Execute, args: argparse.Namespace) -> int:
     """Trains a grid of environments, agents and seeds.
 
     Args:
-        execute: Trains the grid and returns what failed.
+        execute: Function that trains the grid and returns the failures.
         args: Options of the command line.
 
     Returns:
-        0 if all is complete, 1 if a run failed, 2 if all failures are refusals, 128 + n after
-        signal n.
+        Exit code: 0 if all runs are complete, 1 if a run failed, 2 if all failures are refusals,
+        128 + n after signal n.
 
     Raises:
-        UserError: A recipe or an option is wrong; nothing has begun.
+        UserError: A recipe or an option is invalid; no run has started.
     """
     disable_rendering()
     extras = Extras(args.keep_preferences, tuple(dict.fromkeys(args.track)))
@@ -69,17 +69,17 @@ def load(
     overrides: Sequence[str],
     teacher: str | None,
 ) -> Grid:
-    """Loads a grid; arguments are those of `registry.load` and `parse_seeds`.
+    """Loads a grid; the arguments are those of `registry.load` and `parse_seeds`.
 
     Raises:
-        UserError: A recipe or an option is wrong.
+        UserError: A recipe or an option is invalid.
     """
     numbers = parse_seeds(seeds)
     return *registry.load(envs, agents, protocol, overrides, teacher), numbers
 
 
 def run_folders(grid: Grid, results: Path) -> list[Path]:
-    """The folders of a grid's runs, sorted."""
+    """Run folders of a grid, sorted."""
     tasks, specs, seeds = grid
     runs = sorted(
         (task.name, spec.name, seed) for task in tasks for spec in specs for seed in seeds
@@ -88,7 +88,7 @@ def run_folders(grid: Grid, results: Path) -> list[Path]:
 
 
 def told(failure: Failure) -> str:
-    """One line about members that failed."""
+    """One line that describes a failure."""
     names = ", ".join(f"{agent} seed {seed}" for agent, seed in failure.members)
     return f"failed: {names}: {one_line(failure.reason)}"
 
@@ -104,19 +104,19 @@ def train(
     """Trains a grid on this machine, one environment after the other.
 
     Args:
-        grid: See `load`.
-        envs: What its environments were loaded from.
-        device: Where the updates run.
-        results: Folder that the run folders lie in.
-        resume_failed: Whether runs that failed go on as well; otherwise they start over.
-        extras: What the runs leave beside their own files.
+        grid: Grid from `load`.
+        envs: Names or paths of its environment recipes, separated by commas.
+        device: Device of the updates.
+        results: Folder of the results.
+        resume_failed: Whether failed runs are resumed too; otherwise they start from step 0.
+        extras: Optional outputs of the runs.
 
     Returns:
-        What failed; the other members are complete.
+        The failures; all other members are complete.
 
     Raises:
-        UserError: Something of it cannot be done; nothing has begun.
-        Interrupted: A signal came; the runs have saved what they could.
+        UserError: The grid cannot be trained; no run has started.
+        Interrupted: A signal arrived; resumable runs have saved checkpoints.
     """
     prepared = plan.prepare(*grid, device, results)
     for job, recipe in zip(prepared, envs.split(","), strict=True):

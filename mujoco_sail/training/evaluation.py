@@ -1,4 +1,4 @@
-"""Returns of the deterministic policies, on environments of their own."""
+"""Evaluation of deterministic policies in separate environments."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,13 @@ from mujoco_sail.recipes.task import Task
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What one evaluation measured.
+    """Result of an evaluation.
 
     Attributes:
         returns: Undiscounted task returns, [M, K].
-        success: Whether an episode ever succeeded, [M, K]; None where the task has no success.
-        faults: Members whose numbers are not to be used, and why.
+        success: Whether each episode succeeded at any step, [M, K]; None if the task does not
+            define success.
+        faults: Members with invalid results, and the reasons.
     """
 
     returns: np.ndarray
@@ -29,15 +30,15 @@ class EvaluationResult:
 
 
 class Evaluation:
-    """K episodes of every member, all at once.
+    """Evaluation with K parallel episodes per member.
 
-    The starts depend on a member's seed, the number of the evaluation and of the episode
-    alone: arms with equal seeds face the same starts.
+    The initial states depend only on the member's seed, the number of the evaluation and the number
+    of the episode, so agents with equal seeds start from the same states.
 
     Args:
-        task: The environment and the number of episodes.
+        task: Environment and number of episodes.
         seeds: Seeds of the M members.
-        device: Where the policies act.
+        device: Device of the policies.
     """
 
     def __init__(self, task: Task, seeds: list[int], device: torch.device) -> None:
@@ -45,7 +46,7 @@ class Evaluation:
 
     @cached_property
     def envs(self) -> VectorEnv:
-        """One environment per member and episode, made at first use."""
+        """Environments, one per member and episode, created at first use."""
         rows = [
             seed_for(seed, "evaluation", episode)
             for seed in self.seeds
@@ -54,10 +55,10 @@ class Evaluation:
         return VectorEnv(self.task, rows, "evaluation", threads_for(self.device))
 
     def __call__(self, policy: Callable[[Tensor], Tensor], number: int) -> EvaluationResult:
-        """Plays the episodes to their ends.
+        """Runs the episodes until they end.
 
         Args:
-            policy: Deterministic actions [M, K, A] for observations [M, K, O].
+            policy: Function from observations [M, K, O] to deterministic actions [M, K, A].
             number: Number of this evaluation.
         """
         shape = (len(self.seeds), self.task.evaluation_episodes)

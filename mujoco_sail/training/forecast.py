@@ -1,4 +1,4 @@
-"""Forecasts before a benchmark starts: the memory and the time that it will need."""
+"""Forecast the memory and the time of a benchmark before it starts."""
 
 import contextlib
 import dataclasses
@@ -30,23 +30,23 @@ MIB = 2**20
 GIB = 2**30
 
 # Resident memory, measured with the versions of constraints.txt.
-PROCESS = 330 * MIB  # a worker with its libraries
-ENVIRONMENT = {"dm_control": 13 * MIB, "Meta-World": 24 * MIB}  # each, by library
+PROCESS = 330 * MIB  # per worker, with its libraries
+ENVIRONMENT = {"dm_control": 13 * MIB, "Meta-World": 24 * MIB}  # per environment, by library
 GYMNASIUM_ENVIRONMENT = 1.5 * MIB
 
-# Networks of the shape of an actor or critic that a member holds: actor, reference, two critics,
-# two targets, and two moments of each that is trained.
+# Networks per member with the size of an actor or critic: actor, reference policy, two critics, two
+# targets, and two Adam moments of each trained network.
 NETWORKS = 12
-# Activations of one critic that live at once while gradients are taken.
+# Activation tensors per layer of a critic that exist at once during the gradient computation.
 ACTIVATIONS = 6
 
-# Runs of more floating-point operations per worker than this, which take a core at least some ten
-# minutes, are timed in advance.
+# Benchmarks with more floating-point operations per worker than this are timed in advance. On one
+# core they take at least about ten minutes.
 WORTH_MEASURING = 1e14
 RANDOM_STEPS = 20  # before the first update
 WARM_UP = 2  # updates before the clock starts: allocators, first-use initialisation
-SECONDS = 1.0  # on the clock, for learning and again for a moment of stepping alone
-CAPACITY = 10_000  # transitions of a replay buffer: far more than are written meanwhile
+SECONDS = 1.0  # of timed learning; a quarter of it for timed environment steps
+CAPACITY = 10_000  # transitions of a replay buffer: far more than a measurement writes
 ENDLESS = 10**9  # environment steps
 
 Shares = Sequence[Sequence[Sequence[Member]]]  # the stacks of each worker
@@ -55,14 +55,14 @@ Shares = Sequence[Sequence[Sequence[Member]]]  # the stacks of each worker
 def memory_needed(
     task: Task, members: int, sizes: tuple[int, int], device: torch.device, workers: int
 ) -> tuple[float, float]:
-    """Estimates the bytes of main memory and of the GPU; the second is 0 on the CPU.
+    """Estimates the bytes of main memory and of GPU memory; the latter is 0 on the CPU.
 
     Args:
         task: Environment and protocol.
-        members: All that train at once.
+        members: Number of members that train at once.
         sizes: O and A.
-        device: Where the updates run.
-        workers: Processes that will be started.
+        device: Device of the updates.
+        workers: Number of worker processes.
     """
     width, layers = task.hidden_units, task.hidden_layers
     parameters = (sum(sizes) + 1) * width + (layers - 1) * width * (width + 1)
@@ -86,7 +86,7 @@ def check_memory(
         One line with the estimate.
 
     Raises:
-        UserError: The members need more than is free.
+        UserError: The members need more memory than is free.
     """
     host, learner = memory_needed(task, members, sizes, device, workers)
     texts = []
@@ -107,12 +107,12 @@ def check_memory(
 
 
 def measurable(members: Sequence[Member]) -> bool:
-    """Whether all members learn as SAC does, so that their steps take about equally long."""
+    """Whether all agents are subclasses of SAC, so that all steps take about equally long."""
     return all(issubclass(member.spec.agent, SAC) for member in members)
 
 
 def is_long(task: Task, shares: Shares) -> bool:
-    """Whether a benchmark is so long that measuring its time in advance is worth some seconds."""
+    """Whether a benchmark is long enough to measure its speed in advance."""
     most = max(sum(map(len, stacks)) for stacks in shares)
     return most * task.steps * update_operations(task, space_sizes(task)) > WORTH_MEASURING
 
@@ -120,19 +120,20 @@ def is_long(task: Task, shares: Shares) -> bool:
 def seconds_needed(
     task: Task, shares: Shares, steps: int, device: torch.device, threads: int
 ) -> float | None:
-    """Times some steps of all workers at once, in processes of their own.
+    """Estimates the training time from some steps of all workers at once, in new processes.
 
-    Sessions with the teacher are left out.
+    Label sessions are not included.
 
     Args:
         task: Environment and protocol.
-        shares: Each worker's stacks, all measurable.
-        steps: Environment steps that every stack will take.
-        device: Where the updates run.
-        threads: Threads of each worker.
+        shares: Stacks of each worker, all measurable.
+        steps: Environment steps of every stack.
+        device: Device of the updates.
+        threads: Threads per worker.
 
     Returns:
-        Seconds until the last worker ends; None if the measurement fails, as the run then will.
+        Seconds until the last worker ends; None if the measurement fails, in which case the
+        training will fail too.
     """
     pipes = [CONTEXT.Pipe(duplex=False) for _ in shares]
     with scratch_folder() as scratch:
@@ -166,17 +167,17 @@ def _work(
     threads: int,
     sender: Connection,
 ) -> None:
-    """A worker: sends the seconds of a step of each of its stacks, added up."""
+    """Worker process: sends the sum of the seconds per step of its stacks."""
     threading.Thread(target=end_with_the_main_process, daemon=True).start()
     torch.set_num_threads(threads)
-    with contextlib.suppress(Exception):  # what fails here fails again, and is told, in the run
+    with contextlib.suppress(Exception):  # the run fails again and reports it
         sender.send(sum(_seconds_per_step(task, stack, device, scratch) for stack in stacks))
 
 
 def _seconds_per_step(
     task: Task, stack: Sequence[Member], device: torch.device, scratch: Path
 ) -> float:
-    """Seconds of an environment step of a stack, its share of the evaluations included."""
+    """Seconds per environment step of a stack, including the evaluations."""
     moment = dataclasses.replace(
         task,
         steps=ENDLESS,
@@ -207,21 +208,21 @@ def _seconds_per_environment_step(run: Run) -> float:
 
 
 class TimingDone(Exception):  # noqa: N818
-    """The measurement is complete."""
+    """Raised when the measurement is complete."""
 
 
 class TimingRun(Run):
-    """Run that times its first updates and then ends.
+    """Run that measures the time of its first updates and then ends.
 
     Attributes:
-        seconds: Of an environment step with its update.
+        seconds: Seconds per environment step with its update.
     """
 
     def after_step(self, step: int, agent: Agent) -> None:
         """Measures `seconds`.
 
         Raises:
-            TimingDone: `seconds` is known.
+            TimingDone: `seconds` has been measured.
         """
         timed = step - RANDOM_STEPS - WARM_UP
         if timed == 0:

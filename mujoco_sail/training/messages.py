@@ -1,4 +1,4 @@
-"""What a stack in training tells: how far it is, and how it ends."""
+"""Messages and exceptions of a stack in training."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,12 @@ from mujoco_sail.agents.base import Member
 
 @dataclass(frozen=True)
 class Progress:
-    """A step of a stack, for whoever watches.
+    """Progress of a stack.
 
     Attributes:
+        members: Agent and seed of each member.
         step: Environment steps done.
-        returns: Newest mean evaluation return of each member, if there was one.
+        returns: Mean evaluation return of each member at this step; None without evaluation.
     """
 
     members: tuple[tuple[str, int], ...]
@@ -21,12 +22,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Failure:
-    """Members that did not reach their end.
+    """Failure of members.
 
     Attributes:
-        members: Which.
+        members: Agent and seed of each failed member.
         reason: One or two lines.
-        refused: Whether nothing was begun, for a reason that the user can mend.
+        refused: Whether training was refused because of an error that the user can correct.
     """
 
     members: tuple[tuple[str, int], ...]
@@ -36,23 +37,23 @@ class Failure:
 
 @dataclass(frozen=True)
 class UserMessage:
-    """Something that a user should know at once."""
+    """Text to show to the user immediately."""
 
     text: str
 
 
 class Stopped(Exception):  # noqa: N818
-    """The stack was asked to stop, and did, after a checkpoint if the agent can have one."""
+    """Raised when a stack stops on request, after a checkpoint if the agent is resumable."""
 
 
 @dataclass(eq=False)
 class MembersFailed(Exception):  # noqa: N818
-    """Members failed; the others can go on without them.
+    """Raised when members failed; the other members can continue without them.
 
     Attributes:
-        reasons: Per member that failed, why.
-        survivors: The others; each has a checkpoint of `step`.
-        step: Environment steps done; 0 if the agent has no checkpoints and must start over.
+        reasons: Reason of each failed member.
+        survivors: Other members, each with a checkpoint at `step`.
+        step: Environment steps done; 0 if the agent is not resumable and must start again.
     """
 
     reasons: dict[tuple[str, int], str]

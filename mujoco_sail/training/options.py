@@ -11,18 +11,18 @@ from mujoco_sail.system import packages
 
 @dataclass(frozen=True)
 class Extras:
-    """Files that runs write beside their results; no result depends on them.
+    """Optional outputs of runs, which do not affect the results.
 
     Attributes:
-        keep_preferences: Whether a complete run keeps its labelled pairs, `preferences.h5`.
-        track: Trackers, some of `results.tracking.TRACKERS`.
+        keep_preferences: Whether a complete run writes its labelled pairs to `preferences.h5`.
+        track: Names of trackers, from `results.tracking.TRACKERS`.
     """
 
     keep_preferences: bool = False
     track: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Checks that the packages that the options need are installed.
+        """Checks that the required packages are installed.
 
         Raises:
             UserError: A package is not installed.

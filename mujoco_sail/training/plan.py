@@ -1,4 +1,4 @@
-"""Plan of a benchmark: its unfinished runs, and what is printed about them before training."""
+"""Plan of a benchmark: unfinished runs, and the lines printed before training."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,20 +22,20 @@ from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.lock import allow_open_files
 from mujoco_sail.training import forecast, pool, selection
 
-LONG = 12 * 60 * 60  # seconds from which on shorter protocols are named
-NOTICEABLE = 1.2  # times as long as float32; less is within what other processes disturb
+LONG = 12 * 60 * 60  # seconds above which shorter protocols are suggested
+NOTICEABLE = 1.2  # slowdown relative to float32; smaller values are within measurement noise
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is left to train on one environment.
+    """Unfinished runs of one environment.
 
     Attributes:
         task: Environment and protocol.
-        members: Whose runs are to be made.
-        complete: Runs that are complete already.
-        engine: One line where the recipe's engine is replaced.
-        memory: One line, how much the members need; empty where other machines train them.
+        members: Members to train.
+        complete: Number of runs that are already complete.
+        engine: One line if the engine of the recipe is replaced, else empty.
+        memory: One line with the estimated memory; empty if other machines train the members.
     """
 
     task: Task
@@ -55,19 +55,19 @@ def prepare(
     here: bool = True,
     obstacle: str | None = None,
 ) -> list[Job]:
-    """Finds what is to be done and makes the results folder.
+    """Determines the unfinished runs, checks requirements and creates the results folder.
 
     Args:
         tasks: Environments and protocol.
         specs: Agents.
-        seeds: Of each.
-        device: Where the updates run.
-        results: Folder that the run folders lie in.
-        here: Whether this machine trains them, and must be able to.
-        obstacle: Why updates cannot be compiled, see `choose_engine`.
+        seeds: Seeds of each agent.
+        device: Device of the updates.
+        results: Folder of the results.
+        here: Whether this machine trains the members; its memory and precision are then checked.
+        obstacle: Reason why updates cannot be compiled, see `pool.choose_engine`.
 
     Raises:
-        UserError: Something of it cannot be done; nothing has begun.
+        UserError: The benchmark cannot be trained; no run has started.
     """
     chosen = [pool.choose_engine(task, device, obstacle) for task in tasks]
     if here:
@@ -90,7 +90,7 @@ def prepare(
 
 
 def _remove_leftovers() -> None:
-    """Removes the scratch folders of commands that were killed."""
+    """Removes scratch folders of killed commands."""
     places = {Path(tempfile.gettempdir())}
     with suppress(CompileError, UserError):
         places.add(compilation.build_folder())
@@ -99,7 +99,7 @@ def _remove_leftovers() -> None:
 
 
 def announce(job: Job) -> Iterator[str]:
-    """Lines about a job, wherever it is done."""
+    """Lines about a job that do not depend on the machine."""
     task, members = job.task, job.members
     if job.complete:
         total = job.complete + len(members)
@@ -116,13 +116,13 @@ def announce(job: Job) -> Iterator[str]:
 
 
 def look_ahead(job: Job, recipe: str, device: torch.device, results: Path) -> Iterator[str]:
-    """Lines about a job that this machine does: its memory, and its time, measured if it is long.
+    """Lines about a job on this machine: its memory, and its measured time if it is long.
 
     Args:
-        job: What is to be done.
-        recipe: Name or path of the environment's recipe.
-        device: Where the updates run.
-        results: Folder that the run folders lie in.
+        job: Job to describe.
+        recipe: Name or path of the environment recipe.
+        device: Device of the updates.
+        results: Folder of the results.
     """
     task = job.task
     if not job.members:
@@ -139,7 +139,7 @@ def look_ahead(job: Job, recipe: str, device: torch.device, results: Path) -> It
 
 
 def _time(job: Job, recipe: str, device: torch.device, results: Path) -> Iterator[str]:
-    """One line about the time, none if it is short."""
+    """One line with the estimated time; none if the job is short."""
     task = job.task
     shares = pool.shards(job.members, pool.max_workers(device))
     if not forecast.is_long(task, shares):
@@ -166,7 +166,7 @@ def _time(job: Job, recipe: str, device: torch.device, results: Path) -> Iterato
 
 
 def _steps_done(task: Task, member: Member, device: torch.device, results: Path) -> int:
-    """The step that a member goes on from."""
+    """Step of the newest checkpoint of a member, or 0."""
     folder = run_folder(results, task, member.spec.name, member.seed)
     files = RunWriter(folder, task, member.spec, member.seed, str(device))
     return max(files.checkpoints.steps(), default=0)

@@ -1,4 +1,4 @@
-"""Runs every (agent, seed) of an environment: stacks, sharded over workers."""
+"""Train the members of an environment: stacks of members, distributed over worker processes."""
 
 import itertools
 import multiprocessing
@@ -28,8 +28,8 @@ from mujoco_sail.training.spawning import CONTEXT
 from mujoco_sail.training.work_unit import WorkUnit
 from mujoco_sail.training.worker import work
 
-# Networks of this many hidden units are updated faster by two threads than by one, narrower ones
-# more slowly: threads would have to meet at every small product (docs/speed.md).
+# Networks with at least this many hidden units are updated faster by two threads than by one.
+# Narrower ones are slower, as the threads synchronise at every small product (docs/speed.md).
 WIDE = 512
 
 
@@ -37,14 +37,14 @@ Message = Progress | Failure | UserMessage
 
 
 class Interrupted(Exception):  # noqa: N818
-    """A signal ended the benchmark; its argument is the signal's number."""
+    """Raised when a signal ended the benchmark; its argument is the signal number."""
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that `--device` asks for.
+    """Selects the device for a value of `--device`.
 
     Raises:
-        UserError: CUDA is asked for and there is none, or another name is given.
+        UserError: CUDA is requested but not available, or the name is unknown.
     """
     if name not in DEVICES:
         raise UserError(f"--device {one_line(name)}: {nearest(name, DEVICES)}")
@@ -56,10 +56,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_precision(task: Task, device: torch.device) -> None:
-    """Refuses what a device cannot multiply in.
+    """Checks that the device supports the precision of the task.
 
     Raises:
-        UserError: TF32 without a CUDA device that has it.
+        UserError: The precision is TF32 and the device does not support it.
     """
     has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     if task.precision == "tf32" and not has_tf32:
@@ -72,18 +72,19 @@ def check_precision(task: Task, device: torch.device) -> None:
 def choose_engine(
     task: Task, device: torch.device, obstacle: str | None = None
 ) -> tuple[Task, str]:
-    """The task with the engine that this machine has.
+    """Replaces the engine of the task if it is not available.
 
     Args:
         task: Environment and protocol.
-        device: Where the updates run.
-        obstacle: Why updates cannot be compiled, empty if they can; by default of this machine.
+        device: Device of the updates.
+        obstacle: Reason why updates cannot be compiled, empty if they can; by default, this machine
+            is checked.
 
     Returns:
-        The task, and one line if it is another engine than the recipe's.
+        The task, and one line if its engine was replaced, else an empty text.
     """
     if device.type == "cpu":
-        task = replace(task, cuda_graph=False)  # so that the run does not record that it had it
+        task = replace(task, cuda_graph=False)  # recorded in run.toml: the CPU has no graphs
     if task.engine == "eager":
         return task, ""
     if device.type == "cpu":
@@ -101,7 +102,7 @@ def choose_engine(
 
 
 def stack_key(member: Member) -> tuple[Any, ...]:
-    """Members with equal keys train as one stack."""
+    """Key of a member; members with equal keys train as one stack."""
     spec = member.spec
     if not spec.agent.stackable:
         return (spec.name, member.seed)
@@ -114,7 +115,7 @@ def stack_key(member: Member) -> tuple[Any, ...]:
 
 
 def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
-    """Stacks for each worker: equal numbers of members, stacks cut only where needed."""
+    """Stacks of each worker: equal numbers of members, with stacks split only where necessary."""
     stacks: dict[tuple[Any, ...], list[Member]] = {}
     for member in members:
         stacks.setdefault(stack_key(member), []).append(member)
@@ -131,14 +132,14 @@ def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
 
 
 def max_workers(device: torch.device) -> int:
-    """Processes at once: one per core, or one on CUDA."""
+    """Maximum number of worker processes: one per core, or one on CUDA."""
     return available_cores() if device.type == "cpu" else 1
 
 
 def threads(task: Task, workers: int) -> int:
-    """Threads of each worker: the cores shared out, if networks are wide enough to gain by it.
+    """Number of threads per worker: its share of the cores for wide networks, else 1.
 
-    No result depends on their number.
+    Results do not depend on this number.
     """
     return max(1, available_cores() // workers) if task.hidden_units >= WIDE else 1
 
@@ -153,24 +154,24 @@ def execute(
     resume_failed: bool = False,
     extras: Extras = NO_EXTRAS,
 ) -> list[Failure]:
-    """Trains members to their ends, with one worker per core, or one on CUDA.
+    """Trains members to completion, with one worker per core, or one on CUDA.
 
     Args:
         task: Environment and protocol.
-        members: Who trains; runs that were cut off go on from their checkpoints.
-        device: Where the updates run.
-        results: Folder that the run folders lie in.
-        report: Called with the progress of every stack, and with who fails.
-        say: Called with what a user should know at once.
-        resume_failed: Whether runs that failed go on as well; otherwise they start over.
-        extras: What the runs leave beside their own files.
+        members: Members to train; interrupted runs are resumed from their checkpoints.
+        device: Device of the updates.
+        results: Folder of the results.
+        report: Called with the progress of every stack and with every failure.
+        say: Called with lines for the user.
+        resume_failed: Whether failed runs are resumed too; otherwise they start from step 0.
+        extras: Optional outputs of the runs.
 
     Returns:
-        What failed; the other members are complete.
+        The failures; all other members are complete.
 
     Raises:
-        UserError: Another process trains one of the members, or a folder holds another run.
-        Interrupted: A signal came; the stacks have saved what they could.
+        UserError: Another process trains one of the members, or a folder contains a different run.
+        Interrupted: A signal arrived; resumable stacks have saved checkpoints.
     """
     with locked(task, members, results, say, resume_failed) as (left, locks):
         if not left:
@@ -186,11 +187,11 @@ def _execute(
     report: Callable[[Progress | Failure], None],
     say: Callable[[str], None],
 ) -> list[Failure]:
-    """Trains units of one environment, each in a process of its own."""
-    with signals_to_all_blocked():  # multiprocessing starts a process of its own here
+    """Trains work units of one environment, each in its own process."""
+    with signals_to_all_blocked():  # multiprocessing starts a helper process here
         messages: multiprocessing.Queue[Message] = CONTEXT.Queue()
         stop = CONTEXT.Event()
-    # Every worker holds every lock: none is free before the last of them has ended.
+    # Every worker holds every lock, so that the locks are held until the last worker has ended.
     shared = messages, stop, locks, threads(units[0].task, len(units))
     workers = [CONTEXT.Process(target=work, args=(unit, *shared)) for unit in units]
     failures = []
@@ -203,7 +204,7 @@ def _execute(
                 if isinstance(message, Failure):
                     failures.append(message)
                 report(message)
-        except BaseException:  # of `say` or `report`: a notebook outlives it, workers must not
+        except BaseException:  # of `say` or `report`; in a notebook, workers must not outlive it
             stop.set()
             for _ in _received(workers, messages):
                 pass
@@ -221,7 +222,7 @@ def _execute(
 
 
 def reason_of_death(code: int) -> str:
-    """Says how a worker process died, the likely cause, and what to do."""
+    """Describes how a worker process died, the likely cause and the remedy."""
     how, cause = ending(code), "a library ended it"
     if how == "SIGKILL":
         cause = "the system does that when memory runs out: train fewer seeds or agents at once"
@@ -235,13 +236,13 @@ def reason_of_death(code: int) -> str:
 
 
 def check_semaphores() -> None:
-    """Refuses a system on which the main process cannot communicate with workers.
+    """Checks that the main process can communicate with workers.
 
     Raises:
-        UserError: It has no semaphores.
+        UserError: The system does not provide semaphores.
     """
     try:
-        with signals_to_all_blocked():  # multiprocessing starts a process of its own here
+        with signals_to_all_blocked():  # multiprocessing starts a helper process here
             CONTEXT.Event()
     except (OSError, ImportError) as error:
         raise UserError(
@@ -253,8 +254,8 @@ def check_semaphores() -> None:
 def _received(
     workers: Sequence[Any], messages: "multiprocessing.Queue[Message]"
 ) -> Iterator[Message]:
-    """The messages of the workers until all have ended."""
-    # A worker ends only after its messages lie in the queue.
+    """Yields the messages of the workers until all workers have ended."""
+    # A worker ends only after all its messages are in the queue.
     while any(worker.is_alive() for worker in workers) or not messages.empty():
         with suppress(queue.Empty):
             yield messages.get(timeout=0.2)
@@ -265,7 +266,7 @@ def _started(workers: Sequence[Any], stop: Event) -> Iterator[list[int]]:
     """Starts the workers; the first signal asks them to stop, a second one kills them.
 
     Yields:
-        The signals that came.
+        Signals received so far.
     """
     came: list[int] = []
 
@@ -283,7 +284,7 @@ def _started(workers: Sequence[Any], stop: Event) -> Iterator[list[int]]:
                 for worker in workers:
                     worker.start()
                 handling.enter_context(stops_handled(on_signal))
-        except BaseException:  # a notebook has threads that do not block signals
+        except BaseException:  # in a notebook, other threads do not block signals
             for worker in workers:
                 if worker.pid is not None:
                     worker.kill()

@@ -1,4 +1,4 @@
-"""What a benchmark shows while it runs: a bar per arm, or lines where there is no terminal."""
+"""Progress display: a bar per agent, or printed lines if there is no terminal."""
 
 import time
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextCol
 from rich.progress import Progress as Bars
 from rich.progress import Task as Bar
 from rich.text import Text
+from typing_extensions import override
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
@@ -17,29 +18,29 @@ from mujoco_sail.training.messages import Failure, Progress
 
 
 class TimeLeftColumn(ProgressColumn):
-    """How long an arm will take from now on."""
+    """Column with the remaining time of an agent."""
 
     max_refresh = 0.5  # seconds; without it the text flickers
 
+    @override
     def render(self, task: Bar) -> Text:
-        """See `ProgressColumn.render`."""
         left = task.time_remaining
         return Text("" if left is None else f"{duration(left)} left", "progress.remaining")
 
 
 class ProgressDisplay:
-    """Collects the progress of all stacks of one environment.
+    """Progress display of all stacks of one environment.
 
     Args:
         task: Environment and protocol.
-        members: Everyone who trains.
+        members: All members to train.
     """
 
     def __init__(self, task: Task, members: Sequence[Member]) -> None:
         self.steps = {(m.spec.name, m.seed): 0 for m in members}
-        # Where each member was when it was first heard of: not done by this process.
+        # Step of each member in its first message; earlier steps were done by a previous process.
         self.first: dict[tuple[str, int], int] = {}
-        # Arm -> step -> member -> return of its evaluation then.
+        # Agent -> step -> member -> evaluation return.
         self.returns: dict[str, dict[int, dict[tuple[str, int], float]]] = {}
         self.started = time.perf_counter()
         self.console = Console()
@@ -64,7 +65,7 @@ class ProgressDisplay:
         }
 
     def __enter__(self) -> "ProgressDisplay":
-        """Starts drawing."""
+        """Starts the display."""
         self.bars.start()
         return self
 
@@ -74,11 +75,11 @@ class ProgressDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stops drawing."""
+        """Stops the display."""
         self.bars.stop()
 
     def update(self, news: Progress | Failure) -> None:
-        """Takes in the progress of one stack, or who has failed."""
+        """Processes the progress of one stack, or a failure."""
         if isinstance(news, Failure):
             for member in news.members:
                 self.steps.pop(member, None)
@@ -96,9 +97,9 @@ class ProgressDisplay:
             self._show(name)
 
     def _take_mean(self, name: str, step: int) -> None:
-        """An arm's mean return at a step, once all its members that train towards it have one.
+        """Shows the mean return of an agent at a step, once all expected members have reported it.
 
-        Who has not begun yet, or went on from this step or a later one, is not waited for.
+        Members that have not started, or resumed from this step or a later one, are not expected.
         """
         returns = self.returns[name][step]
         begun = [(member, first) for member, first in self.first.items() if member[0] == name]
@@ -109,7 +110,7 @@ class ProgressDisplay:
         if len(returns) < size:
             latest += f" ({len(returns)} of {size} members)"
         self.bars.update(self.arms[name], latest=f"{latest} at step {step}")
-        # Without a terminal: a line.
+        # Without a terminal, print a line.
         if not self.console.is_interactive:
             elapsed = time.perf_counter() - self.started
             total = sum(self.steps.values())
@@ -121,7 +122,7 @@ class ProgressDisplay:
             )
 
     def _show(self, name: str) -> None:
-        """Draws an arm's bar anew."""
+        """Updates the bar of an agent."""
         steps = [step for (arm, _), step in self.steps.items() if arm == name]
         new = sum(steps) - sum(step for (arm, _), step in self.first.items() if arm == name)
         elapsed = time.perf_counter() - self.started
@@ -137,6 +138,5 @@ class ProgressDisplay:
         if self.console.is_interactive:
             self.console.print(text, highlight=False, soft_wrap=True, markup=False)
         else:
-            print(
-                text, file=self.console.file, flush=True
-            )  # rich would make HTML of it in a notebook
+            # In a notebook, rich would print HTML.
+            print(text, file=self.console.file, flush=True)

@@ -1,4 +1,4 @@
-"""One stack in training: what an agent may use, and what happens after each step."""
+"""Training of one stack: environments, teacher, evaluation, checkpoints and files."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -25,29 +25,27 @@ from mujoco_sail.training.evaluation import Evaluation
 from mujoco_sail.training.messages import MembersFailed, Progress, Stopped
 from mujoco_sail.training.options import NO_EXTRAS, Extras
 
-# Environment steps between two reports that carry no evaluation, and between two looks at
-# whether all numbers are finite.
+# Environment steps between two progress reports without evaluation, and between two checks for
+# non-finite numbers.
 REPORT_EVERY = 100
 
 
 class Run:
-    """What trains a stack: its environments, teacher, evaluation, checkpoints and files.
-
-    It is the `Runner` that the stack's agent knows.
+    """Training of one stack; the `Runner` of its agent.
 
     Args:
         task: Environment and protocol.
-        members: The M members, of one agent class and of equal shape.
-        device: Where the updates run.
-        results: Folder that the run folders lie in.
+        members: The M members, with one agent class and equal network shapes.
+        device: Device of the updates.
+        results: Folder of the results.
         report: Called with the progress.
-        start: Step of the members' checkpoints to go on from; 0 begins anew.
-        stopping: Whether the stack shall stop.
-        say: Called with what a user should know at once.
-        extras: What the runs leave beside their own files.
+        start: Step of the checkpoints to resume from; 0 starts new runs.
+        stopping: Returns whether the stack must stop.
+        say: Called with lines for the user.
+        extras: Optional outputs of the runs.
 
     Attributes:
-        step: Environment steps done before.
+        step: Environment steps done before this process.
     """
 
     def __init__(
@@ -87,24 +85,24 @@ class Run:
             for files in self.files:
                 files.begin()
         self.failed: dict[int, str] = {}
-        self.asked = [0] * len(members)  # questions that lie in feedback.csv
+        self.asked = [0] * len(members)  # queries already written to feedback.csv
         self.started = time.perf_counter()
         self.last_log = (self.step, self.started)
         self.last_checkpoint = self.started
 
     @cached_property
     def envs(self) -> VectorEnv:
-        """The training environments, one per member."""
+        """Training environments, one per member."""
         return VectorEnv(self.task, self.seeds, "training", threads_for(self.device))
 
     def execute(self) -> None:
-        """Trains the stack to its end.
+        """Trains the stack to completion.
 
         Raises:
-            Stopped: It was asked to stop.
-            MembersFailed: Some members, or all, have failed; that is written down.
-            WriteError: A file could not be written; the last good state lies on the disk.
-            Exception: The whole stack failed; that is written down.
+            Stopped: The stack was asked to stop.
+            MembersFailed: Some or all members failed; their status files say so.
+            WriteError: A file could not be written; the previous state remains on disk.
+            Exception: The whole stack failed; the status files of all members say so.
         """
         try:
             agent = self.members[0].spec.agent(self)
@@ -135,7 +133,7 @@ class Run:
             remove_checkpoints(files.folder)
 
     def after_step(self, step: int, agent: Agent) -> None:
-        """After every environment step: checks, evaluates, logs, saves and reports where due."""
+        """Checks, evaluates, logs, saves and reports after an environment step, each if due."""
         evaluating = step % self.task.evaluation_every == 0
         if evaluating or step % REPORT_EVERY == 0 or self._faults():
             self._check(step, agent)
@@ -150,10 +148,10 @@ class Run:
             self.report(Progress(self.names, step, returns))
 
     def waiting(self) -> None:
-        """See `Runner.waiting`; in the middle of a step there is nothing to save.
+        """Stops the stack on request; without a new checkpoint, as a step is incomplete.
 
         Raises:
-            Stopped: The stack shall stop; it goes on from its newest checkpoint.
+            Stopped: The stack must stop; it can be resumed from its newest checkpoint.
         """
         if self.stopping():
             raise Stopped
@@ -161,7 +159,7 @@ class Run:
     # --- checkpoints ---
 
     def _save(self, step: int, agent: Agent) -> None:
-        """A checkpoint where it is due; the end where it is wanted."""
+        """Writes a checkpoint if it is due; stops the stack if requested."""
         stopping = self.stopping()
         age = time.perf_counter() - self.last_checkpoint
         if agent.resumable and (stopping or age > 60 * self.task.checkpoint_minutes):
@@ -171,7 +169,7 @@ class Run:
             raise Stopped
 
     def _write_checkpoints(self, step: int, agent: Agent, members: Iterable[int]) -> None:
-        """Writes members down as they are at the end of a step, one after the other."""
+        """Writes checkpoints of members at the end of a step, one after the other."""
         tensors, plain = flatten(self._tree(agent))
         for m in members:
             self._write_feedback(m)
@@ -187,7 +185,7 @@ class Run:
         }
 
     def _load(self, agent: Agent) -> None:
-        """Takes over the members' checkpoints, of which the host holds one at a time."""
+        """Loads the members' checkpoints, with one at a time in main memory."""
         tensors, plain = flatten(self._tree(agent))
         names = {*tensors, *plain}
         stacked: dict[str, Tensor] = {}
@@ -206,19 +204,19 @@ class Run:
                     stacked[name] = values.new_empty(shape, device=tensors[name].device)
                 stacked[name][m] = values
         tree = unflatten({**plain, **stacked})
-        agent.load(tree.get("agent", {}))  # an agent may have nothing to save
+        agent.load(tree.get("agent", {}))  # an agent may have no state
         self.envs.load(tree["envs"])
         self.feedback.load(tree["feedback"])
 
     # --- failures ---
 
     def _faults(self) -> dict[int, str]:
-        # An agent of another library has environments of its own.
+        # An agent of another library may use its own environments.
         of_envs = self.envs.faults if "envs" in vars(self) else {}
         return of_envs | self.feedback.faults
 
     def _check(self, step: int, agent: Agent) -> None:
-        """Finds members with numbers that are not finite."""
+        """Marks members with non-finite numbers or other faults as failed."""
         broken: dict[int, list[str]] = {}
         for quantity, values in agent.health().items():
             for m in (~values.isfinite()).nonzero().flatten().tolist():
@@ -228,14 +226,14 @@ class Run:
             self._fail(m, f"step {step}: {reason}")
 
     def _fail(self, m: int, reason: str) -> None:
-        """Writes a member's failure down; nothing more is written of it."""
+        """Records the failure of a member; nothing else is written for it afterwards."""
         if m not in self.failed:
             self.failed[m] = reason
             self._write_feedback(m)
             self.files[m].write_status("failed", self._seconds(), reason)
 
     def _go_on_without(self, step: int, agent: Agent) -> None:
-        """Ends this stack; the members that are well leave checkpoints to go on from."""
+        """Ends this stack after writing checkpoints of the members that have not failed."""
         left = [m for m in range(len(self.members)) if m not in self.failed]
         if not agent.resumable:
             step = 0

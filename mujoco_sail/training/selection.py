@@ -21,8 +21,8 @@ def unfinished_members(
     """Selects the members whose runs are not complete, agent by agent.
 
     Raises:
-        UserError: The environment cannot be made, its backend cannot simulate it for these
-            agents, or a folder holds a run of another recipe.
+        UserError: The environment cannot be created, its backend does not support it or these
+            agents, or a folder contains a run of another recipe.
     """
     _check_backend(task, specs)
     space_sizes(task)
@@ -30,7 +30,7 @@ def unfinished_members(
     for spec, seed in itertools.product(specs, seeds):
         folder = run_folder(results, task, spec.name, seed)
         if status_of(folder, task, spec) == "complete":
-            remove_checkpoints(folder)  # of a process that was killed when all was done
+            remove_checkpoints(folder)  # left by a process that was killed at the end
         else:
             members.append(Member(spec, seed))
     return members
@@ -47,10 +47,10 @@ def _check_backend(task: Task, specs: Sequence[AgentSpec]) -> None:
 
 
 def check_writable(results: Path) -> None:
-    """Creates the results folder and checks that it can be written.
+    """Creates the results folder and checks that it is writable.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: The folder is not writable.
     """
     probe = results / f".writable-{os.getpid()}"
     try:
@@ -69,13 +69,13 @@ def locked(
     say: Callable[[str], None],
     resume_failed: bool,
 ) -> Iterator[tuple[list[Member], list[Lock]]]:
-    """Context that locks the runs of members against other commands.
+    """Locks the runs of members against other commands, as a context manager.
 
     Yields:
-        The members that are still to be trained, and the locks.
+        The unfinished members, and the locks.
 
     Raises:
-        UserError: Another process trains one of the members, or a folder holds another run.
+        UserError: Another process trains one of the members, or a folder contains a different run.
     """
     locks: list[Lock] = []
     left = []
@@ -83,7 +83,7 @@ def locked(
         for member in members:
             folder = run_folder(results, task, member.spec.name, member.seed)
             locks.append(Lock(folder.with_name(f".{folder.name}.lock")))
-            # Read again: another command may have trained it since this one began.
+            # Read again: another command may have completed the run in the meantime.
             status = status_of(folder, task, member.spec)
             if status == "failed" and not resume_failed:
                 remove_checkpoints(folder)

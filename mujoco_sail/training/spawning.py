@@ -1,10 +1,9 @@
-"""Worker processes that do not run the script that started them.
+"""Worker processes that do not run the main script.
 
-A process that `multiprocessing` spawns first runs the parent's script again, under another name:
-a script without `if __name__ == "__main__":` would train in each of its workers. Workers here
-import what they are sent and need nothing of the script. So it is hidden from `multiprocessing`
-while a worker starts, by the two attributes that name it; they are all that it looks at. Everything
-else of a spawned process stays: its queues, its locks, and its end with the main process.
+A process spawned by `multiprocessing` first runs the main script again, under another name, so a
+script without `if __name__ == "__main__":` would start training in each of its workers. The workers
+here do not need the script. It is therefore hidden from `multiprocessing` while a worker starts:
+the two attributes of `__main__` from which `multiprocessing` finds the script are set to None.
 """
 
 import os
@@ -14,24 +13,24 @@ from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
-# Threads that wait for work must not spin on cores that another worker needs.
+# Idle threads must not spin on cores that other workers need.
 DEFAULTS = {"OMP_WAIT_POLICY": "passive"}
-# No worker draws, and MuJoCo's search for a display may fail.
+# Workers do not render, and MuJoCo's search for a display may fail.
 FORCED = {"MUJOCO_GL": "disable"}
 
 
 class WorkerProcess(SpawnProcess):
-    """A process that begins with nothing of the parent's script."""
+    """Process that does not run the main script."""
 
     def start(self) -> None:
-        """See `multiprocessing.Process.start`."""
+        """Starts the process with the main script hidden."""
         defaults = {name: os.environ.get(name, value) for name, value in DEFAULTS.items()}
         with script_hidden(), environment(defaults | FORCED):
             super().start()
 
 
 class WorkerContext(SpawnContext):
-    """The start method "spawn" with `WorkerProcess`, also for a pool of processes."""
+    """Context of the start method "spawn" with `WorkerProcess`."""
 
     Process = WorkerProcess
 
@@ -41,10 +40,7 @@ CONTEXT = WorkerContext()
 
 @contextmanager
 def script_hidden() -> Iterator[None]:
-    """Hides which script or module this process was started with.
-
-    A notebook and an interactive session have none.
-    """
+    """Hides the script or module with which this process was started, if there is one."""
     main = vars(sys.modules["__main__"])
     before: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
     main |= dict.fromkeys(before)
@@ -56,7 +52,7 @@ def script_hidden() -> Iterator[None]:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables, which processes that are started inside inherit."""
+    """Sets environment variables for processes started inside the context."""
     before = {name: os.environ.pop(name) for name in variables if name in os.environ}
     os.environ.update(variables)
     try:

@@ -1,4 +1,4 @@
-"""Work unit: what one worker process, or one task of a cluster, trains."""
+"""Work unit: the stacks that one worker process, or one Ray task, trains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class WorkUnit:
 
     Attributes:
         task: Environment and protocol.
-        stacks: They train one after the other.
-        device: Where their updates run.
-        results: Folder that the run folders lie in.
-        extras: What the runs leave beside their own files.
+        stacks: Stacks, trained one after the other.
+        device: Device of the updates.
+        results: Folder of the results.
+        extras: Optional outputs of the runs.
     """
 
     task: Task
@@ -32,7 +32,7 @@ class WorkUnit:
 
     @property
     def members(self) -> tuple[tuple[str, int], ...]:
-        """Agent and seed of each."""
+        """Agent and seed of each member."""
         return tuple((m.spec.name, m.seed) for stack in self.stacks for m in stack)
 
     def folder(self, member: Member) -> Path:
@@ -40,10 +40,10 @@ class WorkUnit:
         return run_folder(self.results, self.task, member.spec.name, member.seed)
 
     def status(self, member: Member) -> str | None:
-        """Status of a member's run, None if it has not begun; see `status_of`."""
+        """Status of a member's run, None if it has not started; see `status_of`."""
         return status_of(self.folder(member), self.task, member.spec)
 
     @property
     def steps(self) -> int:
-        """Member-steps of all of it."""
+        """Total environment steps of all members."""
         return self.task.steps * len(self.members)

@@ -1,4 +1,4 @@
-"""A process that trains stacks, from checkpoints where there are any."""
+"""Worker process, which trains stacks and resumes them from checkpoints."""
 
 import itertools
 import multiprocessing
@@ -41,17 +41,17 @@ def work(
     locks: Sequence[Lock],
     threads: int,
 ) -> None:
-    """Trains a unit's stacks one after the other; a failed one does not stop the next.
+    """Trains the stacks of a work unit one after the other, also after failures.
 
     Args:
-        unit: What to train.
-        messages: Takes what the main process should know.
-        stop: Set when the worker shall save what it has and end.
-        locks: Held by this process as well as by the main one, until both have ended.
-        threads: PyTorch's.
+        unit: Work unit.
+        messages: Queue for messages to the main process.
+        stop: Set when the worker must write checkpoints and end.
+        locks: Locks held by this process and the main process, until both have ended.
+        threads: Number of PyTorch threads.
     """
     for number in TERMINAL_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # the main process decides
+        signal.signal(number, signal.SIG_IGN)  # the main process handles it
     terminated: list[int] = []
     for number in (signal.SIGTERM, *BATCH_SIGNALS):
         signal.signal(number, lambda number, frame: terminated.append(number))
@@ -69,7 +69,7 @@ def work(
 def train_stack(
     unit: WorkUnit, stack: Sequence[Member], send: Send, stopping: Callable[[], bool]
 ) -> None:
-    """Trains the groups of a unit's stack that go on from one step; each fails for itself."""
+    """Trains a stack, split into groups that resume from one step and fail independently."""
     groups: list[tuple[list[Member], int]] = []
     with failures_told(stack, send):
         groups += resume_points(unit.task, stack, unit.device, unit.results, send)
@@ -80,7 +80,7 @@ def train_stack(
 
 @contextmanager
 def failures_told(members: Sequence[Member], send: Send) -> Iterator[None]:
-    """Turns what goes wrong with members into a message; a worker that shall stop exits."""
+    """Sends exceptions as failures of the members; exits the worker after `Stopped`."""
     names = _names(members)
     try:
         yield
@@ -100,7 +100,7 @@ def failures_told(members: Sequence[Member], send: Send) -> Iterator[None]:
 def _train(
     unit: WorkUnit, members: list[Member], step: int, send: Send, stopping: Callable[[], bool]
 ) -> None:
-    """Trains one stack, smaller by those that fail, to its end."""
+    """Trains one stack to completion; continues without members that fail."""
     where, say = (unit.device, unit.results), partial(_say, send)
     while members:
         run = Run(unit.task, members, *where, send, step, stopping, say, unit.extras)
@@ -121,13 +121,15 @@ def _say(send: Send, text: str) -> None:
 def resume_points(
     task: Task, stack: Sequence[Member], device: torch.device, results: Path, send: Send
 ) -> Iterator[tuple[list[Member], int]]:
-    """From where the members of a stack go on: together, if there is a step that all have.
+    """Groups the members of a stack by the step to resume from.
+
+    If there is a step at which all members have a checkpoint, all members resume from it.
 
     Yields:
-        Members and the step of their checkpoints, 0 at the very start.
+        Members, and the step of their checkpoints; 0 without checkpoints.
 
     Raises:
-        UserError: A checkpoint is of another run.
+        UserError: A checkpoint belongs to another run.
     """
     steps: dict[tuple[str, int], set[int]] = {}
     for member, name in zip(stack, _names(stack), strict=True):
@@ -148,7 +150,7 @@ def resume_points(
 
 
 def _whole(checkpoints: Checkpoints, send: Send) -> Iterator[int]:
-    """Steps of the checkpoints that are whole; the others are named."""
+    """Steps of the intact checkpoints; reports damaged ones."""
     for step in checkpoints.steps():
         try:
             checkpoints.read(step)
@@ -163,7 +165,7 @@ def _names(members: Sequence[Member]) -> tuple[tuple[str, int], ...]:
 
 
 def end_with_the_main_process() -> None:
-    """Ends this process, a worker, as soon as the main process has ended; for a thread."""
+    """Ends this worker process when the main process has ended; runs in a thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
