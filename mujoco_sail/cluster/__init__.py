@@ -1,1 +1,1 @@
-"""A grid of environments, agents and seeds on a Ray cluster."""
+"""Training on a Ray cluster."""

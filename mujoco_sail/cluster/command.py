@@ -1,4 +1,4 @@
-"""`mujoco-sail run --cluster`."""
+"""Command `mujoco-sail run --cluster`."""
 
 import argparse
 
@@ -16,7 +16,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _on_cluster(args: argparse.Namespace, grid: Grid, extras: Extras) -> list[Failure]:
-    """All environments at once."""
+    """Trains all environments of the grid at the same time."""
     cluster = Cluster(args.cluster, args.results)
     try:
         device = cluster.device(args.device)

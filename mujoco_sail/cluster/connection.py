@@ -1,4 +1,4 @@
-"""`--cluster`: a Ray cluster whose nodes share the folder of the results."""
+"""Connection to a Ray cluster whose nodes share the results folder."""
 
 import os
 import re
@@ -17,28 +17,28 @@ from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.files import write_text
 
-GONE_AFTER = 20.0  # seconds until Ray knows that a node is gone
-TIMEOUT = 10.0  # seconds for an address to answer
-# A worker must not spin on a core that an update needs, see `cli.main`, and multiplies as this
-# process does, see `mujoco_sail/__init__.py`.
+GONE_AFTER = 20.0  # seconds until Ray detects the loss of a node
+TIMEOUT = 10.0  # seconds to wait for a connection
+# Idle threads must not spin (`training.spawning`), and matrix products must use the same kernels as
+# in this process (`mujoco_sail/__init__.py`).
 VARIABLES = {"OMP_WAIT_POLICY": "passive", "MKL_CBWR": os.environ["MKL_CBWR"]}
 
 
 class Cluster:
-    """A connection to a Ray cluster whose nodes are fit.
+    """Connection to a Ray cluster, with a check of all nodes.
 
     Args:
-        address: Of the cluster, or "auto" for the one that this machine belongs to.
-        results: The folder that every node must see.
+        address: Address of the cluster, or "auto" for the cluster of this machine.
+        results: Results folder, which all nodes must share.
 
     Attributes:
-        cores: Of all nodes.
-        gpus: Of all nodes.
-        obstacle: Why a node cannot compile updates; empty if all can.
+        cores: Number of cores of all nodes.
+        gpus: Number of GPUs of all nodes.
+        obstacle: Reason why a node cannot compile updates; empty if all can.
 
     Raises:
-        UserError: Ray is not installed, there is no cluster, a node does not see the folder,
-            or has other versions.
+        UserError: Ray is not installed, there is no cluster at this address, or a node does not
+            share the folder or has other versions.
     """
 
     def __init__(self, address: str, results: Path) -> None:
@@ -53,7 +53,7 @@ class Cluster:
                 logging_level="error",
                 runtime_env={"env_vars": VARIABLES},
             )
-        except Exception as error:  # each of its own kind: no cluster, another version of Python
+        except Exception as error:  # types differ: no cluster, another version of Python
             raise UserError(f"--cluster {address}: {one_line(error)}") from error
         self.results, self.obstacle = results.resolve(), ""
         try:
@@ -65,32 +65,32 @@ class Cluster:
         self.cores, self.gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
 
     def close(self) -> None:
-        """Disconnects."""
+        """Disconnects from the cluster."""
         self.ray.shutdown()
 
     def nodes(self) -> dict[str, Any]:
-        """The nodes that are alive, by their ids."""
+        """Live nodes by their ids."""
         return {each["NodeID"]: each for each in self.ray.nodes() if each["Alive"]}
 
     def on(self, function: Any, node_id: str) -> Any:
-        """A function or class of Ray that runs on one node and needs no core."""
+        """Ray remote function or class that runs on one node and reserves no core."""
         kind = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
         return self.ray.remote(function).options(
             num_cpus=0, scheduling_strategy=kind(node_id, soft=False)
         )
 
     def device(self, name: str) -> torch.device:
-        """What `--device` means here.
+        """Selects the device for a value of `--device`.
 
         Raises:
-            UserError: CUDA is asked for, and no node has a GPU.
+            UserError: CUDA is requested, and no node has a GPU.
         """
         if name == "cuda" and not self.gpus:
             raise UserError("--device cuda: no node of the cluster has a GPU")
         return torch.device("cuda" if name != "cpu" and self.gpus else "cpu")
 
     def _lasts(self, node_id: str) -> bool:
-        """Whether a node is still there when Ray has had time to notice that it is not."""
+        """Whether a node is still alive after the time in which Ray would detect its loss."""
         deadline = time.monotonic() + GONE_AFTER
         while time.monotonic() < deadline:
             if node_id not in self.nodes():
@@ -99,10 +99,10 @@ class Cluster:
         return True
 
     def _check(self) -> None:
-        """Looks at every node.
+        """Checks every node.
 
         Raises:
-            UserError: One is not fit.
+            UserError: A node does not share the results folder or has other versions.
         """
         token = uuid.uuid4().hex
         probe = self.results / f".probe-{token}"
@@ -137,14 +137,14 @@ class Cluster:
 
 
 def _check_answers(address: str) -> None:
-    """Looks whether anything is there: Ray itself would ask for minutes.
+    """Checks that the address accepts connections, because Ray would retry for minutes.
 
     Raises:
-        UserError: No address, or nothing answers.
+        UserError: The address is invalid or does not accept connections.
     """
     where = f"--cluster {address}"
     if address == "auto":
-        address = os.environ.get("RAY_ADDRESS") or "auto"  # Ray's own choice where it is set
+        address = os.environ.get("RAY_ADDRESS") or "auto"  # the address that Ray would use
         where += f", RAY_ADDRESS={address}"
     if address == "auto":
         return

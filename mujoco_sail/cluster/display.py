@@ -1,4 +1,4 @@
-"""What a benchmark on a cluster shows while it runs."""
+"""Progress display of a benchmark on a cluster."""
 
 import time
 from collections.abc import Sequence
@@ -11,32 +11,32 @@ EVERY = 10.0  # seconds between two lines
 
 
 class Counts:
-    """Member-steps of all units.
+    """Counts of finished work units and environment steps.
 
     Args:
-        units: All that have to be done.
+        units: All work units.
     """
 
     def __init__(self, units: Sequence[WorkUnit]) -> None:
         self.total = sum(unit.steps for unit in units)
         self.units = len(units)
         self.steps: dict[tuple[int, tuple[str, int]], int] = {}
-        self.first: dict[tuple[int, tuple[str, int]], int] = {}  # done by an earlier process
+        self.first: dict[tuple[int, tuple[str, int]], int] = {}  # done by a previous process
         self.done: set[int] = set()
         self.started = self.told = time.perf_counter()
 
     def take(self, number: int, news: Progress) -> None:
-        """Takes in the progress of a stack of a unit."""
+        """Processes the progress of a stack of a work unit."""
         for member in news.members:
             self.first.setdefault((number, member), news.step)
             self.steps[number, member] = news.step
 
     def end(self, number: int) -> None:
-        """A unit has ended."""
+        """Marks a work unit as ended."""
         self.done.add(number)
 
     def line(self, nodes: int, waiting: int, running: int) -> str:
-        """One line where it is time for one, else nothing."""
+        """Line with the progress, or an empty text if the next line is not due yet."""
         now = time.perf_counter()
         if now - self.told < EVERY:
             return ""

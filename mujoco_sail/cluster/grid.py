@@ -1,7 +1,8 @@
-"""A grid of environments, agents and seeds as tasks of a Ray cluster.
+"""Training of a grid of environments, agents and seeds as tasks of a Ray cluster.
 
-The main process cuts the grid, starts tasks and hears of them on a board. A task whose node died
-starts again elsewhere, from the newest checkpoints of its members.
+The main process divides the grid into work units, starts a Ray task for each and receives their
+messages from a board, a Ray actor. A unit whose node was lost starts again on another node, from
+the newest checkpoints of its members.
 """
 
 import itertools
@@ -29,17 +30,19 @@ from mujoco_sail.training.plan import Job
 from mujoco_sail.training.selection import locked
 from mujoco_sail.training.work_unit import WorkUnit
 
-WAIT = 0.5  # seconds between two looks at the board
-TRIES = 2  # of a unit that fails for a reason of its own
-WAVES = 2  # units for each core, so that a node that joins later finds some
+WAIT = 0.5  # seconds between two reads of the board
+TRIES = 2  # attempts for a unit, not counting losses of its node
+WAVES = 2  # units per core, so that nodes that join later get some
 
 
 def stacks_of(jobs: Sequence[Job], places: int) -> Iterator[tuple[Task, list[list[Member]]]]:
-    """Cuts a grid: every environment gets its share of the places, at least one.
+    """Divides a grid into the stacks of its work units.
+
+    The number of units of an environment is proportional to its members, at least one.
 
     Args:
-        jobs: The grid.
-        places: Cores, each several times, or GPUs.
+        jobs: Unfinished runs of each environment.
+        places: Total number of units.
     """
     everyone = sum(len(job.members) for job in jobs)
     for job in jobs:
@@ -56,23 +59,23 @@ def execute(
     resume_failed: bool,
     extras: Extras,
 ) -> list[Failure]:
-    """Trains a grid to its end, all environments at once.
+    """Trains a grid to completion, with all environments at the same time.
 
     Args:
-        cluster: Where.
-        jobs: What is left to train on each environment.
-        device: Where the updates run.
+        cluster: Cluster to train on.
+        jobs: Unfinished runs of each environment.
+        device: Device of the updates.
         say: Called with lines for the user.
-        resume_failed: Whether runs that failed go on as well; otherwise they start over.
-        extras: What the runs leave beside their own files.
+        resume_failed: Whether failed runs are resumed too; otherwise they start from step 0.
+        extras: Optional outputs of the runs.
 
     Returns:
-        What failed; the other members are complete.
+        The failures; all other members are complete.
 
     Raises:
-        UserError: Another process trains one of the members, or a folder holds another run, or
-            a unit fits on no node.
-        Interrupted: A signal came; the units have saved what they could.
+        UserError: Another process trains one of the members, a folder contains a different run, or
+            no node has enough memory for a unit.
+        Interrupted: A signal arrived; resumable units have saved checkpoints.
     """
     with ExitStack() as held:
         for job in jobs:
@@ -84,18 +87,18 @@ def execute(
         ]
         signals = held.enter_context(_signals())
         failures = Grid(cluster, made, say).execute(signals)
-        for unit in made:  # units that were killed have left theirs
+        for unit in made:  # killed units have left their lock files
             for member in itertools.chain(*unit.stacks):
                 node.lock_of(unit, member).unlink(missing_ok=True)
         return failures
 
 
 class Grid:
-    """The units of a benchmark while they are tasks of a cluster.
+    """Work units of a benchmark as Ray tasks.
 
     Args:
-        cluster: Where.
-        made: The units.
+        cluster: Cluster to train on.
+        made: Work units.
         say: Called with lines for the user.
     """
 
@@ -105,23 +108,23 @@ class Grid:
         self.cluster, self.units, self.say = cluster, made, say
         self.board = cluster.on(Board, cluster.ray.get_runtime_context().get_node_id()).remote()
         self.running: dict[Any, int] = {}  # Ray's reference -> number of a unit
-        self.where: dict[int, str] = {}  # unit -> node that it has begun on
+        self.where: dict[int, str] = {}  # number of a started unit -> its node
         self.tries: Counter[int] = Counter()
         self.failures: list[Failure] = []
         self.counts = Counts(made)
         self.memory = [self._memory(unit) for unit in made]
 
     def execute(self, signals: Sequence[int]) -> list[Failure]:
-        """See the function of this name."""
+        """Trains all units and returns the failures, see the function `execute`."""
         for number in range(len(self.units)):
             self._submit(number)
         stopped = False
         while self.running:
             done, _ = self.cluster.ray.wait(list(self.running), timeout=WAIT)
-            self._listen()  # first: a unit has told everything before it ends
+            self._listen()  # first: a unit sends all its messages before it ends
             for reference in done:
                 self._end(reference, stopped)
-            if stopped and not self.where:  # what had begun has saved what it had
+            if stopped and not self.where:  # all started units have ended
                 for reference in self.running:
                     self.cluster.ray.cancel(reference)
             elif signals and not stopped:
@@ -154,7 +157,7 @@ class Grid:
         return int(host)
 
     def _end(self, reference: Any, stopped: bool) -> None:
-        """Takes note of a unit that has ended, or starts it again."""
+        """Processes the end of a unit, or starts the unit again."""
         number = self.running.pop(reference)
         place, unit = self.where.pop(number, None), self.units[number]
         try:
@@ -178,7 +181,7 @@ class Grid:
             self.counts.end(number)
 
     def _listen(self) -> None:
-        """Reads the board."""
+        """Processes the new messages on the board."""
         for number, message in self.cluster.ray.get(self.board.take.remote()):
             match message:
                 case Began():
@@ -193,7 +196,7 @@ class Grid:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects the signals that ask for a stop; the second one ends the process."""
+    """Collects stop signals; the second one ends the process."""
     came: list[int] = []
 
     def on_signal(number: int, frame: object) -> None:

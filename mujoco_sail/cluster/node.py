@@ -1,4 +1,4 @@
-"""What runs on the nodes of a cluster: a unit of a benchmark, and the board that tells of it."""
+"""Code that runs on the nodes of a cluster: training of a work unit, and its message board."""
 
 import platform
 import threading
@@ -18,46 +18,46 @@ from mujoco_sail.training import pool, worker
 from mujoco_sail.training.messages import Progress
 from mujoco_sail.training.work_unit import WorkUnit
 
-EVERY = 1.0  # seconds between two words with the board
-# Until a shared file system takes back the locks of a node that is gone (NFS: 90 s).
-PATIENCE = 120.0  # seconds
+EVERY = 1.0  # seconds between two calls of the board
+# Seconds to wait until a shared file system releases the locks of a lost node (NFS: 90 s).
+PATIENCE = 120.0
 
 
 class Board:
-    """Where the units leave word for the main process; an actor of its own."""
+    """Message board on which units leave messages for the main process; a Ray actor."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[int, Any]] = []
         self.stopped = False
 
     def put(self, unit: int, messages: Sequence[Any]) -> bool:
-        """Takes messages of a unit; returns whether it shall stop."""
+        """Adds messages of a unit; returns whether the unit must stop."""
         self.messages += [(unit, message) for message in messages]
         return self.stopped
 
     def take(self) -> list[tuple[int, Any]]:
-        """Hands over what has come."""
+        """Removes and returns all messages."""
         taken, self.messages = self.messages, []
         return taken
 
     def stop(self) -> None:
-        """Asks all units to save what they have and end."""
+        """Asks all units to write checkpoints and end."""
         self.stopped = True
 
 
 @dataclass(frozen=True)
 class Began:
-    """A unit has begun on a node."""
+    """Message that a unit has started on a node."""
 
     node: str
 
 
 class Link:
-    """A unit's side of the board: once it has begun, nothing that trains waits for it.
+    """Connection of a unit to the board; training never waits for it.
 
     Args:
-        ray: The library.
-        board: The actor.
+        ray: The Ray module.
+        board: Handle of the `Board` actor.
         unit: Number of the unit.
     """
 
@@ -71,14 +71,14 @@ class Link:
         self._thread.start()
 
     def send(self, message: Any) -> None:
-        """Leaves word; of progress without evaluations only the newest of a stack is told."""
+        """Queues a message; it replaces an older progress message without evaluation."""
         with self._lock:
             if self._waiting and _supersedes(message, self._waiting[-1]):
                 self._waiting.pop()
             self._waiting.append(message)
 
     def close(self) -> None:
-        """Returns when everything has been told."""
+        """Sends all queued messages and ends the thread."""
         self._done.set()
         self._thread.join()
 
@@ -91,14 +91,14 @@ class Link:
         with self._lock:
             messages, self._waiting = self._waiting, []
         try:
-            # `ray.get` would lend this task's core to another one meanwhile.
+            # `ray.get` would let another task use the core of this one in the meantime.
             self.stopped |= self._board.put.remote(self._unit, messages).future().result()
         except self._ray.exceptions.RayError:
             self.stopped = True  # the main process is gone
 
 
 def train(unit: WorkUnit, number: int, board: Any) -> None:
-    """Trains a unit to its end, or saves what it has when it shall stop; in a task of Ray."""
+    """Ray task: trains a unit to completion, or until it is asked to stop."""
     import ray  # noqa: PLC0415
 
     link = Link(ray, board, number)
@@ -110,14 +110,14 @@ def train(unit: WorkUnit, number: int, board: Any) -> None:
                 break
             with worker.failures_told(stack, link.send):
                 unit.extras.check()
-                # What a node that died has finished of it is complete already.
+                # A lost node may have completed some of the runs.
                 left = [member for member in stack if unit.status(member) != "complete"]
                 pool.check_precision(unit.task, unit.device)
-                # A worker of a node that was given up may still live, and write.
+                # A worker on a node that was considered lost may still run and write files.
                 locks += [Lock(lock_of(unit, member), PATIENCE) for member in left]
                 worker.train_stack(unit, left, link.send, lambda: link.stopped)
     except SystemExit:
-        pass  # it was asked to stop, and has saved what it had
+        pass  # stopped on request, after checkpoints
     finally:
         for lock in locks:
             lock.release()
@@ -125,13 +125,13 @@ def train(unit: WorkUnit, number: int, board: Any) -> None:
 
 
 def _supersedes(new: Any, old: Any) -> bool:
-    """Whether the old message need not be told any more."""
+    """Whether the new message makes the old one unnecessary."""
     both = isinstance(old, Progress) and isinstance(new, Progress)
     return both and old.returns is None and old.members == new.members
 
 
 def describe(probe: Path) -> Mapping[str, str]:
-    """This node: versions that must agree, what it sees of the results, why it cannot compile."""
+    """Description of this node: versions, content of the probe file, obstacle to compilation."""
     return {
         "host": platform.node(),
         "mujoco_sail": __version__,
@@ -143,5 +143,5 @@ def describe(probe: Path) -> Mapping[str, str]:
 
 
 def lock_of(unit: WorkUnit, member: Member) -> Path:
-    """What a unit holds locked while it trains a member."""
+    """Lock file that a unit holds while it trains a member."""
     return unit.folder(member).with_name(f".seed_{member.seed}.node.lock")
