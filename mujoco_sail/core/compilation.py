@@ -1,7 +1,7 @@
-"""Compiles an update, in a process of its own.
+"""Compilation of an update, in a separate process.
 
-So nothing of the compiler stays in a process that trains, a stop need not wait for it, and it works
-in a folder that suits it and is removed afterwards.
+The training process then keeps no memory of the compiler and can stop without waiting for it. The
+compiler works in a scratch folder, which is removed afterwards.
 """
 
 import itertools
@@ -38,18 +38,18 @@ from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.machine import ending
 from mujoco_sail.system.scratch import scratch_folder
 
-NEEDED = 64 * 2**20  # bytes that a compilation writes, and some more
+NEEDED = 64 * 2**20  # free bytes required; a compilation writes less
 HOMELESS = "this user has no home folder to keep compiled updates in (set XDG_CACHE_HOME)"
-LIBRARY, REASON = "update.so", "reason"  # files that the process leaves
-PATIENCE = 0.1  # seconds between two looks at the process
+LIBRARY, REASON = "update.so", "reason"  # output files of the process
+PATIENCE = 0.1  # seconds between two checks of the process
 
 
 class CompileError(Exception):
-    """No update was compiled; the text says why in one line."""
+    """Raised when an update cannot be compiled; the message is one line."""
 
 
 def cache_folder() -> Path:
-    """Where compiled updates lie; it may be deleted at any time.
+    """Cache folder of compiled updates; it may be deleted at any time.
 
     Raises:
         UserError: The user has no home folder.
@@ -58,16 +58,16 @@ def cache_folder() -> Path:
         folder = user_cache_path("mujoco-sail")
     except RuntimeError as error:
         raise UserError(HOMELESS) from error
-    if not folder.is_absolute():  # older versions of platformdirs leave the "~" as it is
+    if not folder.is_absolute():  # older versions of platformdirs do not expand "~"
         raise UserError(HOMELESS)
     return folder
 
 
-# --- what a machine needs for it ---
+# --- requirements ---
 
 
 def obstacle() -> str:
-    """Why this machine cannot compile updates, as the beginning of a line; empty if it can."""
+    """Reason why this machine cannot compile updates, to begin a line; empty if it can."""
     if compiler() is None:
         return "no C++ compiler was found (g++, or what CXX names)"
     if not _plain(sysconfig.get_config_var("LIBDIR") or ""):
@@ -81,21 +81,21 @@ def obstacle() -> str:
 
 
 def compiler() -> list[str] | None:
-    """The words of the command of the C++ compiler; None if there is none."""
+    """Command of the C++ compiler as a list of words; None if there is none."""
     default = "clang++" if sys.platform == "darwin" else "g++"
     try:
         words = shlex.split(os.environ.get("CXX") or default)
-    except ValueError:  # a quotation mark without its twin
+    except ValueError:  # unbalanced quotation mark
         return None
     programs = [*words[:1], *(word for word in words if word.endswith("++"))]
     return words if programs and all(map(shutil.which, programs)) else None
 
 
 def build_folder() -> Path:
-    """A folder that programs can be compiled in and loaded from.
+    """Folder in which programs can be compiled and loaded.
 
     Raises:
-        CompileError: There is none.
+        CompileError: There is no such folder.
     """
     reasons = []
     for folder in _folders():
@@ -106,15 +106,15 @@ def build_folder() -> Path:
 
 
 def _folders() -> Iterator[Path]:
-    """Folders to compile in, the first that is fit is taken."""
+    """Candidate folders for compilation, in order of preference."""
     named = os.environ.get("TMPDIR")
-    # Unlike `tempfile`, which would silently skip a folder that is full.
+    # Not from `tempfile`, which would silently skip a full folder.
     places = [Path(named).absolute()] if named else []
     yield from dict.fromkeys([*places, Path("/tmp"), Path("/var/tmp"), cache_folder()])
 
 
 def unfit(folder: Path) -> str:
-    """Why no program can be compiled in a folder and loaded from it; empty if it can."""
+    """Reason why programs cannot be compiled and loaded in a folder; empty if they can."""
     if not _plain(str(folder)):
         return "has a space or another special character in its path"
     try:
@@ -131,23 +131,23 @@ def unfit(folder: Path) -> str:
 
 
 def _plain(path: str) -> bool:
-    """Whether a path is one word of a command line; PyTorch does not quote all of its paths."""
+    """Whether a path needs no quotes in a shell; PyTorch does not quote all of its paths."""
     return shlex.quote(path) == path
 
 
-# --- the process that wants a program ---
+# --- the calling process ---
 
 
 def compile_update(
     constants: Constants, learner: SACState, batch_size: int, waiting: Callable[[], None]
 ) -> bytes:
-    """The update of a part as a shared library.
+    """Compiles the update to a shared library and returns its content.
 
     Args:
-        constants: Numbers.
-        learner: The part; only shapes, strides and number formats of its tensors count.
-        batch_size: B.
-        waiting: Called again and again meanwhile; it may raise to give up.
+        constants: Numbers that all members share.
+        learner: State of the members; only shapes, strides and dtypes are used.
+        batch_size: Batch size, B.
+        waiting: Called repeatedly during the compilation; may raise an exception to cancel it.
 
     Raises:
         CompileError: The compiler failed.
@@ -161,14 +161,14 @@ def compile_update(
             env=_environment(scratch),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # notes of libraries
+            stderr=subprocess.DEVNULL,  # messages of libraries
             start_new_session=True,
         )
         assert process.stdin is not None
         try:
             with process.stdin as pipe:
                 pipe.write(request)
-                pipe.flush()  # the pipe stays open: the process ends when this one has ended
+                pipe.flush()  # the pipe stays open; when it closes, the process ends
                 while process.poll() is None:
                     waiting()
                     time.sleep(PATIENCE)
@@ -190,7 +190,7 @@ def _without_numbers(tensor: Tensor | None) -> Tensor | None:
 
 
 def _environment(scratch: Path) -> dict[str, str]:
-    """Variables of the compiling process: all that it writes lies in the scratch folder."""
+    """Environment of the compiling process, which writes only to the scratch folder."""
     links = (scratch / f"path{number}" for number in itertools.count())
     paths = [str(Path(path).absolute()) for path in sys.path]
     for number, path in enumerate(paths):
@@ -206,7 +206,7 @@ def _environment(scratch: Path) -> dict[str, str]:
     }
     words = compiler()
     if words is not None and len(words) > 1:
-        # PyTorch takes CXX for the name of one program, and looks in it which compiler it is.
+        # PyTorch expects CXX to be one program, whose name tells which compiler it is.
         name = next((word for word in words if word.endswith("++")), words[-1])
         script = scratch / Path(name).name
         script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', encoding="utf-8")
@@ -216,17 +216,17 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process and the compilers that it has started."""
+    """Kills a process and the compilers that it has started."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-# --- the process that compiles ---
+# --- the compiling process ---
 
 
 def main() -> None:
-    """Compiles what standard input asks for."""
+    """Compiles the update that is described on standard input."""
     constants, learner, batch_size, dtype = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_the_pipe, daemon=True).start()
     torch.set_default_dtype(dtype)
@@ -240,13 +240,13 @@ def main() -> None:
 
 
 def _end_with_the_pipe() -> None:
-    """Ends this process and its compilers as soon as the one that wants the program has ended."""
-    os.read(sys.stdin.fileno(), 1)  # a buffered reader would abort an interpreter that ends
+    """Kills this process and its compilers when the calling process has ended."""
+    os.read(sys.stdin.fileno(), 1)  # a buffered read would abort the interpreter at its exit
     os.killpg(0, signal.SIGKILL)
 
 
 def _compile(constants: Constants, learner: SACState, batch_size: int) -> str:
-    """Compiles the update; returns the path of the library."""
+    """Compiles the update and returns the path of the library."""
     sizes = constants.observation_size, constants.action_size
     tensors = [t for t in pytree.tree_leaves(learner) if t is not None]
     like = torch.empty((), dtype=tensors[0].dtype)
@@ -259,9 +259,9 @@ def _compile(constants: Constants, learner: SACState, batch_size: int) -> str:
         like.new_zeros(1, len(LOGGED)),
     )
     configuration: dict[str, Any] = {
-        # Threads of its own would share a loop's numbers differently on every machine.
+        # With threads, loops would be divided differently on every machine.
         "cpp.threads": 1,
-        # Of hundreds of MiB each, for one compilation.
+        # Precompiled headers have hundreds of MiB and would be used only once.
         "cpp_cache_precompile_headers": False,
         "aot_inductor.precompile_headers": False,
     }
@@ -272,7 +272,7 @@ def _compile(constants: Constants, learner: SACState, batch_size: int) -> str:
 
 
 class _Update(torch.nn.Module):
-    """`update` as what can be exported: a module of tensors."""
+    """Module that calls `update` with a flat list of tensors, for the export."""
 
     def __init__(self, constants: Constants, learner: SACState) -> None:
         super().__init__()

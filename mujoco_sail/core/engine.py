@@ -1,8 +1,8 @@
-"""How an update is carried out: by PyTorch's own calls, or compiled by TorchInductor.
+"""Execution of updates: eager, by PyTorch calls, or compiled, by TorchInductor.
 
-Eager, members go through an update in parts whose activations fit the cache, on CUDA all at once.
-Compiled, each member goes through it alone: a call costs little then, and one program serves a
-stack of any size, so that no result depends on it.
+An eager update processes the members in slices whose activations fit in the cache, on CUDA all at
+once. A compiled update processes one member at a time: a call has little overhead, and one program
+is valid for stacks of any size, so that results do not depend on the size.
 """
 
 import hashlib
@@ -30,23 +30,23 @@ from mujoco_sail.system.scratch import scratch_folder
 
 Engine = Literal["eager", "compiled"]
 
-# What an update is made of: a compiled one is valid as long as no file of this folder changes.
+# Source folder of the update: a compiled update is valid as long as no file in it changes.
 SOURCES = Path(__file__).parent
 
 
 class Updater:
-    """Updates a stack, part by part.
+    """Callable that updates a stack.
 
     Args:
         constants: Numbers that all members share.
-        learner: All members.
-        batch_size: B.
-        engine: What carries it out.
-        say: Told when something has to be compiled.
-        waiting: Called again and again meanwhile; it may raise to give up.
+        learner: State of all members.
+        batch_size: Batch size, B.
+        engine: Eager or compiled.
+        say: Called with a line for the user when an update is compiled.
+        waiting: Called repeatedly during the compilation; may raise an exception to cancel it.
 
     Raises:
-        UserError: The compiler failed, or its cache cannot be used.
+        UserError: The compiler failed, or the cache cannot be used.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Updater:
 
     @torch.no_grad()
     def __call__(self, rows: Tensor, uniform: Tensor, tau: Tensor, logged: Tensor) -> None:
-        """Updates all members; see `update`, with M for m."""
+        """Updates all M members; the arguments are those of `update.update`."""
         for call, part in zip(self._calls, self.parts, strict=True):
             call(rows[part], uniform[part], tau, logged[part])
 
@@ -87,10 +87,10 @@ def compiled(
     say: Callable[[str], None],
     waiting: Callable[[], None],
 ) -> Callable[..., None]:
-    """The update of these members, from the cache or compiled now.
+    """Loads the compiled update of these members from the cache, or compiles it.
 
     Returns:
-        `update` without its first two arguments.
+        Function with the arguments of `update`, except for the first two.
 
     Raises:
         UserError: The compiler failed, or the cache cannot be used.
@@ -119,7 +119,7 @@ def compiled(
     state = [*_tensors(learner), *inputs_of(constants, learner.target[0].dtype)]
 
     def call(rows: Tensor, uniform: Tensor, tau: Tensor, logged: Tensor) -> None:
-        # The moments of units that died decay to numbers that a processor is slow with.
+        # The moments of inactive units decay to denormal numbers, which are slow on processors.
         torch.set_flush_denormal(True)
         try:
             run([*state, rows, uniform, tau, logged])
@@ -130,7 +130,7 @@ def compiled(
 
 
 def package_path(constants: Constants, learner: SACState, batch_size: int) -> Path:
-    """Where the compiled update lies, or will, without the end of its name."""
+    """Path of the compiled update in the cache, without checksum and suffix."""
     tensors = [(str(t.dtype), *t.shape, *t.stride()) for t in _tensors(learner)]
     structure = with_inputs(constants, [0.0] * len(inputs_of(constants, torch.float32)))
     about = [asdict(structure), batch_size, tensors, *_surroundings(SOURCES)]
@@ -140,7 +140,7 @@ def package_path(constants: Constants, learner: SACState, batch_size: int) -> Pa
 
 @cache
 def _surroundings(sources: Path) -> list[str]:
-    """What a compiled update depends on besides its sizes: library, processor, program."""
+    """Everything else that a compiled update depends on: library, processor and source."""
     return [
         torch.__version__,
         processor(),
@@ -156,7 +156,7 @@ def _tensors(learner: SACState) -> list[Tensor]:
 
 @cache
 def _load(path: Path) -> Callable[..., Any]:
-    """The program of a file, loaded once in a process."""
+    """Loads the program of a file, once per process."""
     if not os.statvfs(path.parent).f_flag & getattr(os, "ST_NOEXEC", 0):
         return _run_of(path)
     with scratch_folder(compilation.build_folder()) as scratch:

@@ -1,7 +1,7 @@
-"""Compiled programs on the disk: shared by all processes, whole or absent, and not many.
+"""Cache of compiled programs on disk, shared by all processes.
 
-The name of a program's file ends in the checksum of its content, so that one which a full disk or a
-loss of power has damaged is noticed before it is loaded.
+The name of a file ends with the checksum of its content, so that a file that was damaged by a full
+disk or a power failure is detected before it is loaded.
 """
 
 import hashlib
@@ -15,22 +15,23 @@ from filelock import FileLock, Timeout
 
 from mujoco_sail.system.files import write_bytes
 
-LIMIT = 100  # programs that are kept, of about 2.5 MB each
-ABANDONED = 3600.0  # seconds after which an unfinished file belongs to nobody
-SAID_AFTER = 5.0  # seconds of waiting for another process before it is said
+LIMIT = 100  # maximum number of programs, of about 2.5 MB each
+ABANDONED = 3600.0  # seconds after which an unfinished file is considered abandoned
+SAID_AFTER = 5.0  # seconds of waiting for another process before the user is told
 SUFFIX = ".so"
 
 
 def find(
     key: Path, make: Callable[[], bytes], say: Callable[[str], None], waiting: Callable[[], None]
 ) -> Path:
-    """The file of a program, which is made where there is none.
+    """Path of a program, which is created if it is not in the cache.
 
     Args:
-        key: Its path without the checksum and the suffix.
-        make: Makes the program; only one process on this machine does at a time.
-        say: Told of what a user waits for, and of damage.
-        waiting: Called again and again while another process makes it; it may raise to give up.
+        key: Path without checksum and suffix.
+        make: Creates the program; a lock prevents other processes from doing so at the same time.
+        say: Called with lines for the user: waiting, damaged files.
+        waiting: Called repeatedly while another process creates the program; may raise an
+            exception to cancel.
 
     Raises:
         OSError: The folder cannot be used.
@@ -41,7 +42,7 @@ def find(
     lock = FileLock(key.with_suffix(".lock"))
     _take(lock, say, waiting)
     try:
-        if found := _whole(key):  # another process has made it meanwhile
+        if found := _whole(key):  # created by another process in the meantime
             return found
         for path in _files(key):
             say(f"{path} is damaged: it is removed and compiled again")
@@ -69,12 +70,12 @@ def _take(lock: FileLock, say: Callable[[str], None], waiting: Callable[[], None
 
 
 def _whole(key: Path) -> Path | None:
-    """The file of a program if its content is what was written."""
+    """File of a program if its checksum is correct, else None."""
     for path in _files(key):
         with suppress(FileNotFoundError):
             if path.name == f"{key.name}-{_checksum(path.read_bytes())}{SUFFIX}":
                 with suppress(OSError):
-                    os.utime(path)  # the newest ones are kept
+                    os.utime(path)  # least recently used files are removed first
                 return path
     return None
 
@@ -88,7 +89,7 @@ def _checksum(program: bytes) -> str:
 
 
 def _tidy(folder: Path) -> None:
-    """Removes the programs that were used least recently, and what killed writers have left."""
+    """Removes the least recently used programs, and files of killed processes."""
 
     def newest_first(pattern: str) -> list[tuple[float, Path]]:
         found = []
@@ -97,7 +98,7 @@ def _tidy(folder: Path) -> None:
                 found.append((path.stat().st_mtime, path))
         return sorted(found, reverse=True)
 
-    # Earlier versions had programs in archives.
+    # Earlier versions stored programs in archives.
     old = newest_first(f"update-*{SUFFIX}")[LIMIT:] + newest_first("update-*.pt2")
     unfinished = newest_first(".update-*") + newest_first("update-*.lock")
     limit = time.time() - ABANDONED

@@ -1,13 +1,13 @@
-"""One gradient step of soft actor-critic with an anchor, as a function of tensors alone.
+"""One gradient step of soft actor-critic with a KL anchor, as a function of tensors only.
 
     J_Q     = E[ 1/2 sum_i (Q_i(s,a) - y)^2 ]
     y       = r + discount (1 - terminated) (min_i Q'_i(s',a') - alpha log pi(a'|s')),  a' ~ pi
     J_pi    = E[ alpha log pi(a|s) - min_i Q_i(s,a) + gamma KL(pi_ref(.|s) || pi(.|s)) ],  a ~ pi
     J_alpha = E[ alpha (-log pi(a|s) - target entropy) ]
 
-Adam moves everything, or everything but the actor: `core.natural_gradient`. All gradients are
-written out, so that there is nothing for autograd to do, and a compiler sees the whole step:
-`core.engine`. The m members that a call updates have nothing to do with each other.
+All parameters are updated by Adam, except that the actor may take natural gradient steps
+(`core.natural_gradient`). All gradients are computed without autograd, so that the whole step can
+be compiled (`core.engine`). The m members of a call do not influence each other.
 
 Sources: SAC (Haarnoja et al. 2018, arXiv 1812.05905), equations 5 to 7 and 18; SAIL-RevKL (Wu et
 al. 2026, arXiv 2606.31524) for the anchor.
@@ -39,8 +39,8 @@ from mujoco_sail.core.passes import (
 )
 from mujoco_sail.core.replay_buffer import Batch
 
-# What is multiplied with the entropy's excess: alpha, as in the paper, or, as Stable-Baselines3 has
-# it, its logarithm.
+# Factor of (-log pi(a|s) - target entropy) in J_alpha: alpha, as in the paper, or log alpha, as in
+# Stable-Baselines3.
 TemperatureLoss = Literal["alpha", "log_alpha"]
 
 CRITICS = 2
@@ -49,10 +49,10 @@ LOGGED = ("critic_loss", "actor_loss", "entropy")
 
 @dataclass(frozen=True)
 class Constants:
-    """Numbers that all members share; `natural` is None where the actor moves by Adam.
+    """Numbers that all members share; `natural` is None if the actor is updated by Adam.
 
-    In a compiled update discount and learning rate are tensors without axes, so that one program
-    serves all of their values. With `natural`'s numbers as tensors the last bits changed.
+    In a compiled update, discount and learning rate are 0-dimensional tensors, so that one program
+    is valid for all values. The numbers in `natural` are not, because the last bits would change.
     """
 
     observation_size: int
@@ -66,38 +66,43 @@ class Constants:
 
 
 def inputs_of(constants: Constants, dtype: torch.dtype) -> list[Tensor]:
-    """The numbers of which one program serves all values.
+    """Numbers that are inputs of a compiled update, as tensors.
 
     Args:
-        constants: With floating-point numbers.
-        dtype: Of the learner, to which PyTorch rounds a number that is multiplied with a tensor.
+        constants: Constants with Python numbers.
+        dtype: Dtype of the parameters, to which eager PyTorch rounds a number in a product.
     """
     return [torch.tensor(x, dtype=dtype) for x in (constants.discount, constants.learning_rate)]
 
 
 def with_inputs(constants: Constants, numbers: Sequence[Any]) -> Constants:
-    """The same with other `inputs_of`."""
+    """Copy of the constants with other values of `inputs_of`."""
     discount, learning_rate = numbers
     return replace(constants, discount=discount, learning_rate=learning_rate)
 
 
 class Anchor(NamedTuple):
-    """What holds the actor: gamma, [m], and the reference policy's layers."""
+    """KL anchor of the actor.
+
+    Attributes:
+        reverse_kl: Weight gamma, [m].
+        reference: Layers of the reference policy.
+    """
 
     reverse_kl: Tensor
     reference: Parameters
 
 
 class SACState(NamedTuple):
-    """All that an update reads and writes of m members.
+    """State of m members that an update reads and writes.
 
     Attributes:
-        actor: One network a member.
-        critic: Two networks a member.
-        target: The layers of their slow copies.
+        actor: One network per member.
+        critic: Two networks per member.
+        target: Layers of the target critics.
         temperature: log alpha, [m].
-        anchor: None where no member has one.
-        radius: Of the L2 ball that holds each actor's parameters, [m]; None where none has one.
+        anchor: KL anchor; None if no member has one.
+        radius: Radius of the L2 ball of each actor's parameters, [m]; None if no member has one.
     """
 
     actor: Trained
@@ -108,10 +113,10 @@ class SACState(NamedTuple):
     radius: Tensor | None = None
 
     def part(self, members: slice) -> "SACState":
-        """Views of some members."""
+        """Views of a slice of the members."""
         count = len(self.temperature.steps)
         anchor, radius = self.anchor, self.radius
-        # What has no effect on any of them is not computed.
+        # Terms without effect on these members are not computed.
         if anchor is not None:
             weight, reference = anchor
             weighs = bool(weight[members].any())
@@ -136,20 +141,20 @@ def update(
     tau: Tensor,
     logged: Tensor,
 ) -> None:
-    """One step of critics, actor, temperature and targets, in place.
+    """Takes one step of critics, actor, temperature and targets, in place.
 
     Args:
-        constants: Numbers.
-        learner: m members.
-        rows: A batch of transitions, [m, B, ...], see `replay_buffer.Batch`.
-        uniform: Random numbers in [0, 1), [m, B, 2A].
-        tau: Share of the critic in the target's move, []; 0 where it rests.
-        logged: Where `LOGGED` is written to, [m, 3].
+        constants: Numbers that all members share.
+        learner: State of m members.
+        rows: Batch of transitions, [m, B, ...], see `replay_buffer.Batch`.
+        uniform: Uniform random numbers in [0, 1), [m, B, 2A].
+        tau: Factor of the target update, []; 0 for no update.
+        logged: Output for the values of `LOGGED`, [m, 3].
     """
     batch = Batch.of(rows, constants.observation_size, constants.action_size)
     next_noise, noise = standard_normals(uniform)
     actor = rounded(learner.actor.parameters, constants.precision)
-    # Both kinds of states in one pass.
+    # One forward pass for both current and next observations.
     output, inputs = forward(actor, torch.cat([batch.next_observation, batch.observation], 1))
     next_output, output = output.chunk(2, 1)
     next_pi = SquashedGaussian.from_output(next_output, constants.log_std)
@@ -189,7 +194,7 @@ def critic_step(
     next_noise: Tensor,
     logged: Tensor,
 ) -> None:
-    """A step down J_Q, equations 5 and 6."""
+    """Takes an Adam step on J_Q, equations 5 and 6."""
     gradients, error = critic_gradients(constants, learner, batch, next_pi, next_noise)
     adam_step(learner.critic, gradients, constants.learning_rate)
     logged[:, 0] = 0.5 * (error * error).mean(-1).sum(-1)
@@ -202,7 +207,7 @@ def critic_gradients(
     next_pi: SquashedGaussian,
     next_noise: Tensor,
 ) -> tuple[list[Tensor], Tensor]:
-    """Gradients of J_Q by the critics' layers, and the errors Q_i(s,a) - y, [m, 2, B]."""
+    """Gradient of J_Q by the critics' layers, and the errors Q_i(s,a) - y, [m, 2, B]."""
     next_action, next_log_prob = next_pi.action_and_log_prob(next_noise)
     target = rounded(learner.target, constants.precision)
     next_q = q_values(target, batch.next_observation, next_action)[0].amin(1)
@@ -220,7 +225,7 @@ def critic_gradients(
 def follow_actor(
     constants: Constants, learner: SACState, log_prob: Tensor, tau: Tensor, logged: Tensor
 ) -> None:
-    """What comes after the actor's step: its projection, temperature and targets."""
+    """Completes an update after the actor's step: projection, temperature and targets."""
     project(learner)
     temperature_step(constants, learner, log_prob, logged)
     target_step(learner, tau)
@@ -229,9 +234,9 @@ def follow_actor(
 def temperature_step(
     constants: Constants, learner: SACState, log_prob: Tensor, logged: Tensor
 ) -> None:
-    """A step down J_alpha, equation 18."""
+    """Takes an Adam step on J_alpha, equation 18."""
     entropy = -log_prob.mean(-1)
-    # The heuristic of appendix D for the target: minus the number of action dimensions.
+    # The target entropy is minus the number of action dimensions, as in appendix D.
     (log_alpha,) = learner.temperature.parameters
     gradient = entropy + constants.action_size
     if constants.temperature_loss == "alpha":
@@ -241,7 +246,7 @@ def temperature_step(
 
 
 def target_step(learner: SACState, tau: Tensor) -> None:
-    """Polyak averaging: theta' <- theta' + tau (theta - theta')."""
+    """Updates the targets by Polyak averaging: theta' <- theta' + tau (theta - theta')."""
     for slow, fast in zip(learner.target, learner.critic.parameters, strict=True):
         slow.add_(tau * (fast - slow))
 
@@ -249,7 +254,7 @@ def target_step(learner: SACState, tau: Tensor) -> None:
 def q_values(
     critic: Parameters, observation: Tensor, action: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    """Q_i(s,a), [m, 2, B], and the inputs of every layer."""
+    """Values Q_i(s,a), [m, 2, B], and the inputs of every layer."""
     x = torch.cat([observation, action], -1).repeat_interleave(CRITICS, 0)
     out, inputs = forward(critic, x)
     return out.view(-1, CRITICS, x.shape[1]), inputs
@@ -258,11 +263,11 @@ def q_values(
 def min_q(
     constants: Constants, parameters: Parameters, observation: Tensor, action: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """min_i Q_i(s,a), [m, B], and its gradient with respect to the action, [m, B, A]."""
+    """Minimum min_i Q_i(s,a), [m, B], and its gradient with respect to the action, [m, B, A]."""
     critic = rounded(parameters, constants.precision)
     q, inputs = q_values(critic, observation, action)
     one, other = q.unbind(1)
-    smaller = torch.stack([one <= other, other < one], 1)  # at a tie, the first one's gradient
+    smaller = torch.stack([one <= other, other < one], 1)  # at a tie, the gradient of the first
     smaller = smaller.to(q.dtype).view(-1, q.shape[-1], 1)
     grad_action = input_gradient(critic, inputs, smaller, slice(constants.observation_size, None))
     return q.amin(1), by_member(grad_action, len(q)).sum(1)
@@ -278,7 +283,7 @@ def kl_to_reference(
 
 
 def project(learner: SACState) -> None:
-    """Projects each member's actor onto the L2 ball of its radius; infinity leaves it as it is."""
+    """Projects each member's actor onto the L2 ball of its radius; inf means no projection."""
     if learner.radius is None:
         return
     parameters, radius = learner.actor.parameters, learner.radius

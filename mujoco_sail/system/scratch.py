@@ -1,4 +1,4 @@
-"""Folders for files that nobody needs afterwards."""
+"""Temporary folders, removed even after their process was killed."""
 
 import os
 import shutil
@@ -14,19 +14,19 @@ PREFIX = "mujoco-sail-"
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A folder of its own, removed at the end.
+    """Creates a temporary folder and removes it at the end, as a context manager.
 
-    A process that is killed leaves its folder behind; the next one that makes a folder in the same
-    place removes it.
+    The folder of a killed process is removed by the next process that creates one in the same
+    parent.
 
     Args:
-        parent: Where the folder is made; by default where TMPDIR says.
+        parent: Parent folder; by default the temporary folder of the system, or TMPDIR.
 
     Yields:
         The folder.
 
     Raises:
-        OSError: No folder can be made.
+        OSError: No folder can be created.
     """
     parent = parent or Path(tempfile.gettempdir())
     remove_leftovers(parent)
@@ -39,9 +39,9 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Removes the folders of processes that were killed."""
+    """Removes folders of killed processes."""
     for folder in parent.glob(f"{PREFIX}*"):
-        with suppress(OSError):  # it is of another user, or in use
+        with suppress(OSError):  # in use, or owned by another user
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 lock_descriptor(handle)
@@ -51,13 +51,13 @@ def remove_leftovers(parent: Path) -> None:
 
 
 def _made(parent: Path) -> tuple[Path, int]:
-    """A new folder and the handle that keeps it locked while this process lives."""
+    """Creates a folder, and the handle that locks it as long as this process lives."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        # Another process may take it for a leftover before it is locked.
+        # Another process may remove it before it is locked.
         with suppress(FileNotFoundError):
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            with suppress(OSError):  # file systems without locks have nobody who removes it
+            with suppress(OSError):  # without locks, no process removes it
                 lock_descriptor(handle)
             if folder.exists():
                 return folder, handle
