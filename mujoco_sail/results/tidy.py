@@ -1,4 +1,4 @@
-"""The files of many runs as a few tables, a row for each observation."""
+"""Tidy tables of the result files of many runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,29 +16,28 @@ from mujoco_sail.results.read import (
 )
 from mujoco_sail.system.errors import one_line
 
-RUN = ["env", "agent", "seed"]  # the first columns of every table
-COUNTS = ["step", "episodes", "labels", "session", "query"]  # whole numbers
+RUN = ["env", "agent", "seed"]  # first columns of every table
+COUNTS = ["step", "episodes", "labels", "session", "query"]  # columns of integers
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Runs of a results folder as tables whose first columns are `env`, `agent` and `seed`.
+    """Tables of the runs of a results folder, with first columns `env`, `agent` and `seed`.
 
     Only complete runs have rows in `evaluations`, `training` and `feedback`.
 
     Attributes:
-        runs: A row for each run: `status` ("complete", "running" or "failed"; a run that was cut
-            off is "running"), `failure` (why it failed), `protocol`, `teacher`, `steps`
-            (environment steps of the whole run), `labels` (used), `device`, `wall_seconds`,
-            `folder`.
-        evaluations: A row for each evaluation: `step`, `episode_return` (mean over the episodes),
-            `episode_return_std`, `episodes`, `success_rate` (nan where the task has none),
-            `labels` (used so far).
-        training: A row for each logged step: `step`, `labels`, and what the agents recorded, nan
-            where an agent does not record it. docs/results.md explains the columns.
-        feedback: A row for each query: `step`, `session`, `query`, `return_1` and `return_2` (task
-            returns of both segments), `label` (1 the first is preferred, 0 the second, 0.5 a tie,
-            nan a query that the teacher refused).
+        runs: One row per run: `status` ("complete", "running" or "failed"; interrupted runs are
+            "running"), `failure` (reason), `protocol`, `teacher`, `steps` (environment steps of the
+            complete run), `labels` (used), `device`, `wall_seconds`, `folder`.
+        evaluations: One row per evaluation: `step`, `episode_return` (mean over the episodes),
+            `episode_return_std`, `episodes`, `success_rate` (nan if the task has none), `labels`
+            (used so far).
+        training: One row per logged step: `step`, `labels` and the quantities logged by the agents,
+            nan if an agent does not log them. docs/results.md explains the columns.
+        feedback: One row per query: `step`, `session`, `query`, `return_1` and `return_2` (task
+            returns of both segments), `label` (1: the first segment is preferred, 0: the second,
+            0.5: a tie, nan: a query that the teacher refused).
     """
 
     runs: pd.DataFrame
@@ -47,7 +46,7 @@ class Results:
     feedback: pd.DataFrame
 
     def __repr__(self) -> str:
-        """How many runs and rows there are."""
+        """Numbers of runs and rows."""
         states = self.runs["status"].value_counts()
         runs = ", ".join(f"{count} {status}" for status, count in states.items()) or "none"
         names = ("evaluations", "training", "feedback")
@@ -56,13 +55,13 @@ class Results:
 
 
 def tidy(records: Sequence[RunRecord]) -> Results:
-    """Reads the other files of some runs, and puts all of their rows together.
+    """Reads the remaining files of runs and joins the rows of all runs.
 
     Args:
-        records: See `results.pooling.read_all`.
+        records: Runs from `results.pooling.read_all`.
 
     Raises:
-        UserError: A file is damaged; it is named.
+        UserError: A file is damaged; the message names the file.
     """
     complete = [record for record in records if record.status == "complete"]
     logged = [record for record in complete if (record.folder / "training.csv").exists()]
@@ -103,7 +102,7 @@ def _together(
     table: Callable[[RunRecord], pd.DataFrame],
     columns: Sequence[str],
 ) -> pd.DataFrame:
-    """The rows of all runs; with these columns if there are none."""
+    """Rows of all runs; an empty table with these columns if there are none."""
     parts = [rows.assign(**_names(run)) for run in records if len(rows := table(run))]
     if not parts:
         return pd.DataFrame(columns=[*RUN, *columns])
@@ -113,6 +112,6 @@ def _together(
 
 
 def _whole(column: "pd.Series[float]") -> "pd.Series[Any]":
-    """A column of whole numbers as such; any other as it is."""
+    """Converts a column to int64 if it contains only whole numbers."""
     small = pd.to_numeric(column, downcast="integer")
     return small.astype("int64") if pd.api.types.is_integer_dtype(small) else column

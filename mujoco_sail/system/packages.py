@@ -1,4 +1,4 @@
-"""Imports of packages that extras of the project install, with a hint if one is missing."""
+"""Import of optional packages, with an installation hint if one is missing."""
 
 import sys
 from collections.abc import Mapping
@@ -30,8 +30,8 @@ DM_CONTROL_ALONE = "pip install --no-deps dm_control==1.0.28"
 def installed(module: str) -> bool:
     """Whether a package is installed.
 
-    A folder of that name, such as `wandb/` in the working folder, is none, though Python imports
-    it as a namespace package.
+    A folder of the same name, such as `wandb/` in the working folder, does not count, although
+    Python can import it as a namespace package.
     """
     try:
         spec = find_spec(module)
@@ -44,12 +44,12 @@ def load(module: str, where: str, instead: str = "") -> Any:
     """Imports a module of an extra.
 
     Args:
-        module: One of `EXTRAS`.
-        where: What needs it, the start of the message.
-        instead: What to do without it, the end of the message.
+        module: Module in `EXTRAS`.
+        where: What needs the module; begins the message.
+        instead: Alternative without the module; ends the message.
 
     Raises:
-        UserError: It cannot be imported; the message contains the command that installs it.
+        UserError: The module cannot be imported; the message has the installation command.
     """
     try:
         if not installed(module):
@@ -60,13 +60,13 @@ def load(module: str, where: str, instead: str = "") -> Any:
 
 
 def needs(module: str, where: str, error: object, instead: str = "") -> str:
-    """The message of `load` if a module is missing.
+    """Message of `load` if a module is missing.
 
     Args:
-        module: One of `EXTRAS`.
-        where: What needs it.
-        error: Why it cannot be imported.
-        instead: What to do without it.
+        module: Module in `EXTRAS`.
+        where: What needs the module.
+        error: Error of the import.
+        instead: Alternative without the module.
     """
     package, extra = EXTRAS[module]
     command = f"pip install 'mujoco-sail[{extra}]'"
@@ -77,7 +77,7 @@ def needs(module: str, where: str, error: object, instead: str = "") -> str:
 
 
 def missing(error: BaseException) -> str | None:
-    """The module of `EXTRAS` that an error reports as not installed; None for other errors."""
+    """Module in `EXTRAS` that an error reports as not installed; None for other errors."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return None
     module = error.name.partition(".")[0]
