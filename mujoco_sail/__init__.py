@@ -1,9 +1,19 @@
-"""Benchmarks of learning from preferences in continuous control.
+"""Benchmarks of preference-based reinforcement learning in continuous control.
 
-Axis names used by every docstring of the package: M members (one agent spec with one
-seed), E reward ensemble, C critics, B batch, P pairs of segments, T steps of a segment,
-O observation, A action, N transitions, K episodes of an evaluation, G networks of a member in one
-stack of networks; a lower-case m counts some of the M members.
+Names of tensor axes in all docstrings:
+
+    M   members of a stack (a member is one agent specification with one seed)
+    m   members of a slice of a stack
+    E   networks of a reward ensemble
+    C   critics
+    G   networks per member in a stack of networks
+    B   transitions or pairs of a batch
+    P   pairs of segments
+    T   steps of a segment
+    O   size of an observation
+    A   size of an action
+    N   transitions of a replay buffer
+    K   episodes of an evaluation
 """
 
 import os
@@ -34,9 +44,9 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-# Otherwise MKL chooses a kernel by the alignment of the data on AMD processors, and a member's last
-# bits depend on its place in the stack. MKL reads the variable once, at its first computation;
-# child processes inherit it.
+# By default, on AMD processors, MKL selects a kernel by the alignment of the data, so that the last
+# bits of a member would depend on its index in the stack. MKL reads the variable once, at its first
+# computation. Child processes inherit it.
 if not os.environ.get("MKL_CBWR"):
     os.environ["MKL_CBWR"] = "AUTO"
     if "torch" in sys.modules:
@@ -51,10 +61,10 @@ if not os.environ.get("MKL_CBWR"):
             )
 
 
-if not TYPE_CHECKING:  # a type checker would take every name for one of the package
+if not TYPE_CHECKING:  # a type checker would accept any name of the package
 
     def __getattr__(name: str) -> Any:
-        """Imports the Python interface, and pandas with it, when one of its names is first used."""
+        """Imports the Python interface, which imports pandas, when one of its names is used."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from mujoco_sail import interface  # noqa: PLC0415

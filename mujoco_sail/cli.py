@@ -1,4 +1,4 @@
-"""The command line, `mujoco-sail`."""
+"""Command line of mujoco-sail, a benchmark suite of preference-based reinforcement learning."""
 
 import argparse
 import logging
@@ -20,26 +20,26 @@ from mujoco_sail.training.options import DEVICES
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Argument parser whose error messages have one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Ends with exit code 2."""
+        """Prints the message and exits with code 2."""
         self.exit(2, f"{self.prog}: {one_line(message)}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; that its reader has left does not interrupt it.
+    """Runs a command; a closed standard output does not interrupt it.
 
     Returns:
-        0 done, 1 a run failed or the output could not be written, 2 wrong usage, 128 + n stopped
-        by signal n.
+        Exit code: 0 for success, 1 if a run failed or the output could not be written, 2 for wrong
+        usage, 128 + n after signal n.
     """
-    # Before PyTorch is imported, here and in workers: threads that wait for work must not spin on
-    # cores that a compiled update needs (it took 10 times as long with two threads on two cores).
+    # Set before PyTorch is imported, here and in workers. Otherwise idle threads spin on cores that
+    # a compiled update needs, which then took 10 times as long with two threads on two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    if arguments is None:  # a process of its own, which draws with Agg and SVG alone
-        os.environ["MPLBACKEND"] = "agg"  # another one, a notebook's say, may not be installed
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # about a matplotlibrc, not used
+    if arguments is None:  # called as a program, which draws only with Agg and SVG
+        os.environ["MPLBACKEND"] = "agg"  # the one in the environment may not be installed
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no warnings about matplotlibrc
     with lasting_output() as failed:
         code = _main(arguments)
     if failed:
@@ -62,10 +62,10 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _check_working_folder() -> None:
-    """Refuses a working folder that is gone, in which libraries end the process as they load.
+    """Checks that the working folder exists; some libraries cannot be loaded without it.
 
     Raises:
-        UserError: It has been removed.
+        UserError: The working folder has been removed.
     """
     try:
         Path.cwd()
@@ -214,7 +214,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     )
 
 
-# Libraries are imported where they are used: `--help` and mistakes answer at once.
+# Libraries are imported where they are used, so that `--help` and usage errors are immediate.
 
 
 def _list(args: argparse.Namespace) -> int:

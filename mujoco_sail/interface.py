@@ -1,4 +1,4 @@
-"""The Python interface: train, read results, compare agents. See docs/python.md."""
+"""Python interface: train agents, read results and compare agents. See docs/python.md."""
 
 import operator
 import os
@@ -37,7 +37,7 @@ _training = threading.Lock()
 
 
 class TrainingError(RuntimeError):
-    """Runs failed: the message names them, a line for each reason. Other runs are complete."""
+    """Raised when runs failed, with one line per failure. All other runs are complete."""
 
 
 def train(
@@ -51,30 +51,31 @@ def train(
     device: str = "auto",
     results: str | os.PathLike[str] = "results",
 ) -> Results:
-    """Trains agents on environments, as `mujoco-sail run` does.
+    """Trains agents on environments, like `mujoco-sail run`.
 
-    A run that is complete in the folder is not repeated, and one that was cut off goes on from its
-    last checkpoint. Worker processes train; they do not run the script that calls this function,
-    so it needs no `if __name__ == "__main__":`. Progress is printed. Ctrl-C, or the interrupt of a
-    notebook, saves all runs and raises `KeyboardInterrupt`; the same call goes on from there.
+    Runs that are complete in the results folder are not repeated, and interrupted runs are resumed
+    from their last checkpoints. Training takes place in worker processes. They do not run the
+    calling script, so `if __name__ == "__main__":` is not required. Progress is printed. Ctrl-C, or
+    the interrupt of a notebook, writes checkpoints of all runs and raises `KeyboardInterrupt`; the
+    same call then resumes the runs.
 
     Args:
-        env: Name or path of an environment's recipe, or several of them.
-        agents: Name or path of an agent's recipe, or several of them.
-        seeds: How many (3 means 0, 1 and 2), or the seeds themselves.
-        protocol: "paper", "study" or "quick".
-        overrides: Values by the keys of `--set`: `env.KEY` or `agent.NAME.KEY`.
-        teacher: Teachers joined by "+", such as "noisy+skip", in place of the recipe's.
-        device: "auto", "cpu" or "cuda".
-        results: Folder that the runs are written to, as `<env>/<agent>/seed_<n>/`.
+        env: Name or path of an environment recipe, or several of them.
+        agents: Name or path of an agent recipe, or several of them.
+        seeds: Number of seeds (3 means 0, 1 and 2), or the seeds themselves.
+        protocol: Protocol: "paper", "study" or "quick".
+        overrides: Values by keys, which are those of `--set`: `env.KEY` or `agent.NAME.KEY`.
+        teacher: Teachers separated by "+", such as "noisy+skip"; replaces that of the recipe.
+        device: Device: "auto", "cpu" or "cuda".
+        results: Folder to which the runs are written, as `<env>/<agent>/seed_<n>/`.
 
     Returns:
-        The runs that were asked for.
+        The requested runs.
 
     Raises:
-        UserError: A name, a value or a folder cannot be used; the message is one or two lines.
+        UserError: A name, a value or a folder is invalid; the message has one or two lines.
         TrainingError: Runs failed.
-        KeyboardInterrupt: It was interrupted.
+        KeyboardInterrupt: The training was interrupted.
 
     Example:
         >>> import mujoco_sail
@@ -99,7 +100,7 @@ def train(
             failures = command.train(grid, envs, chosen, place)
         except pool.Interrupted as stop:
             print("stopped; the same call goes on from here", flush=True)
-            signal.raise_signal(stop.args[0])  # it takes its course, by default KeyboardInterrupt
+            signal.raise_signal(stop.args[0])  # handled as usual, by default KeyboardInterrupt
             raise KeyboardInterrupt from None
     lines = [command.told(failure) for failure in failures]
     if failures and all(failure.refused for failure in failures):
@@ -112,8 +113,8 @@ def train(
 def read_results(folder: str | os.PathLike[str] = "results") -> Results:
     """Reads all runs of a results folder into tidy DataFrames.
 
-    Runs that must not be pooled (see `compare`) are read all the same: group by `protocol` and
-    `teacher` of the table `runs` where a folder has several.
+    Runs that must not be pooled (see `compare`) are read too. If a folder has several protocols or
+    teachers, group by the columns `protocol` and `teacher` of the table `runs`.
 
     Args:
         folder: Folder with `<env>/<agent>/seed_<n>/`.
@@ -122,7 +123,7 @@ def read_results(folder: str | os.PathLike[str] = "results") -> Results:
         The tables `runs`, `evaluations`, `training` and `feedback`.
 
     Raises:
-        UserError: There are no runs, or a file is damaged; it is named.
+        UserError: There are no runs, or a file is damaged; the message names the file.
 
     Example:
         >>> import mujoco_sail
@@ -138,21 +139,21 @@ def compare(
     baseline: str = BASELINE,
     margin: float = MARGIN,
 ) -> Comparison:
-    """Compares the agents of a results folder, as `mujoco-sail table` does.
+    """Compares the agents of a results folder, like `mujoco-sail table`.
 
     Args:
         results: Folder with `<env>/<agent>/seed_<n>/`.
-        baseline: Agent that the others are compared with.
-        margin: Differences within it count as equivalence, as a share of what `sac` gains on
-            `random`.
+        baseline: Agent with which the others are compared.
+        margin: Largest difference that counts as equivalence, relative to the difference between
+            `sac` and `random`.
 
     Returns:
-        The statistics of each environment, paired by seed, and pooled over environments.
+        Statistics of each environment, paired by seed, and pooled over environments.
 
     Raises:
-        UserError: There are no runs, a file is damaged, the baseline is unknown, or runs must
-            not be pooled: two of one environment differ in protocol, teacher, label budget or
-            versions, or two of one agent in a hyperparameter.
+        UserError: There are no runs, a file is damaged, the baseline is unknown, or runs cannot be
+            pooled because those of one environment differ in protocol, teacher, label budget or
+            versions, or those of one agent in a hyperparameter.
 
     Example:
         >>> import mujoco_sail
@@ -169,10 +170,10 @@ def compare(
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Refuses a second `train` at a time, and one in a thread that no signal reaches.
+    """Checks that `train` is called in the main thread and is not running already.
 
     Raises:
-        UserError: It is one of these.
+        UserError: Another call is running, or this is not the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         raise UserError("train: call it in the main thread, the only one that Ctrl-C can stop")
@@ -194,21 +195,21 @@ def _folder(name: str | os.PathLike[str]) -> Path:
 
 
 def _joined(names: Names) -> str:
-    """Names and paths as the command line takes them."""
+    """Names and paths in the syntax of the command line."""
     if isinstance(names, str | os.PathLike):
         return os.fspath(names)
     return ",".join(os.fspath(name) for name in names)
 
 
 def _seeds(seeds: int | Iterable[int]) -> str:
-    """Seeds as the command line takes them."""
+    """Seeds in the syntax of the command line."""
     if isinstance(seeds, Iterable):
         return ",".join(str(operator.index(seed)) for seed in seeds) + ","
     return str(operator.index(seeds))
 
 
 def _override(key: str, value: object) -> str:
-    """A setting as the command line takes it."""
+    """Setting in the syntax of the command line."""
     plain = value.item() if isinstance(value, np.generic) else value
     try:
         text = tomli_w.dumps({"value": plain})
