@@ -1,4 +1,4 @@
-"""A member writes the same files alone and in a stack, for any size of networks and batches."""
+"""Independence of a member's results from its stack, for many network and batch sizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mujoco_sail.agents.base import Member
 from mujoco_sail.core.memberwise import memberwise
 from mujoco_sail.training.run import Run
 
-# Sizes that are no multiples of any vector register, and some that are.
+# Sizes that are not multiples of a vector register, and some that are.
 SIZES = [(100, 50), (256, 33), (300, 60), (77, 19), (257, 32), (31, 7), (128, 64)]
 FILES = ("evaluations.csv", "training.csv", "feedback.csv")
 
@@ -37,7 +37,7 @@ def train(seeds: list[int], width: int, batch: int, results: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "batch"), SIZES)
-def test_a_seed_alone_and_in_a_stack_writes_equal_files(
+def test_a_member_writes_the_same_files_alone_and_in_a_stack(
     width: int, batch: int, tmp_path: Path
 ) -> None:
     train([1], width, batch, tmp_path / "alone")
@@ -52,7 +52,7 @@ def test_a_seed_alone_and_in_a_stack_writes_equal_files(
 
 @pytest.mark.parametrize("function", [torch.sigmoid, functional.softplus, lambda x: 0.9**x])
 @pytest.mark.parametrize("size", [1, 7, 16, 33, 300])
-def test_no_bit_of_a_member_depends_on_its_place_in_the_stack(function, size: int) -> None:
+def test_memberwise_functions_do_not_depend_on_the_stack(function, size: int) -> None:
     x = 3 * torch.randn(5, size, generator=torch.Generator().manual_seed(0))
     together = memberwise(function, x)
     for first in range(5):

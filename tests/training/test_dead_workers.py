@@ -1,4 +1,4 @@
-"""A worker process that dies, or cannot be spoken with, is one line with its cause."""
+"""Error messages about worker processes that died or cannot be started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helpers.command_line import run
 from mujoco_sail.core import compilation
 from mujoco_sail.training.pool import reason_of_death
 
-# An agent whose process the kernel ends where it stands.
+# Agent that kills its own process.
 KILLED = """
 import os, signal
 from mujoco_sail.agents.sac import SAC
@@ -28,7 +28,7 @@ class Killed(SAC):
 """
 
 
-def test_the_members_of_a_killed_worker_are_named_with_the_likely_cause(
+def test_a_killed_worker_gives_one_line_with_its_members_and_the_likely_cause(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "killed.py").write_text(KILLED)
@@ -51,11 +51,11 @@ def test_the_members_of_a_killed_worker_are_named_with_the_likely_cause(
         (3, "ended with exit code 3; a library ended it;"),
     ],
 )  # fmt: skip
-def test_how_a_worker_ended_and_what_to_do_is_said(code: int, said: str) -> None:
+def test_the_exit_code_of_a_worker_is_explained(code: int, said: str) -> None:
     assert said in reason_of_death(code)
 
 
-def test_a_system_without_semaphores_is_one_line(
+def test_a_system_without_semaphores_gives_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def missing(*arguments: Any) -> None:

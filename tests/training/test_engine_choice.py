@@ -1,4 +1,4 @@
-"""Which engine updates a run, and what is said of it."""
+"""Choice of the engine, and messages about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mujoco_sail.training.pool import choose_engine, threads
 SHORT = overrides({"engine": "compiled", "steps": 70, "evaluation_every": 70})
 
 
-def test_without_a_compiler_updates_run_eagerly_and_that_is_said_and_recorded(
+def test_without_a_compiler_eager_updates_are_reported_and_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
@@ -31,7 +31,7 @@ def test_without_a_compiler_updates_run_eagerly_and_that_is_said_and_recorded(
     assert recorded["env"]["engine"] == "eager"
 
 
-def test_a_compiler_that_fails_is_one_line_that_names_the_way_out(
+def test_a_failing_compiler_gives_a_one_line_error_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "broken"
@@ -46,7 +46,7 @@ def test_a_compiler_that_fails_is_one_line_that_names_the_way_out(
     assert "use --set env.engine=eager" in line
 
 
-def test_a_cache_that_cannot_be_written_is_one_line_too(
+def test_a_cache_that_is_not_writable_gives_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "cache").write_text("a file")
@@ -56,7 +56,7 @@ def test_a_cache_that_cannot_be_written_is_one_line_too(
     assert "set XDG_CACHE_HOME to another folder" in line
 
 
-def test_where_nothing_can_be_compiled_that_is_said_with_its_cause_and_what_it_changes(
+def test_an_obstacle_to_compilation_is_reported_with_its_consequence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(compilation, "obstacle", lambda: "/tmp is full")
@@ -68,7 +68,7 @@ def test_where_nothing_can_be_compiled_that_is_said_with_its_cause_and_what_it_c
     )
 
 
-def test_a_stop_while_an_update_is_compiled_ends_the_run_at_once(
+def test_a_stop_during_compilation_ends_the_run_immediately(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -77,14 +77,14 @@ def test_a_stop_while_an_update_is_compiled_ends_the_run_at_once(
     def compiles(*request: Any) -> bytes:
         run.stopping = lambda: True
         request[-1]()
-        raise AssertionError("it went on")
+        raise AssertionError("not stopped")
 
     monkeypatch.setattr(compilation, "compile_update", compiles)
     with pytest.raises(Stopped):
         run.execute()
 
 
-def test_on_cuda_updates_are_recorded_and_on_the_cpu_compiled() -> None:
+def test_updates_are_recorded_on_cuda_and_compiled_on_the_cpu() -> None:
     asked = tiny_task(engine="compiled", cuda_graph=True)
     task, line = choose_engine(asked, torch.device("cuda"))
     assert (task.engine, task.cuda_graph) == ("eager", True)
@@ -93,7 +93,7 @@ def test_on_cuda_updates_are_recorded_and_on_the_cpu_compiled() -> None:
     assert (task.engine, task.cuda_graph, line) == ("compiled", False, "")
 
 
-def test_only_wide_networks_get_more_threads_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_wide_networks_use_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "available_cores", lambda: 6)
     wide, narrow = tiny_task(hidden_units=512), tiny_task(hidden_units=256)
     assert [threads(wide, workers) for workers in (1, 2, 4)] == [6, 3, 1]

@@ -1,4 +1,4 @@
-"""Evaluations play the policy that they are given, from starts of their own."""
+"""Evaluation: returns and initial states."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from helpers.tiny import tiny_task
 from mujoco_sail.training.evaluation import Evaluation
 
 
-def test_the_evaluation_plays_the_policy_it_is_given_member_by_member() -> None:
-    """Two members with opposite constant actions against environments stepped by hand."""
+def test_returns_equal_those_of_environments_stepped_by_hand() -> None:
+    """Two members with opposite constant actions."""
     task = tiny_task("reacher", episode_steps=20, evaluation_episodes=2, segment_steps=5)
     evaluation = Evaluation(task, [0, 0], torch.device("cpu"))
 
@@ -31,7 +31,7 @@ def test_the_evaluation_plays_the_policy_it_is_given_member_by_member() -> None:
     assert not np.allclose(scores.returns[0], scores.returns[1])
 
 
-def test_evaluations_start_differently_but_equally_for_equal_seeds() -> None:
+def test_initial_states_differ_between_evaluations_and_agree_for_equal_seeds() -> None:
     task = tiny_task("reacher", episode_steps=20, evaluation_episodes=2, segment_steps=5)
     evaluation = Evaluation(task, [0, 0, 1], torch.device("cpu"))
     evaluation.envs.reset(1)

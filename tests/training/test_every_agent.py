@@ -1,4 +1,4 @@
-"""Every further agent runs as the others do: resumed, alone or stacked, exported, in tables."""
+"""Further agents: resuming, stacking, export and tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mujoco_sail import policies
 from mujoco_sail.cli import main
 from mujoco_sail.training.run import Run
 
-# At these values all have something to do in a tiny run.
+# With these values, all mechanisms of the agents act in a tiny run.
 ARMS = {
     "surf": {"confidence": 0.5, "shortest_crop": 0.7},
     "rune": {"exploration_weight": 0.5, "exploration_decay": 1e-3},
@@ -34,10 +34,8 @@ arms = pytest.mark.parametrize("arm", ARMS)
 
 
 @arms
-def test_stopped_after_any_step_it_goes_on_to_the_identical_files(
-    make_run: MakeRun, tmp_path: Path, arm: str
-) -> None:
-    """At the first session, between two, and after the last when the buffer has wrapped."""
+def test_a_resumed_run_writes_identical_files(make_run: MakeRun, tmp_path: Path, arm: str) -> None:
+    """Stops at the first session, between sessions, and after the last with a wrapped buffer."""
     task, names = tiny_task(replay_capacity=100), [(arm, 0), (arm, 1)]
     whole = make_run(names, task, ARMS)
     whole.execute()
@@ -47,10 +45,10 @@ def test_stopped_after_any_step_it_goes_on_to_the_identical_files(
 
 
 @arms
-def test_a_seed_alone_and_in_a_stack_on_two_threads_writes_equal_files(
+def test_a_member_writes_the_same_files_alone_and_in_a_stack_on_two_threads(
     make_run: MakeRun, arm: str
 ) -> None:
-    """With sizes that are no multiples of any vector register."""
+    """The sizes are not multiples of a vector register."""
     task = tiny_task(
         hidden_units=77,
         batch_size=19,
@@ -71,7 +69,7 @@ def test_a_seed_alone_and_in_a_stack_on_two_threads_writes_equal_files(
 
 
 @arms
-def test_its_runs_are_recorded_exported_and_tabulated(
+def test_runs_are_logged_exported_and_shown_in_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arm: str
 ) -> None:
     members = members_of([(name, seed) for name in ("pebble", arm) for seed in (0, 1)], ARMS)

@@ -1,4 +1,4 @@
-"""What goes wrong in one member is said, written down, and does not reach the others."""
+"""Failures of members are reported and recorded, and do not affect other members."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def about(results: Path, name: tuple[str, int]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def unharmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same members, each trained alone and without a fault."""
+    """Results of the same members, each trained alone without failures."""
     results = tmp_path_factory.mktemp("unharmed")
     for member in members_of(NAMES):
         Run(tiny_task(), [member], CPU, results, lambda _: None).execute()
@@ -105,7 +105,7 @@ def evaluation_crash(run: Run, agent: Any) -> None:
         "teacher",
     ],
 )
-def test_a_member_that_fails_is_named_and_the_others_end_as_if_alone(
+def test_a_failed_member_is_reported_and_does_not_change_the_others(
     plant: Callable[[Run, Any], None],
     reason: str,
     unharmed: Path,
@@ -177,15 +177,15 @@ def test_a_library_agent_with_a_broken_policy_fails(make_run: MakeRun) -> None:
     assert tomllib.loads((run.files[0].folder / "run.toml").read_text())["status"] == "failed"
 
 
-def test_a_disk_that_is_full_stops_the_run_with_a_line_and_the_same_command_goes_on(
+def test_a_full_disk_gives_a_one_line_error_and_the_same_command_resumes(
     tmp_path: Path,
 ) -> None:
-    """A limit on the size of files stands for the disk: the operating system refuses alike."""
+    """The full disk is simulated by a limit on file sizes, which raises the same kind of error."""
     options = ["--env", "half_cheetah", "--agents", "pebble", "--seeds", "1"]
     changes = TINY | {"steps": 400, "checkpoint_minutes": 1e-4}
     options += ["--protocol", "quick", "--results", str(tmp_path)]
     options += overrides(changes)
-    limit = 130_000  # bytes: the first checkpoints fit, the later do not
+    limit = 130_000  # bytes: enough for the first checkpoints only
     process = program(
         "run",
         *options,

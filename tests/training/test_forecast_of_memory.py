@@ -1,4 +1,4 @@
-"""A benchmark says what it will need, and does not begin what cannot fit."""
+"""Forecast of the memory of a benchmark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mujoco_sail.recipes.load import load_task
 from mujoco_sail.training import forecast
 
 
-def test_the_estimate_of_the_papers_grid_is_dominated_by_replay_and_environments() -> None:
+def test_the_replay_buffer_dominates_the_estimate_of_the_papers_grid() -> None:
     task = load_task("walker_walk", "paper", {})
     host, device = forecast.memory_needed(task, 12, (24, 6), CPU, 2)
     replay_buffer = 12 * 400_000 * ReplayBuffer.row_bytes(24, 6)
@@ -26,7 +26,7 @@ def test_the_estimate_of_the_papers_grid_is_dominated_by_replay_and_environments
     assert on_host < 3 * forecast.GIB
 
 
-def test_what_cannot_fit_is_refused_with_the_number(
+def test_a_benchmark_that_needs_too_much_memory_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--env", "walker_walk", "--agents", "pebble,sail", "--seeds", "500"]
@@ -38,7 +38,7 @@ def test_what_cannot_fit_is_refused_with_the_number(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_estimate_is_printed_before_the_start(
+def test_the_estimate_is_printed_before_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, "half_cheetah", "sac", "1", "--device", "cpu") == 0

@@ -1,4 +1,4 @@
-"""Before a long run it is said how long it will take; a short run begins at once."""
+"""Forecast of the time of a benchmark, and durations in messages."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ def members(*names: str, seeds: int = 1) -> list[Member]:
         (400 * DAY, "400 d 0 h"),
     ],
 )
-def test_a_duration_is_told_in_the_units_that_people_use(seconds: float, text: str) -> None:
+def test_durations_are_formatted_in_suitable_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_progress_tells_days_and_hours_left(
+def test_progress_lines_show_days_and_hours_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter([0.0, 1800.0, 1800.0])
     task = tiny_task(steps=7500)
     monkeypatch.setattr("mujoco_sail.training.progress.time.perf_counter", lambda: next(clock))
     board = ProgressDisplay(task, members("sac"))
-    # One hundredth in half an hour.
+    # 1 % of the steps in half an hour.
     board.first["sac", 0] = 0
     board.update(Progress((("sac", 0),), 75, (1.0,)))
     assert "2 d 2 h left" in capsys.readouterr().out
 
 
-def test_bars_tell_days_and_hours_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_show_days_and_hours_left(monkeypatch: pytest.MonkeyPatch) -> None:
     board = ProgressDisplay(tiny_task(), members("sac"))
     bar = board.bars.tasks[0]
     monkeypatch.setattr(type(bar), "time_remaining", property(lambda self: 51 * 3600.0))
@@ -69,7 +69,7 @@ def test_bars_tell_days_and_hours_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "2 d 3 h left" in console.export_text()
 
 
-# --- what is said ---
+# --- messages ---
 
 
 def job(protocol: str, members: Sequence[Member]) -> plan.Job:
@@ -79,14 +79,14 @@ def job(protocol: str, members: Sequence[Member]) -> plan.Job:
 def said(
     monkeypatch: pytest.MonkeyPatch, folder: Path, job: plan.Job, seconds: float | None
 ) -> list[str]:
-    """The lines about a job whose time is measured to be `seconds`."""
+    """Lines about a job with a measured time of `seconds`."""
     monkeypatch.setattr(forecast, "seconds_needed", lambda *_: seconds)
     first, *lines = plan.look_ahead(job, "walker_walk", CPU, folder)
     assert first == "memory"
     return lines
 
 
-def test_a_long_run_is_announced_with_the_shorter_protocols(
+def test_the_time_of_a_long_run_is_printed_with_shorter_protocols(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     paper = job("paper", members("pebble", "sac"))
@@ -102,13 +102,13 @@ def test_a_quick_run_is_not_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert said(monkeypatch, tmp_path, job("quick", members("pebble", "sac", seeds=3)), 1.0) == []
 
 
-def test_a_measurement_that_fails_stops_nothing(
+def test_a_failed_measurement_does_not_prevent_training(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert said(monkeypatch, tmp_path, job("paper", members("pebble")), None) == []
 
 
-def test_agents_of_another_library_are_left_out_and_named(
+def test_agents_of_another_library_are_excluded_and_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (line,) = said(monkeypatch, tmp_path, job("paper", members("pebble", "sb3_ppo")), 3600)
@@ -117,7 +117,7 @@ def test_agents_of_another_library_are_left_out_and_named(
     assert line == "walker_walk: how long sb3_ppo, sb3_sac will take cannot be told in advance"
 
 
-def test_what_a_checkpoint_holds_is_not_counted_again(
+def test_steps_before_a_checkpoint_are_not_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     paper = job("paper", members("pebble"))
@@ -132,7 +132,7 @@ def test_what_a_checkpoint_holds_is_not_counted_again(
     assert lines[1:] == ["walker_walk: this will take about 40 s"]
 
 
-def test_shorter_protocols_are_those_with_fewer_steps_that_are_whole(tmp_path: Path) -> None:
+def test_shorter_protocols_are_the_valid_ones_with_fewer_steps(tmp_path: Path) -> None:
     assert shorter_protocols("walker_walk", 400_000) == ["study", "quick"]
     assert shorter_protocols("walker_walk", 25_000) == []
     recipe = tmp_path / "mine.toml"
@@ -142,7 +142,7 @@ def test_shorter_protocols_are_those_with_fewer_steps_that_are_whole(tmp_path: P
     assert shorter_protocols(str(recipe), 25_000) == ["quick"]
 
 
-# --- what is measured ---
+# --- measurement ---
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("name", ["sac", "pebble", "sail_revkl"])
-def test_a_moment_is_made_of_updates_in_a_folder_of_its_own(
+def test_a_measurement_consists_of_updates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     stack = members(name, seeds=2)
@@ -166,7 +166,7 @@ def test_a_moment_is_made_of_updates_in_a_folder_of_its_own(
 
 
 @pytest.mark.usefixtures("brief")
-def test_evaluations_count_as_the_steps_that_they_take(
+def test_evaluations_add_the_time_of_their_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forecast.TimingRun, "seconds", 1.0, raising=False)
@@ -186,8 +186,8 @@ def raise_over() -> None:
     raise forecast.TimingDone
 
 
-def test_a_moment_that_fails_gives_no_estimate() -> None:
-    # No process can make this environment.
+def test_a_failed_measurement_gives_no_estimate() -> None:
+    # This environment does not exist.
     task = tiny_task(id="nowhere/Nothing-v0")
     assert forecast.seconds_needed(task, [[members("sac")]], 100, CPU, 1) is None
 
@@ -195,7 +195,7 @@ def test_a_moment_that_fails_gives_no_estimate() -> None:
 FILES = ("evaluations.csv", "training.csv", "feedback.csv")
 
 
-def test_a_look_ahead_changes_nothing_of_the_run(
+def test_a_measurement_does_not_change_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--env", "half_cheetah", "--agents", "sac,sail", "--seeds", "1"]

@@ -1,4 +1,4 @@
-"""A return that is shown is a mean over members at the step that is shown with it."""
+"""Progress display: the displayed return is a mean over members at the displayed step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ A, B, C = (("sac", seed) for seed in range(3))
 
 
 class Display:
-    """A display without a terminal, and what it has said."""
+    """Progress display without a terminal, with captured output."""
 
     def __init__(self, seeds: int = 2) -> None:
         spec = registry.load_spec("sac", {})
@@ -28,7 +28,7 @@ class Display:
         self.display.console.file = self.file
 
     def tell(self, step: int, *members: tuple[str, int], returns: list[float] | None = None) -> str:
-        """What a report leads to: step and return as they are printed."""
+        """Step and return that are printed after a message."""
         found = None if returns is None else tuple(returns)
         return self.after(Progress(members, step, found))
 
@@ -39,7 +39,7 @@ class Display:
         return "" if not said else said.split("sac: ")[1].split(", ")[0] + said.split(",")[1]
 
 
-def test_members_one_after_the_other_are_averaged_at_one_step() -> None:
+def test_members_that_train_one_after_the_other_are_averaged_at_equal_steps() -> None:
     display = Display()
     assert display.tell(1000, A, returns=[10]) == "step 1000/3000 return 10.0 (1 of 2 members)"
     assert display.tell(2000, A, returns=[20]) == "step 2000/3000 return 20.0 (1 of 2 members)"
@@ -49,7 +49,7 @@ def test_members_one_after_the_other_are_averaged_at_one_step() -> None:
     assert display.tell(2000, B, returns=[0]) == "step 2000/3000 return 10.0"
 
 
-def test_stacks_side_by_side_give_one_line_when_the_last_has_evaluated() -> None:
+def test_parallel_stacks_give_one_line_after_the_last_evaluation() -> None:
     display = Display(3)
     assert display.tell(100, A, B) == ""
     assert display.tell(100, C) == ""
@@ -58,7 +58,7 @@ def test_stacks_side_by_side_give_one_line_when_the_last_has_evaluated() -> None
     assert display.tell(1000, C, returns=[6]) == "step 1000/3000 return 3.0"
 
 
-def test_who_went_on_from_a_later_step_is_not_waited_for_before_it() -> None:
+def test_members_resumed_from_a_later_step_are_not_expected_before_it() -> None:
     display = Display()
     assert display.tell(2000, A) == ""
     assert display.tell(100, B) == ""
@@ -68,7 +68,7 @@ def test_who_went_on_from_a_later_step_is_not_waited_for_before_it() -> None:
     assert display.tell(3000, B, returns=[4]) == "step 3000/3000 return 6.0"
 
 
-def test_who_has_failed_is_not_waited_for() -> None:
+def test_failed_members_are_not_expected() -> None:
     display = Display()
     display.tell(100, A, B)
     assert display.after(Failure((B,), "broken")) == ""
@@ -77,7 +77,7 @@ def test_who_has_failed_is_not_waited_for() -> None:
     assert (bar.completed, bar.total) == (1000, 3000)
 
 
-def test_a_bar_names_the_step_of_its_return() -> None:
+def test_a_bar_shows_the_step_of_its_return() -> None:
     display = Display()
     display.tell(1000, A, B, returns=[1, 2])
     display.tell(1500, A, B)
@@ -86,7 +86,7 @@ def test_a_bar_names_the_step_of_its_return() -> None:
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown"])
-def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+def test_a_terminal_without_cursor_movement_gets_lines(
     term: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = {"TERM": term}
@@ -98,7 +98,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
 def test_a_notebook_gets_plain_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its kernel says that its output takes colours, which a terminal's bars would fill."""
+    """A notebook claims to support colours, but must not get the bars of a terminal."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     with ProgressDisplay(tiny_task(), [Member(registry.load_spec("sac", {}), 0)]) as display:

@@ -1,4 +1,4 @@
-"""A run that was stopped goes on to the files that it would have written."""
+"""Resumed runs write the same files as uninterrupted ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 def references(
     reference: list[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[bytes]]:
-    """By engine."""
+    """Files of uninterrupted runs, by engine."""
     compiled = whole("compiled", tmp_path_factory.mktemp("whole"))
     assert compiled != reference
     return {"eager": reference, "compiled": compiled}
@@ -49,15 +49,15 @@ def members() -> list[Member]:
 
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 @pytest.mark.parametrize("step", [1, 59, 60, 79, 80, 81, 89, 90, 95, 110, 119, 120, 149])
-def test_stopped_after_any_step_it_goes_on_to_the_identical_files(
+def test_a_run_stopped_after_any_step_writes_identical_files(
     tmp_path: Path, references: dict[str, list[bytes]], step: int, engine: str
 ) -> None:
-    """Before, at and after the first update, a session, a reference refresh, the last step."""
+    """Before, at and after the first update, a session, a reference refresh and the last step."""
     task = tiny_task(engine=engine)
     assert results_after_a_stop(task, MEMBERS, {}, step, tmp_path) == references[engine]
 
 
-def test_members_go_on_alone_to_the_files_they_would_have_written_in_the_stack(
+def test_members_resumed_alone_write_the_same_files_as_in_the_stack(
     tmp_path: Path, reference: list[bytes]
 ) -> None:
     run = Run(tiny_task(), members(), CPU, tmp_path, lambda _: None)
@@ -73,7 +73,7 @@ def test_members_go_on_alone_to_the_files_they_would_have_written_in_the_stack(
     assert found == reference
 
 
-def test_the_newest_step_that_all_have_is_used_and_damage_is_named(
+def test_the_newest_common_step_is_used_and_damage_is_reported(
     tmp_path: Path, reference: list[bytes]
 ) -> None:
     for step in (70, 100, 130):
@@ -94,7 +94,7 @@ def test_the_newest_step_that_all_have_is_used_and_damage_is_named(
     assert results_of(again) == reference
 
 
-def test_a_library_agent_starts_over_when_it_was_stopped(tmp_path: Path, make_run: MakeRun) -> None:
+def test_an_agent_of_another_library_starts_from_step_0(tmp_path: Path, make_run: MakeRun) -> None:
     whole = make_run([("sb3_sac", 0)])
     whole.execute()
     one = members_of([("sb3_sac", 0)])
@@ -110,7 +110,7 @@ def test_a_library_agent_starts_over_when_it_was_stopped(tmp_path: Path, make_ru
 
 
 @needs_envpool
-def test_a_run_goes_on_from_its_checkpoint_to_the_same_files(tmp_path: Path) -> None:
+def test_a_resumed_envpool_run_writes_the_same_files(tmp_path: Path) -> None:
     task = tiny_task(backend="envpool")
     members = members_of([("pebble", 3), ("sail", 3)])
     whole = Run(task, members, CPU, tmp_path / "whole", lambda _: None)
@@ -126,7 +126,7 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_files(tmp_path: Path) -> 
     assert results_of(again) == results_of(whole)
 
 
-def test_a_copied_checkpoint_is_refused_before_anything_is_written(
+def test_a_checkpoint_of_another_run_is_refused_before_files_are_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = tiny_task()
@@ -144,7 +144,7 @@ def test_a_copied_checkpoint_is_refused_before_anything_is_written(
     assert [path.name for path in here.iterdir()] == ["checkpoints"]
 
 
-def test_a_run_that_failed_starts_over_unless_it_shall_resume(
+def test_a_failed_run_starts_from_step_0_unless_resume_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = tiny_task()

@@ -1,3 +1,5 @@
+"""Memory of a resumed run."""
+
 from __future__ import annotations
 
 import gc
@@ -18,7 +20,7 @@ STOP = 75
 
 
 class ReadCheckpoints:
-    """Watches the tensors of every checkpoint that is read."""
+    """Tracks the tensors of all checkpoints that are read."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.tensors: list[list[weakref.ref[Tensor]]] = []  # of each checkpoint
@@ -38,7 +40,7 @@ class ReadCheckpoints:
         return sum(any(ref() is not None for ref in tensors) for tensors in self.tensors)
 
 
-def test_a_resume_holds_one_checkpoint_at_a_time_and_none_of_them_later(
+def test_resuming_holds_one_checkpoint_in_memory_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = [Member(registry.load_spec("sail_revkl", {}), seed) for seed in range(4)]

@@ -1,4 +1,4 @@
-"""Runs train in every environment, in the stated order."""
+"""Training in every environment, and the order of learning and stepping."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mujoco_sail.recipes.load import load_task, recipe_names
 
 
 @pytest.mark.parametrize("env", recipe_names("envs"))
-def test_every_environment_trains_preference_learners(env: str, make_run: MakeRun) -> None:
+def test_preference_agents_train_in_every_environment(env: str, make_run: MakeRun) -> None:
     own = load_task(env, "quick", {})
     episode = min(own.episode_steps, TINY["episode_steps"])
     members = make_run([("pebble", 0), ("sail_revkl", 0)], tiny_task(env, episode_steps=episode))
@@ -28,14 +28,14 @@ def test_every_environment_trains_preference_learners(env: str, make_run: MakeRu
     of_t2 = {name: metrics.pop(name) for name in LOGGED}
     assert all(value.isfinite().all() for value in metrics.values())
     assert all(value[0].isnan() for value in of_t2.values())  # PEBBLE has no T2
-    del of_t2["t2_age_nats"]  # which segments of random actions do not have
+    del of_t2["t2_age_nats"]  # undefined for random actions
     assert all(value[1].isfinite() for value in of_t2.values())
 
 
-def test_a_step_learns_from_the_transitions_of_the_steps_before_it(
+def test_a_step_learns_from_the_transitions_of_earlier_steps(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that a GPU can learn while the CPU simulates; the order is the same on the CPU."""
+    """The order, which lets a GPU learn while the CPU simulates, is the same on the CPU."""
     learn, seen = SAIL.learn_step, []
 
     def watching_learn(agent: SAIL, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Workers import what they are sent, and run nothing of the script that started them."""
+"""Worker processes do not run the main script."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ worker.join()
 
 
 @pytest.mark.parametrize("command", [["script.py"], ["-m", "script"], ["-i", "script.py"]])
-def test_a_worker_does_not_run_a_script_that_has_no_guard(
+def test_a_worker_does_not_run_a_script_without_main_guard(
     command: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "script.py").write_text(UNGUARDED)
@@ -43,7 +43,7 @@ def test_a_worker_does_not_run_a_script_that_has_no_guard(
     assert "Error" not in done.stderr
 
 
-def test_a_script_s_own_workers_run_it_as_before() -> None:
+def test_the_attributes_of_main_are_restored() -> None:
     main = vars(sys.modules["__main__"])
     before = {name: main.get(name) for name in ("__file__", "__spec__")}
     with ProcessPoolExecutor(1, CONTEXT) as pool:
@@ -51,7 +51,7 @@ def test_a_script_s_own_workers_run_it_as_before() -> None:
     assert {name: main.get(name) for name in before} == before
 
 
-def test_a_worker_draws_nothing_and_its_threads_do_not_spin(
+def test_workers_get_the_environment_variables(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY")
@@ -62,14 +62,14 @@ def test_a_worker_draws_nothing_and_its_threads_do_not_spin(
     assert [os.getenv(name) for name in names] == ["egl", None]
 
 
-def test_a_wait_policy_of_the_user_s_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_policy_set_by_the_user_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     with ProcessPoolExecutor(1, CONTEXT) as pool:
         assert pool.submit(os.getenv, "OMP_WAIT_POLICY").result() == "active"
 
 
-def test_no_worker_outlives_an_error_of_whoever_watches(tmp_path: Path) -> None:
-    """A notebook goes on after it, and its next cell needs the runs."""
+def test_workers_end_after_an_error_in_the_display(tmp_path: Path) -> None:
+    """In a notebook, the next cell may need the runs."""
 
     def report(news: object) -> None:
         raise RuntimeError("the display broke")

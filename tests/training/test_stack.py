@@ -1,4 +1,4 @@
-"""Members train as one stack and never notice each other."""
+"""Stacks: grouping of members, and independence of a member from the others."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def members(names: str, seeds: int) -> list[Member]:
     return members_of([(name, seed) for name in names.split(",") for seed in range(seeds)])
 
 
-def test_pebble_sail_and_sail_revkl_with_three_seeds_are_one_stack_of_nine() -> None:
+def test_pebble_sail_and_sail_revkl_with_three_seeds_form_one_stack() -> None:
     nine = members("pebble,sail,sail_revkl", 3)
     assert len({stack_key(member) for member in nine}) == 1
     assert [len(stack) for stack in shards(nine, 1)[0]] == [9]
 
 
-def test_shards_keep_every_member_once_and_are_of_equal_size() -> None:
+def test_shards_have_equal_sizes_and_contain_every_member_once() -> None:
     twelve = members("sac,pebble,sail,sail_revkl", 3)
     parts = shards(twelve, 2)
     assert [sum(len(stack) for stack in part) for part in parts] == [6, 6]
@@ -39,10 +39,10 @@ NINE = [(name, seed) for name in ("pebble", "sail", "sail_revkl") for seed in ra
 
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 @pytest.mark.parametrize("alone", [("pebble", 0), ("sail", 1), ("sail_revkl", 2)])
-def test_a_member_alone_and_in_a_stack_of_nine_agree(
+def test_a_member_alone_equals_the_member_in_a_stack(
     make_run: MakeRun, alone: tuple[str, int], engine: str
 ) -> None:
-    """50 environment steps with updates, one session among them."""
+    """50 environment steps with updates, including a session."""
     task = tiny_task(
         engine=engine,
         steps=90,
@@ -57,9 +57,7 @@ def test_a_member_alone_and_in_a_stack_of_nine_agree(
 
 
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
-def test_another_seed_of_one_member_leaves_the_others_unchanged(
-    make_run: MakeRun, engine: str
-) -> None:
+def test_the_seed_of_one_member_does_not_affect_the_others(make_run: MakeRun, engine: str) -> None:
     task = tiny_task(engine=engine)
     before = trained(make_run([("sail", 0), ("sail", 1), ("sail_revkl", 2)], task))
     after = trained(make_run([("sail", 0), ("sail", 7), ("sail_revkl", 2)], task))
@@ -69,7 +67,7 @@ def test_another_seed_of_one_member_leaves_the_others_unchanged(
     assert not torch.equal(before["sail", 1][0], after["sail", 7][0])
 
 
-def test_the_same_seed_gives_the_same_files_whatever_the_global_generators_hold(
+def test_files_do_not_depend_on_global_random_generators(
     make_run: MakeRun,
 ) -> None:
     written = []
@@ -94,10 +92,10 @@ def test_the_same_seed_gives_the_same_files_whatever_the_global_generators_hold(
         ("qpa", {"aligned_share": 0.0, "shortest_crop": 0.5}),
     ],
 )
-def test_the_files_of_a_member_do_not_depend_on_the_coefficients_of_another(
+def test_files_of_a_member_do_not_depend_on_the_coefficients_of_another(
     tmp_path: Path, arm: str, quiet: dict[str, Any]
 ) -> None:
-    """The other has those of the recipe but for the shape."""
+    """The other member has the settings of the recipe and the same network shapes."""
     shape = {key: value for key, value in quiet.items() if key == "ensemble"}
     (one,), (other,) = members_of([(arm, 3)], {arm: quiet}), members_of([(arm, 4)], {arm: shape})
     assert stack_key(one) == stack_key(other)
@@ -117,7 +115,7 @@ def test_a_stack_trains_on_cuda(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "precision", "size"),  # of width and batch: other libraries, other cuts
+    ("engine", "precision", "size"),  # size: width and batch size
     [
         ("eager", "float32", 64),
         ("eager", "float32", 256),
@@ -127,10 +125,10 @@ def test_a_stack_trains_on_cuda(make_run: MakeRun) -> None:
         ("compiled", "bfloat16", 64),
     ],
 )
-def test_neither_threads_nor_the_size_of_the_stack_change_a_bit(
+def test_results_do_not_depend_on_threads_or_stack_size(
     make_run: MakeRun, engine: str, precision: str, size: int
 ) -> None:
-    """So that files do not depend on how members are spread over workers."""
+    """So files do not depend on the distribution of members over workers."""
     task = tiny_task(engine=engine, precision=precision, hidden_units=size, batch_size=size)
     names = [("sail", 0), ("pebble", 1), ("sail_revkl", 2)]
     alone = trained(make_run([names[2]], task))

@@ -1,4 +1,4 @@
-"""A benchmark that is killed again and again ends with the files of one that never was."""
+"""A benchmark that is killed repeatedly writes the same files as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from helpers.runs import FILES, contents
 from helpers.tiny import TINY
 
 KILLS = 20
-# Sessions, a wrapped query window, reference refreshes and the ends of many episodes fall into
-# the run; checkpoints are written nearly all the time.
+# The run has sessions, a wrapped query window, reference refreshes and many ends of episodes;
+# checkpoints are written almost continuously.
 CHANGES = TINY | {
     "steps": 900,
     "evaluation_every": 150,
@@ -30,7 +30,7 @@ CHANGES = TINY | {
     "checkpoint_minutes": 0.002,
 }
 
-# The first two are one stack.
+# The first two agents share a stack.
 AGENTS = ("pebble", "sail_revkl", "surf", "rune", "mrn", "qpa", "sail_revkl_npg")
 SETTINGS = ("agent.mrn.meta_every=20", "agent.qpa.aligned_episodes=2")
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.survive
 
 
 def start(results: Path) -> subprocess.Popen[str]:
-    """The command of a benchmark of these arms."""
+    """Starts a benchmark of these agents."""
     options = ["--env", "walker_walk", "--agents", ",".join(AGENTS), "--seeds", "1"]
     options += ["--protocol", "quick", "--results", str(results), "--device", "cpu"]
     options += overrides(CHANGES)
@@ -53,7 +53,7 @@ def start(results: Path) -> subprocess.Popen[str]:
 
 
 def begun(results: Path, since: int) -> bool:
-    """Whether a run has been begun since a time in ns."""
+    """Whether a run has started since a time in ns."""
     return any(path.stat().st_mtime_ns > since for path in results.glob("*/*/*/run.toml"))
 
 
@@ -77,7 +77,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return files
 
 
-def test_killed_at_random_moments_it_ends_with_identical_files(
+def test_a_benchmark_killed_at_random_times_writes_identical_files(
     uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     moment = random.Random(0)
@@ -87,14 +87,14 @@ def test_killed_at_random_moments_it_ends_with_identical_files(
         since = time.time_ns()
         process = start(results)
         if kills < KILLS:
-            # One in four falls anywhere, while libraries are loaded most likely; the others
-            # while the stacks train or write.
+            # One kill in four is at any time, most likely during imports; the others are while the
+            # stacks train or write.
             if kills % 4:
                 while process.poll() is None and not begun(results, since):
                     time.sleep(0.01)
             time.sleep(moment.uniform(0, 2))
-            # It may have come to its end by then. Every other time the workers are left to notice
-            # it by themselves.
+            # The benchmark may have ended by then. Every second kill spares the workers, which must
+            # end by themselves.
             if process.poll() is None:
                 (os.kill if kills % 2 else os.killpg)(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
@@ -110,7 +110,7 @@ def test_killed_at_random_moments_it_ends_with_identical_files(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_the_stacks_and_the_same_command_goes_on(
+def test_a_signal_writes_checkpoints_and_the_same_command_resumes(
     number: signal.Signals, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     since = time.time_ns()

@@ -1,4 +1,4 @@
-"""Commands that share a results folder, and stacks that share a worker, do not harm each other."""
+"""Concurrent commands in one results folder, stacks in one worker, and incomplete results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mujoco_sail.training.selection import unfinished_members
 from mujoco_sail.training.work_unit import WorkUnit
 
 
-def test_a_run_that_another_command_has_completed_meanwhile_is_left_as_it_is(
+def test_a_run_completed_by_another_command_in_the_meantime_is_unchanged(
     tmp_path: Path,
 ) -> None:
     task, (member,) = tiny_task(), members_of([("sac", 0)])
@@ -33,7 +33,7 @@ def test_a_run_that_another_command_has_completed_meanwhile_is_left_as_it_is(
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_members_that_cannot_begin_do_not_keep_the_rest_of_their_stack_from_training(
+def test_members_that_cannot_start_do_not_prevent_the_rest_of_their_stack(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack, trained, told = members_of([("sac", 0), ("sac", 1)]), [], []
@@ -52,7 +52,7 @@ def test_members_that_cannot_begin_do_not_keep_the_rest_of_their_stack_from_trai
     assert [failure.members for failure in told] == [(("sac", 0),)]
 
 
-def test_a_checkpoint_outlives_damaged_ones_of_later_steps(tmp_path: Path) -> None:
+def test_a_checkpoint_is_kept_despite_damaged_ones_of_later_steps(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, {})
     for step in (4900, 5000):
         (tmp_path / f"step_{step}.json").write_text("damaged")
@@ -60,14 +60,14 @@ def test_a_checkpoint_outlives_damaged_ones_of_later_steps(tmp_path: Path) -> No
     assert checkpoints.read(100).step == 100
 
 
-def test_effects_beyond_the_library_have_no_interval_and_no_traceback() -> None:
+def test_effects_too_large_for_the_library_have_no_interval() -> None:
     generator = np.random.default_rng(0)
     for _ in range(200):
         low, high = effect_interval(generator.normal(700, 5, 2), generator.normal(35, 3, 2))
         assert math.isnan(low) == math.isnan(high)
 
 
-def test_a_report_of_runs_that_were_cut_off_as_they_began_is_no_traceback(tmp_path: Path) -> None:
+def test_a_report_of_runs_interrupted_at_their_start_has_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "results/walker_walk/pebble/seed_0").mkdir(parents=True)
     out = tmp_path / "report.html"
     assert main(["report", "--results", str(tmp_path / "results"), "--out", str(out)]) in (0, 2)
