@@ -1,4 +1,4 @@
-"""`--cluster`: two Ray nodes on this machine make the bytes that one process makes."""
+"""Option `--cluster`: two Ray nodes on this machine give the same bytes as one process."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def nodes() -> Iterator[Nodes]:
 
 
 def start(results: Path, changes: Mapping[str, Any], *more: str) -> subprocess.Popen[str]:
-    """2 environments x 3 agents x 2 seeds."""
+    """Starts a benchmark of 2 environments, 3 agents and 2 seeds."""
     options = ["--env", "half_cheetah,walker2d", "--agents", "sac,pebble,sail", "--seeds", "2"]
     options += ["--protocol", "quick", "--results", str(results), "--device", "cpu"]
     return subprocess.Popen(
@@ -61,7 +61,7 @@ def start(results: Path, changes: Mapping[str, Any], *more: str) -> subprocess.P
 
 
 def made(results: Path, changes: Mapping[str, Any], *more: str) -> tuple[dict[str, bytes], str]:
-    """The files of a benchmark that ends well, and what it said."""
+    """Runs a benchmark that must succeed; returns its files and its output."""
     process = start(results, changes, *more)
     output, _ = process.communicate()
     assert process.returncode == 0, output
@@ -73,7 +73,7 @@ def made(results: Path, changes: Mapping[str, Any], *more: str) -> tuple[dict[st
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of this machine alone."""
+    """Files of a benchmark without a cluster."""
     files, _ = made(tmp_path_factory.mktemp("here"), LONGER)
     return files
 
@@ -87,7 +87,7 @@ def wait_for_checkpoints(results: Path, process: subprocess.Popen[str], since: i
         time.sleep(0.02)
 
 
-def test_two_nodes_make_the_bytes_of_one_machine(
+def test_two_nodes_give_the_same_bytes_as_one_machine(
     nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
 ) -> None:
     files, output = made(tmp_path / "results", LONGER, "--cluster", nodes.address)
@@ -95,7 +95,7 @@ def test_two_nodes_make_the_bytes_of_one_machine(
     assert "from step" not in output
 
 
-def test_a_node_killed_three_times_changes_nothing(
+def test_losses_of_a_node_do_not_change_the_results(
     nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
 ) -> None:
     results, moments = tmp_path / "results", random.Random(0)
@@ -112,7 +112,7 @@ def test_a_node_killed_three_times_changes_nothing(
     assert contents(results) == longer
 
 
-def test_a_main_process_that_was_killed_goes_on_with_the_same_command(
+def test_the_same_command_resumes_after_the_main_process_was_killed(
     nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
 ) -> None:
     results = tmp_path / "results"
@@ -125,7 +125,7 @@ def test_a_main_process_that_was_killed_goes_on_with_the_same_command(
     assert files == longer
 
 
-def test_a_stopped_benchmark_saves_what_it_has(
+def test_a_stopped_benchmark_writes_checkpoints(
     nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
 ) -> None:
     results, rare = tmp_path / "results", LONGER | {"checkpoint_minutes": 60}
@@ -142,16 +142,16 @@ def test_a_stopped_benchmark_saves_what_it_has(
 
 
 @needs_ray
-def test_a_part_keeps_its_core_while_it_talks(nodes: Nodes) -> None:
-    """Ray lends the core of a task that waits to another one; nothing may train beside a part."""
+def test_a_work_unit_keeps_its_core_while_it_sends_messages(nodes: Nodes) -> None:
+    """Ray gives the core of a waiting task to another one, which must not happen to a unit."""
     import ray
 
     class Busy(node.Board):
-        def put(self, part: int, messages: Sequence[Any]) -> bool:
+        def put(self, unit: int, messages: Sequence[Any]) -> bool:
             time.sleep(0.5)
-            return super().put(part, messages)
+            return super().put(unit, messages)
 
-    def part(board: Any, number: int) -> tuple[float, float]:
+    def unit(board: Any, number: int) -> tuple[float, float]:
         link, began = node.Link(ray, board, number), time.time()
         time.sleep(2 * node.EVERY)
         link.close()
@@ -160,7 +160,7 @@ def test_a_part_keeps_its_core_while_it_talks(nodes: Nodes) -> None:
     ray.init(address=nodes.address, log_to_driver=False)
     try:
         board = ray.remote(Busy).options(num_cpus=0).remote()
-        task = ray.remote(part).options(num_cpus=1)
+        task = ray.remote(unit).options(num_cpus=1)
         times = ray.get([task.remote(board, number) for number in range(6)])
     finally:
         ray.shutdown()
@@ -168,7 +168,7 @@ def test_a_part_keeps_its_core_while_it_talks(nodes: Nodes) -> None:
         assert sum(start <= began < end for start, end in times) <= 2  # a core each
 
 
-# An agent that ends its process where it stands.
+# Agent that ends its own process.
 CRASH = """
 import os
 from mujoco_sail.agents.sac import SAC
@@ -182,7 +182,7 @@ class Crash(SAC):
 """
 
 
-def test_a_part_that_fails_for_a_reason_of_its_own_is_tried_twice_and_named(
+def test_a_unit_that_ends_its_process_is_reported_and_others_complete(
     nodes: Nodes, tmp_path: Path
 ) -> None:
     (tmp_path / "crash.py").write_text(CRASH)
@@ -202,12 +202,12 @@ def test_a_part_that_fails_for_a_reason_of_its_own_is_tried_twice_and_named(
     assert (tmp_path / "results/half_cheetah/sac/seed_0/evaluations.csv").exists()
 
 
-# --- what is refused before anything begins ---
+# --- errors before training ---
 
 
 @needs_ray
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "nonsense"])
-def test_no_cluster_at_the_address_is_one_line(
+def test_an_address_without_a_cluster_gives_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
     results = tmp_path / "results"
@@ -216,7 +216,7 @@ def test_no_cluster_at_the_address_is_one_line(
     assert not results.exists()
 
 
-def test_without_ray_its_package_is_named(
+def test_without_ray_the_error_names_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # type: ignore[arg-type]
@@ -230,7 +230,7 @@ def test_an_object_store_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 class TwoNodes(connection.Cluster):
-    """The second one differs in one thing."""
+    """Cluster of two nodes, of which the second differs in one property."""
 
     def __init__(self, results: Path, difference: Mapping[str, str]) -> None:
         self.results, self.difference, self.obstacle = results, difference, ""
@@ -260,7 +260,7 @@ class TwoNodes(connection.Cluster):
         ({"seen": ""}, "node 10.0.0.2 (far) does not see "),
     ],
 )
-def test_a_node_that_is_not_fit_is_named(
+def test_a_node_with_other_versions_or_folders_is_refused(
     tmp_path: Path, difference: dict[str, str], said: str
 ) -> None:
     with pytest.raises(UserError, match=re.escape(said)):
@@ -269,7 +269,7 @@ def test_a_node_that_is_not_fit_is_named(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_node_without_a_compiler_makes_all_updates_eager_and_is_named(tmp_path: Path) -> None:
+def test_a_node_without_a_compiler_makes_all_updates_eager(tmp_path: Path) -> None:
     fit, unfit = (TwoNodes(tmp_path, {"host": "far", "obstacle": text}) for text in ("", "no g++"))
     fit._check()
     unfit._check()
@@ -282,11 +282,11 @@ def test_a_node_without_a_compiler_makes_all_updates_eager_and_is_named(tmp_path
     assert job.engine.startswith("half_cheetah: node 10.0.0.2 (far): no g++, so updates are not")
 
 
-# --- how a grid is cut ---
+# --- division of a grid ---
 
 
 @pytest.mark.parametrize("places", [1, 2, 6, 50])
-def test_a_grid_is_cut_into_as_many_parts_as_there_are_places(places: int) -> None:
+def test_a_grid_is_divided_into_as_many_units_as_there_are_places(places: int) -> None:
     specs = [registry.load_spec(name, {}) for name in ("sac", "pebble", "sail")]
     members = [Member(spec, seed) for spec in specs for seed in range(4)]
     todo = [Job(tiny_task(), members, 0, "", ""), Job(tiny_task(), members[:6], 0, "", "")]
@@ -297,5 +297,5 @@ def test_a_grid_is_cut_into_as_many_parts_as_there_are_places(places: int) -> No
         assert trained == job.members
         sizes = [sum(map(len, stacks)) for stacks in mine]
         assert max(sizes) - min(sizes) <= 1
-    # One of each environment at least, and never more than members.
+    # At least one unit per environment, at most one per member.
     assert len(cut) == {1: 2, 2: 2, 6: 6, 50: 18}[places]

@@ -1,4 +1,4 @@
-"""`--cluster` takes one form of address, and says which."""
+"""Address of the option `--cluster`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from helpers.command_line import fails
         ("auto", "ray://10.0.0.1:10001"),
     ],
 )
-def test_an_address_of_another_form_says_which_is_expected(
+def test_an_invalid_address_gives_an_error_with_the_expected_form(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     address: str,
