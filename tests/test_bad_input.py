@@ -1,4 +1,4 @@
-"""A user's mistake gets one or two clear lines, exit code 2, and costs nothing."""
+"""User errors give one or two lines and exit code 2, before any run starts."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def run_arguments(folder: Path, **changes: str) -> list[str]:
         ({"set": "agent.sail=5"}, ["agent.sail=5", "agent.NAME.KEY=VALUE"]),
     ],
 )
-def test_a_wrong_argument_is_named_with_what_is_allowed(
+def test_an_invalid_argument_gives_an_error_with_the_allowed_values(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     changes: dict[str, str],
@@ -125,7 +125,7 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(
         ('title = "x"\nclass = "mujoco_sail.agents.sac:SAC"', ["missing key 'discount'"]),
     ],
 )
-def test_a_wrong_agent_recipe_is_named_with_its_file_and_key(
+def test_an_invalid_agent_recipe_gives_an_error_with_file_and_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, parts: list[str]
 ) -> None:
     recipe = tmp_path / "mine.toml"
@@ -146,7 +146,7 @@ def test_a_wrong_agent_recipe_is_named_with_its_file_and_key(
         ('base = "walker_stand"\n[protocols.quick]\nsteps = "x"', ["'steps' is 'x'"]),
     ],
 )
-def test_a_wrong_environment_recipe_is_named_with_its_file_and_key(
+def test_an_invalid_environment_recipe_gives_an_error_with_file_and_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, parts: list[str]
 ) -> None:
     recipe = tmp_path / "env.toml"
@@ -157,7 +157,7 @@ def test_a_wrong_environment_recipe_is_named_with_its_file_and_key(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_cuda_is_refused_where_there_is_none(
+def test_cuda_is_refused_on_a_machine_without_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "no CUDA device" in fails(capsys, *run_arguments(tmp_path, device="cuda"))
@@ -174,7 +174,7 @@ def test_an_unwritable_results_folder_is_refused(
     assert occupied.read_text() == ""
 
 
-def test_a_folder_with_a_run_of_another_recipe_is_refused_and_left_as_it_is(
+def test_a_folder_with_a_run_of_another_recipe_is_refused_and_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [*run_arguments(tmp_path, env="inverted_pendulum", agents="sac"), *SMALL]
@@ -188,7 +188,7 @@ def test_a_folder_with_a_run_of_another_recipe_is_refused_and_left_as_it_is(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_module_that_exits_where_it_is_imported_is_named(
+def test_a_module_that_exits_during_import_gives_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -199,7 +199,7 @@ def test_a_module_that_exits_where_it_is_imported_is_named(
 
 
 @pytest.mark.parametrize("name", ["..", ".x", "[red]", "{x}", "a b", "a\nb"])
-def test_a_recipe_whose_name_is_no_folder_or_markup_is_refused(
+def test_a_recipe_with_an_unsafe_name_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     recipe = tmp_path / f"{name}.toml"
@@ -210,7 +210,7 @@ def test_a_recipe_whose_name_is_no_folder_or_markup_is_refused(
 
 @pytest.mark.parametrize("path", ["", "a\0b", "x" * 5000])
 @pytest.mark.parametrize("command", ["table", "plot", "report", "run"])
-def test_a_path_that_no_folder_can_have_is_refused(
+def test_an_invalid_path_is_refused(
     capsys: pytest.CaptureFixture[str], command: str, path: str
 ) -> None:
     more = ["--env=hopper", "--protocol=quick"] if command == "run" else []
@@ -237,7 +237,7 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, words: list
     assert Path("/home/me/x") in vars(_parser().parse_args(words)).values()
 
 
-def test_a_tilde_before_a_recipe_is_the_home_folder(
+def test_a_tilde_in_the_path_of_a_recipe_is_the_home_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -254,7 +254,7 @@ def test_an_empty_results_folder_is_refused(
 
 
 @pytest.mark.parametrize("arguments", [[], ["rum"], ["run"], ["table", "--format", "html"]])
-def test_a_wrong_command_line_is_one_line(
+def test_an_invalid_command_line_gives_a_one_line_error(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert len(fails(capsys, *arguments).splitlines()) == 1

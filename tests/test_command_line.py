@@ -1,4 +1,4 @@
-"""Whole benchmarks, from the command line to files, table and figure."""
+"""Complete benchmarks, from the command line to files, table and figure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_benchmark_writes_its_files_its_table_and_its_figure(
         assert evaluations["episode_return"].notna().all()
         assert evaluations["success_rate"].isna().all()
         training = pd.read_csv(folder / "training.csv")
-        # One update a step from step 60 on; preference learners do 100 more at once.
+        # One update per step from step 60 on, and 100 more after the first session.
         asks = about["agent"]["name"] != "sac"
         assert training["updates"].tolist() == [16 + 0, 91 + 100 * asks]
         labels = pd.read_csv(folder / "feedback.csv")
@@ -51,7 +51,7 @@ def test_a_benchmark_writes_its_files_its_table_and_its_figure(
     assert {p.suffix for p in (tmp_path / "figures").iterdir()} == {".png", ".svg"}
 
 
-def test_a_complete_run_is_not_run_again_and_a_missing_seed_is_added(
+def test_a_complete_run_is_not_repeated_and_a_missing_seed_is_added(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, "half_cheetah", "sac") == 0
@@ -63,7 +63,7 @@ def test_a_complete_run_is_not_run_again_and_a_missing_seed_is_added(
     assert (tmp_path / "half_cheetah" / "sac" / "seed_1" / "run.toml").is_file()
 
 
-def test_a_failed_run_is_named_recorded_and_fails_the_command(
+def test_a_failed_run_is_reported_recorded_and_gives_exit_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refusing = ("--teacher", "skip", "--set", "env.oracle.skip=50.0")
@@ -78,7 +78,7 @@ def test_a_failed_run_is_named_recorded_and_fails_the_command(
     assert about["status"] == "complete"
 
 
-def test_an_agent_from_outside_the_repository_trains_and_stands_in_the_table(
+def test_an_agent_from_outside_the_repository_trains_and_appears_in_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The README's own example, word for word."""
@@ -100,7 +100,9 @@ def test_an_agent_from_outside_the_repository_trains_and_stands_in_the_table(
     assert training[0] != training[1]
 
 
-def test_the_list_names_every_environment_and_agent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_list_shows_every_environment_and_agent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["list"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert len(recipe_names("envs")) == 13

@@ -1,4 +1,4 @@
-"""What runs on a GPU only: eager and recorded updates, all agents, resuming."""
+"""Tests on a GPU: eager and recorded updates, all agents, resuming."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AGENTS = ("sac", "surf", "rune", "mrn", "qpa", "pebble_npg", "sail_revkl_npg")
 
 
 def trained(make_run: MakeRun, names: Sequence[tuple[str, int]] = NAMES, **changes: Any) -> Any:
-    """The agent after its training."""
+    """Agent after training."""
     run = make_run(names, tiny_task(**changes), device=CUDA)
     agent: Any = run.members[0].spec.agent(run)
     agent.train()
@@ -48,9 +48,7 @@ def assert_equal_training(eager: Any, recorded: Any) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
-def test_a_recorded_update_is_the_eager_one_over_a_whole_run(
-    make_run: MakeRun, precision: str
-) -> None:
+def test_recorded_and_eager_updates_agree_over_a_run(make_run: MakeRun, precision: str) -> None:
     eager = trained(make_run, precision=precision)
     recorded = trained(make_run, precision=precision, cuda_graph=True)
     assert len(recorded._recorder.recordings) == 2  # with the anchor and without
@@ -58,7 +56,7 @@ def test_a_recorded_update_is_the_eager_one_over_a_whole_run(
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_every_agent_learns_the_same_from_recorded_updates(make_run: MakeRun, name: str) -> None:
+def test_recorded_and_eager_updates_agree_for_every_agent(make_run: MakeRun, name: str) -> None:
     eager, recorded = (
         trained(make_run, [(name, 0), (name, 1)], cuda_graph=graph) for graph in (False, True)
     )
@@ -66,8 +64,8 @@ def test_every_agent_learns_the_same_from_recorded_updates(make_run: MakeRun, na
     assert_equal_training(eager, recorded)
 
 
-def test_updates_on_the_gpu_are_those_on_the_cpu(make_run: MakeRun) -> None:
-    """From equal states and data; random numbers differ between devices."""
+def test_updates_on_gpu_and_cpu_agree(make_run: MakeRun) -> None:
+    """Starts from equal states and data, because random numbers differ between devices."""
     on_cpu, on_gpu = (
         make_run(NAMES, tiny_task(), device=device) for device in (torch.device("cpu"), CUDA)
     )
@@ -95,7 +93,7 @@ def test_updates_on_the_gpu_are_those_on_the_cpu(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize("stop", [90, 100])
-def test_a_run_on_the_gpu_goes_on_to_the_identical_result(tmp_path: Path, stop: int) -> None:
+def test_a_resumed_run_on_the_gpu_gives_identical_results(tmp_path: Path, stop: int) -> None:
     task, members = tiny_task(cuda_graph=True), members_of(NAMES)
     through = Run(task, members, CUDA, tmp_path / "through", lambda _: None)
     through.execute()
@@ -112,7 +110,7 @@ def test_a_run_on_the_gpu_goes_on_to_the_identical_result(tmp_path: Path, stop: 
             assert rows(through, m, name) == rows(again, m, name)
 
 
-def test_tf32_rounds_the_products_of_the_runs_that_ask_for_it(make_run: MakeRun) -> None:
+def test_tf32_rounds_only_the_products_of_runs_that_use_it(make_run: MakeRun) -> None:
     a, b = torch.randn(2, 1, 256, 256, generator=torch.Generator().manual_seed(0)).to(CUDA)
     exact = a.double() @ b.double()
     errors = []

@@ -1,7 +1,7 @@
-"""The README, CONTRIBUTING.md and docs/ say what is so: their links, paths, commands and tables.
+"""Links, paths, commands and tables of the README, CONTRIBUTING.md and docs/ are correct.
 
-Every fenced block has a kind: `sh` is run or, where that takes too long, parsed; `python` and
-`toml` are files, or lines of a file that exists; `text` is an equation or the list of commands.
+Every fenced block has a kind: `sh` is run or, if that takes too long, parsed; `python` and `toml`
+are files, or lines of an existing file; `text` is an equation or the list of commands.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from mujoco_sail.speed.command import check as check_speed
 HOMES = (ROOT, ROOT / "mujoco_sail", ROOT / "mujoco_sail/agents")
 PAPER = ("walker_walk", "walker_stand", "cheetah_run", "door_open")
 KINDS = ("sh", "python", "toml", "text")
-# Files of the example on adding an agent, and of folders of runs.
+# Files of the examples, and of run folders.
 ELSEWHERE = {"finger_spin.toml", "run.toml", "policy.toml", "walker.toml"}
 ELSEWHERE |= {"calm.py", "calm.toml", "huber.py", "huber.toml"}  # plug-ins
 
 
-# --- what is written ---
+# --- content of the pages ---
 
 
-def test_the_readme_is_short_and_leads_to_every_page() -> None:
+def test_the_readme_is_short_and_links_to_every_page() -> None:
     text = PAGES[0].read_text()
     assert len(text.splitlines()) <= 150
     for page in PAGES[1:]:
@@ -50,18 +50,18 @@ def test_the_tables_of_the_readme_name_every_agent_and_environment() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
-def test_a_page_begins_with_the_question_that_it_answers(page: Path) -> None:
+def test_a_page_begins_with_a_question(page: Path) -> None:
     paragraph = page.read_text().split("\n\n")[1]
     assert re.match(r"[A-Z][^.?]*\?", paragraph)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_paths_lead_to_something(page: Path) -> None:
+def test_links_and_paths_exist(page: Path) -> None:
     text = prose(page)
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     missing = [link for link in links if not (page.parent / link.partition("#")[0]).exists()]
     for code in CODE.findall(text):
-        if re.fullmatch(r"(?:[\w.]+/)+[\w.-]*", code):  # `mujoco_sail/` is left out
+        if re.fullmatch(r"(?:[\w.]+/)+[\w.-]*", code):  # `mujoco_sail/` may be omitted
             missing += [] if any((home / code).exists() for home in HOMES) else [code]
         elif re.fullmatch(r"\w+\.(?:py|toml|md|cff)", code) and code not in ELSEWHERE:
             missing += [] if any(any(home.glob(f"*/{code}")) for home in HOMES) else [code]
@@ -70,7 +70,7 @@ def test_links_and_paths_lead_to_something(page: Path) -> None:
     assert missing == []
 
 
-def test_the_table_of_subpackages_is_the_order_that_import_linter_checks() -> None:
+def test_the_table_of_subpackages_equals_the_layers_of_import_linter() -> None:
     section = (ROOT / "CONTRIBUTING.md").read_text().split("## Package layout")[1].split("\n## ")[0]
     rows = [CODE.findall(line.split("|")[1]) for line in section.splitlines() if "| `" in line]
     table = [" | ".join(name.strip("/") for name in row) for row in rows]
@@ -79,11 +79,11 @@ def test_the_table_of_subpackages_is_the_order_that_import_linter_checks() -> No
     assert ["__main__", "cli", *table] == layers
 
 
-def test_every_fenced_block_is_of_a_known_kind_and_every_file_has_a_name() -> None:
+def test_fenced_blocks_have_a_known_kind_and_files_have_a_name() -> None:
     assert {(block.page, block.kind) for block in BLOCKS if block.kind not in KINDS} == set()
     assert [block for block in BLOCKS if block.kind == "toml" and not block.file] == []
     texts = {block.page: block.text for block in BLOCKS if block.kind == "text"}
-    # The commands, the way of an update, files of a cluster, a line of output, the equations.
+    # List of commands, diagram of an update, files of a cluster, a line of output, equations.
     assert set(texts) == {"agents.md", "command_line.md", "cluster.md", "speed.md", "theory.md"}
     files = [block for block in BLOCKS if "/" in block.file]
     for block in files:
@@ -92,7 +92,7 @@ def test_every_fenced_block_is_of_a_known_kind_and_every_file_has_a_name() -> No
     assert len(files) == 1
 
 
-def test_the_list_of_commands_has_every_command_and_only_their_options() -> None:
+def test_the_list_of_commands_is_complete_and_has_only_existing_options() -> None:
     here = ("command_line.md", "text")
     (text,) = (block.text for block in BLOCKS if (block.page, block.kind) == here)
     listed = dict(
@@ -105,18 +105,18 @@ def test_the_list_of_commands_has_every_command_and_only_their_options() -> None
     for name, options in listed.items():
         known = {flag for action in commands[name]._actions for flag in action.option_strings}
         assert set(re.findall(r"--[\w-]+", options)) <= known
-        if name not in ("theory", "speed"):  # of these two the page names some options only
+        if name not in ("theory", "speed"):  # the page has only some options of these
             assert known - set(re.findall(r"--[\w-]+", options)) <= {"-h", "--help"}
 
 
 @pytest.mark.parametrize("line", sorted(set(SUITE)))
-def test_a_command_of_the_suite_is_understood(line: str) -> None:
+def test_commands_of_the_suite_can_be_parsed(line: str) -> None:
     args = cli._parser().parse_args(shlex.split(line)[1:])
     if args.command.__module__ == "mujoco_sail.speed.command":
         check_speed(args)
 
 
-def test_every_setting_is_one_that_recipes_have() -> None:
+def test_settings_exist_in_the_recipes() -> None:
     found = {
         word
         for page in PAGES
@@ -127,8 +127,10 @@ def test_every_setting_is_one_that_recipes_have() -> None:
         registry.load("walker_walk", "pebble,sail,sail_revkl", "quick", [word], "noisy+skip")
 
 
-def test_the_papers_environments_are_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    """They take days; that they stop at one wrong key alone says that all others are right."""
+def test_the_environment_recipes_of_the_paper_are_executable(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The commands take days, so an unknown key stops them after all other options are checked."""
     lines = [shlex.split(line) for _, line in COMMANDS if line.startswith("./envs/")]
     assert [script for script, *_ in lines] == [f"./envs/{name}.toml" for name in PAPER]
     for script, *options in lines:
@@ -140,7 +142,7 @@ def test_the_papers_environments_are_commands(capsys: pytest.CaptureFixture[str]
         assert "unknown key 'none_such'" in capsys.readouterr().err
 
 
-def test_every_other_command_is_one_that_is_known() -> None:
+def test_all_other_commands_are_known() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     others = {line for _, line in COMMANDS if not re.match(r"mujoco-sail |\./envs/", line)}
     assert others == {
@@ -167,10 +169,10 @@ def test_every_other_command_is_one_that_is_known() -> None:
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_the_tables_of_published_runs_are_what_their_commands_print(
+def test_tables_of_published_runs_equal_the_output_of_their_commands(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page may leave columns out, and nothing else."""
+    """A page may omit columns, but nothing else."""
     monkeypatch.chdir(ROOT)
     printed, verdicts = [], []
     for line in {line for line in SUITE if line.startswith("mujoco-sail table --results results/")}:
@@ -190,14 +192,14 @@ def test_the_tables_of_published_runs_are_what_their_commands_print(
 
 
 def tables(text: str) -> list[list[list[str]]]:
-    """Cells of the rows of all markdown tables, without the line below the header."""
+    """Cells of all markdown tables, without the line below the header."""
     found = re.findall(r"(?:^\|.*\|\n?)+", text, re.MULTILINE)
     rows = [[re.split(r" *\| *", row)[1:-1] for row in table.splitlines()] for table in found]
     return [[table[0], *table[2:]] for table in rows]
 
 
 def columns(table: list[list[str]], names: list[str]) -> list[list[str]]:
-    """The columns of these names; nothing if one is lacking."""
+    """Columns of a table by name; empty if one is missing."""
     if not {*names} <= {*table[0]}:
         return []
     return [[row[table[0].index(name)] for name in names] for row in table]

@@ -1,4 +1,4 @@
-"""What the README and the pages in docs/ show runs, where only the wheel is installed."""
+"""Examples of the README and the pages in docs/ run with an installed wheel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from helpers.tiny import TINY
 
 @dataclass(frozen=True)
 class Installed:
-    folder: Path  # empty at first
+    folder: Path  # initially empty
     environment: dict[str, str]
 
     def does(self, line: str, *more: str) -> str:
@@ -54,8 +54,8 @@ def write_files(folder: Path, *names: str) -> None:
         (folder / name).write_text(text)
 
 
-def test_the_demo_then_export_then_the_lines_of_python(installed: Installed) -> None:
-    """What `make demo` calls, cut down, and what the README does with its runs."""
+def test_the_demo_export_and_python_example_of_the_readme_run(installed: Installed) -> None:
+    """Shortened commands of `make demo`, and the examples of the README with its runs."""
     make = subprocess.check_output(["make", "-n", "demo"], cwd=ROOT, text=True)
     printed = re.sub(r"\\\n\s*", " ", make)
     demo, table, plot = re.findall(r"^\.venv/bin/(mujoco-sail .*)$", printed, re.MULTILINE)
@@ -66,14 +66,14 @@ def test_the_demo_then_export_then_the_lines_of_python(installed: Installed) -> 
     for page in ("README.md", "policies.md"):
         (export,) = commands_of(page, " export ")
         installed.does(export)
-        assert len(commands_of(page, " watch ")) == 1  # slow; it is parsed above
+        assert len(commands_of(page, " watch ")) == 1  # slow; parsed in test_docs.py
     of_readme = (b for b in BLOCKS if (b.page, b.kind, b.file) == ("README.md", "python", ""))
     (code,) = (block.text for block in of_readme)
     check = "assert env.observation_space.contains(observation)"
     installed.does(sys.executable, "-c", f"{code}\n{check}")
 
 
-def test_the_agent_of_the_readme_trains(installed: Installed) -> None:
+def test_the_agent_example_of_the_readme_trains(installed: Installed) -> None:
     write_files(installed.folder, "calm.py", "calm.toml")
     (line,) = commands_of("README.md", "calm.toml")
     installed.does(line, *TINY_RUN)
@@ -82,17 +82,17 @@ def test_the_agent_of_the_readme_trains(installed: Installed) -> None:
         assert tomllib.loads(run.read_text())["status"] == "complete"
 
 
-def test_the_environment_of_its_page_trains(installed: Installed) -> None:
+def test_the_environment_example_of_its_page_trains(installed: Installed) -> None:
     write_files(installed.folder, "finger_spin.toml")
     (line,) = commands_of("environments.md", "finger_spin.toml .*quick")
     installed.does(line, *TINY_RUN, "--agents", "pebble")
     assert (installed.folder / "results/finger_spin/pebble/seed_0/evaluations.csv").is_file()
 
 
-def test_the_example_of_the_python_page_trains_reads_compares_and_draws(
+def test_the_example_of_the_python_page_runs(
     installed: Installed,
 ) -> None:
-    """Its own lines, but for the sizes of the runs; no worker runs them."""
+    """The lines of the page with smaller runs; workers do not run them."""
     (code,) = (block.text for block in BLOCKS if block.page == "python.md")
     small = (
         "import mujoco_sail\n"
@@ -109,7 +109,7 @@ def test_the_example_of_the_python_page_trains_reads_compares_and_draws(
     assert (installed.folder / "curves.png").is_file()
 
 
-def test_the_theory_page_has_a_command_that_works(installed: Installed) -> None:
+def test_the_command_of_the_theory_page_runs(installed: Installed) -> None:
     (line,) = commands_of("theory.md", "")
     installed.does(line, "--seeds", "2", "--samples", "1000", "--gammas", "0,0.3")
     assert (installed.folder / "theory/theory.png").is_file()

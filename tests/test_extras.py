@@ -1,4 +1,4 @@
-"""Packages of extras: what needs one that is missing is refused in one line, all else works."""
+"""Optional packages: one-line errors if one is missing, and everything that works without them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RUN = ("run", "--seeds", "1", "--protocol", "quick", *SMALL, "--agents")
 
 
 def names(requirements: Sequence[str], version: str) -> set[str]:
-    """What is installed for a Python."""
+    """Packages installed for a Python version."""
     parsed = [Requirement(each) for each in requirements]
     environment = {"python_version": version, "extra": ""}
     return {
@@ -39,18 +39,18 @@ def names(requirements: Sequence[str], version: str) -> set[str]:
     }
 
 
-# --- what pyproject.toml says ---
+# --- pyproject.toml ---
 
 
 @pytest.mark.parametrize("module", packages.EXTRAS)
-def test_the_extra_that_a_hint_names_installs_the_package(module: str) -> None:
+def test_the_extra_in_a_hint_installs_the_package(module: str) -> None:
     package, extra = packages.EXTRAS[module]
     requirements = PROJECT["optional-dependencies"][extra]
     assert canonicalize_name(package) in names(requirements, "3.11")
     assert canonicalize_name(package) not in names(PROJECT["dependencies"], "3.11")
 
 
-def test_without_dm_control_its_extra_installs_all_that_it_names_but_labmaze() -> None:
+def test_without_dm_control_its_extra_installs_its_dependencies_except_labmaze() -> None:
     extra = PROJECT["optional-dependencies"]["dm_control"]
     needed = names(metadata.requires("dm_control") or [], "3.13")
     assert "labmaze" in needed
@@ -60,12 +60,12 @@ def test_without_dm_control_its_extra_installs_all_that_it_names_but_labmaze() -
     assert needed - installed == {"labmaze"}
 
 
-def test_the_dm_control_to_install_alone_is_the_locked_one() -> None:
+def test_the_hint_for_dm_control_has_the_version_of_the_constraints() -> None:
     (version,) = re.findall(r"dm_control==(\S+)", packages.DM_CONTROL_ALONE)
     assert f"dm_control=={version}\n" in (ROOT / "constraints.txt").read_text()
 
 
-def test_the_page_has_every_extra() -> None:
+def test_the_page_lists_every_extra() -> None:
     page = (ROOT / "docs/environments.md").read_text().split("## Extras")[1].split("\n## ")[0]
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
@@ -73,7 +73,7 @@ def test_the_page_has_every_extra() -> None:
     assert f"`{packages.DM_CONTROL_ALONE}`" in page
 
 
-# --- what is refused ---
+# --- errors ---
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_page_has_every_extra() -> None:
         ("ray", (*RUN, "sac", "--env", "hopper", "--cluster", "auto"), "--cluster"),
     ],
 )
-def test_a_missing_package_is_one_line_before_anything_begins(
+def test_a_missing_package_gives_a_one_line_error_before_any_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -119,7 +119,7 @@ def test_a_missing_package_is_one_line_before_anything_begins(
         (13, "'mujoco-sail[dm_control]' && pip install --no-deps dm_control==1.0.28, or"),
     ],
 )
-def test_from_python_3_13_on_dm_control_is_installed_by_a_command_of_its_own(
+def test_from_python_3_13_on_dm_control_has_a_separate_installation_command(
     monkeypatch: pytest.MonkeyPatch, minor: int, command: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "dm_control", None)  # type: ignore[arg-type]
@@ -131,7 +131,7 @@ def test_from_python_3_13_on_dm_control_is_installed_by_a_command_of_its_own(
     assert str(caught.value).endswith(f"{command} {alternative}")
 
 
-def test_a_task_that_envpool_does_not_have_gets_no_such_advice(
+def test_envpool_is_not_suggested_for_a_task_that_it_does_not_support(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "dm_control", None)  # type: ignore[arg-type]
@@ -141,7 +141,7 @@ def test_a_task_that_envpool_does_not_have_gets_no_such_advice(
 
 
 @pytest.mark.parametrize("module", ["metaworld", "dm_control", "shimmy"])
-def test_a_wrong_id_is_answered_without_a_library_too(
+def test_an_unknown_id_gives_an_error_without_optional_libraries(
     monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
@@ -149,12 +149,12 @@ def test_a_wrong_id_is_answered_without_a_library_too(
         make_env(task_of("hopper", id="HalfCheeta-v5"), 0, "train")
 
 
-# --- what works all the same ---
+# --- commands that need no optional package ---
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> dict[str, str]:
-    """Variables of a process, and of those that it starts, that find no package of an extra."""
+    """Environment variables with which a process cannot import optional packages."""
     site = tmp_path / "site"
     site.mkdir()
     for name in packages.EXTRAS.keys() - {"envpool"}:
@@ -177,7 +177,7 @@ def done(folder: Path, variables: dict[str, str], *arguments: str) -> str:
     return finished.stdout
 
 
-def test_a_benchmark_needs_no_package_of_an_extra(tmp_path: Path, bare: dict[str, str]) -> None:
+def test_a_benchmark_needs_no_optional_package(tmp_path: Path, bare: dict[str, str]) -> None:
     options = ["--protocol", "quick", "--env", "half_cheetah", "--agents", "sac,sail"]
     done(tmp_path, bare, "run", "--seeds", "2", *options, *SMALL)
     assert "| sail " in done(tmp_path, bare, "table", "--baseline", "sac")
@@ -187,7 +187,7 @@ def test_a_benchmark_needs_no_package_of_an_extra(tmp_path: Path, bare: dict[str
 
 
 @needs_envpool
-def test_envpool_simulates_tasks_of_dm_control_without_it(
+def test_envpool_simulates_dm_control_tasks_without_dm_control(
     tmp_path: Path, bare: dict[str, str]
 ) -> None:
     options = ["--protocol", "quick", "--env", "walker_walk", "--agents", "pebble"]
@@ -198,5 +198,5 @@ def test_envpool_simulates_tasks_of_dm_control_without_it(
 
 @needs_envpool
 @pytest.mark.parametrize("name", TASKS)
-def test_both_backends_have_observations_and_actions_of_the_same_sizes(name: str) -> None:
+def test_both_backends_have_equal_sizes_of_observations_and_actions(name: str) -> None:
     assert space_sizes(task_of(name, backend="envpool")) == space_sizes(task_of(name))

@@ -1,6 +1,6 @@
-"""Whatever an argument holds, it is taken or refused in one or two lines.
+"""Fuzz tests of arguments: they are accepted, or refused in one or two lines.
 
-How many cases there are, and how to hunt with more: see `helpers.fuzzing`.
+`helpers.fuzzing` has the number of cases and explains how to run more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AGENT_KEYS = [f"agent.{name}.{key}" for name in ("sac", "sail") for key in AGENT
 
 
 def listed(*items: str) -> st.SearchStrategy[str]:
-    """Names joined by commas, most of them names that exist."""
+    """Names separated by commas, most of which exist."""
     right = st.lists(st.sampled_from(items), min_size=1, max_size=3, unique=True)
     wrong = st.lists(st.one_of(st.sampled_from(items), words), max_size=3)
     return mostly(right, wrong).map(",".join)
@@ -66,13 +66,13 @@ OPTIONS = {
     "--device": mostly(st.just("auto"), words),
     "--results": mostly(st.sampled_from(["..", "x/../y", "../x", "a b", "ß", "hopper"]), words),
     "--set": OVERRIDES,
-    "": words,  # an argument too many
+    "": words,  # an extra argument
 }
 
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> dict[str, str]:
-    """A run that is right but for up to three things."""
+    """Valid options of `run`, with up to three random changes."""
     right = {"--env": "hopper", "--agents": "sac,sail", "--seeds": "1", "--protocol": "quick"}
     right |= {"--results": "results"}
     flags = st.lists(st.sampled_from([*OPTIONS, "--set", "--set", "--set"]), max_size=3)
@@ -81,11 +81,11 @@ def command_lines(draw: st.DrawFn) -> dict[str, str]:
 
 @cases("arguments")
 @given(chosen=command_lines())
-def test_arguments_are_taken_or_refused(chosen: dict[str, str]) -> None:
+def test_arguments_are_accepted_or_refused(chosen: dict[str, str]) -> None:
     with workplace() as here, no_training(IDS) as written:
         results = os.path.normpath(here / chosen["--results"])
         if not results.startswith(str(here.parents[2]) + os.sep):
-            chosen["--results"] = "../results"  # only there may a test write
+            chosen["--results"] = "../results"  # the only folder to which a test may write
         arguments = [f"{flag}={text}" if flag else text for flag, text in chosen.items()]
         code, *_ = ask("run", *arguments, allowed=[Path(chosen["--results"])])
         assert bool(written) == (code == 0)
@@ -102,7 +102,7 @@ NAMES = st.one_of(
 def test_a_name_cannot_leave_the_results_folder(env: str, agent: str, results: str) -> None:
     with workplace() as here, no_training(IDS) as written:
         for name, text in ((env, 'base = "hopper"'), (agent, 'title = "x"\nbase = "sac"')):
-            with contextlib.suppress(OSError, ValueError):  # no file can be called this
+            with contextlib.suppress(OSError, ValueError):  # an invalid file name
                 (here / f"{name}.toml").write_text(text)
         arguments = [f"--env={env}.toml", f"--agents={agent}.toml", "--seeds=1"]
         arguments += ["--protocol=quick", f"--results={results}"]
@@ -131,7 +131,7 @@ OTHERS = st.one_of(
 @given(command=OTHERS)
 def test_arguments_of_other_commands_are_refused(command: tuple[str, str, str]) -> None:
     name, flag, text = command
-    # There are no results to read, and one problem is too few for the theory.
+    # There are no results, and `theory` needs more than one seed.
     last = ["--seeds=1"] if name == "theory" else []
     with workplace():
         assert ask(name, f"{flag}={text}" if flag else text, *last)[0] == 2

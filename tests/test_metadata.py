@@ -1,4 +1,4 @@
-"""What packages, citations, badges and public CI say of the project is the same everywhere."""
+"""Metadata of the package, citation, badges and public CI agree."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def badge(name: str) -> str:
     return str(title)
 
 
-def test_version_authors_and_licence_are_those_of_the_citation() -> None:
+def test_version_authors_and_licence_agree_with_the_citation() -> None:
     changes = re.findall(r"^## (\d\S*\d)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert PROJECT["version"] == CITATION["version"] == __version__ == changes[0]
     assert PROJECT["authors"] == CITATION["authors"]
     assert PROJECT["license"] == CITATION["license"]
 
 
-def test_classifiers_and_badges_name_the_supported_versions_and_the_licence() -> None:
+def test_classifiers_and_badges_show_the_supported_versions_and_the_licence() -> None:
     prefix = "Programming Language :: Python :: 3."
     named = [line for line in PROJECT["classifiers"] if line.startswith(prefix)]
     assert named == [f"Programming Language :: Python :: {version}" for version in PYTHONS]

@@ -1,4 +1,4 @@
-"""`mujoco_sail.train`: what `mujoco-sail run` does, for scripts and notebooks."""
+"""Python interface: `mujoco_sail.train` in scripts and notebooks."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ PATIENCE = 120.0  # seconds, on a busy machine
 
 @pytest.fixture(autouse=True)
 def _this_process_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a test fails; the scripts below are processes of their own."""
-    trains(monkeypatch, AssertionError("nothing refused it"))
+    """Prevents training in this process if a test fails; scripts run in other processes."""
+    trains(monkeypatch, AssertionError("not refused"))
 
 
 def script(folder: Path, lines: str) -> list[str]:
-    """A script without a guard, that trains small runs with `train`."""
+    """Command of a script without main guard; it can train small runs with `train`."""
     start = (
         "import functools\nimport mujoco_sail\n"
         "train = functools.partial(mujoco_sail.train, protocol='quick', device='cpu')\n"
@@ -44,7 +44,7 @@ def script(folder: Path, lines: str) -> list[str]:
     return [sys.executable, "script.py"]
 
 
-def test_a_script_without_a_guard_trains_and_gets_its_runs(tmp_path: Path) -> None:
+def test_a_script_without_main_guard_trains_and_gets_its_runs(tmp_path: Path) -> None:
     lines = """
 print("script runs")
 trained = train("half_cheetah", ["random", "pebble"], seeds=[3, 1], overrides=OVERRIDES)
@@ -70,12 +70,12 @@ print(again)
     assert "Results(runs: 4 complete; rows: evaluations 8, training 8, feedback 16)" in done.stdout
     written = pd.read_csv(tmp_path / "evaluations.csv")
     pd.testing.assert_frame_equal(written, read.evaluations, check_dtype=False, rtol=1e-15)
-    # The second call found its run complete, and returned nothing but it.
+    # The second call found its run complete, and returned only this run.
     assert "1 of 1 runs are complete already" in done.stdout
     assert "Results(runs: 1 complete; rows: evaluations 2" in done.stdout
 
 
-def test_an_interrupt_saves_the_runs_and_the_same_call_goes_on(tmp_path: Path) -> None:
+def test_an_interrupt_writes_checkpoints_and_the_same_call_resumes(tmp_path: Path) -> None:
     lines = """
 long = {**OVERRIDES, "env.steps": 1500, "env.session_every": 1400, "env.evaluation_every": 500}
 print(train("half_cheetah", "pebble", seeds=1, overrides=long))
@@ -106,7 +106,7 @@ NOTHING: dict[str, Any] = {"env": "half_cheetah", "agents": "pebble", "protocol"
 
 
 def trains(monkeypatch: pytest.MonkeyPatch, *outcome: Failure | BaseException) -> None:
-    """Lets training fail in some way, or be interrupted."""
+    """Replaces training by failures or an exception."""
 
     def instead(*arguments: object) -> list[Failure]:
         for each in outcome:
@@ -117,7 +117,9 @@ def trains(monkeypatch: pytest.MonkeyPatch, *outcome: Failure | BaseException) -
     monkeypatch.setattr(command, "train", instead)
 
 
-def test_runs_that_fail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_runs_raise_a_training_error_with_their_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     diverged = Failure((("pebble", 0), ("sail", 2)), "a loss is not finite")
     trains(monkeypatch, diverged, Failure((("sac", 1),), "taken", refused=True))
     with pytest.raises(TrainingError) as caught:
@@ -127,13 +129,13 @@ def test_runs_that_fail_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_runs_that_are_refused_are_a_mistake_of_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_runs_raise_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
     trains(monkeypatch, Failure((("sac", 1),), "seed_1 is in use", refused=True))
     with pytest.raises(UserError, match=r"^failed: sac seed 1: seed_1 is in use$"):
         mujoco_sail.train(**NOTHING)
 
 
-def test_a_signal_takes_its_course_after_the_runs_are_saved(
+def test_a_signal_is_raised_again_after_the_runs_are_saved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     came: list[int] = []
@@ -170,7 +172,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_an_exception_with_the_command_line_s_message(
+def test_a_user_error_has_the_message_of_the_command_line(
     mistake: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     in_python, options = MISTAKES[mistake]
@@ -182,17 +184,17 @@ def test_a_mistake_is_an_exception_with_the_command_line_s_message(
 
 
 @pytest.mark.parametrize("value", [None, {"beta": 1}, object(), [None]])
-def test_a_value_that_no_recipe_can_have_is_refused(value: object) -> None:
+def test_a_value_that_is_invalid_in_recipes_is_refused(value: object) -> None:
     with pytest.raises(UserError, match=r"--set env.steps: .* is no value of a recipe"):
         mujoco_sail.train(**NOTHING, overrides={"env.steps": value})
 
 
-def test_an_unknown_device_is_refused_with_those_there_are() -> None:
+def test_an_unknown_device_gives_an_error_with_the_allowed_ones() -> None:
     with pytest.raises(UserError, match=r"--device gpu: .*allowed: auto, cpu, cuda"):
         mujoco_sail.train(**NOTHING, device="gpu")
 
 
-def test_training_in_a_thread_that_no_signal_reaches_is_refused() -> None:
+def test_training_in_another_thread_is_refused() -> None:
     said: list[str] = []
 
     def call() -> None:
@@ -207,7 +209,7 @@ def test_training_in_a_thread_that_no_signal_reaches_is_refused() -> None:
     assert said == ["train: call it in the main thread, the only one that Ctrl-C can stop"]
 
 
-def test_an_agent_whose_module_trains_is_refused(tmp_path: Path) -> None:
+def test_an_agent_whose_module_calls_train_is_refused(tmp_path: Path) -> None:
     (tmp_path / "nested.py").write_text(
         "import mujoco_sail\n"
         "from mujoco_sail.agents.sail import SAIL as Nested\n"
@@ -219,7 +221,7 @@ def test_an_agent_whose_module_trains_is_refused(tmp_path: Path) -> None:
         mujoco_sail.train("half_cheetah", recipe, protocol="quick")
 
 
-def test_an_agent_that_lies_in_the_script_itself_is_refused(
+def test_an_agent_that_is_defined_in_the_main_script_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Inline(SAIL):
@@ -233,7 +235,7 @@ def test_an_agent_that_lies_in_the_script_itself_is_refused(
         registry.load_spec(str(recipe), {})
 
 
-def test_importing_the_package_loads_nothing_else_until_a_name_is_used() -> None:
+def test_importing_the_package_imports_no_library_until_a_name_is_used() -> None:
     code = """import sys, mujoco_sail
 heavy = {"torch", "pandas", "numpy", "scipy", "mujoco", "gymnasium"}
 assert not heavy & {*sys.modules}, heavy & {*sys.modules}

@@ -1,4 +1,4 @@
-"""`make` and pip take the Python versions that all libraries have wheels for, and no other."""
+"""Python versions that `make` and pip accept: those for which all libraries have wheels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def put_python(folder: Path, name: str, version: tuple[int, int], *lacks: str) -> None:
-    """A program that thinks that it is another Python, which lacks some modules."""
+    """Creates a program that simulates another Python version without some modules."""
     script = f"""
 import runpy, sys
 sys.version_info = {(*version, 0, "final", 0)}
@@ -64,7 +64,7 @@ def make(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def planned(folder: Path, *options: str) -> str:
-    """The commands that `make` would call."""
+    """Commands that `make` would run."""
     done = make(folder, "--dry-run", *options)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -76,7 +76,7 @@ def python_of(commands: str) -> str:
     return str(name)
 
 
-# --- which Python ---
+# --- choice of Python ---
 
 
 def test_pip_make_and_uv_agree_on_the_versions() -> None:
@@ -94,14 +94,14 @@ def test_pip_make_and_uv_agree_on_the_versions() -> None:
 
 
 @pytest.mark.parametrize("minor", SUITABLE)
-def test_make_takes_a_python3_that_is_suitable(folder: Path, minor: int) -> None:
+def test_make_uses_a_suitable_python3(folder: Path, minor: int) -> None:
     put_python(folder, "python3", (3, minor))
     assert python_of(planned(folder)) == "python3"
 
 
 @pytest.mark.parametrize("minor", SUITABLE)
 @pytest.mark.parametrize("other", UNSUITABLE)
-def test_make_finds_a_suitable_python_beside_another(
+def test_make_finds_a_suitable_python_among_others(
     folder: Path, other: tuple[int, int], minor: int
 ) -> None:
     put_python(folder, "python3", other)
@@ -110,16 +110,14 @@ def test_make_finds_a_suitable_python_beside_another(
     assert python_of(planned(folder)) == f"python3.{minor}"
 
 
-def test_make_takes_the_python_that_is_named(folder: Path) -> None:
+def test_make_uses_the_given_python(folder: Path) -> None:
     put_python(folder, "python3", (3, 11))
     put_python(folder, "mine", (3, 12))
     assert python_of(planned(folder, "PYTHON=mine")) == "mine"
 
 
 @pytest.mark.parametrize("named", ["python3", "nowhere"])
-def test_make_stops_in_one_line_where_the_python_that_is_named_is_not_suitable(
-    folder: Path, named: str
-) -> None:
+def test_an_unsuitable_given_python_is_a_one_line_error(folder: Path, named: str) -> None:
     put_python(folder, "python3", (3, 14))
     put(folder, "uv", "#!/bin/sh\n")
     done = make(folder, f"PYTHON={named}")
@@ -129,7 +127,7 @@ def test_make_stops_in_one_line_where_the_python_that_is_named_is_not_suitable(
     assert f"PYTHON={named} names none of these Pythons" in line
 
 
-def test_an_environment_that_is_there_is_kept(folder: Path) -> None:
+def test_an_existing_environment_is_kept(folder: Path) -> None:
     (folder / ".venv").mkdir()
     (folder / ".venv/bin").symlink_to(folder / "bin")
     put_python(folder, "python", (3, 12))
@@ -139,13 +137,13 @@ def test_an_environment_that_is_there_is_kept(folder: Path) -> None:
     assert ".venv/bin/python -m pip install" in commands
 
 
-# --- where there is none ---
+# --- no suitable Python ---
 
 UV = "venv --seed --python '>=3.11,<3.14' .venv"
 
 
 @pytest.mark.parametrize("version", [None, *UNSUITABLE])
-def test_uv_brings_a_python_where_none_is_suitable(
+def test_uv_installs_a_python_if_none_is_suitable(
     folder: Path, version: tuple[int, int] | None
 ) -> None:
     if version:
@@ -156,15 +154,15 @@ def test_uv_brings_a_python_where_none_is_suitable(
     assert "--target .uv" not in commands
 
 
-def test_uv_makes_the_environment_where_the_python_that_is_there_cannot(folder: Path) -> None:
-    """Debian's Python has neither pip nor ensurepip by itself."""
+def test_uv_creates_the_environment_if_python_lacks_pip(folder: Path) -> None:
+    """Debian's Python has neither pip nor ensurepip by default."""
     put_python(folder, "python3", (3, 13), "pip", "ensurepip")
     put(folder, "uv", "#!/bin/sh\n")
     assert f" uv {UV}" in planned(folder)
 
 
 @pytest.mark.parametrize("version", UNSUITABLE)
-def test_pip_of_another_python_brings_uv(folder: Path, version: tuple[int, int]) -> None:
+def test_pip_of_an_unsuitable_python_installs_uv(folder: Path, version: tuple[int, int]) -> None:
     put_python(folder, "python3", version)
     commands = planned(folder)
     assert "python3 -m pip install --quiet --target .uv uv && " in commands
@@ -172,7 +170,7 @@ def test_pip_of_another_python_brings_uv(folder: Path, version: tuple[int, int])
 
 
 @pytest.mark.parametrize("version", [None, *UNSUITABLE, (3, 13)])
-def test_make_stops_in_one_line_where_nothing_can_be_had(
+def test_without_any_way_to_get_python_make_gives_a_one_line_error(
     folder: Path, version: tuple[int, int] | None
 ) -> None:
     if version:
@@ -185,7 +183,7 @@ def test_make_stops_in_one_line_where_nothing_can_be_had(
     assert "none of them is here" in line
 
 
-def test_make_says_that_uv_brought_none(folder: Path) -> None:
+def test_a_failure_of_uv_is_reported(folder: Path) -> None:
     put(folder, "uv", "#!/bin/sh\necho 'error: no network' >&2\nexit 2\n")
     (folder / "bin/rm").symlink_to(shutil.which("rm") or "")
     done = make(folder, "--silent")

@@ -1,4 +1,4 @@
-"""The wheel carries the recipes and works where there is no checkout."""
+"""The wheel contains the recipes and works without a checkout."""
 
 from __future__ import annotations
 

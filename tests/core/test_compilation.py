@@ -1,4 +1,4 @@
-"""Where updates are compiled, with which compiler, and how that ends."""
+"""Compilation of updates: folders, compilers, failures and the compiling process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def mounted(monkeypatch: pytest.MonkeyPatch, folder: Path, flag: int, free: int) -> None:
-    """Has one folder on a file system of its own."""
+    """Makes a folder appear as a separate file system."""
     real = os.statvfs
 
     def statvfs(path: Any) -> Any:
@@ -43,7 +43,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch, folder: Path, flag: int, free: int)
     ("flag", "free", "reason"),
     [(os.ST_NOEXEC, 2**40, "is mounted noexec"), (0, 1000, "is full")],
 )
-def test_a_folder_that_nothing_can_be_compiled_in_is_passed_over(
+def test_a_folder_unsuitable_for_compilation_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: int, free: int, reason: str
 ) -> None:
     assert build_folder() == tmp_path
@@ -52,7 +52,7 @@ def test_a_folder_that_nothing_can_be_compiled_in_is_passed_over(
     assert build_folder() != tmp_path
 
 
-def test_a_folder_with_a_space_in_its_path_is_passed_over(
+def test_a_folder_with_a_space_in_its_path_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spaced = tmp_path / "with a space"
@@ -63,7 +63,7 @@ def test_a_folder_with_a_space_in_its_path_is_passed_over(
     assert obstacle() == ""
 
 
-def test_where_no_folder_is_fit_the_cause_is_named(
+def test_without_a_suitable_folder_the_reasons_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compilation, "_folders", lambda: iter([tmp_path, tmp_path / "none"]))
@@ -74,7 +74,7 @@ def test_where_no_folder_is_fit_the_cause_is_named(
         build_folder()
 
 
-def test_a_compiler_of_several_words_is_found_and_is_one_program_for_pytorch(
+def test_a_compiler_command_of_several_words_is_wrapped_in_one_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "env LANG=C g++")
@@ -88,14 +88,12 @@ def test_a_compiler_of_several_words_is_found_and_is_one_program_for_pytorch(
 @pytest.mark.parametrize(
     "name", ["no-such-compiler", "no-such-launcher g++", "env no-such-g++", "g++ '"]
 )
-def test_a_compiler_that_is_not_there_is_an_obstacle(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_a_missing_compiler_is_an_obstacle(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("CXX", name)
     assert obstacle() == "no C++ compiler was found (g++, or what CXX names)"
 
 
-def test_a_user_without_a_home_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_home_folder_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(name: str) -> Path:
         raise RuntimeError("could not determine the home directory")
 
@@ -106,7 +104,7 @@ def test_a_user_without_a_home_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -
         )
 
 
-def test_modules_in_a_folder_with_a_space_are_reached_by_a_path_without_one(
+def test_modules_in_a_folder_with_a_space_are_linked_to_a_path_without_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spaced = tmp_path / "with a space"
@@ -122,7 +120,7 @@ def test_modules_in_a_folder_with_a_space_are_reached_by_a_path_without_one(
 
 
 def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
-    """Has a script in the place of Python."""
+    """Replaces Python by a shell script."""
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
@@ -139,7 +137,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
         ("echo CppCompileError: why > reason; exit 1", "CppCompileError: why"),
     ],
 )
-def test_a_compilation_that_fails_says_why_and_leaves_nothing(
+def test_a_failed_compilation_gives_the_reason_and_leaves_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
 ) -> None:
     runs(monkeypatch, tmp_path, script)
@@ -149,9 +147,7 @@ def test_a_compilation_that_fails_says_why_and_leaves_nothing(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_a_stop_does_not_wait_for_the_compiler(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_kills_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, pid = tmp_path / "started", tmp_path / "pid"
     runs(monkeypatch, tmp_path, f"sleep 600 & echo $! > {pid}; mv {pid} {started}; wait")
 
@@ -161,7 +157,7 @@ def test_a_stop_does_not_wait_for_the_compiler(
 
     with pytest.raises(KeyboardInterrupt):
         compile_update(NOTHING, NOTHING, 1, stopped)
-    while lives(int(started.read_text())):  # it was killed, and needs a moment
+    while lives(int(started.read_text())):  # killed, but it may need some time to end
         time.sleep(0.01)
     assert list((tmp_path / "temporary").iterdir()) == []
 
@@ -173,7 +169,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-def test_the_notes_of_libraries_are_not_shown(
+def test_messages_of_libraries_are_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     runs(monkeypatch, tmp_path, "echo W1128 No CUDA runtime is found >&2; echo x; : > update.so")
@@ -181,7 +177,7 @@ def test_the_notes_of_libraries_are_not_shown(
     assert capfd.readouterr() == ("", "")
 
 
-# The process itself, with a compiler that takes as long as it is told.
+# The compiling process, with a fake compiler of a given duration.
 PROCESS = """
 import sys, time
 from mujoco_sail.core import compilation
@@ -199,7 +195,7 @@ compilation.main()
 
 
 @pytest.mark.parametrize(("seconds", "code"), [(0, 0), (600, -signal.SIGKILL)])
-def test_the_process_ends_when_it_is_done_or_when_nobody_wants_the_program(
+def test_the_process_ends_when_it_is_done_or_its_caller_has_ended(
     tmp_path: Path, seconds: int, code: int
 ) -> None:
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A compiled update is the eager one, whatever the agent and the size of the stack."""
+"""Agreement of compiled and eager updates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mujoco_sail.core.update import (
 )
 
 AGENTS = [("pebble", 0), ("sail", 1), ("pebble_revkl", 2), ("sail_revkl", 3)]
-# Conjugate gradients amplify rounding with every iteration: 3 of them keep what is compared alike.
+# Conjugate gradients amplify rounding errors in every iteration, hence only 3 iterations.
 NATURAL = [("sail_revkl_npg", 0)]
 STRONG: dict[str, dict[str, Any]] = {
     "pebble_revkl": {"reverse_kl": 0.3},
@@ -47,7 +47,7 @@ STACK_IDS = ["sac", "preferences", "natural gradient"]
 def updated(
     agent: Any, learner: SACState, kind: engine.Engine, constants: Constants | None = None
 ) -> list[Tensor]:
-    """State and log after three updates, which begin with those of the agent."""
+    """State and log after three updates of a copy of the state."""
     copies = SACState(*_copied(learner))
     task, streams = agent.task, agent.streams("test")
     updater = Updater(constants or agent._constants, copies, task.batch_size, kind)
@@ -64,7 +64,7 @@ def updated(
 
 
 def _copied(value: Any) -> Any:
-    """A tree of copies; each network's stride stays."""
+    """Copies a tree of tensors, with the same strides."""
     if isinstance(value, Tensor):
         return torch.empty_strided(value.shape, value.stride()).copy_(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -87,7 +87,7 @@ def agent_of(
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("names", STACKS, ids=STACK_IDS)
-def test_whole_updates_agree_to_twelve_digits(
+def test_compiled_and_eager_updates_agree_to_twelve_digits(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, names: list[tuple[str, int]]
 ) -> None:
     agent = agent_of(make_run, names)
@@ -96,7 +96,7 @@ def test_whole_updates_agree_to_twelve_digits(
     eager, compiled = (updated(agent, learner, kind) for kind in ("eager", "compiled"))
     assert_agree(eager, compiled)
     assert not torch.equal(eager[1], learner.actor.parameters[0])
-    # The same program serves other numbers.
+    # The same program is valid for other numbers.
     monkeypatch.setattr(compilation, "compile_update", None)
     others = halved(agent._constants)
     eager, compiled = (updated(agent, learner, kind, others) for kind in ("eager", "compiled"))
@@ -111,13 +111,15 @@ def assert_agree(eager: list[Tensor], compiled: list[Tensor]) -> None:
 
 
 def halved(constants: Constants) -> Constants:
-    """With half of every number of which one program serves all values."""
+    """Constants with half of every number that is an input of the program."""
     return with_inputs(constants, [float(x) / 2 for x in inputs_of(constants, torch.float64)])
 
 
 @pytest.mark.parametrize("names", STACKS, ids=STACK_IDS)
-def test_runs_agree_over_fifty_steps(make_run: MakeRun, names: list[tuple[str, int]]) -> None:
-    """With sessions and a reference among them; later, contacts amplify any difference."""
+def test_compiled_and_eager_runs_agree_over_fifty_steps(
+    make_run: MakeRun, names: list[tuple[str, int]]
+) -> None:
+    """Includes sessions and a reference policy; later, contacts amplify any difference."""
     short = {
         "steps": 50, "random_steps": 15, "exploration_steps": 5, "evaluation_every": 50,
         "session_every": 10, "reference_after": 25,
@@ -139,7 +141,7 @@ def test_a_projection_is_compiled_too(make_run: MakeRun) -> None:
     assert norm == pytest.approx(1.0, rel=1e-5)
 
 
-def test_no_bit_depends_on_how_the_stack_is_cut(
+def test_results_do_not_depend_on_the_slices_of_the_stack(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = agent_of(make_run, AGENTS)
@@ -152,14 +154,14 @@ def test_no_bit_depends_on_how_the_stack_is_cut(
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
-def test_a_member_without_an_anchor_skips_it_beside_those_that_have_one(make_run: MakeRun) -> None:
+def test_the_anchor_is_not_computed_for_members_without_one(make_run: MakeRun) -> None:
     learner = agent_of(make_run, AGENTS).learner()
     assert learner.anchor is not None
     anchored = [learner.part(slice(m, m + 1)).anchor is not None for m in range(4)]
     assert anchored == [False, False, True, True]
 
 
-def test_a_stack_of_another_size_needs_no_other_program(
+def test_one_program_is_valid_for_stacks_of_any_size(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained(make_run(AGENTS, tiny_task(engine="compiled"), settings=STRONG))
@@ -169,7 +171,7 @@ def test_a_stack_of_another_size_needs_no_other_program(
         assert torch.equal(one, other)
 
 
-def test_a_compiled_update_leaves_nothing_in_the_temporary_folder(
+def test_a_compiled_update_leaves_no_files_in_the_temporary_folder(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     spaced = tmp_path / "with a space"
@@ -181,7 +183,7 @@ def test_a_compiled_update_leaves_nothing_in_the_temporary_folder(
     assert list(spaced.iterdir()) == []
 
 
-def test_programs_are_told_apart_by_all_that_they_are_made_of(
+def test_the_path_of_a_program_depends_on_everything_that_it_is_compiled_from(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def place(batch_size: int = 16, **changes: Any) -> Path:
@@ -200,10 +202,10 @@ def test_programs_are_told_apart_by_all_that_they_are_made_of(
 
 
 @pytest.mark.parametrize("natural", [None, NaturalGradient(0.01, 10, 0.1)], ids=["adam", "natural"])
-def test_nothing_of_an_update_lies_on_the_host_or_waits_for_the_device(
+def test_an_update_uses_no_host_tensors_and_no_synchronisation(
     natural: NaturalGradient | None,
 ) -> None:
-    """On a made-up CUDA device; see the next test for what it would find."""
+    """Uses a fake CUDA device; the next test checks that it detects mistakes."""
     _update_on_a_fake_device(natural)
 
 
@@ -213,9 +215,9 @@ def test_nothing_of_an_update_lies_on_the_host_or_waits_for_the_device(
         (lambda x: x + torch.ones(x.shape), "two devices|same device"),
         (lambda x: x * x.sum().item(), "data-dependent|_local_scalar_dense"),
     ],
-    ids=["a tensor on the host", "a wait"],
+    ids=["host tensor", "synchronisation"],
 )
-def test_a_tensor_on_the_host_and_a_wait_are_found(
+def test_host_tensors_and_synchronisation_are_detected(
     monkeypatch: pytest.MonkeyPatch, mistake: Any, message: str
 ) -> None:
     noise = update_module.standard_normals
@@ -236,7 +238,7 @@ def _update_on_a_fake_device(natural: NaturalGradient | None = None) -> None:
 
 
 def on_cuda(constants: Constants, members: int, width: int) -> SACState:
-    """A learner with an anchor and a ball, of empty tensors."""
+    """State of empty tensors, with an anchor and a projection radius."""
 
     def layers(networks: int, sizes: list[int]) -> list[Tensor]:
         return [

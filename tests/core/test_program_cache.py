@@ -1,4 +1,4 @@
-"""A compiled program is loaded as it was written, made again where it was not, and few are kept."""
+"""Cache of compiled programs: damage, limits and waiting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRAM = b"a program" * 1000
 
 
 class Maker:
-    """Makes the program and counts how often."""
+    """Creates the program and counts the calls."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -30,7 +30,7 @@ class Maker:
         return program_cache.find(key, self, self.said.append, lambda: None)
 
 
-def test_a_program_is_made_once(tmp_path: Path) -> None:
+def test_a_program_is_created_once(tmp_path: Path) -> None:
     made = Maker()
     paths = {made.find(tmp_path / "new" / "update-1") for _ in range(2)}
     assert made.times == 1
@@ -42,7 +42,7 @@ def test_a_program_is_made_once(tmp_path: Path) -> None:
     "damage", [b"", PROGRAM[:-1], b"\0" * len(PROGRAM), b"x" + PROGRAM[1:]],
     ids=["empty", "cut", "zeros", "changed"],
 )  # fmt: skip
-def test_a_damaged_program_is_named_removed_and_made_again(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_program_is_reported_and_replaced(tmp_path: Path, damage: bytes) -> None:
     made, key = Maker(), tmp_path / "update-1"
     path = made.find(key)
     path.write_bytes(damage)
@@ -52,7 +52,9 @@ def test_a_damaged_program_is_named_removed_and_made_again(tmp_path: Path, damag
     assert [path.suffix for path in tmp_path.glob("update-1-*")] == [".so"]
 
 
-def test_a_full_disk_leaves_no_fragment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_incomplete_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -62,7 +64,9 @@ def test_a_full_disk_leaves_no_fragment(tmp_path: Path, monkeypatch: pytest.Monk
     assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
 
 
-def test_the_programs_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_recently_used_programs_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(program_cache, "LIMIT", 3)
     made = Maker()
     for number in range(3):
@@ -75,7 +79,7 @@ def test_the_programs_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.Mon
     assert left == ["0", "2", "3"]
 
 
-def test_what_killed_writers_left_is_removed_when_nobody_can_want_it(tmp_path: Path) -> None:
+def test_abandoned_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     fragments = [tmp_path / f".update-9-0.so.{number}" for number in (1, 2)]
     for path in fragments:
         path.touch()
@@ -85,7 +89,7 @@ def test_what_killed_writers_left_is_removed_when_nobody_can_want_it(tmp_path: P
     assert [path.exists() for path in fragments] == [False, True]
 
 
-def test_waiting_for_another_process_is_said_and_can_be_given_up(
+def test_waiting_for_another_process_is_reported_and_can_be_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(program_cache, "SAID_AFTER", 0.0)

@@ -1,6 +1,6 @@
-"""What several test files share: plain functions and constants, by subject."""
+"""Functions and constants shared by several test files."""
 
 import pytest
 
-# So that a failed assertion shows its values, as in a test.
+# Failed assertions in these modules show their values, as in tests.
 pytest.register_assert_rewrite("helpers.command_line", "helpers.policies", "helpers.runs")

@@ -1,4 +1,4 @@
-"""The command line, in this process and in one of its own."""
+"""Calls of the command line, in this process and in a new one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROGRAM = [sys.executable, "-m", "mujoco_sail"]
 
 
 def overrides(changes: Mapping[str, Any]) -> list[str]:
-    """Changes to a task as options."""
+    """Options `--set` for changes of a task."""
     words = {key: str(v).lower() if isinstance(v, bool) else v for key, v in changes.items()}
     return [part for key, value in words.items() for part in ("--set", f"env.{key}={value}")]
 
@@ -26,13 +26,13 @@ SMALL = overrides(TINY)
 
 
 def run(folder: Path, env: str, agents: str, seeds: str = "1", *more: str) -> int:
-    """The exit code of a benchmark of tiny size."""
+    """Runs a tiny benchmark and returns its exit code."""
     options = ("--env", env, "--agents", agents, "--seeds", seeds, "--protocol", "quick")
     return main(["run", *options, "--results", str(folder), *SMALL, *more])
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Runs a command that must be refused, returns what it says."""
+    """Runs a command that must be refused and returns its message."""
     try:
         code = main(arguments)
     except SystemExit as stop:
@@ -45,7 +45,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def program(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a process of its own."""
+    """Runs a command in a new process."""
     return subprocess.run(
         [*PROGRAM, *arguments], capture_output=True, text=True, check=False, **options
     )

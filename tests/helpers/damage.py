@@ -1,4 +1,4 @@
-"""Folders of results with damage of every kind."""
+"""Damaged results folders, for the fuzz tests."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SEEDS = (0, 1)
 
 @functools.cache
 def whole() -> dict[str, bytes]:
-    """The files of two agents with two seeds, as training writes them."""
-    task = load_task("hopper", "quick", {"cuda_graph": False})  # as every run on the CPU
+    """Result files of two agents with two seeds, as written by training."""
+    task = load_task("hopper", "quick", {"cuda_graph": False})  # as in every run on the CPU
     with tempfile.TemporaryDirectory() as root:
         for name in AGENTS:
             for seed in SEEDS:
@@ -100,11 +100,11 @@ def runs(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def accidents(draw: st.DrawFn, kind: str = "") -> dict[str, bytes | None]:
-    """One or two files of the results with their new content, or None for a folder instead.
+    """One or two result files with their new content, or None for a folder in their place.
 
     Args:
-        draw: Hypothesis's.
-        kind: Part of the names of the files that may be hit.
+        draw: Function of Hypothesis.
+        kind: Part of the names of the files that may be damaged.
     """
     files: dict[str, bytes | None] = {}
     for _ in range(draw(st.integers(1, 2))):
@@ -117,7 +117,7 @@ def accidents(draw: st.DrawFn, kind: str = "") -> dict[str, bytes | None]:
 
 @st.composite
 def alike_recipes(draw: st.DrawFn) -> dict[str, bytes]:
-    """Every `run.toml`, with the same wrong value: such runs may be pooled."""
+    """All `run.toml` with the same invalid value, so that the runs may be pooled."""
     files = {name: tomllib.loads(data.decode()) for name, data in whole().items() if "run." in name}
     scope = draw(st.sampled_from(["env", "agent", "versions"]))
     key = draw(st.one_of(st.sampled_from(["protocol", "teacher", "mujoco"]), texts))
@@ -129,7 +129,7 @@ def alike_recipes(draw: st.DrawFn) -> dict[str, bytes]:
 
 @st.composite
 def alike_curves(draw: st.DrawFn) -> dict[str, bytes]:
-    """Every `evaluations.csv`, with the same column of numbers."""
+    """All `evaluations.csv` with one column replaced by the same numbers."""
     column = draw(st.integers(0, 5))
     numbers = draw(st.lists(CELLS, min_size=3, max_size=3))
     with contextlib.suppress(ValueError):

@@ -25,7 +25,7 @@ def random_actions(task: Task, *shape: int, seed: int = 0) -> np.ndarray:
 
 
 def play(env: Any, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Observations and rewards of the episode that is due."""
+    """Observations and rewards of the next episode."""
     observations, rewards = [env.reset()[0]], []
     for action in actions:
         observation, reward, *_ = env.step(action)

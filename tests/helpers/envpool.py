@@ -1,4 +1,4 @@
-"""Tasks that EnvPool simulates."""
+"""Tasks that EnvPool supports."""
 
 from __future__ import annotations
 

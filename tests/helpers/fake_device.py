@@ -1,4 +1,4 @@
-"""A CUDA device that is not there: shapes and devices are computed, and nothing else."""
+"""Fake CUDA device, for which PyTorch computes only shapes and devices."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def fake_cuda() -> Iterator[None]:
-    """Whatever is made on "cuda" inside is fake.
+    """Makes all tensors on "cuda" fake, as a context manager.
 
-    A product of it with a tensor on the host, and whatever would wait for the device to answer,
-    raises an exception.
+    Operations with tensors on the host, and operations that need synchronisation, raise an
+    exception.
     """
     with FakeTensorMode(), _Calls():
         yield
 
 
 class _Calls(TorchFunctionMode):
-    """Other calls in place of subscripts and copies, which PyTorch without CUDA refuses."""
+    """Replaces subscripts and copies, which PyTorch without CUDA does not support."""
 
     def __torch_function__(
         self,

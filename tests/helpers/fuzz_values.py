@@ -1,4 +1,4 @@
-"""What the fuzz tests try: values, tables and bytes, from right ones to noise."""
+"""Values, tables and bytes for the fuzz tests, from valid ones to noise."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FLOATS = (math.nan, math.inf, -math.inf, 1e308, -1e308, 5e-324, -0.0)
 texts = st.one_of(
     st.sampled_from(NASTY), st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 )
-# What a shell may pass: bytes that are no UTF-8 arrive as lone surrogates.
+# Arguments that a shell may pass: bytes that are not UTF-8 become lone surrogates.
 words = st.one_of(texts, st.text(max_size=30), st.just("\udcff"))
 scalars = st.one_of(
     st.sampled_from([*HUGE, *FLOATS]),
@@ -59,13 +59,13 @@ values = st.recursive(
 
 
 def mostly(right: st.SearchStrategy[Any], wrong: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Three right ones for one that may be wrong."""
+    """Valid values in three of four cases, otherwise possibly invalid ones."""
     return st.integers(0, 3).flatmap(lambda number: right if number else wrong)
 
 
 # --- tables ------------------------------------------------------------------------------------
 
-# What no dictionary can hold, as lines of TOML.
+# Lines of TOML that no dictionary can represent.
 LINES = (
     b"x = 1e400",
     b"x = 0x" + b"F" * 5000,
@@ -111,7 +111,7 @@ def edited(draw: st.DrawFn, tables: Sequence[Mapping[str, Any]]) -> dict[str, An
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
-    """Bytes after up to two accidents."""
+    """Bytes after up to two kinds of damage."""
     data = draw(whole)
     for _ in range(draw(st.integers(0, 2))):
         place = draw(st.integers(0, len(data)))
@@ -148,7 +148,7 @@ def documents(tables: Sequence[Mapping[str, Any]]) -> st.SearchStrategy[bytes]:
 
 
 def tables(kind: Kind, longest: str) -> list[dict[str, Any]]:
-    """The suite's recipes of a kind, on bases that are found from anywhere, and a whole one."""
+    """Recipes of the suite of one kind, with bases found from any folder, and a complete one."""
     short = [read_recipe(kind, name)[1] for name in recipe_names(kind)]
     if kind == "envs":
         short = [{**table, "base": "hopper"} for table in short]

@@ -1,7 +1,7 @@
-"""How the fuzz tests try the program: how often, a watch over writes, the command line.
+"""Tools of the fuzz tests: numbers of cases, a guard against writes, calls of the command line.
 
-The counts of cases are those of `make test`, where every run draws the same ones. For a longer
-hunt with random ones, ten times as many:
+The numbers of cases are those of `make test`, in which every run draws the same cases. For ten
+times as many random cases:
 
     pytest -k test_fuzz --hypothesis-profile=hunt
 """
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# Figures: before anybody watches, for Matplotlib makes folders of its own.
+# Figures are imported before the guard is active, because Matplotlib creates folders.
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -28,7 +28,7 @@ from mujoco_sail.environments import factory
 from mujoco_sail.results.write import RunWriter, commit, run_folder
 from mujoco_sail.training import forecast, plan, pool, selection
 
-# At least 5000 together.
+# At least 5000 in total.
 CASES = {
     "environment recipes": 1450,
     "agent recipes": 700,
@@ -44,7 +44,7 @@ CASES = {
 
 
 def cases(kind: str) -> settings:
-    """How many cases a test sees: as declared above, times what the profile says."""
+    """Settings with the number of cases above, scaled by the Hypothesis profile."""
     return settings(
         max_examples=CASES[kind] * settings.default.max_examples // 100,
         deadline=None,
@@ -52,20 +52,20 @@ def cases(kind: str) -> settings:
     )
 
 
-# --- the watch ---------------------------------------------------------------------------------
+# --- guard against writes ----------------------------------------------------------------------
 
-# Audit events by which Python changes files, and which of their arguments are the paths.
+# Audit events of changes of files, and the indices of their path arguments.
 CHANGES = {
     **dict.fromkeys(("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod"), (0,)),
     **dict.fromkeys(("os.rename", "os.link", "os.symlink"), (0, 1)),
 }
-# Events by which a file that is read could come to life.
+# Audit events by which the content of a file could be executed.
 CODE = ("pickle.find_class", "os.system", "os.exec", "subprocess.Popen")
-watched: list[Path] | None = None  # where writing is allowed, while somebody watches
+watched: list[Path] | None = None  # writable folders while the guard is active
 
 
 class Trespass(BaseException):
-    """The program was about to write where it must not, or to run what it read."""
+    """Raised when the program tries to write to a forbidden place or to execute data."""
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
@@ -84,7 +84,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         target = Path(os.fsdecode(path)).absolute()
         if event == "os.mkdir" and any(target in (f, *f.parents) for f in watched):
             continue
-        # A link itself is replaced or removed; who opens it writes to what it points to.
+        # Opening a link writes to its target; other events replace or remove the link itself.
         real = target.resolve() if event == "open" else target.parent.resolve() / target.name
         if not any(real.is_relative_to(folder.resolve()) for folder in watched):
             raise Trespass(f"{event} {target}")
@@ -95,9 +95,9 @@ sys.addaudithook(_audit)
 
 @contextlib.contextmanager
 def watch(*allowed: Path) -> Iterator[None]:
-    """Nothing may be written outside of these folders, and no data may run.
+    """Forbids writing outside of these folders, and execution of data.
 
-    The folders themselves may be made, with their parents.
+    The folders themselves and their parents may be created.
     """
     global watched  # noqa: PLW0603 -- an audit hook cannot be removed
     watched = [folder.absolute() for folder in allowed]
@@ -109,7 +109,7 @@ def watch(*allowed: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def workplace() -> Iterator[Path]:
-    """An empty working folder, deep enough that `../../x` stays inside of a temporary one."""
+    """Empty working folder, three levels inside a temporary folder, so `../../x` stays in it."""
     old, path, bytecode = Path.cwd(), list(sys.path), sys.dont_write_bytecode
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root).resolve() / "a" / "b" / "c"
@@ -129,9 +129,9 @@ def workplace() -> Iterator[Path]:
 def ask(*arguments: str, allowed: Sequence[Path] = ()) -> tuple[int, str, str]:
     """Runs a command in this process.
 
-    Checks what holds for every command: exit code 0 or 2, a refusal is one or two lines and
-    nothing else, no control character reaches the terminal, and nothing is written but in the
-    folders allowed.
+    Checks the properties of all commands: the exit code is 0 or 2, an error has one or two lines
+    and no other output, the output has no control characters, and files are written only in the
+    allowed folders.
 
     Returns:
         Exit code, standard output, standard error.
@@ -161,7 +161,7 @@ def ask(*arguments: str, allowed: Sequence[Path] = ()) -> tuple[int, str, str]:
 
 
 def check_message(message: str) -> None:
-    """A message is one or two lines of at most a screen, fit for a terminal."""
+    """Checks that a message has one or two printable lines of limited length."""
     lines = message.split("\n")
     assert message
     assert len(lines) <= 2, message
@@ -171,13 +171,13 @@ def check_message(message: str) -> None:
 
 @contextlib.contextmanager
 def no_training(known: Sequence[str]) -> Iterator[list[Path]]:
-    """Where training would start, the files of each environment's first run are written instead.
+    """Replaces training by writing the files of the first run of each environment.
 
     Args:
-        known: Gymnasium ids that are taken as they are; making an environment takes long.
+        known: Gymnasium ids that are accepted without creating the environment, which is slow.
 
     Yields:
-        The folders that were written.
+        Folders of the written runs.
     """
     written: list[Path] = []
 
@@ -196,12 +196,12 @@ def no_training(known: Sequence[str]) -> Iterator[list[Path]]:
     def space_sizes(task: Any) -> tuple[int, int]:
         return (1, 1) if task.id in known else real_spaces(task)
 
-    # Once: git is asked, libraries are imported.
+    # Called once in advance, because they call git and import libraries.
     commit()
     factory._known_ids()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "execute", execute)
-        patch.setattr(forecast, "seconds_needed", lambda *_: None)  # it trains for a moment
+        patch.setattr(forecast, "seconds_needed", lambda *_: None)  # it would train
         for module in (factory, selection, plan, forecast):
             patch.setattr(module, "space_sizes", space_sizes)
         yield written

@@ -1,4 +1,4 @@
-"""Gradients of an update, without the update, and central differences."""
+"""Recorder of an update's gradients, and central differences."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 from mujoco_sail.core.optimiser import Trained
 from mujoco_sail.core.update import SACState
 
-# So short that no unit of a network changes its side.
+# So small that no unit of a network changes between active and inactive.
 STEP = 1e-7
 
 
 class Recorder:
-    """Stands in for Adam: keeps the gradients and moves nothing."""
+    """Replacement of Adam that records the gradients and changes no parameter."""
 
     def __init__(self, learner: SACState) -> None:
         self.learner = learner
@@ -24,7 +24,7 @@ class Recorder:
 
     def __call__(self, trained: Trained, gradients: Sequence[Tensor], rate: float) -> None:
         for name, one in self.learner._asdict().items():
-            # Compared by memory: a part of the stack has views of its own.
+            # Compared by address, because slices of the stack are views.
             pointer = trained.parameters[0].data_ptr()
             if isinstance(one, Trained) and one.parameters[0].data_ptr() == pointer:
                 self.gradients[name] = [gradient.clone() for gradient in gradients]
@@ -33,7 +33,7 @@ class Recorder:
 def assert_is_derivative(
     gradients: Sequence[Tensor], parameters: Sequence[Tensor], objective: Callable[[], Tensor]
 ) -> None:
-    """Compares with central differences along random directions."""
+    """Checks gradients by central differences along random directions."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(3):
         directions = [torch.randn(p.shape, generator=generator) for p in parameters]

@@ -1,4 +1,4 @@
-"""Folders of the study's mechanism that nobody measured."""
+"""Synthetic folders of the mechanism study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 
 def gradients(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows of `gradients_*.csv`; what they do not say is the reference of one network."""
+    """Rows of `gradients_*.csv`; missing values are those of the reference of one network."""
     usual = {
         **{"env": "walker_walk", "session": 5, "estimate": "reference", "window": math.nan},
         **{"labels": math.nan, "repeat": 0, "seed": 0, "network": 0, "inner": 1.0, "square": 1.0},
@@ -24,7 +24,7 @@ def gradients(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def refits(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows of `refits_*.csv`; what they do not say is a refit without T2."""
+    """Rows of `refits_*.csv`; missing values are those of a refit without T2."""
     usual = {
         **{"env": "walker_walk", "session": 5, "seed": 0, "unit": "share", "lambda": 0.0},
         **{"batches": 0, "log_p": 0.0, "accuracy": 0.5, "return": 0.0, "fitted_accuracy": 0.5},
@@ -34,7 +34,7 @@ def refits(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def write_mechanism(folder: Path, seeds: int = 4) -> None:
-    """A folder of all stages, sessions and estimates, in two parts each, of random numbers."""
+    """Writes random numbers for all stages, sessions and estimates, in two files each."""
     draw, places = np.random.default_rng(0), []
     for session in (5, 12, 25):
         places.append({"session": session, "t1_norm": 5.0})

@@ -1,4 +1,4 @@
-"""An agent whose own coefficients are zero beside PEBBLE."""
+"""Comparison of PEBBLE with agents whose coefficients are zero."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def assert_is_pebble(
     task: Task | None = None,
     files: Sequence[str] = ("evaluations.csv", "feedback.csv"),
 ) -> tuple[Run, Run]:
-    """Trains a seed of both; every parameter and these files are equal, bit for bit."""
+    """Checks that both agents have bit-identical parameters and files after training."""
     one = make_run([(arm, 3)], task, settings={arm: neutral})
     other = make_run([("pebble", 3)], task)
     for a, b in zip(trained(one)[arm, 3], trained(other)["pebble", 3], strict=True):
@@ -38,7 +38,7 @@ def assert_neutral_member_is_pebble(
     active: dict[str, Any],
     results: Path,
 ) -> None:
-    """In a stack of two, the neutral member is PEBBLE, bit for bit, and the other is not."""
+    """Checks that in a stack of two, only the neutral member equals PEBBLE bit for bit."""
     members = members_of([(arm, 3)], {arm: neutral}) + members_of([(arm, 4)], {arm: active})
     ours = trained(Run(tiny_task(), members, CPU, results, lambda _: None))
     theirs = trained(make_run([("pebble", 3), ("pebble", 4)]))

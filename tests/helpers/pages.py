@@ -1,4 +1,4 @@
-"""The README, CONTRIBUTING.md and the pages in docs/, taken apart."""
+"""Parser of the README, CONTRIBUTING.md and the pages in docs/."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helpers.tiny import TINY
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(.*?)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"`([^`\n]+)`")
-# What a command of the pages is shortened with.
+# Options that shorten a command of the pages.
 TASK = overrides(TINY | {"steps": 100, "evaluation_every": 50})
 TINY_RUN = [*TASK, "--device", "cpu", "--seeds", "1"]
 
@@ -24,11 +24,11 @@ class Block:
     page: str
     kind: str
     text: str
-    file: str  # that the paragraph before it ends with; empty if none
+    file: str  # name at the end of the preceding paragraph, or empty
 
     @property
     def commands(self) -> list[str]:
-        """Of a shell block, comments left out and continued lines joined."""
+        """Commands of a shell block, without comments, with continued lines joined."""
         lines = re.sub(r"\\\n\s*", " ", self.text).splitlines()
         return [line for line in (re.sub(r"(^|\s)#.*", "", line).strip() for line in lines) if line]
 

@@ -1,4 +1,4 @@
-"""A plug-in of three modules, written next to a recipe."""
+"""Plug-in of three modules next to a recipe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from helpers.tiny import tiny_task
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import AgentSpec
 
-# One of its modules is imported late; training.csv has its number.
+# One module is imported inside a function; its number is logged in training.csv.
 AGENT = """
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ RECIPE = 'title = "x"\nbase = "pebble"\nclass = "agent:X"\npenalty = 0.5\n'
 def write_plugin(
     folder: Path, number: int, recipe: str = "mine", late: str = "MORE = 0", prefix: str = ""
 ) -> str:
-    """Writes a plug-in, its modules' names after a prefix; returns its recipe's path."""
+    """Writes a plug-in, with a prefix of its module names; returns the path of its recipe."""
     folder.mkdir(parents=True, exist_ok=True)
     text = re.sub(r"\b(common|late)\b", rf"{prefix}\1", AGENT)
     (folder / f"{prefix}agent.py").write_text(text)
@@ -61,5 +61,5 @@ def load(recipe: str) -> AgentSpec:
 
 
 def source(spec: AgentSpec) -> str:
-    """What `run.toml` has of its source."""
+    """Digest of the source in `run.toml`."""
     return registry.resolved(tiny_task(), spec)["agent"]["source"]

@@ -1,4 +1,4 @@
-"""Policies that nobody trained, and forgeries."""
+"""Synthetic and forged policies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def policy_of(*sizes: int, activation: Any = "relu", squash: Any = "tanh") -> Po
 
 
 def forge(pair: Path, data: bytes | None = None, old: str = "", new: str | bytes = "") -> None:
-    """Puts other content into a pair and seals it."""
+    """Changes the content of a pair of files and its digest."""
     told, weights = Path(f"{pair}.toml"), Path(f"{pair}.safetensors")
     text = told.read_bytes().split(b"\n", 1)[1]
     assert old.encode() in text

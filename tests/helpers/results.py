@@ -1,4 +1,4 @@
-"""Folders of results that nobody trained."""
+"""Synthetic results folders."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RUN: dict[str, Any] = {
     "agent": {"class": "some.package:Agent", "lambda": 1.0},
 }
 STEPS = (100, 200, 300)
-# Figures of other results than those of agents that ran everywhere.
+# Figures that need other results than agents with runs in every environment.
 OTHER_FIGURES = {"controls", "doses", "estimators", "label_budgets", "other_agents"}
 MakeFolder = Callable[..., Path]
 
@@ -52,10 +52,10 @@ def write_run(
     training: Mapping[str, Sequence[object]] | None = None,
     **changes: Any,
 ) -> Path:
-    """Writes a run with changes to its `run.toml`, named by their scopes, returns its folder.
+    """Writes a run, with changes of `run.toml` by dotted keys, and returns its folder.
 
-    `labels` are those used by each evaluation; `training` has the columns of `training.csv`, which
-    is not written without.
+    `labels` are the numbers of labels used at each evaluation. `training` has the columns of
+    `training.csv`, which is not written without them.
     """
     table = copy.deepcopy(RUN) | {"seed": seed}
     table["env"]["name"], table["agent"]["name"] = env, agent
@@ -83,7 +83,7 @@ def write_run(
 def record(
     env: str, agent: str, seed: int, returns: Sequence[float], labels: Sequence[int] = ()
 ) -> RunRecord:
-    """A complete run that lies nowhere; `labels` are those used at each evaluation."""
+    """Complete run without files; `labels` are the numbers used at each evaluation."""
     used = labels or [0] * len(returns)
     steps = range(100, 100 * len(returns) + 1, 100)
     columns = {"step": steps, "episode_return": returns, "labels": used}
@@ -92,7 +92,7 @@ def record(
 
 
 def records(finals: Mapping[tuple[str, str], Sequence[float]]) -> list[RunRecord]:
-    """Runs of one evaluation by environment and agent, a final return per seed."""
+    """Runs with one evaluation, from final returns per seed by environment and agent."""
     return [
         record(env, agent, seed, [final])
         for (env, agent), arm in sorted(finals.items())

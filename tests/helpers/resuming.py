@@ -1,4 +1,4 @@
-"""A run that is stopped and goes on."""
+"""Stopped and resumed runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def results_after_a_stop(
     results: Path,
     extras: Extras = NO_EXTRAS,
 ) -> list[bytes]:
-    """The files of a stack that was stopped after a step and trained on by another run."""
+    """Result files of a stack that was stopped after a step and resumed."""
     members = members_of(names, settings)
     run = Run(task, members, CPU, results, lambda _: None, extras=extras)
     stop_after(run, step)

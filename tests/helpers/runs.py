@@ -1,4 +1,4 @@
-"""Runs in this process: their members, their training, their files."""
+"""Runs in this process: members, training and result files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FILES = ("evaluations.csv", "training.csv", "feedback.csv")
 def members_of(
     names: Sequence[tuple[str, int]], settings: Mapping[str, dict[str, Any]] | None = None
 ) -> list[Member]:
-    """Members by agent and seed, with settings changed by agent."""
+    """Members by agent and seed, with changed settings by agent."""
     changed = settings or {}
     return [Member(registry.load_spec(name, changed.get(name, {})), seed) for name, seed in names]
 
 
 def trained_agent(run: Run) -> Any:
-    """The agent of a run after training that updated everything."""
+    """Agent of a run after training, with a check that everything was updated."""
     agent: Any = run.members[0].spec.agent(run)
     agent.train()
     assert agent.updates >= 50
@@ -44,7 +44,7 @@ def trained(run: Run) -> dict[tuple[str, int], list[torch.Tensor]]:
 
 
 def rows(run: Run, member: int, name: str) -> str:
-    """A result file without the column of the machine's speed."""
+    """Content of a result file without the column of the speed."""
     lines = (run.files[member].folder / name).read_text().splitlines()
     if name == "training.csv":
         lines = [line.rpartition(",")[0] for line in lines]
@@ -57,7 +57,7 @@ def pebble(
     settings: dict[str, dict[str, Any]] | None = None,
     **changes: Any,
 ) -> Any:
-    """An agent after a tiny run with changes to its settings and its task."""
+    """Agent after a tiny run with changed settings and task."""
     task = tiny_task(**changes)
     run = make_run([(name, 0) for name in agents.split(",")], task, settings)
     agent = run.members[0].spec.agent(run)
@@ -66,7 +66,7 @@ def pebble(
 
 
 def stop_after(run: Run, step: int) -> None:
-    """Lets a run save itself after a step, and end."""
+    """Makes a run write checkpoints and stop after a step."""
     after_step = run.after_step
 
     def stopping_tick(now: int, agent: Any) -> None:
@@ -77,12 +77,12 @@ def stop_after(run: Run, step: int) -> None:
 
 
 def results_of(run: Run) -> list[bytes]:
-    """The result files of every member."""
+    """Contents of the result files of all members."""
     return [(one.folder / name).read_bytes() for one in run.files for name in FILES]
 
 
 def contents(results: Path) -> dict[str, bytes]:
-    """The result files in a folder by their place."""
+    """Contents of the result files in a folder by relative path."""
     paths = [path for name in FILES for path in results.glob(f"*/*/*/{name}")]
     return {str(path.relative_to(results)): path.read_bytes() for path in paths}
 

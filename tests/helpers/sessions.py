@@ -1,4 +1,4 @@
-"""An agent's newest label session, and T2 as it is taken there."""
+"""Newest label session of an agent, and its T2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mujoco_sail.preferences.sessions import Session
 
 
 def newest_session(agent: Any) -> Session:
-    """The session that the agent has fitted last, or another one with its labels."""
+    """Session with the newest labels of the agent."""
     last = slice(-agent.task.labels_per_session, None)
     number = agent.runner.feedback.sessions
     return Session(number, agent.pairs.part(last), agent.labels[:, last])
@@ -21,7 +21,7 @@ def newest_session(agent: Any) -> Session:
 def kept_terms(
     agent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[SamplingTerm], list[Tensor]]:
-    """Lists that get T2 and its weight, [M, E], of every objective that the agent makes now on."""
+    """Lists to which T2 and its weight, [M, E], of all further objectives are appended."""
     terms: list[SamplingTerm] = []
     weights: list[Tensor] = []
     weigh = agent.weigh

@@ -1,4 +1,4 @@
-"""Tasks and numbers small enough for a test."""
+"""Small tasks and tensors for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 # Small enough for a test, large enough that sessions, relabelling and a reference refresh happen.
 TINY = {
     "engine": "eager",
-    "cuda_graph": False,  # as every run on the CPU
+    "cuda_graph": False,  # as in every run on the CPU
     "steps": 150,
     "random_steps": 60,
     "exploration_steps": 20,
@@ -41,5 +41,5 @@ def tiny_task(env: str = "half_cheetah", teacher: str | None = None, **changes: 
 
 
 def draw(*shape: int) -> Tensor:
-    """Normal numbers, the same at every call."""
+    """Standard normal numbers, the same in every call."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))

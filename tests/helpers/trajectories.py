@@ -1,4 +1,4 @@
-"""Every trajectory of a small decision problem, one by one: nothing here counts visits."""
+"""Enumeration of all trajectories of a small decision problem, without visit counts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from mujoco_sail.theory.decisions import Decisions
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Those of problem 0 under condition 0.
+    """All L trajectories of problem 0 under condition 0.
 
     Attributes:
-        states: [L, H].
-        actions: [L, H].
+        decisions: Decision problem.
+        states: States, [L, H].
+        actions: Actions, [L, H].
     """
 
     decisions: Decisions
@@ -32,17 +33,17 @@ class Trajectories:
         return cls(decisions, every[..., 0], every[..., 1])
 
     def probability(self, policy: Tensor) -> Tensor:
-        """[L], of a policy [H, Z, A]."""
+        """Probabilities [L] under a policy [H, Z, A]."""
         transitions = self.decisions.transitions[0, 0]
         moves = transitions[self.states[:, :-1], self.actions[:, :-1], self.states[:, 1:]]
         chosen = policy[torch.arange(self.decisions.horizon), self.states, self.actions]
         return chosen.prod(1) * moves.prod(1) / self.decisions.reward.shape[1]
 
     def rewards(self, reward: Tensor) -> Tensor:
-        """[L, H], of rewards [Z, A]."""
+        """Rewards of every step, [L, H], from rewards [Z, A]."""
         return reward[self.states, self.actions]
 
     def preference(self) -> Tensor:
-        """The oracle's P(y = 1) of all pairs, [L, L]."""
+        """Probabilities P(y = 1) of the oracle for all pairs, [L, L]."""
         returns = self.rewards(self.decisions.truth[0]).sum(1)
         return torch.sigmoid(returns[:, None] - returns)

@@ -1,4 +1,4 @@
-"""Scratch folders are removed at their end, or by the next process where theirs was killed."""
+"""Scratch folders are removed, also those of killed processes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ with scratch_folder(pathlib.Path(sys.argv[1])) as folder:
 """
 
 
-def test_it_is_removed_with_its_content_also_after_an_error(tmp_path: Path) -> None:
+def test_a_folder_is_removed_with_its_content_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), scratch_folder(tmp_path) as folder:  # noqa: PT012
         (folder / "file").write_text("x")
         _ = 1 / 0
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+def test_the_folder_of_a_killed_process_is_removed_by_the_next_one(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     (left,) = tmp_path.iterdir()
     with scratch_folder(tmp_path):
@@ -37,7 +37,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_command_left_is_removed_by_the_next_command(
+def test_the_folder_of_a_killed_command_is_removed_by_the_next_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -48,7 +48,7 @@ def test_what_a_killed_command_left_is_removed_by_the_next_command(
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
-def test_a_folder_in_use_and_files_of_others_stay(tmp_path: Path) -> None:
+def test_folders_in_use_and_other_folders_are_kept(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with scratch_folder(tmp_path) as folder:
         (folder / "file").write_text("x")
