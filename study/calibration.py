@@ -1,4 +1,4 @@
-"""SAC on the true reward beside curves that others have published, for docs/study.md."""
+"""Comparison of SAC on the true reward with published learning curves, for docs/study.md."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +10,9 @@ import mujoco_sail
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-# Means of others' seeds by steps. pytorch_sac (Yarats and Kostrikov 2020), three seeds of networks
-# of 2 x 1024 units; SAC as in SimbaV2 (Lee et al. 2025), which has no fixed horizon on Walker2d,
-# where the search had one.
+# Published mean returns over seeds, by steps. Sources: pytorch_sac (Yarats and Kostrikov 2020) with
+# three seeds and networks of 2 x 1024 units; SAC of SimbaV2 (Lee et al. 2025), except for Walker2d,
+# where it has no fixed horizon, unlike the search.
 PUBLIC = {
     "walker_walk": {20_000: 73, 40_000: 184, 60_000: 371},
     "walker_stand": {20_000: 263, 40_000: 562, 60_000: 693},
@@ -22,7 +22,7 @@ PUBLIC = {
 
 
 def curves() -> Iterator[tuple[str, pd.DataFrame]]:
-    """Returns of `sac`, steps x seeds, by environment: of the study, then of the search."""
+    """Returns of `sac`, steps x seeds, by environment, from the study and from the search."""
     study = mujoco_sail.read_results(ROOT / "results/study").evaluations.query("agent == 'sac'")
     for env, table in study.groupby("env"):
         yield str(env), table.pivot(index="step", columns="seed", values="episode_return")
@@ -33,7 +33,7 @@ def curves() -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def rows() -> Iterator[str]:
-    """A markdown table; between two evaluations a seed's return is a straight line."""
+    """Rows of a markdown table; returns between evaluations are interpolated linearly."""
     yield "| SAC | steps | public | mean here | lowest to highest seed | seeds |"
     yield "|---|---:|---:|---:|---:|---:|"
     for env, table in curves():

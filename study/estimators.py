@@ -1,14 +1,14 @@
-"""Estimates of T2 that docs/study.md compares, each as the factor of a `SamplingTerm`.
+"""Estimators of T2 that docs/study.md compares, as factors of a `SamplingTerm`.
 
 T2 = E[ (log P(y) - b) score ], where the score is sum_i grad log p(sigma_i; pi_nu), pairs come from
-pi_nu and labels from the teacher; every factor is a constant, [M, E, P]. By `labels`, the first, it
-is SAIL's T2, whatever pairs of the policy it is a mean of. `by_model` and `corrected` also use
+pi_nu and labels from the teacher. Every factor is a constant, [M, E, P]. The factor `by_labels`
+gives SAIL's T2 for any pairs of the policy. The estimators `by_model` and `corrected` also use
 pairs without labels:
 
     by_model    E[ E_{y ~ P}[log P(y)] score ] = grad through pi_nu of -E[ H(P) ], P frozen
     corrected   by_model + E[ (log P(y) - E_{y ~ P}[log P(y)]) score ] = T2
 
-`by_model` has no label in it and rewards confidence: it is not SAIL.
+`by_model` uses no labels and rewards confidence, so it is not SAIL.
 """
 
 import torch
@@ -19,38 +19,39 @@ from mujoco_sail.core.objectives import leave_one_out, log_likelihood
 
 
 def by_labels(margin: Tensor, label: Tensor) -> Tensor:
-    """Log P(y) - b, with the mean over the other pairs as b.
+    """Factor log P(y) - b, where b is the mean over the other pairs.
 
     Args:
         margin: R_nu(sigma_1) - R_nu(sigma_2) of each network, [M, E, P].
-        label: [M, P].
+        label: Labels, [M, P].
     """
     return centred(log_likelihood(margin, label.unsqueeze(1)))
 
 
 def by_model(margin: Tensor) -> Tensor:
-    """E_{y ~ P}[log P(y)] - b, minus the entropy of the predicted label."""
+    """Factor E_{y ~ P}[log P(y)] - b, where the expectation is minus the entropy of the label."""
     return centred(expected_log_likelihood(margin))
 
 
 def correction(margin: Tensor, label: Tensor) -> Tensor:
-    """What labels say beyond the model: log P(y) - E_{y ~ P}[log P(y)] - b."""
+    """Factor of the correction by labels, log P(y) - E_{y ~ P}[log P(y)] - b."""
     known = log_likelihood(margin, label.unsqueeze(1))
     return centred(known - expected_log_likelihood(margin))
 
 
 def by_all_pairs(returns: Tensor, task_returns: Tensor) -> Tensor:
-    """The factor of each segment's own score where every pair of segments has its true label.
+    """Factor of the score of each segment, if all pairs of segments have their true labels.
 
-    The mean over all pairs of (log P - b)(score_i + score_j) is that of 2 (w_i - b_i) score_i,
-    with w_i the mean of log P over the pairs of segment i, and b_i over those without it.
+    The mean of (log P - b)(score_i + score_j) over all pairs equals the mean over segments of
+    2 (w_i - b_i) score_i, where w_i is the mean of log P over the pairs with segment i, and b_i that
+    over the pairs without it.
 
     Args:
-        returns: R_nu of each network, [M, E, N].
-        task_returns: [M, N].
+        returns: Returns R_nu of each network, [M, E, N].
+        task_returns: Task returns, [M, N].
 
     Returns:
-        [M, E, N].
+        Factors, [M, E, N].
     """
     factors = []
     for own, true in zip(returns, task_returns, strict=True):
@@ -64,11 +65,11 @@ def by_all_pairs(returns: Tensor, task_returns: Tensor) -> Tensor:
 
 
 def expected_log_likelihood(margin: Tensor) -> Tensor:
-    """E_{y ~ P}[log P(y)] in nats, of margin's shape."""
+    """Expectation E_{y ~ P}[log P(y)] in nats, of the margin's shape."""
     p = torch.sigmoid(margin)
     return p * logsigmoid(margin) + (1 - p) * logsigmoid(-margin)
 
 
 def centred(values: Tensor) -> Tensor:
-    """Values less the mean of the others, a baseline that leaves the expectation as it is."""
+    """Values minus the mean of the others, a baseline that does not change the expectation."""
     return values - leave_one_out(values)

@@ -1,13 +1,13 @@
-"""Does T2 estimate what it should, and does it help the next session? See docs/study.md.
+"""Accuracy of T2 and its effect on the next session, for docs/study.md.
 
     python study/mechanism.py snapshots --env walker_walk --out running/mechanism
     python study/mechanism.py gradients --env walker_walk --out running/mechanism
     python study/mechanism.py refits    --env walker_walk --out running/mechanism
 
-`snapshots` trains PEBBLE with uniform queries and keeps it as it is just before some sessions;
-`gradients` compares estimates of T2 there with one from many fresh episodes; `refits` fits the
-reward with T2 at several weights, trains on until the next session, and looks at the new policy.
-What is complete is not repeated. The rows are in `gradients_*.csv` and `refits_*.csv`.
+`snapshots` trains PEBBLE with uniform queries and saves it just before some sessions. `gradients`
+compares estimates of T2 at these snapshots with a reference from many new episodes. `refits` fits
+the reward with several weights of T2, trains until the next session, and evaluates the new policy.
+Complete parts are not repeated. The results are in `gradients_*.csv` and `refits_*.csv`.
 """
 
 import argparse
@@ -32,15 +32,15 @@ from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.files import write_text
 
-SEEDS, CHUNK, PROCESSES = 20, 5, 2  # members, members of a stack, stacks at a time
+SEEDS, CHUNK, PROCESSES = 20, 5, 2  # members, members per stack, parallel stacks
 SESSIONS = (5, 12, 25)
-# Reference: episodes of the snapshot's stochastic policy, segments from each half of them.
+# Reference: episodes of the snapshot's stochastic policy, and segments from each half of them.
 EPISODES, SEGMENTS = 100, 2000
-DRAWS = 2  # of the policy's actions
-LABELS = {10: 8, 50: 4, 250: 2}  # labels of an estimate: how often it is made anew
-UNLABELLED, REPEATS = 250, 2  # pairs that the model labels, and how often
-WINDOWS = (1, 5, 20)  # newest episodes that its pairs come from
-# Arms of the refit: unit and value of lambda, and which batches it draws.
+DRAWS = 2  # draws of the policy's actions
+LABELS = {10: 8, 50: 4, 250: 2}  # labels per estimate -> number of estimates
+UNLABELLED, REPEATS = 250, 2  # pairs labelled by the model, and number of estimates
+WINDOWS = (1, 5, 20)  # numbers of newest episodes from which pairs are drawn
+# Variants of the refit: unit and value of lambda, and index of the random batches.
 REFITS = [
     ("share", 0.0, 0),
     ("share", 0.0, 1),
@@ -54,7 +54,7 @@ EVALUATION_EPISODES, EVALUATION_PAIRS = 10, 1000
 
 
 def before(task: Task, session: int) -> int:
-    """The last step before a session."""
+    """Last step before a session."""
     return task.first_session + (session - 1) * task.session_every - 1
 
 
@@ -62,7 +62,7 @@ def before(task: Task, session: int) -> int:
 
 
 def snapshots(env: str, out: Path, seeds: Sequence[int]) -> None:
-    """Trains a stack and keeps it before each of `SESSIONS`."""
+    """Trains a stack and saves it before each of `SESSIONS`."""
     paths = [snapshot(env, out, seeds, session) for session in SESSIONS]
     if all(path.exists() for path in paths):
         return
@@ -73,7 +73,7 @@ def snapshots(env: str, out: Path, seeds: Sequence[int]) -> None:
 
 
 def snapshot(env: str, out: Path, seeds: Sequence[int], session: int) -> Path:
-    """Where a snapshot lies."""
+    """Path of a snapshot."""
     return out / f"{env}_seed{seeds[0]}_session{session}.pt"
 
 
@@ -81,7 +81,7 @@ def snapshot(env: str, out: Path, seeds: Sequence[int], session: int) -> Path:
 
 
 def gradients(env: str, out: Path, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Rows: how near each estimate of T2 is to the reference, per network."""
+    """Rows that compare each estimate of T2 with the reference, per network."""
     for session in SESSIONS:
         at = stack(env, seeds)
         at.load(snapshot(env, out, seeds, session))
@@ -102,7 +102,7 @@ def gradients(env: str, out: Path, seeds: Sequence[int]) -> Iterator[dict[str, A
 
 
 def estimates(agent: Any, session: int) -> Iterator[tuple[dict[str, Any], list[Tensor]]]:
-    """Estimates of T2: by which rule, from how many newest episodes and labels."""
+    """Estimates of T2 with their estimator, number of newest episodes and number of labels."""
     for window in WINDOWS:
         streams = agent.streams(f"estimates {window}", session)
         models = []
@@ -133,7 +133,7 @@ def estimates(agent: Any, session: int) -> Iterator[tuple[dict[str, Any], list[T
 
 
 def newest(agent: Any, window: int, count: int, streams: Streams) -> Pairs:
-    """Pairs drawn uniformly from the newest complete episodes and the running one."""
+    """Pairs drawn uniformly from the newest complete episodes and the current one."""
     buffer, steps = agent.replay_buffer, agent.task.segment_steps
     starts = buffer.episode_starts
     buffer.episode_starts = [row[-window - 1 :] for row in starts]
@@ -144,7 +144,7 @@ def newest(agent: Any, window: int, count: int, streams: Streams) -> Pairs:
 
 
 def reference(agent: Any, episodes: Episodes, session: int, index: int) -> list[Tensor]:
-    """T2 from all pairs of many segments of fresh episodes, with their true labels."""
+    """T2 from all pairs of many segments of new episodes, with their true labels."""
     streams = agent.streams(f"reference {index}", session)
     alone = episodes.segments(streams, SEGMENTS, agent.task.segment_steps, sides=1)
     with torch.no_grad():
@@ -154,15 +154,15 @@ def reference(agent: Any, episodes: Episodes, session: int, index: int) -> list[
 
 
 def gradient(agent: Any, pairs: Pairs, factor: Tensor) -> list[Tensor]:
-    """Estimate of T2 at the snapshot's parameters, a chunk of pairs at a time."""
+    """Estimate of T2 at the parameters of the snapshot, computed in chunks of pairs."""
     total = [torch.zeros_like(layer) for layer in agent.reward_model.net.layers]
     streams, count = agent.streams("estimate", agent.runner.step), factor.shape[-1]
     for first in range(0, count, 50):
         at = slice(first, first + 50)
         term: SamplingTerm = agent.sampling_term(pairs.part(at), factor[..., at])
         share = term.factor.shape[-1] / count
-        of_part = term.gradient(agent.reward_model.net, agent.reward_model.rewards, streams, DRAWS)
-        total = [sum_ + share * g for sum_, g in zip(total, of_part, strict=True)]
+        grad = term.gradient(agent.reward_model.net, agent.reward_model.rewards, streams, DRAWS)
+        total = [sum_ + share * g for sum_, g in zip(total, grad, strict=True)]
     return total
 
 
@@ -173,7 +173,7 @@ def rows(
     other: list[Tensor],
     extra: dict[str, Tensor],
 ) -> Iterator[dict[str, Any]]:
-    """A row for each network: inner products of a gradient, another and themselves."""
+    """One row per network with the inner products of two gradients."""
     networks = agent.settings.ensemble
     values = {
         "inner": inner(one, other, networks),
@@ -191,13 +191,13 @@ def rows(
 
 
 def refits(env: str, out: Path, seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Rows: what a fit with T2 leads to by the next session."""
+    """Rows with the results of a fit with T2 at the next session."""
     for session in SESSIONS:
         for unit, value, batches in REFITS:
             at = stack(env, seeds, **{"lambda": value, "lambda_unit": unit})
             at.load(snapshot(env, out, seeds, session))
             agent = at.agent
-            agent.lambda_ = agent.per_member("lambda_")  # the snapshot's is 0
+            agent.lambda_ = agent.per_member("lambda_")  # the snapshot has lambda 0
             agent.batches = batches
             at.train(before(at.task, session + 1))
             episodes = play(agent, EVALUATION_EPISODES, f"after {session}")
@@ -227,7 +227,7 @@ def refits(env: str, out: Path, seeds: Sequence[int]) -> Iterator[dict[str, Any]
 
 
 def work(stage: str, env: str, out: Path, first: int) -> str:
-    """One stage for one stack, in a process of its own."""
+    """Runs one stage for one stack, in a separate process."""
     torch.set_num_threads(1)
     seeds = range(first, first + CHUNK)
     if stage == "snapshots":

@@ -1,4 +1,4 @@
-"""Prints the tables of the mechanism in docs/study.md, from what mechanism.py wrote.
+"""Print the tables of the mechanism study in docs/study.md, from the files of mechanism.py.
 
 python study/mechanism_tables.py results/mechanism
 """
@@ -19,7 +19,7 @@ DIGITS = {"log_p": 3, "return": 1, "accuracy": 3}
 
 
 def cosines(near: pd.DataFrame) -> Cells:
-    """A row of each estimate: its cosine in each session and over them."""
+    """One row per estimate: its cosine in each session and over all sessions."""
     sessions = near["session"].unique()
     heads = [f"session {session}" for session in sessions]
     against = f"all: minus that of {' '.join(map(str, BASE))}"
@@ -34,7 +34,7 @@ def cosines(near: pd.DataFrame) -> Cells:
 
 
 def sizes(near: pd.DataFrame) -> Cells:
-    """A row of each estimate: its relative error and its norm in each session."""
+    """One row per estimate: its relative error and its norm in each session."""
     sessions = near["session"].unique()
     heads = [f"{name}, session {session}" for name in ("error", "norm") for session in sessions]
     cells = [["environment", *CELL, *heads]]
@@ -45,7 +45,7 @@ def sizes(near: pd.DataFrame) -> Cells:
 
 
 def refits(differences: pd.DataFrame) -> Cells:
-    """A row of each session and weight of T2."""
+    """One row per session and weight of T2."""
     cells = [["environment", "session", "T2", "share", "signal", "seeds", *MEASURES]]
     for row in differences.to_dict("records"):
         unit = "exact" if row["unit"] == "exact" else f"{row['lambda']:g}"
@@ -67,7 +67,7 @@ def refits(differences: pd.DataFrame) -> Cells:
 
 
 def notes(near: pd.DataFrame) -> Iterator[str]:
-    """T2's norm and what is undefined, session by session; and what the declared rule picks."""
+    """Lines with T2's norm per session, and with the choice of the declared rule."""
     for row in near[near["estimate"] == REFERENCE].to_dict("records"):
         size = interval(*(row[f"signal{end}"] for end in ("", "_low", "_high")), 5)
         yield (
@@ -79,7 +79,7 @@ def notes(near: pd.DataFrame) -> Iterator[str]:
 
 
 def _by_estimate(near: pd.DataFrame) -> Iterator[tuple[list[str], dict[object, pd.Series]]]:
-    """Environment and cell as texts, and their rows by session."""
+    """Environment and estimate as texts, and their rows by session."""
     for place, rows in near.groupby(["env", *CELL], sort=False):
         texts = [str(part) for part in place]
         if REFERENCE in texts:
@@ -88,7 +88,7 @@ def _by_estimate(near: pd.DataFrame) -> Iterator[tuple[list[str], dict[object, p
 
 
 def main() -> None:
-    """Prints them."""
+    """Prints all tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder

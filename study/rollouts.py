@@ -1,4 +1,4 @@
-"""Episodes of a stack's current policies, and pairs of segments cut from them."""
+"""Episodes of the current policies of a stack, and pairs of segments from them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,22 +10,27 @@ from mujoco_sail.core.streams import Streams, seed_for
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.preferences.sessions import Pairs
 
-AT_ONCE = 10  # episodes of a member, a divisor of their number; a simulator takes 30 MB
+AT_ONCE = 10  # parallel episodes per member, a divisor of their number; a simulator needs 30 MB
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """Whole episodes of fixed length, [M, K, T, ...]."""
+    """Complete episodes of fixed length.
+
+    Attributes:
+        inputs: Observations and actions, [M, K, T, O + A].
+        task_reward: Task rewards, [M, K, T].
+    """
 
     inputs: Tensor
     task_reward: Tensor
 
     def part(self, at: slice) -> "Episodes":
-        """Some episodes of every member."""
+        """Slice of the episodes of every member."""
         return Episodes(self.inputs[:, at], self.task_reward[:, at])
 
     def segments(self, streams: Streams, count: int, steps: int, sides: int = 2) -> Pairs:
-        """Draws segments uniformly from all episodes, as pairs or, with one side, alone."""
+        """Draws segments uniformly from all episodes, as pairs or, if `sides` is 1, single."""
         members, episodes, length = self.task_reward.shape
         episode = streams.integers(episodes, count, sides).unsqueeze(-1)
         start = streams.integers(length - steps + 1, count, sides)
@@ -37,12 +42,13 @@ class Episodes:
 
 @torch.no_grad()
 def play(agent: Any, count: int, purpose: str) -> Episodes:
-    """Plays episodes of the stochastic policies, in environments of their own.
+    """Runs episodes of the stochastic policies, in separate environments.
 
     Args:
-        agent: The stack.
-        count: K, episodes of each member.
-        purpose: Names the starts and the noise; equal names see equal ones.
+        agent: Agent of the stack.
+        count: Number of episodes per member, K.
+        purpose: Name of the random streams of initial states and noise; equal names give equal
+            streams.
     """
     task, seeds = agent.task, agent.runner.seeds
     members, side = len(seeds), min(count, AT_ONCE)
@@ -66,6 +72,6 @@ def play(agent: Any, count: int, purpose: str) -> Episodes:
 
 
 def labels_of(pairs: Pairs) -> Tensor:
-    """The perfect teacher's labels, [M, P]."""
+    """Labels of the perfect teacher, [M, P]."""
     returns = pairs.returns()
     return 0.5 * (1 + (returns[..., 0] - returns[..., 1]).sign())

@@ -1,4 +1,4 @@
-"""Scores of the candidates of docs/study.md, from the tables of evaluations beside this file."""
+"""Scores of the candidates in docs/study.md, from the evaluation tables next to this file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +9,11 @@ import pandas as pd
 from mujoco_sail.analysis import stats
 
 HERE = Path(__file__).parent
-SEED = 0  # of the bootstrap
+SEED = 0  # seed of the bootstrap
 
 
 def scores(table: Path) -> pd.DataFrame:
-    """Final returns on one task, where `random` has 0 and `sac` 1 on average: seeds x agents."""
+    """Final returns on one task, seeds x agents, scaled to mean 0 of `random` and 1 of `sac`."""
     runs = pd.read_csv(table).groupby(["seed", "agent"], sort=False)["episode_return"]
     final = runs.apply(stats.final_return).unstack()
     low, high = final["random"].mean(), final["sac"].mean()
@@ -21,12 +21,12 @@ def scores(table: Path) -> pd.DataFrame:
 
 
 def score(*samples: stats.Array) -> stats.Array:
-    """The mean over the tasks of the interquartile mean over the seeds."""
+    """Mean over tasks of the interquartile mean over seeds."""
     return np.asarray(np.mean([stats.interquartile_mean(x) for x in samples], axis=0))
 
 
 def rows(tasks: dict[str, pd.DataFrame]) -> Iterator[str]:
-    """A markdown table: IQM on each task, and their mean with its 95 % bootstrap interval."""
+    """Rows of a markdown table: IQM on each task, and their mean with 95 % bootstrap interval."""
     yield f"| candidate | {' | '.join(tasks)} | mean [95 % interval] |"
     yield f"|---|{'---:|' * (len(tasks) + 1)}"
     for agent in dict.fromkeys(name for frame in tasks.values() for name in frame):

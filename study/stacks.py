@@ -1,4 +1,4 @@
-"""Stacks of PEBBLE or SAIL that can be kept, taken up again and fitted in another way."""
+"""Stacks of PEBBLE or SAIL that can be saved, loaded and fitted with other settings."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +22,7 @@ from mujoco_sail.training.messages import Stopped
 
 
 class Stack:
-    """Runs an agent from a step to a step, without result files; see `agents.base.Runner`."""
+    """Runner that trains an agent between given steps, without result files."""
 
     def __init__(self, task: Task, members: Sequence[Member]) -> None:
         self.task, self.members, self.device = task, members, torch.device("cpu")
@@ -35,29 +35,29 @@ class Stack:
 
     @cached_property
     def envs(self) -> VectorEnv:
-        """The training environments."""
+        """Training environments, one per member."""
         return VectorEnv(self.task, self.seeds, "training")
 
     def after_step(self, step: int, agent: Agent) -> None:
-        """Stops where the stack shall stop."""
+        """Stops the training at the steps in `until`."""
         self.step = step
         if step in self.until:
             raise Stopped
 
     def train(self, until: int) -> None:
-        """Trains to the end of a step."""
+        """Trains until the end of a step."""
         self.until = {until}
         with suppress(Stopped):
             self.agent.train()
 
     def save(self, path: Path) -> None:
-        """Keeps the stack as it is."""
+        """Saves the state of the stack."""
         parts = {name: getattr(self, name).state() for name in ("agent", "envs", "feedback")}
         torch.save({"step": self.step, **parts}, path.with_suffix(".part"))
         path.with_suffix(".part").rename(path)
 
     def load(self, path: Path) -> None:
-        """Takes over what was kept."""
+        """Loads a saved state."""
         saved = torch.load(path, weights_only=True)
         self.step = saved["step"]
         for name in ("agent", "envs", "feedback"):
@@ -65,19 +65,19 @@ class Stack:
 
 
 class Refitted(SAIL):
-    """SAIL whose batches of the reward fit may be other ones."""
+    """SAIL with a choice of the random batches of the reward fit."""
 
     batches = 0
 
     def streams(self, purpose: str, index: int = 0) -> Streams:
-        """See `OffPolicy.streams`."""
+        """Random streams of the members for one purpose; `batches` selects those of the fit."""
         if purpose == "reward batches" and self.batches:
             purpose = f"{purpose} {self.batches}"
         return super().streams(purpose, index)
 
 
 def stack(env: str, seeds: Sequence[int], **settings: Any) -> Stack:
-    """A stack of PEBBLE or SAIL with uniform queries."""
+    """Creates a stack of PEBBLE or SAIL with uniform queries."""
     overrides = {"queries": "uniform", **settings}
     spec = replace(load_spec("pebble", overrides), agent=Refitted)
     task = load_task(env, "study", {"backend": "envpool"}, None)
