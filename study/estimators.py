@@ -43,8 +43,8 @@ def by_all_pairs(returns: Tensor, task_returns: Tensor) -> Tensor:
     """Factor of the score of each segment, if all pairs of segments have their true labels.
 
     The mean of (log P - b)(score_i + score_j) over all pairs equals the mean over segments of
-    2 (w_i - b_i) score_i, where w_i is the mean of log P over the pairs with segment i, and b_i that
-    over the pairs without it.
+    2 (w_i - b_i) score_i, where w_i is the mean of log P over the pairs with segment i, and b_i
+    the mean over the pairs without it.
 
     Args:
         returns: Returns R_nu of each network, [M, E, N].
