@@ -78,7 +78,7 @@ def _parser() -> Parser:
     parser = Parser(prog="mujoco-sail", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    one = commands.add_parser("list", help="environments and agents, with one line each")
+    one = commands.add_parser("list", help="list environments and agents")
     one.set_defaults(command=_list)
 
     _add_run(commands.add_parser("run", help="train agents on environments", allow_abbrev=False))
@@ -100,7 +100,7 @@ def _parser() -> Parser:
     one.add_argument("--out", type=location, default=Path("plots"), help="default: %(default)s")
     one.set_defaults(command=_plot)
 
-    one = commands.add_parser("report", help="one page about a results folder, for a browser")
+    one = commands.add_parser("report", help="write an HTML report of a results folder")
     _add_results(one)
     one.add_argument(
         "--out",
@@ -112,7 +112,7 @@ def _parser() -> Parser:
     _add_comparison(one)
     one.set_defaults(command=_report)
 
-    one = commands.add_parser("export", help="copy a trained policy out of its run")
+    one = commands.add_parser("export", help="copy the trained policy of a run")
     one.add_argument("run", type=location, metavar="RUN_FOLDER", help="results/ENV/AGENT/seed_N")
     one.add_argument(
         "--out",
@@ -122,9 +122,9 @@ def _parser() -> Parser:
     )
     one.set_defaults(command=_export)
 
-    one = commands.add_parser("watch", help="draw an exported policy's episodes as a clip")
+    one = commands.add_parser("watch", help="record a video of an exported policy")
     one.add_argument("env", metavar="ENV", help="name or path of a recipe")
-    one.add_argument("policy", type=location, metavar="POLICY", help="what export wrote")
+    one.add_argument("policy", type=location, metavar="POLICY", help="files written by export")
     one.add_argument("--out", type=location, required=True, metavar="CLIP.mp4")
     one.add_argument("--episodes", type=int, default=1, help="default: %(default)s")
     one.add_argument("--seed", type=int, default=0, help="default: %(default)s")
@@ -144,14 +144,16 @@ def _parser() -> Parser:
 
 
 def _add_run(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--env", required=True, help="names or paths of recipes, joined by commas")
+    one.add_argument("--env", required=True, help="names or paths of recipes, separated by commas")
     one.add_argument(
         "--agents",
         default="sac,pebble,sail,sail_revkl",
-        help="names or paths of recipes, joined by commas (default: %(default)s)",
+        help="names or paths of recipes, separated by commas (default: %(default)s)",
     )
     one.add_argument(
-        "--seeds", default="3", help="how many, or a list such as 0,4,7 (default: %(default)s)"
+        "--seeds",
+        default="3",
+        help="number of seeds, or a list such as 0,4,7 (default: %(default)s)",
     )
     one.add_argument(
         "--protocol", default="paper", help="paper, study or quick (default: %(default)s)"
@@ -169,12 +171,12 @@ def _add_run(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--resume",
         action="store_true",
-        help="let failed runs go on from their checkpoints too; runs cut off do so anyway",
+        help="resume failed runs from their checkpoints too, like interrupted ones",
     )
     one.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="train on a Ray cluster, auto for the one that this machine belongs to",
+        help="train on the Ray cluster at this address; auto: the cluster of this machine",
     )
     one.add_argument(
         "--keep-preferences",
@@ -187,7 +189,7 @@ def _add_run(one: argparse.ArgumentParser) -> None:
         type=tracking.parse,
         default=[],
         metavar="NAMES",
-        help="show the runs as they are made: tensorboard, wandb or both, joined by commas",
+        help="log the runs with tensorboard, wandb or both, separated by commas",
     )
     _add_results(one)
     one.set_defaults(command=_run)
@@ -197,13 +199,13 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline",
         default=BASELINE,
-        help="agent that the others are compared with (default: %(default)s)",
+        help="agent with which the others are compared (default: %(default)s)",
     )
     parser.add_argument(
         "--margin",
         type=float,
         default=MARGIN,
-        help="differences within it count as equivalence, in shares of sac's gain on random "
+        help="largest difference that counts as equivalence, relative to that of sac and random "
         "(default: %(default)s)",
     )
 

@@ -179,7 +179,7 @@ def _alone() -> Iterator[None]:
         raise UserError("train: call it in the main thread, the only one that Ctrl-C can stop")
     if not _training.acquire(blocking=False):
         raise UserError(
-            "train was called while it works; put an agent's class in a module that trains nothing"
+            "train was called while it is running; an agent's module must not call train"
         )
     try:
         yield
@@ -217,7 +217,7 @@ def _override(key: str, value: object) -> str:
         text = ""
     if not text.startswith("value = "):
         raise UserError(
-            f"--set {key}: {value!r} is no value of a recipe; expected a number, a text, "
+            f"--set {key}: {value!r} is not a valid value in a recipe; expected a number, a text, "
             "true or false, or a list of them"
         )
     return f"{key}={text.removeprefix('value = ').strip()}"

@@ -185,7 +185,7 @@ def test_a_user_error_has_the_message_of_the_command_line(
 
 @pytest.mark.parametrize("value", [None, {"beta": 1}, object(), [None]])
 def test_a_value_that_is_invalid_in_recipes_is_refused(value: object) -> None:
-    with pytest.raises(UserError, match=r"--set env.steps: .* is no value of a recipe"):
+    with pytest.raises(UserError, match=r"--set env.steps: .* is not a valid value in a recipe"):
         mujoco_sail.train(**NOTHING, overrides={"env.steps": value})
 
 
@@ -217,7 +217,7 @@ def test_an_agent_whose_module_calls_train_is_refused(tmp_path: Path) -> None:
     )
     recipe = tmp_path / "nested.toml"
     recipe.write_text('title = "Trains"\nbase = "pebble"\nclass = "nested:Nested"\n')
-    with pytest.raises(UserError, match="train was called while it works; put an agent's class"):
+    with pytest.raises(UserError, match="train was called while it is running; an agent's module"):
         mujoco_sail.train("half_cheetah", recipe, protocol="quick")
 
 

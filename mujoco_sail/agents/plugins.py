@@ -107,4 +107,4 @@ def check_names(plugins: Iterable[Plugin | None]) -> None:
     files: dict[str, Path] = {}
     for name, file, _ in (source for plugin in plugins if plugin for source in plugin.sources):
         if files.setdefault(name, file) != file:
-            raise UserError(f"--agents: {files[name]} and {file} have one name; rename one")
+            raise UserError(f"--agents: {files[name]} and {file} have the same name; rename one")

@@ -71,7 +71,7 @@ def obstacle() -> str:
     if compiler() is None:
         return "no C++ compiler was found (g++, or what CXX names)"
     if not _plain(sysconfig.get_config_var("LIBDIR") or ""):
-        return f"Python lies in a folder that the compiler cannot be told ({sys.base_prefix})"
+        return f"Python lies in a folder whose path the compiler cannot use ({sys.base_prefix})"
     try:
         cache_folder()
         build_folder()

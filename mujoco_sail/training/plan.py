@@ -148,7 +148,7 @@ def _time(job: Job, recipe: str, device: torch.device, results: Path) -> Iterato
     others = {m.spec.name for m in job.members if not forecast.measurable([m])}
     if not any(timed):
         yield (
-            f"{task.name}: how long {', '.join(sorted(others))} will take cannot be told in advance"
+            f"{task.name}: the time of {', '.join(sorted(others))} cannot be estimated in advance"
         )
         return
     left = task.steps - min(_steps_done(task, member, device, results) for member in job.members)

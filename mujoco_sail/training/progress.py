@@ -118,7 +118,7 @@ class ProgressDisplay:
             left = (self.task.steps * len(self.steps) - total) / rate
             self.say(
                 f"{self.task.name} {name}: step {step}/{self.task.steps}, return {latest}, "
-                f"{rate:.0f} steps/s over all arms, {duration(left)} left"
+                f"{rate:.0f} steps/s over all agents, {duration(left)} left"
             )
 
     def _show(self, name: str) -> None:

@@ -89,7 +89,7 @@ def failures_told(members: Sequence[Member], send: Send) -> Iterator[None]:
     except UserError as error:
         send(Failure(names, str(error), refused=True))
     except WriteError as error:
-        advice = "once that is mended, the same command goes on from where it can"
+        advice = "after this is fixed, the same command goes on from the newest checkpoints"
         send(Failure(names, f"{error}; {advice}"))
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]

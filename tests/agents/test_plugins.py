@@ -44,7 +44,7 @@ def test_equal_module_names_in_two_folders_of_one_command_are_refused(
 ) -> None:
     agents = [write_plugin(tmp_path / "a", 1, "one"), write_plugin(tmp_path / "b", 2, "two")]
     said = fails(capsys, "run", "--env=half_cheetah", f"--agents={','.join(agents)}")
-    assert f"{tmp_path}/a/agent.py and {tmp_path}/b/agent.py have one name" in said
+    assert f"{tmp_path}/a/agent.py and {tmp_path}/b/agent.py have the same name" in said
 
 
 def test_two_recipes_of_one_folder_share_a_stack(tmp_path: Path) -> None:
