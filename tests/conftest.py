@@ -1,3 +1,5 @@
+"""Fixtures shared by several test files."""
+
 from __future__ import annotations
 
 import os
@@ -19,9 +21,9 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.training.run import Run
 
 torch.set_num_threads(1)
-# Tests run side by side: a worker that waits for its threads must not take their core.
+# Tests run in parallel: idle threads of a worker must not spin on cores of other tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# For the fuzz tests, see `fuzzing`; max_examples is a percentage of their own numbers.
+# For the fuzz tests, see `helpers.fuzzing`; max_examples is a percentage of their numbers.
 settings.register_profile("default", database=None, derandomize=True, max_examples=100)
 settings.register_profile("hunt", database=None, print_blob=True, max_examples=1000)
 settings.load_profile("default")
@@ -52,7 +54,7 @@ def make_run(tmp_path: Path) -> MakeRun:
     return make
 
 
-# --- results that nobody trained ---------------------------------------------------------------
+# --- synthetic results --------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def make(results: Path) -> MakeFolder:
 
 @pytest.fixture
 def three_arms(make: MakeFolder) -> None:
-    """PEBBLE ends at 1, 2, 3, SAIL at 2, 3, 4, SAC, which asks nothing, at 5, 6, 7."""
+    """Runs with final returns 1, 2, 3 (PEBBLE), 2, 3, 4 (SAIL) and 5, 6, 7 (SAC, no queries)."""
     for seed in range(3):
         make("walker_walk", "sail", seed, (0, 0, 2 + seed))
         make("walker_walk", "pebble", seed, (0, 0, 1 + seed))
@@ -77,7 +79,7 @@ def three_arms(make: MakeFolder) -> None:
 
 @pytest.fixture(scope="module")
 def coarse() -> Iterator[None]:
-    """Fewer resamples and pixels, where many tables and figures are made."""
+    """Fewer resamples and pixels, for tests with many tables and figures."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stats, "RESAMPLES", 100)
         patch.setattr(style, "DOTS_PER_INCH", 20)

@@ -122,7 +122,7 @@ def run_with(soft: int, hard: int, results: Path, *more: str) -> subprocess.Comp
 SHORT = ["--set", "env.steps=80", "--set", "env.labels=4"]
 
 
-def test_many_members_train_where_the_limit_of_open_files_can_be_raised(tmp_path: Path) -> None:
+def test_many_members_train_if_the_limit_of_open_files_can_be_raised(tmp_path: Path) -> None:
     process = run_with(64, 4096, tmp_path, "--seeds", "60", *SHORT)
     assert process.stderr == ""
     assert process.returncode == 0

@@ -53,7 +53,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
         # A container that sees the host's path: its group is the root of the mount.
         ("0::/docker/f00", {"cpu.max": "50000 100000"}, 0.5),
         ("0::/../job", {"job/cpu.max": "300000 100000"}, 3),
-        # Version 1, alone and beside version 2.
+        # Version 1, alone and together with version 2.
         (
             "4:cpu,cpuacct:/a",
             {"cpu/a/cpu.cfs_quota_us": -1, "cpu/a/cpu.cfs_period_us": 100000},
