@@ -20,7 +20,7 @@ demo: .venv/ready
 	$(BIN)/mujoco-sail plot --results demo --out demo
 
 test: .venv/ready
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: .venv/ready
 	$(BIN)/ruff check .

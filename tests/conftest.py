@@ -20,6 +20,16 @@ from mujoco_sail.analysis.figures import style
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.training.run import Run
 
+# Files of few but long tests. They run first, so that no worker process waits for them at the end.
+LONGEST = (
+    "agents/test_learning.py",
+    "training/test_survive.py",
+    "test_wheel.py",
+    "training/test_resume_memory.py",
+    "test_python_interface.py",
+    "core/test_engine.py",
+)
+
 torch.set_num_threads(1)
 # Tests run in parallel: idle threads of a worker must not spin on cores of other tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -27,6 +37,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 settings.register_profile("default", database=None, derandomize=True, max_examples=100)
 settings.register_profile("hunt", database=None, print_blob=True, max_examples=1000)
 settings.load_profile("default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    ranks = {tests / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.fixture
