@@ -108,6 +108,9 @@ class _NoGoals:
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.env, name, value)
 
+    def __delattr__(self, name: str) -> None:
+        delattr(self.env, name)
+
 
 class SeededMetaWorld(Wrapper):
     """Wrapper that draws start and goal from the seed of `reset`, which Meta-World ignores."""

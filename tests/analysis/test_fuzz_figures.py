@@ -13,10 +13,12 @@ from helpers.fuzz_values import HUGE, documents, mostly, words
 from helpers.fuzzing import ask, cases, workplace
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib import font_manager
 
 from mujoco_sail.recipes.load import read_recipe, recipe_names
 
 pytestmark = pytest.mark.usefixtures("coarse")
+font_manager.findSystemFonts()  # Matplotlib asks fontconfig once, before the guard is active
 
 
 @cases("figures")
