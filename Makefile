@@ -10,7 +10,7 @@ WITH_PIP = $(firstword $(foreach name,python3 python,\
 	$(shell $(name) -m pip --version >/dev/null 2>&1 && echo $(name))))
 BIN := .venv/bin
 
-.PHONY: demo test check docs
+.PHONY: demo test quick check docs
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -19,8 +19,13 @@ demo: .venv/ready
 	$(BIN)/mujoco-sail table --results demo
 	$(BIN)/mujoco-sail plot --results demo --out demo
 
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 test: .venv/ready
-	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+quick: .venv/ready
+	$(PYTEST) -m 'not slow'
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -20,14 +20,33 @@ from mujoco_sail.analysis.figures import style
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.training.run import Run
 
-# Files of few but long tests. They run first, so that no worker process waits for them at the end.
-LONGEST = (
+# Files whose tests take the longest, in this order: they run first, so that no worker process waits
+# for them at the end, and `make quick` leaves them out.
+SLOW = (
     "agents/test_learning.py",
     "training/test_survive.py",
-    "test_wheel.py",
-    "training/test_resume_memory.py",
-    "test_python_interface.py",
+    "cluster/test_cluster.py",
     "core/test_engine.py",
+    "training/test_stack.py",
+    "training/test_resume.py",
+    "system/test_pipes_and_signals.py",
+    "environments/test_display_variables.py",
+    "test_docs_run.py",
+    "analysis/test_report.py",
+    "recipes/test_fuzz_recipes.py",
+    "training/test_every_agent.py",
+    "results/test_fuzz_results.py",
+    "test_python_interface.py",
+    "test_command_line.py",
+    "system/test_lock_and_descriptors.py",
+    "training/test_failures.py",
+    "analysis/test_figure_kinds.py",
+    "agents/test_sampling_term.py",
+    "test_fuzz.py",
+    "training/test_forecast_of_time.py",
+    "training/test_engine_choice.py",
+    "training/test_alone_or_stacked.py",
+    "policies/test_film.py",
 )
 
 torch.set_num_threads(1)
@@ -41,7 +60,12 @@ settings.load_profile("default")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
-    ranks = {tests / name: rank for rank, name in enumerate(LONGEST)}
+    ranks = {tests / name: rank for rank, name in enumerate(SLOW)}
+    if missing := [path for path in ranks if not path.exists()]:
+        raise pytest.UsageError(f"conftest.py: SLOW names {missing[0]}, which does not exist")
+    for item in items:
+        if item.path in ranks:
+            item.add_marker("slow")
     items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
