@@ -149,6 +149,7 @@ def test_all_other_commands_are_known() -> None:
         "make check",
         "make demo",
         "make docs",
+        "make quick",
         "make test",
         "pytest -m survive",
         "pytest tests/agents/test_surf.py",
