@@ -1,6 +1,7 @@
 """Command `mujoco-sail run` on this machine."""
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from mujoco_sail.agents.base import AgentSpec
 from mujoco_sail.environments.factory import disable_rendering
 from mujoco_sail.recipes.load import parse_seeds
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.results.write import run_folder
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.training import plan, pool, progress
 from mujoco_sail.training.messages import Failure
@@ -80,11 +82,8 @@ def load(
 
 def run_folders(grid: Grid, results: Path) -> list[Path]:
     """Run folders of a grid, sorted."""
-    tasks, specs, seeds = grid
-    runs = sorted(
-        (task.name, spec.name, seed) for task in tasks for spec in specs for seed in seeds
-    )
-    return [results / env / agent / f"seed_{seed}" for env, agent, seed in runs]
+    runs = sorted(itertools.product(*grid), key=lambda run: (run[0].name, run[1].name, run[2]))
+    return [run_folder(results, task, spec.name, seed) for task, spec, seed in runs]
 
 
 def told(failure: Failure) -> str:
