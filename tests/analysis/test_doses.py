@@ -25,6 +25,9 @@ ARMS: dict[str, tuple[str, float, str, tuple[float, float], tuple[float, float]]
 }
 
 
+SPREAD = 0.01  # between the signals of a seed and their mean over seeds
+
+
 def make(results: Path, env: str, gain: float = 100) -> None:
     """random has 0, sac the gain; a run logs three fits and one additional row."""
     for agent, mean in (("random", 0), ("sac", gain)):
@@ -32,8 +35,9 @@ def make(results: Path, env: str, gain: float = 100) -> None:
             write_run(results, env, agent, seed, (mean + off,) * 3, answers=())
     for agent, (unit, weight, control, finals, signals) in ARMS.items():
         for seed, final in enumerate(finals):
-            logged = ("", signals[0], signals[1], signals[1], 99.0)
-            training = {"step": range(5), "t2_signal": logged, "labels": (1, 2, 3, 3, 3)}
+            fits = [fit + (2 * seed - 1) * SPREAD for fit in signals]
+            training = {"step": range(5), "t2_signal": ("", *fits, fits[1], 99.0)}
+            training["labels"] = (1, 2, 3, 3, 3)
             changes = {"lambda": weight, "lambda_unit": unit, "t2_control": control}
             write_run(
                 results,
@@ -77,6 +81,14 @@ def test_the_signal_is_the_root_of_the_mean_over_fits_each_counted_once(
     assert math.isnan(row(results, "exact")["signal"])
 
 
+def test_the_signal_has_an_interval_over_seeds(results: Path) -> None:
+    make(results, "ant")
+    found = row(results, "s_0.1")
+    half = 12.7062 * SPREAD  # t of one degree of freedom, times a standard error of SPREAD
+    assert found["signal_high"] == pytest.approx(math.sqrt(0.04 + half), rel=1e-4)
+    assert found["signal_low"] == 0  # 0.04 - half is negative
+
+
 def test_over_several_environments_the_shares_are_pooled(results: Path) -> None:
     make(results, "ant")
     make(results, "hopper", gain=50)
@@ -110,6 +122,10 @@ def test_agents_are_drawn_at_their_share_and_at_their_signal(results: Path) -> N
     assert signals["o"] == pytest.approx((0.2, 0.2))
     assert signals["D"] == pytest.approx((3, -0.25))
     assert signals["X"] == pytest.approx((0, -0.1))
+    drawn = [line.get_paths()[0].vertices for line in by_signal.collections]
+    ends = [(left, right) for (left, y), (right, end) in drawn if y == end and round(y, 6) == -0.25]
+    half = 12.7062 * SPREAD
+    assert ends == [pytest.approx((math.sqrt(9 - half), math.sqrt(9 + half)), rel=1e-4)]
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["ant", "T2", "placebo: permuted", "T2, exact weight"]
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mujoco_sail.analysis import paired
+from mujoco_sail.analysis import estimates, paired
 from mujoco_sail.analysis.across import METRICS, POOLED
 from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
 from mujoco_sail.analysis.figures.style import (
@@ -66,7 +66,8 @@ def responses(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.Dat
         The rows of agents whose T2 has a share of the gradient or its exact weight, with these
         columns: kind, one of `KINDS`; weight, that share or a factor of the exact weight; signal,
         the norm of T2 without noise in units of |T1|: the root of the mean of `t2_signal` over
-        fits and seeds, 0 if that is negative, nan if runs did not log it and in pooled rows.
+        fits and seeds, 0 if that is negative, nan if runs did not log it and in pooled rows;
+        signal_low and signal_high, the ends of its 95 % t interval over seeds, roots too.
 
     Raises:
         UserError: The environments cannot be pooled, or a `training.csv` is damaged.
@@ -80,31 +81,39 @@ def responses(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.Dat
             arms[run.agent] = {"kind": kind, "weight": weight}
     rows = paired.compare(runs, baseline, margin)
     rows = rows[rows["agent"].isin(arms)]
+    places = list(zip(rows["environment"], rows["agent"], strict=True))
     signals = {
         place: signal([r for r in runs if (r.env, r.agent) == place and r.status == "complete"])
-        for place in zip(rows["environment"], rows["agent"], strict=True)
+        for place in places
     }
+    ends = np.array([signals[place] for place in places]).reshape(-1, 3)
     return rows.assign(
         kind=[arms[agent]["kind"] for agent in rows["agent"]],
         weight=[arms[agent]["weight"] for agent in rows["agent"]],
-        signal=[signals[place] for place in zip(rows["environment"], rows["agent"], strict=True)],
+        signal=ends[:, 0],
+        signal_low=ends[:, 1],
+        signal_high=ends[:, 2],
     )
 
 
-def signal(runs: Sequence[RunRecord]) -> float:
-    """Signal of T2 in an agent's runs on one environment, see `responses`.
+def signal(runs: Sequence[RunRecord]) -> tuple[float, float, float]:
+    """Signal of T2 in an agent's runs on one environment and its interval, see `responses`.
 
     A row of `training.csv` has the values of the newest fit, so only rows whose number of labels
     changed are used.
     """
-    values = [
-        table.loc[table["labels"].diff() != 0, "t2_signal"].to_numpy()
+    fits = [
+        table.loc[table["labels"].diff() != 0, "t2_signal"]
         for table in training_tables(runs)
         if "t2_signal" in table
     ]
-    fits = np.concatenate([*values, np.empty(0)])
-    fits = fits[~np.isnan(fits)]
-    return math.sqrt(max(float(fits.mean()), 0)) if len(fits) else math.nan
+    means = np.array([each.mean() for each in fits if each.notna().any()])
+    squared = estimates.paired(means, np.zeros(len(means)))
+    low, value, high = (
+        math.sqrt(max(end, 0)) if not math.isnan(end) else math.nan
+        for end in (squared.interval()[0], squared.value, squared.interval()[1])
+    )
+    return value, low, high
 
 
 def draw(recipe: DosesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
@@ -143,6 +152,9 @@ def draw(recipe: DosesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
         _draw_points(by_share, here, _places(by_share, here, list(colours)), colours)
         known = here[here["signal"].notna()]
         _draw_points(by_signal, known, _side_by_side(known["signal"]), colours)
+        for row in known.to_dict("records"):
+            ends, colour = (row["signal_low"], row["signal_high"]), colours[row["environment"]]
+            by_signal.hlines(row["share"], *ends, color=colour, linewidth=1)
         by_signal.set_xscale("symlog", linthresh=SMALL)
         by_signal.set_xlim(left=-SMALL / 2)
         for axes in (by_share, by_signal):
