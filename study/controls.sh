@@ -8,7 +8,7 @@ run() { # folder, agents, further options
         --set env.steps=60000 --set env.log_every=2000 --results "../../results/controls/$folder" \
         --agents "$agents" "$@" || exit
 }
-run labels_250 uniform.toml,pebble
+run labels_250 uniform.toml,pebble --keep-preferences # the pairs are for the data set
 run labels_250 sac,random --seeds 10
 run labels_50 uniform.toml,surf,qpa --set env.labels=50 --set env.labels_per_session=2 \
     --set agent.surf.queries=uniform --set agent.qpa.queries=uniform
