@@ -18,6 +18,7 @@ from typing_extensions import override
 from mujoco_sail.agents.base import Agent, Runner
 from mujoco_sail.core.streams import seed_for
 from mujoco_sail.environments.factory import make_env
+from mujoco_sail.environments.wrappers import Env
 from mujoco_sail.policies.policy import Activation, Policy, Squash
 from mujoco_sail.recipes.settings import setting
 
@@ -42,6 +43,10 @@ class StableBaselines(Agent):
     @abstractmethod
     def make_model(self) -> BaseAlgorithm:
         """Creates the model and its training environment."""
+
+    def environment(self) -> Env:
+        """Creates the training environment."""
+        return make_env(self.task, self.runner.seeds[0], "training")
 
     @abstractmethod
     def actor(self, policy: Any) -> list[nn.Module]:
@@ -124,7 +129,7 @@ class SB3SAC(StableBaselines):
         task = self.task
         return {
             "policy": "MlpPolicy",
-            "env": make_env(task, self.runner.seeds[0], "training"),
+            "env": self.environment(),
             "learning_rate": task.learning_rate,
             "buffer_size": min(task.replay_capacity, task.steps),
             "learning_starts": task.random_steps,
@@ -172,7 +177,7 @@ class SB3PPO(StableBaselines):
         task, settings = self.task, self.settings
         return stable_baselines3.PPO(
             "MlpPolicy",
-            make_env(task, self.runner.seeds[0], "training"),
+            self.environment(),
             learning_rate=settings.learning_rate,
             n_steps=settings.n_steps,
             batch_size=settings.batch_size,
