@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from functools import partial
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -22,7 +23,6 @@ from gymnasium.wrappers import RescaleAction, TimeLimit, TransformObservation
 
 from mujoco_sail.environments.divergence import DivergenceGuard
 from mujoco_sail.environments.envpool import EnvPoolBackend
-from mujoco_sail.environments.ids import DM_CONTROL, ENVPOOL_IDS, META_WORLD
 from mujoco_sail.environments.wrappers import (
     Array,
     Env,
@@ -30,6 +30,7 @@ from mujoco_sail.environments.wrappers import (
     SeededEpisodes,
     SeededMetaWorld,
 )
+from mujoco_sail.recipes.ids import DM_CONTROL, ENVPOOL_IDS, META_WORLD
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system import packages
@@ -86,7 +87,9 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError(f"{where}; it cannot be made: {error}") from error
     nested, actions = env.observation_space, env.action_space
-    if not isinstance(actions, Box) or not actions.is_bounded():
+    # dm_control writes MuJoCo's largest number for a control without limits.
+    largest = _library("mujoco").mjMAXVAL
+    if not isinstance(actions, Box) or not max(-actions.low.min(), actions.high.max()) < largest:
         raise UserError(f"{where}; expected bounded continuous actions, got {actions}")
     flat = Box(-np.inf, np.inf, (flatdim(nested),))
     env = TransformObservation(env, _flattener(nested), flat)
@@ -130,6 +133,7 @@ def _registered(task: Task, render_mode: str | None) -> Env:
         _library("dm_control")
         if task.id not in _suite_ids():
             raise gymnasium.error.NameNotFound
+        _repair_quadruped()
         if drawn:
             drawn["render_kwargs"] = {"width": 480, "height": 480, "camera_id": 0}
         env = make(task.id, task_kwargs={"time_limit": np.inf}, **drawn)
@@ -138,6 +142,11 @@ def _registered(task: Task, render_mode: str | None) -> Env:
             env.get_wrapper_attr("task").get_termination = lambda physics: None
         return env
     return make(task.id, **drawn)  # type: ignore[no-any-return]
+
+
+def _repair_quadruped() -> None:
+    """Gives dm_control's quadruped the function `numpy.in1d`, which NumPy 2.4 has no longer."""
+    _library("dm_control.suite.quadruped").np = SimpleNamespace(**vars(np) | {"in1d": np.isin})
 
 
 def _flattener(space: Space[Any]) -> Callable[[Any], Array]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from mujoco_sail.core.state import Tree
 from mujoco_sail.environments.backend import Backend, GymnasiumBackend
 from mujoco_sail.environments.envpool import EnvPoolBackend
-from mujoco_sail.environments.ids import META_WORLD
 from mujoco_sail.environments.wrappers import Array
+from mujoco_sail.recipes.ids import has_success
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.machine import available_cores
 
@@ -68,7 +68,7 @@ class VectorEnv:
         )
         self._all = np.arange(len(seeds))
         self._episodes = np.full(len(seeds), -1)
-        self.has_success = task.id.startswith(META_WORLD)
+        self.has_success = has_success(task.id)
         self.faults: dict[int, str] = {}
         # Steps and actions of each row's current episode, to repeat them when a run is resumed.
         self._steps = np.zeros(len(seeds), np.int64)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from mujoco_sail.recipes.ids import META_WORLD
 from mujoco_sail.recipes.settings import demand, setting
 
 # Upper bounds of sizes, to reject typing errors.
@@ -154,7 +155,7 @@ class Task:
             ),
             (
                 "goal_visible",
-                self.goal_visible or self.id.startswith("Meta-World/"),
+                self.goal_visible or self.id.startswith(META_WORLD),
                 "true: only Meta-World can hide a goal",
             ),
         ]

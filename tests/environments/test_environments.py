@@ -122,6 +122,7 @@ def test_other_tasks_have_no_success():
         ("no_such_module:Hopper-v5", "no_such_module"),
         ("dm_control/RodentRunGaps-v0", "no such environment"),
         ("CartPole-v1", "continuous actions"),
+        ("dm_control/lqr-lqr_2_1-v0", "bounded continuous actions"),
     ],
 )
 def test_a_wrong_id_gives_a_one_line_error(wrong, hint):

@@ -8,12 +8,12 @@ from helpers.environments import SHORT, TASKS, play, random_actions, task_of
 
 from mujoco_sail.environments.factory import make_env, space_sizes
 from mujoco_sail.environments.vector import VectorEnv
+from mujoco_sail.recipes.ids import family
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-DM_CONTROL = ["cheetah_run", "walker_stand", "walker_walk"]
 FALLING = ["ant", "hopper", "humanoid", "inverted_pendulum", "walker2d"]
-BOUNDED = [*DM_CONTROL, "door_open"]
+BOUNDED = [name for name in TASKS if family(task_of(name).id) != "Gymnasium"]
 
 
 @pytest.mark.parametrize("name", TASKS)

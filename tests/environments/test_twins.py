@@ -8,66 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.environments import random_actions
-from helpers.envpool import TASKS, needs_envpool, task_of
+from helpers.envpool import META_WORLD, TASKS, needs_envpool, put_first, task_of
 from scipy.stats import ks_2samp
 
 from mujoco_sail.environments.factory import make_env
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.recipes.task import Task
 
-MARGINS = ["pusher"]  # equal until the first contact; door_open has its own test
-
-
-def put(name: str, env: Any, seen: np.ndarray) -> None:
-    """Sets a Gymnasium environment to the state of an EnvPool environment's first observation."""
-    simulator = env.unwrapped
-    if name == "door_open":
-        goal = seen[-3:]
-        simulator._freeze_rand_vec = True
-        simulator._last_rand_vec = np.add(goal, [0.3, 0.45, 0.0])
-        env.reset()
-    elif name == "cheetah_run":
-        with simulator.physics.reset_context():
-            simulator.physics.data.qpos[:] = [0.0, *seen[:8]]
-            simulator.physics.data.qvel[:] = seen[8:]
-    elif name.startswith("walker_"):
-        height, axes, velocity = seen[0], seen[1:15].reshape(7, 2), seen[15:]
-        absolute = np.arctan2(axes[:, 1], axes[:, 0])
-        # Torso, then thigh, leg and foot of each side, each relative to its parent body.
-        relative = absolute - absolute[[0, 0, 1, 2, 0, 4, 5]]
-        with simulator.physics.reset_context():
-            joints = simulator.physics.named.data.qpos
-            joints["rootz"], joints["rooty"] = height - 1.3, absolute[0]
-            for side, first in (("right", 1), ("left", 4)):
-                for part, joint in enumerate(("hip", "knee", "ankle"), first):
-                    joints[f"{side}_{joint}"] = -((relative[part] + np.pi) % (2 * np.pi) - np.pi)
-            simulator.physics.data.qvel[:] = velocity
-    else:
-        position, velocity = simulator.init_qpos.copy(), simulator.init_qvel.copy()
-        if name == "reacher":
-            position[:2] = np.arctan2(seen[2:4], seen[:2])
-            position[2:], velocity[:2], velocity[2:] = seen[4:6], seen[6:8], 0
-        elif name == "pusher":
-            position[:7], velocity[:7] = seen[:7], seen[7:14]
-            position[7:], velocity[7:] = 0, 0
-            simulator.set_state(position, velocity)
-            # The object slides along y, then x.
-            position[7:9] = (seen - simulator._get_obs())[[18, 17]]
-        else:
-            hidden = {"swimmer": 2}.get(name, 1)  # position along the track
-            position[:hidden] = 0
-            position[hidden:] = seen[: len(position) - hidden]
-            velocity[:] = seen[len(position) - hidden :]
-        simulator.set_state(position, velocity)
+MARGINS = ["pusher"]  # equal until the first contact, as are door_open and button_press
+# Tasks whose first observation has the place of the hand one step of the simulation later.
+LATE_HAND = ["drawer_open", "window_open"]
 
 
 def play_both(name: str, task: Task, seeds: list[int], actions: np.ndarray) -> tuple[Any, Any]:
     """Observations, rewards and successes of both backends, from equal states, [T, M, ...]."""
     pool = VectorEnv(task, seeds, "train")
     envs = [make_env(task, seed, "train") for seed in seeds]
-    for env, seen in zip(envs, pool._backend._first, strict=True):
-        env.reset()
-        put(name, env, seen)
+    for row, env in enumerate(envs):
+        put_first(name, env, pool._backend, row)
     ours, theirs = [], []
     for action in actions:
         result = pool.step(action)
@@ -87,7 +45,9 @@ def test_equal_states_and_actions_give_equal_observations_and_rewards(name: str)
     actions = random_actions(task, 60, 4)
     ours, theirs = play_both(name, task, [0, 1, 2, 3], actions)
     for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+        begin = 1e-4 if name in LATE_HAND else 1e-5  # the first observation is in the second one
+        np.testing.assert_allclose(one[:1], other[:1], rtol=1e-5, atol=begin)
+        np.testing.assert_allclose(one[1:], other[1:], rtol=1e-5, atol=1e-5)
     assert np.ptp(ours[0], axis=0).max() > 0.1
 
 
@@ -105,18 +65,18 @@ def test_margins_of_contacts_do_not_change_returns_of_a_random_policy(name: str)
 
 
 @needs_envpool
-def test_both_backends_open_a_door_with_success_in_the_same_steps() -> None:
-    from metaworld.policies import SawyerDoorOpenV3Policy
+@pytest.mark.parametrize("name", META_WORLD)
+def test_both_backends_succeed_in_the_same_steps(name: str) -> None:
+    from metaworld import policies
 
     seeds = [0, 1, 2, 3]
-    envs = [make_env(task_of("door_open", "gymnasium"), seed, "train") for seed in seeds]
-    pool = VectorEnv(task_of("door_open"), seeds, "train")
-    for env, seen in zip(envs, pool._backend._first, strict=True):
-        env.reset()
-        put("door_open", env, seen)
+    envs = [make_env(task_of(name, "gymnasium"), seed, "train") for seed in seeds]
+    pool = VectorEnv(task_of(name), seeds, "train")
+    for row, env in enumerate(envs):
+        put_first(name, env, pool._backend, row)
     # In each backend the policy acts on that backend's own observations.
-    policy, successes, rewards = SawyerDoorOpenV3Policy(), [], []
-    theirs = pool.observation
+    policy = getattr(policies, f"Sawyer{name.title().replace('_', '')}V3Policy")()
+    theirs, successes, rewards = pool.observation, [], []
     for _ in range(100):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Constant")  # the policy relies on clipping
@@ -133,14 +93,15 @@ def test_both_backends_open_a_door_with_success_in_the_same_steps() -> None:
     assert one.any(0).all()
     assert abs(one.argmax(0) - other.argmax(0)).max() <= 1
     ours, expected = np.array(rewards).transpose(1, 0, 2)
-    np.testing.assert_allclose(ours[:60], expected[:60], atol=1e-3)
+    close = 2e-3 if name == "button_press" else 1e-3  # a contact with margins from step 33 on
+    np.testing.assert_allclose(ours[:60], expected[:60], atol=close)
     np.testing.assert_allclose(ours.sum(0), expected.sum(0), rtol=0.01)
 
 
 @needs_envpool
 @pytest.mark.parametrize("name", TASKS)
 def test_starts_are_drawn_from_the_same_distribution(name: str) -> None:
-    rows, episodes = 10, 10 if name == "door_open" else 30
+    rows, episodes = 10, 10 if name in META_WORLD else 30
     both = []
     for backend in ("envpool", "gymnasium"):
         pool = VectorEnv(task_of(name, backend), range(rows), "train")
@@ -151,6 +112,8 @@ def test_starts_are_drawn_from_the_same_distribution(name: str) -> None:
         both.append(np.concatenate(starts).round(5))
     assert len(np.unique(both[0], axis=0)) == rows * episodes
     for ours, theirs in zip(both[0].T, both[1].T, strict=True):
+        if name in LATE_HAND and np.ptp([*ours, *theirs]) < 1e-4:
+            continue  # the hand, which always starts at the same place
         assert ks_2samp(ours, theirs).pvalue > 1e-4
 
 
@@ -173,9 +136,8 @@ def test_a_variable_horizon_ends_where_the_walker_falls() -> None:
     task = task_of("walker2d", horizon="variable")
     pool, seeds = VectorEnv(task, range(4), "train"), range(4)
     envs = [make_env(task, seed, "train") for seed in seeds]
-    for env, seen in zip(envs, pool._backend._first, strict=True):
-        env.reset()
-        put("walker2d", env, seen)
+    for row, env in enumerate(envs):
+        put_first("walker2d", env, pool._backend, row)
     fallen: dict[int, int] = {}
     for number, action in enumerate(random_actions(task, 200, 4), start=1):
         result = pool.step(action)
