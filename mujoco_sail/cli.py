@@ -220,12 +220,10 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from mujoco_sail.recipes.load import HEADINGS, recipe_names, recipe_title  # noqa: PLC0415
+    from mujoco_sail.recipes import listing  # noqa: PLC0415
 
-    for kind, heading in HEADINGS.items():
-        print(heading)
-        for name in recipe_names(kind):
-            print(f"  {name:<18} {recipe_title(kind, name)}")
+    for line in listing.lines():
+        print(line)
     return 0
 
 

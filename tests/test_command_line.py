@@ -15,7 +15,6 @@ from helpers.command_line import run
 from helpers.tiny import TINY
 
 from mujoco_sail.cli import main
-from mujoco_sail.recipes.load import recipe_names
 
 
 def test_a_benchmark_writes_its_files_its_table_and_its_figure(
@@ -98,16 +97,6 @@ def test_an_agent_from_outside_the_repository_trains_and_appears_in_the_table(
         for name in ("pebble", "calm")
     ]
     assert training[0] != training[1]
-
-
-def test_the_command_list_shows_every_environment_and_agent(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(["list"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    assert len(recipe_names("envs")) == 13
-    assert len(lines) == 13 + len(recipe_names("agents"))
-    assert all(len(line.split()) > 3 for line in lines)
 
 
 def test_the_command_line_starts_without_loading_the_libraries() -> None:

@@ -26,7 +26,6 @@ SOURCES = {
     "protocol": "it is --protocol",
     "oracle": "it is what 'teacher' names; change env.oracle.KEY",
 }
-HEADINGS: dict[Kind, str] = {"envs": "Environments", "agents": "Agents"}
 
 
 def recipe_folder(kind: Kind) -> Path:

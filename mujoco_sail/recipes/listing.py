@@ -1,0 +1,27 @@
+"""List of the recipes that the suite ships: environments by family, and agents."""
+
+from collections.abc import Iterator
+
+from mujoco_sail.recipes.ids import ENVPOOL_IDS, FAMILIES, family, has_success
+from mujoco_sail.recipes.load import read_recipe, recipe_names, recipe_title, with_bases
+from mujoco_sail.system.errors import one_line
+
+ROW = "{:<20} {:<11} {:<8} {:<8} {}"
+ENDS = {"fixed": "fixed", "variable": "terminates"}  # by horizon
+
+
+def lines() -> Iterator[str]:
+    """Lines that `mujoco-sail list` prints."""
+    rows: dict[str, list[str]] = {name: [] for name in FAMILIES}
+    for name in recipe_names("envs"):
+        _, table = with_bases("envs", *read_recipe("envs", name))
+        id, title = (one_line(table.get(key, "")) for key in ("id", "title"))
+        horizon = f"{ENDS.get(table.get('horizon', ''), '?')} {table.get('episode_steps', '?')}"
+        known = ("yes" if it else "no" for it in (has_success(id), id in ENVPOOL_IDS))
+        rows[family(id)].append(ROW.format(f"  {name}", horizon, *known, title))
+    for group, tasks in rows.items():
+        yield ROW.format(group, "horizon", "success", "EnvPool", "").rstrip()
+        yield from tasks
+    yield "Agents"
+    for name in recipe_names("agents"):
+        yield f"  {name:<18} {recipe_title('agents', name)}"
