@@ -30,6 +30,7 @@ SLOW = (
     "training/test_stack.py",
     "training/test_resume.py",
     "system/test_pipes_and_signals.py",
+    "environments/test_every_task.py",
     "environments/test_display_variables.py",
     "test_docs_run.py",
     "analysis/test_report.py",
