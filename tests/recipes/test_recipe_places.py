@@ -39,7 +39,7 @@ def test_the_environment_of_the_docs_is_found_from_an_empty_folder(here: Path) -
     page = (ROOT / "docs/environments.md").read_text("utf-8")
     section = page.split("## Adding an environment")[1]
     text = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)[0]
-    assert 'base = "base/protocols.toml"' in text
+    assert len(text.splitlines()) == 3
     (here / "spin.toml").write_text(text, "utf-8")
     task = load_task("spin.toml", "quick", {})
     assert (task.name, task.id) == ("spin", "dm_control/finger-spin-v0")
