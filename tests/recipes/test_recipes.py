@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from dataclasses import replace
 
 import pytest
+from helpers.checkout import ROOT
 from helpers.environments import TASKS, task_of
 from helpers.tiny import tiny_task
 
 from mujoco_sail.recipes.ids import family
 from mujoco_sail.recipes.load import load_task, recipe_folder, recipe_names, split_overrides
+from mujoco_sail.recipes.settings import dump
 from mujoco_sail.system.errors import UserError
 
 
@@ -93,3 +96,17 @@ def test_tasks_of_one_family_differ_by_name_title_and_id_alone_unless_they_say_s
         for protocol in ("study", "quick"):
             tasks = [load_task(name, protocol, {}) for name in names]
             assert len({replace(task, **own) for task in tasks}) == 1
+
+
+# Keys that the commands of published runs set with --set, or that a machine without a GPU sets.
+SET_BY_COMMANDS = {"backend", "cuda_graph", "engine", "precision"}
+SET_BY_COMMANDS |= {"steps", "evaluation_every", "horizon"}
+
+
+def test_recipes_have_the_settings_of_the_published_runs() -> None:
+    files = (ROOT / "results").glob("**/seed_0/run.toml")
+    runs = [tomllib.loads(file.read_text())["env"] for file in files]
+    assert {run["name"] for run in runs} >= {"walker_walk", "door_open", "half_cheetah", "hopper"}
+    for run in runs:
+        recipe = dump(load_task(run["name"], run["protocol"], {}, run["teacher"]))
+        assert {key for key in run if run[key] != recipe[key]} <= SET_BY_COMMANDS
