@@ -88,11 +88,13 @@ class PEBBLE(SAC):
         rows = super().sample(uniform)
         if not self.labels.shape[1]:
             batch = Batch.of(rows, *self.runner.sizes)
-            visited = self.replay_buffer.observation[:, : len(self.replay_buffer)]
-            batch.reward.copy_(
-                state_entropy_reward(batch.observation, visited, self.settings.neighbours)
-            )
+            batch.reward.copy_(self.state_entropy(batch.observation))
         return rows
+
+    def state_entropy(self, observation: Tensor) -> Tensor:
+        """State entropy reward of stored observations, [M, B, O], among all stored ones, [M, B]."""
+        visited = self.replay_buffer.observation[:, : len(self.replay_buffer)]
+        return state_entropy_reward(observation, visited, self.settings.neighbours)
 
     def graph_key(self) -> Hashable | None:
         """None before the first label: the state entropy is over a growing set of states."""

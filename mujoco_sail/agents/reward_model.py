@@ -25,6 +25,9 @@ from mujoco_sail.recipes.task import Task
 # Function of the rewards and the validity of a batch of pairs, both [M, E, B, 2, T], and of the
 # labels, [M, E, B], that returns log P_nu(y), [M, E, B].
 Likelihood = Callable[[Tensor, Tensor, Tensor], Tensor]
+# Function of the labels, [M, P], and of the members that are still fitted, [M], called before every
+# epoch, that returns the labels to fit and their weights, both [M, P]. A member's mean weight is 1.
+Targets = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 # Function of the number of pairs in a batch that returns a value per network, [M, E].
 Term = Callable[[int], Tensor]
 
@@ -32,6 +35,11 @@ Term = Callable[[int], Tensor]
 def whole_segments(rewards: Tensor, valid: Tensor, label: Tensor) -> Tensor:
     """Log P_nu(y) of pairs of whole segments, a `Likelihood`."""
     return log_likelihood(margin(rewards, valid), label)
+
+
+def as_given(labels: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+    """All labels as the teacher gave them, of equal weight: `Targets`."""
+    return labels, torch.ones_like(labels)
 
 
 @dataclass(frozen=True)
@@ -43,10 +51,12 @@ class Objective:
 
     Attributes:
         likelihood: Function for log P_nu(y) of labelled pairs.
+        targets: Function for the labels to fit and their weights in every epoch.
         terms: Terms to add, in this order.
     """
 
     likelihood: Likelihood = whole_segments
+    targets: Targets = as_given
     terms: tuple[Term, ...] = ()
 
     def plus(self, term: Term) -> "Objective":
@@ -165,18 +175,19 @@ class RewardModel:
         for _ in range(self.task.reward_epochs):
             order = streams.uniform(self.networks, count).argsort(-1)
             loss, correct, strict = torch.zeros(3, members, device=labels.device)
+            targets, weights = objective.targets(labels, active)
             batches = torch.split(order, self.task.reward_batch_size, dim=-1)
             moving = active.tolist()
             for at in batches:
                 rewards = self.rewards(pairs.inputs[rows, at])
-                valid, label = pairs.valid[rows, at], labels[rows, at]
-                log_p = objective.likelihood(rewards, valid, label)
+                valid, label, weight = pairs.valid[rows, at], targets[rows, at], weights[rows, at]
+                log_p = weight * objective.likelihood(rewards, valid, label)
                 value = objective.value(log_p).sum()
                 self.adam.step(torch.autograd.grad(-value, self.net.parameters), moving)
                 loss -= log_p.detach().sum((1, 2)) / order[0].numel()
                 right, counted = correct_predictions(margin(rewards.detach(), valid), label)
-                correct += right.sum((1, 2))
-                strict += counted.sum((1, 2))
+                correct += (right & (weight > 0)).sum((1, 2))
+                strict += (counted & (weight > 0)).sum((1, 2))
             epoch = Fitted(loss, correct / strict)
             fitted = Fitted(
                 *(torch.where(active, new, old) for new, old in zip(epoch, fitted, strict=True))

@@ -8,11 +8,14 @@
 Source: SAIL (Ding et al. 2024, arXiv 2406.15567), section 4.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mujoco_sail.core.distributions import GaussianGradient
+from mujoco_sail.core.memberwise import memberwise
 
 
 def log_likelihood(margin: Tensor, label: Tensor) -> Tensor:
@@ -26,6 +29,24 @@ def log_likelihood(margin: Tensor, label: Tensor) -> Tensor:
         log P(label), of the margin's shape.
     """
     return label * logsigmoid(margin) + (1 - label) * logsigmoid(-margin)
+
+
+def label_divergence(margin: Tensor, label: Tensor) -> Tensor:
+    """KL(y || P) between labels and the ensemble's mean probability, in nats.
+
+    Source: RIME (Cheng et al. 2024, arXiv 2402.17257).
+
+    Args:
+        margin: R(sigma_1) - R(sigma_2) by every network, [M, E, P].
+        label: Labels in {0, 0.5, 1}, [M, P].
+
+    Returns:
+        -ln P(y), less ln 2, the entropy of the label, for ties, [M, P].
+    """
+    least = torch.finfo(margin.dtype).tiny
+    chances = [memberwise(torch.sigmoid, m).mean(1).clamp_min(least) for m in (margin, -margin)]
+    first, second = (memberwise(torch.log, chance) for chance in chances)
+    return -(label * first + (1 - label) * second) - torch.where(label == 0.5, math.log(2), 0.0)
 
 
 def leave_one_out(values: Tensor) -> Tensor:
