@@ -10,7 +10,12 @@ from mujoco_sail.core.replay_buffer import ReplayBuffer, Segments
 from mujoco_sail.core.state import Tree
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.queries import Candidates, Scheme, ranking
-from mujoco_sail.preferences.teacher import RecentRewards, TeacherLabels, label_pairs
+from mujoco_sail.preferences.teacher import (
+    RecentRewards,
+    TeacherLabels,
+    flip_similar,
+    label_pairs,
+)
 from mujoco_sail.recipes.task import Task
 
 # Batches of candidates after which a session fails if the teacher skips too many.
@@ -202,6 +207,9 @@ class Feedback:
                 recent,
                 streams,
             )
+            if share := self.task.oracle.similarity:  # no draw, and so equal streams, without it
+                label = flip_similar(given.label, pairs.inputs, pairs.valid, share, streams)
+                given = TeacherLabels(label, given.answered)
             offset = len(rounds) * pairs.inputs.shape[1]
             for member, indices in enumerate(chosen):
                 asked = self._ask(member, step, pairs, given, order[member], wanted - len(indices))

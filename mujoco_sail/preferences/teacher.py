@@ -14,6 +14,10 @@ every stage of learning:
   query window, whichever is smaller, so that no return or mean above it is negative. If the lower
   end is 0 and no reward is negative, as on DeepMind Control, they equal B-Pref's shares of the
   recent mean return.
+
+The fault `similarity` is not in B-Pref: it flips preferences between segments that look alike. Li,
+Kethireddy and Das 2026 (arXiv 2601.01904) compare agents under errors that depend on the segments'
+features, similarity among them. The formula is our own: theirs was not available to us.
 """
 
 from collections.abc import Sequence
@@ -120,6 +124,34 @@ def label_pairs(
         )
     )
     return TeacherLabels(label, better >= teacher.skip * level)
+
+
+def flip_similar(
+    label: Tensor, inputs: Tensor, valid: Tensor, share: float, streams: Streams
+) -> Tensor:
+    """Flips labels with a probability that is the larger, the more alike the two segments are.
+
+    The distance of two segments is Euclidean, between their mean observations and actions, each in
+    units of its standard deviation over the segments shown. The probability depends on the rank of
+    the distance among the P pairs, so that a share means the same on every task: it falls linearly
+    from 2 `share` for the closest pair to 0 for the farthest. Its mean over the pairs is `share`.
+
+    Args:
+        label: Labels in {0, 0.5, 1}, [M, P]; ties stay ties.
+        inputs: Observations and actions of both segments, [M, P, 2, T, O + A].
+        valid: 1 at steps of a segment, 0 at padding, [M, P, 2, T].
+        share: Expected share of flipped labels, at most 0.5.
+        streams: Random streams of the flips; P numbers are drawn.
+    """
+    exact, steps = inputs.double(), valid.double().unsqueeze(-1)
+    mean = (exact * steps).sum(3) / steps.sum(3)  # [M, P, 2, O + A]
+    deviation = mean.std((1, 2), correction=0).unsqueeze(1)
+    gap = mean[:, :, 0] - mean[:, :, 1]
+    scaled = torch.where(deviation > 0, gap / deviation, 0)  # constant features say nothing
+    rank = scaled.square().sum(-1).argsort(dim=1, stable=True).argsort(1)  # 0 is the closest
+    last = max(label.shape[1] - 1, 1)
+    probability = 2 * share * (1 - rank / last)
+    return torch.where(streams.uniform(label.shape[1]) < probability, 1 - label, label)
 
 
 def _strict_labels(teacher: Teacher, margin: Tensor, streams: Streams) -> Tensor:

@@ -24,6 +24,9 @@ class Teacher:
     beta: float = setting(above=0, infinite=True)
     # Probability that a strict preference is flipped.
     mistake: float = setting(low=0, high=1)
+    # Share of strict preferences that are flipped because their segments look alike: the flip
+    # probability grows from 0 for the least alike pair shown to twice this share for the most.
+    similarity: float = setting(low=0, high=0.5)
     # A pair is refused if both segments are below this share of the recent mean return. Returns
     # are measured from a floor: the lower end of the reward range or, if lower, the lowest recent
     # reward.

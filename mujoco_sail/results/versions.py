@@ -10,6 +10,8 @@ from mujoco_sail import __version__
 # Packages of extras, recorded if they are installed. A run without one of them did not need it.
 OPTIONAL = frozenset({"dm_control", "metaworld", "shimmy", "stable_baselines3"})
 OPTIONAL_KEYS = frozenset(f"versions.{name}" for name in OPTIONAL)
+# Keys that were added to the recipes, with the value that a run without them had.
+ADDED_KEYS = {"env.oracle.similarity": 0.0}
 
 
 def versions(backend: str = "gymnasium") -> dict[str, str]:
@@ -30,7 +32,8 @@ def versions(backend: str = "gymnasium") -> dict[str, str]:
 def differ(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two runs differ in a key of `run.toml`.
 
-    A package of `OPTIONAL` that only one of them has recorded is no difference.
+    A package of `OPTIONAL` that only one of them has recorded is no difference, nor is a key of
+    `ADDED_KEYS` with its value there.
 
     Args:
         key: Dotted key, such as `versions.torch`.
@@ -38,5 +41,6 @@ def differ(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         other: Values of the other run.
     """
     if (key in one) != (key in other):
-        return key not in OPTIONAL_KEYS
+        recorded = one.get(key, other.get(key))
+        return key not in OPTIONAL_KEYS and ADDED_KEYS.get(key) != recorded
     return bool(one.get(key) != other.get(key))

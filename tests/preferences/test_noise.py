@@ -68,9 +68,9 @@ def test_a_larger_difference_gives_a_more_reliable_label() -> None:
     many = 20_000
     rewards = torch.zeros(2, many, 1)
     rewards[0, : many // 2], rewards[0, many // 2 :] = 1.0, 3.0
-    label = say(Teacher(beta=2.0, mistake=0, skip=0, equal=0, myopic=1), rewards[None], [0]).label[
-        0
-    ]
+    label = say(
+        Teacher(beta=2.0, mistake=0, similarity=0, skip=0, equal=0, myopic=1), rewards[None], [0]
+    ).label[0]
     for half, margin in ((label[: many // 2], 1.0), (label[many // 2 :], 3.0)):
         expected = 1 / (1 + math.exp(-2.0 * margin / math.sqrt(5.0)))
         assert half.mean().item() == pytest.approx(expected, abs=0.015)  # 4.5 standard deviations
@@ -81,9 +81,9 @@ def test_exact_ties_do_not_change_the_noise_of_other_labels() -> None:
     many = 80_000
     rewards = torch.zeros(2, many, 1)
     rewards[0, ::4] = 7.0
-    label = say(Teacher(beta=1.0, mistake=0, skip=0, equal=0, myopic=1), rewards[None], [0]).label[
-        0
-    ]
+    label = say(
+        Teacher(beta=1.0, mistake=0, similarity=0, skip=0, equal=0, myopic=1), rewards[None], [0]
+    ).label[0]
     assert label[::4].mean().item() == pytest.approx(0.7310586, abs=0.015)
     assert label[1::4].mean().item() == pytest.approx(0.5, abs=0.015)
 

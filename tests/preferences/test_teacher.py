@@ -20,7 +20,14 @@ MANY = 20_000
 
 
 def teacher(**faults: float) -> Teacher:
-    neutral = {"beta": math.inf, "mistake": 0.0, "skip": 0.0, "equal": 0.0, "myopic": 1.0}
+    neutral = {
+        "beta": math.inf,
+        "mistake": 0.0,
+        "similarity": 0.0,
+        "skip": 0.0,
+        "equal": 0.0,
+        "myopic": 1.0,
+    }
     return Teacher(**{**neutral, **faults})
 
 

@@ -20,7 +20,14 @@ PAIRS, STEPS = 400, 10
 
 
 def teacher(**faults: float) -> Teacher:
-    neutral = {"beta": math.inf, "mistake": 0.0, "skip": 0.1, "equal": 0.1, "myopic": 1.0}
+    neutral = {
+        "beta": math.inf,
+        "mistake": 0.0,
+        "similarity": 0.0,
+        "skip": 0.1,
+        "equal": 0.1,
+        "myopic": 1.0,
+    }
     return Teacher(**{**neutral, **faults})
 
 
