@@ -53,19 +53,16 @@ def test_the_probability_falls_linearly_with_the_rank_of_the_distance() -> None:
 
 
 def test_features_count_in_units_of_their_standard_deviation() -> None:
-    """The second feature has a hundred times the scale of the first; the third is constant.
-
-    The standard deviations are 1.5 and 150: in these units the pairs are 2 and 2/3 apart.
-    """
+    """Gaps 3 and 40 are 2.31 and 0.94 of the standard deviations 1.30 and 42.4, a third is 0."""
     first = [[3.0, 0.0, 5.0], [0.0, 0.0, 5.0]]
-    second = [[0.0, 100.0, 5.0], [0.0, 0.0, 5.0]]
+    second = [[0.0, 100.0, 5.0], [0.0, 60.0, 5.0]]
     inputs = torch.tensor([[first, second]])[:, :, :, None]
     assert flips(inputs, 0.5, 0.5) == [1]
     assert flips(inputs * torch.tensor([1e3, 1e-3, 1.0]), 0.5, 0.5) == [1]
 
 
 def test_features_are_means_over_valid_steps() -> None:
-    """The first pair has means 1 and 1 without the padding, the second 2 and 1."""
+    """The means are 1 and 1, and 2 and 1; with the padding the first would be 5 and 1."""
     inputs = torch.tensor([[[[1.0, 9.0], [2.0, 0.0]], [[1.0, 3.0], [1.0, 1.0]]]])[..., None]
     valid = torch.tensor([[[[1.0, 0.0], [1.0, 1.0]], [[1.0, 1.0], [1.0, 1.0]]]])
     assert flips(inputs, 0.5, 0.5, valid) == [0]

@@ -20,6 +20,7 @@ ARMS = {
     "rune": {"exploration_weight": 0.5, "exploration_decay": 1e-3},
     "mrn": {"meta_every": 10},
     "qpa": {"aligned_episodes": 2},
+    "rime": {"alpha": 0.1, "uncertainty_cap": 0.0, "tau_upper": 0.8},
     "sail_revkl_npg": {"cg_iterations": 3},
 }
 COLUMNS = {
@@ -27,6 +28,7 @@ COLUMNS = {
     "rune": "exploration_bonus",
     "mrn": "outer_loss",
     "qpa": "reward_loss",
+    "rime": "fitted_labels",
     "sail_revkl_npg": "kl_to_reference",
 }
 

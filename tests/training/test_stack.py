@@ -90,6 +90,7 @@ def test_files_do_not_depend_on_global_random_generators(
         ("rune", {"exploration_weight": 0.0}),
         ("mrn", {"meta_weight": 0.0}),
         ("qpa", {"aligned_share": 0.0, "shortest_crop": 0.5}),
+        ("rime", {"warm_start_updates": 0, "tau_upper": 0.6}),
     ],
 )
 def test_files_of_a_member_do_not_depend_on_the_coefficients_of_another(

@@ -31,7 +31,7 @@ CHANGES = TINY | {
 }
 
 # The first two agents share a stack.
-AGENTS = ("pebble", "sail_revkl", "surf", "rune", "mrn", "qpa", "sail_revkl_npg")
+AGENTS = ("pebble", "sail_revkl", "surf", "rune", "mrn", "qpa", "rime", "sail_revkl_npg")
 SETTINGS = ("agent.mrn.meta_every=20", "agent.qpa.aligned_episodes=2")
 
 pytestmark = pytest.mark.survive
