@@ -210,5 +210,5 @@ def test_the_reset_keeps_the_critics_of_members_with_a_warm_start(make_run: Make
     agent.reset_critic()
     after = agent.critic.flat.view(2, 2, -1)
     assert torch.equal(after[0], before[0])
-    assert not torch.isclose(after[1], before[1]).any(-1).all()
+    assert not torch.isclose(after[1], before[1]).all(-1).any()
     assert (agent.critic_adam.trained.steps > 0).tolist() == [True, False]
