@@ -44,9 +44,9 @@ def flips(inputs: Tensor, number: float, share: float, valid: Tensor | None = No
 
 
 def test_the_probability_falls_linearly_with_the_rank_of_the_distance() -> None:
-    """Gaps 3, -1, 0, 10, 7 have the ranks 2, 1, 0, 4, 3, so 0.2, 0.3, 0.4, 0 and 0.1."""
-    inputs = pairs_of([3.0, -1.0, 0.0, 10.0, 7.0])
-    chance = {2: 0.4, 1: 0.3, 0: 0.2, 4: 0.1, 3: 0.0}
+    """Gaps 3, -1, 10, 0, 7 have the ranks 2, 1, 4, 0, 3, so 0.2, 0.3, 0, 0.4 and 0.1."""
+    inputs = pairs_of([3.0, -1.0, 10.0, 0.0, 7.0])
+    chance = {3: 0.4, 1: 0.3, 0: 0.2, 4: 0.1, 2: 0.0}
     for number in (0.0, 0.05, 0.15, 0.25, 0.35, 0.45):
         expected = sorted(pair for pair, p in chance.items() if number < p)
         assert flips(inputs, number, 0.2) == expected
