@@ -130,6 +130,14 @@ class StackedMLP:
         """Largest absolute parameter of each member, [M]; not finite if any parameter is not."""
         return self.flat.abs().amax(1).view(self._shapes[0][:2]).amax(1)
 
+    def first(self, count: int) -> "StackedMLP":
+        """The first layers as networks, with no activation after the last; memory is shared."""
+        shared = copy.copy(self)
+        shared._shapes = self._shapes[: 2 * count]
+        shared.layers = self.layers[: 2 * count]
+        shared.parameters = self.parameters[: 2 * count]
+        return shared
+
     def frozen_copy(self) -> "StackedMLP":
         """Copy with equal parameters that do not require gradients."""
         twin = copy.copy(self)

@@ -141,3 +141,21 @@ def test_a_stack_equals_its_networks_applied_separately() -> None:
                 h = h @ weight + bias[m, g]
                 h = torch.relu(h) if layer < 2 else h
             torch.testing.assert_close(out[m, g], h)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_first_layers_are_networks_on_the_same_memory(count: int) -> None:
+    net, x = make_stack(), draw(MEMBERS, GROUPS, ROWS, 4)
+    first = net.first(count)
+    h = x
+    for weight, bias in zip(net.parameters[::2][:count], net.parameters[1::2], strict=False):
+        z = h @ weight + bias
+        h = z.relu()
+    torch.testing.assert_close(first(x), z)
+    gradients = torch.autograd.grad(first(x).square().sum(), first.parameters)
+    expected = torch.autograd.grad(z.square().sum(), net.parameters[: 2 * count])
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    with torch.no_grad():
+        net.flat.zero_()
+    assert not first(x).any()
