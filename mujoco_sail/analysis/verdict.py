@@ -17,6 +17,7 @@ TITLES = {
     "pebble_npg": "PEBBLE with natural gradients",
     "pebble_revkl": "PEBBLE with the anchor",
     "qpa": "QPA",
+    "reed": "REED",
     "rime": "RIME",
     "rune": "RUNE",
     "sac": "SAC",

@@ -20,6 +20,7 @@ ARMS = {
     "rune": {"exploration_weight": 0.5, "exploration_decay": 1e-3},
     "mrn": {"meta_every": 10},
     "qpa": {"aligned_episodes": 2},
+    "reed": {"consistency_updates": 5, "consistency_batch_size": 19, "projection_units": 37},
     "rime": {"alpha": 0.1, "uncertainty_cap": 0.0, "tau_upper": 0.8},
     "sail_revkl_npg": {"cg_iterations": 3},
 }
@@ -28,6 +29,7 @@ COLUMNS = {
     "rune": "exploration_bonus",
     "mrn": "outer_loss",
     "qpa": "reward_loss",
+    "reed": "reward_loss",
     "rime": "fitted_labels",
     "sail_revkl_npg": "kl_to_reference",
 }
