@@ -31,8 +31,12 @@ CHANGES = TINY | {
 }
 
 # The first two agents share a stack.
-AGENTS = ("pebble", "sail_revkl", "surf", "rune", "mrn", "qpa", "rime", "sail_revkl_npg")
-SETTINGS = ("agent.mrn.meta_every=20", "agent.qpa.aligned_episodes=2")
+AGENTS = ("pebble", "sail_revkl", "surf", "rune", "mrn", "qpa", "reed", "rime", "sail_revkl_npg")
+SETTINGS = (
+    "agent.mrn.meta_every=20",
+    "agent.qpa.aligned_episodes=2",
+    "agent.reed.consistency_updates=20",
+)
 
 pytestmark = pytest.mark.survive
 
