@@ -95,7 +95,7 @@ class REED(SAIL):
         """Transitions from the whole replay buffer, [M, E, B, ...]; each network draws its own."""
         networks, size = self.settings.ensemble, self.settings.consistency_batch_size
         rows = self.replay_buffer.sample(streams.uniform(networks * size))
-        return Batch.of(rows.unflatten(1, (networks, size)), *self.runner.sizes)
+        return Batch.of(rows.view(len(rows), networks, size, -1), *self.runner.sizes)
 
     def similarity(self, batch: Batch) -> Tensor:
         """-L of every network, [M, E], from transitions [M, E, B, ...]."""
