@@ -14,6 +14,8 @@ FOLDERS = (
     "study",
     "study_noisy",
     "study_mistake",
+    "doses",
+    "doses_fifth",
     "sb3_parity",
     "precision/float32",
     "precision/bfloat16",

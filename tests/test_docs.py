@@ -159,6 +159,7 @@ def test_all_other_commands_are_known() -> None:
         "study/search.sh",
         "python study/calibration.py",
         "python study/dataset.py results/dataset",
+        "python study/dose_trend.py results/doses",
         "python study/scores.py",
         "pip install --constraint constraints.txt --editable '.[cluster]'",
         "pip install --constraint constraints.txt --editable '.[fast]'",

@@ -40,6 +40,8 @@ def band(axes: mpl.axes.Axes, x: float) -> tuple[float, float]:
 def test_the_published_figures_are_what_is_drawn_today(tmp_path: Path) -> None:
     drawing.plot([], ROOT / "results/study", tmp_path, print)
     drawing.plot(["estimators"], ROOT / "results/mechanism", tmp_path, print)
+    drawing.plot(["doses"], ROOT / "results/doses", tmp_path, print)
+    drawing.plot(["dose_control"], ROOT / "results", tmp_path, print)
     drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     published = [path for path in (ROOT / "plots").iterdir() if path.suffix != ".toml"]
     assert drawn == {path.name: path.read_bytes() for path in published}

@@ -43,9 +43,18 @@ def test_the_searches_were_on_two_tasks() -> None:
     assert [table.stem for table in TABLES] == ["half_cheetah_search", "walker2d_search"]
 
 
-@pytest.mark.parametrize(("program", "rows"), [("scores", 14), ("calibration", 11)])
-def test_a_table_in_the_docs_equals_the_output_of_its_program(program: str, rows: int) -> None:
-    command = [sys.executable, STUDY / f"{program}.py"]
+@pytest.mark.parametrize(
+    ("program", "arguments", "rows"),
+    [
+        ("scores", [], 14),
+        ("calibration", [], 11),
+        ("dose_trend", [STUDY.parent / "results/doses"], 1),
+    ],
+)
+def test_a_table_in_the_docs_equals_the_output_of_its_program(
+    program: str, arguments: list[Path], rows: int
+) -> None:
+    command = [sys.executable, STUDY / f"{program}.py", *arguments]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert len(printed.splitlines()) == 2 + rows  # scores: candidates, with random and SAC
     assert printed in (STUDY.parent / "docs/study.md").read_text()
