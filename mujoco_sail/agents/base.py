@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mujoco_sail.agents.plugins import Plugin
 from mujoco_sail.core.state import Tree, capture, restore
+from mujoco_sail.core.streams import Streams
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.policies.policy import About, Activation, Policy, Squash
 from mujoco_sail.preferences.sessions import Feedback, Pairs
@@ -145,6 +146,10 @@ class Agent(ABC):
         """Values of a per-member setting, [M]."""
         values = [getattr(member.settings, name) for member in self.runner.members]
         return torch.tensor(values, device=self.device)
+
+    def streams(self, purpose: str, index: int = 0) -> Streams:
+        """Random streams of the members for one purpose."""
+        return Streams(self.runner.seeds, purpose, self.device, index)
 
     def state(self) -> Tree:
         """State for a checkpoint: all attributes except `NOT_SAVED` and those that begin with _.

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from mujoco_sail.agents.base import Agent, Runner
 from mujoco_sail.core.replay_buffer import ReplayBuffer
-from mujoco_sail.core.streams import Streams
 
 
 class Due(NamedTuple):
@@ -25,6 +24,10 @@ class Due(NamedTuple):
     first: int
     every: int
     act: Callable[[int], object]
+
+    def at(self, step: int) -> bool:
+        """Whether the action is due at an environment step."""
+        return step >= self.first and (step - self.first) % self.every == 0
 
 
 class OffPolicy(Agent):
@@ -44,10 +47,6 @@ class OffPolicy(Agent):
     def query_window(self) -> int:
         """Number of newest episodes from which segments are drawn."""
         return self.task.query_window
-
-    def streams(self, purpose: str, index: int = 0) -> Streams:
-        """Random streams of the members for one purpose."""
-        return Streams(self.runner.seeds, purpose, self.device, index)
 
     def train(self) -> None:
         """Trains, with one environment step and one learning step at a time."""
@@ -80,7 +79,7 @@ class OffPolicy(Agent):
     def learn_step(self, step: int) -> None:
         """Executes the actions of the schedule that are due at an environment step."""
         for due in self.schedule():
-            if step >= due.first and (step - due.first) % due.every == 0:
+            if due.at(step):
                 due.act(step)
 
     @abstractmethod

@@ -6,21 +6,16 @@ Source: PEBBLE (Lee et al. 2021, arXiv 2106.05091), Algorithms 1 and 2.
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.off_policy import Due
-from mujoco_sail.agents.reward_model import Objective, RewardModel
+from mujoco_sail.agents.preference_learner import PreferenceLearner, PreferenceSettings
 from mujoco_sail.agents.sac import SAC, SACSettings
 from mujoco_sail.core.entropy import state_entropy_reward
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.core.state import Tree
-from mujoco_sail.preferences.queries import Scheme
-from mujoco_sail.preferences.sessions import Pairs, Session
 from mujoco_sail.recipes.settings import setting
-from mujoco_sail.recipes.task import MOST
 
 # Number of transitions of each member that are relabelled at once.
 CHUNK = 2000
@@ -29,42 +24,17 @@ SAVED_AS = {"net": "reward_net", "adam": "reward_adam", "updates": "reward_updat
 
 
 @dataclass(frozen=True, kw_only=True)
-class PEBBLESettings(SACSettings):
+class PEBBLESettings(PreferenceSettings, SACSettings):
     """Hyperparameters that the protocol does not fix."""
 
-    queries: Scheme = setting()  # noqa: RUF009 (a field)
-    ensemble: int = setting(low=1, high=MOST)  # E, reward networks
-    reward_learning_rate: float = setting(above=0)
-    # A fit of the reward stops early when this fraction of the labels is predicted correctly.
-    accuracy_target: float = setting(above=0, high=1)
-    neighbours: int = setting(low=1)  # k of the state entropy estimate
     reset_updates: int = setting(low=0)  # updates after the first session, from reset critics
 
 
-class PEBBLE(SAC):
+class PEBBLE(PreferenceLearner, SAC):
     """SAC whose reward is the mean of an ensemble that is fitted to preferences."""
 
     Settings = PEBBLESettings
     settings: PEBBLESettings
-
-    def __init__(self, runner: Runner) -> None:
-        super().__init__(runner)
-        task, members, device = runner.task, len(runner.members), runner.device
-        self.reward_model = RewardModel(
-            task,
-            sum(runner.sizes),
-            self.settings.ensemble,
-            self.settings.reward_learning_rate,
-            self.streams("reward"),
-        )
-        self.pairs = Pairs.none(members, task.segment_steps, sum(runner.sizes), device)
-        self.labels = torch.empty(members, 0, device=device)
-        self.log_columns("reward_loss", "reward_accuracy", "held_out_accuracy")
-
-    def log_columns(self, *names: str) -> None:
-        """Adds columns to `training.csv`; they are empty until a value is logged."""
-        for name in names:
-            self.logged[name] = torch.full_like(self.reward_model.updates, torch.nan)
 
     # --- the learned reward ---
 
@@ -117,33 +87,11 @@ class PEBBLE(SAC):
             for _ in range(self.settings.reset_updates):
                 self.update()
 
+    @override
     def label_session(self, step: int) -> None:
         """Collects labels, fits the reward and relabels the whole replay buffer."""
-        feedback = self.runner.feedback
-        scheme = self.settings.queries if self.labels.shape[1] else "uniform"
-        session = feedback.collect_labels(
-            step, self.replay_buffer, scheme, self.reward_model.probability, self.pairs
-        )
-        self.pairs = Pairs.joined([self.pairs, session.pairs])
-        self.labels = torch.cat([self.labels, session.labels], 1)
-        self.fit_reward(session)
+        super().label_session(step)
         self.relabel()
-        held_out = self.reward_model.accuracy(*feedback.held_out(self.replay_buffer))
-        self.logged["held_out_accuracy"] = held_out
-
-    def fit_reward(self, session: Session) -> None:
-        """Fits the reward to all labels, including those of the new session."""
-        self.logged["reward_loss"], self.logged["reward_accuracy"] = self.reward_model.fit(
-            self.pairs,
-            self.labels,
-            self.reward_objective(session),
-            self.settings.accuracy_target,
-            self.streams("reward batches", session.number),
-        )
-
-    def reward_objective(self, session: Session) -> Objective:
-        """Objective that the fit after a session maximises; by default T1 = E[ log P_nu(y) ]."""
-        return Objective()
 
     # --- interface to the runner ---
 
@@ -158,14 +106,6 @@ class PEBBLE(SAC):
         model = {name: saved[key] for name, key in SAVED_AS.items()}
         others = {key: value for key, value in saved.items() if key not in SAVED_AS.values()}
         super().load({**others, "reward_model": model})
-
-    @override
-    def labelled_pairs(self) -> tuple[Pairs, Tensor]:
-        return self.pairs, self.labels
-
-    @override
-    def health(self) -> dict[str, Tensor]:
-        return {"a parameter of the reward": self.reward_model.net.largest(), **super().health()}
 
     @override
     def metrics(self) -> dict[str, Tensor]:

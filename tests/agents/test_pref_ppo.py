@@ -8,6 +8,7 @@ import torch
 from helpers.runs import MakeRun
 
 from mujoco_sail.agents.pref_ppo import PrefPPO
+from mujoco_sail.agents.preference_learner import PreferenceLearner
 from mujoco_sail.core.entropy import state_entropy_reward
 from mujoco_sail.training.run import Run
 
@@ -28,8 +29,17 @@ def executed(run: Run) -> PrefPPO:
     return made[0]
 
 
-def test_it_asks_at_the_steps_of_pebble_and_for_as_many_labels(make_run: MakeRun) -> None:
-    asked = []
+def test_it_asks_at_the_steps_of_pebble_and_for_as_many_labels(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, seen = [], []
+    session = PreferenceLearner.label_session
+
+    def remember(agent: PreferenceLearner, step: int) -> None:
+        seen.append((step, agent.replay_buffer.written))
+        session(agent, step)
+
+    monkeypatch.setattr(PreferenceLearner, "label_session", remember)
     for name in ("pebble", "pref_ppo"):
         run = make_run([(name, 0)], settings=SMALL if name == "pref_ppo" else {})
         run.execute()
@@ -37,6 +47,8 @@ def test_it_asks_at_the_steps_of_pebble_and_for_as_many_labels(make_run: MakeRun
         asked.append(queries.groupby("step").size().to_dict())
     assert asked[0] == asked[1]
     assert asked[0]
+    half = len(seen) // 2
+    assert seen[:half] == seen[half:]  # with as many transitions stored
 
 
 def test_both_the_policy_and_the_reward_are_updated(make_run: MakeRun) -> None:
@@ -52,7 +64,7 @@ def test_both_the_policy_and_the_reward_are_updated(make_run: MakeRun) -> None:
 def test_transitions_have_the_state_entropy_then_the_learned_reward(make_run: MakeRun) -> None:
     run = make_run([("pref_ppo", 0)], settings=SMALL)
     agent = executed(run)
-    visited, first = agent.visited, run.task.first_session - 1
+    visited, first = agent.replay_buffer, run.task.first_session - 1
     for at in (1, first - 1):  # a state is its own nearest neighbour
         seen = visited.observation[:, : at + 1]
         entropy = state_entropy_reward(seen[:, -1:], seen, agent.settings.neighbours)
@@ -68,7 +80,7 @@ def test_the_algorithm_learns_from_the_stored_reward_and_never_from_the_task(
 ) -> None:
     agent = executed(make_run([("pref_ppo", 0)], settings=SMALL))
     rollout = agent.model.rollout_buffer  # type: ignore[attr-defined]
-    newest = agent.visited.reward[0, agent.visited.written - rollout.buffer_size :]
+    newest = agent.replay_buffer.reward[0, agent.replay_buffer.written - rollout.buffer_size :]
     # Stable-Baselines3 adds the value of the last state where a time limit ended an episode.
     assert (abs(rollout.rewards[:, 0] - newest.numpy()) < 1e-6).mean() > 0.9
 
