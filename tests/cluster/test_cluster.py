@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -17,13 +16,11 @@ from typing import Any
 import pytest
 from helpers.command_line import PROGRAM, fails, overrides
 from helpers.runs import contents
-from helpers.tiny import CPU, TINY, tiny_task
+from helpers.tiny import TINY, tiny_task
 
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
-from mujoco_sail.cluster import connection, grid, node
-from mujoco_sail.system.errors import UserError
-from mujoco_sail.training import plan
+from mujoco_sail.cluster import grid, node
 from mujoco_sail.training.plan import Job
 
 needs_ray = pytest.mark.skipif(
@@ -227,59 +224,6 @@ def test_without_ray_the_error_names_the_package(
 def test_an_object_store_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--env", "half_cheetah", "--results", "s3://bucket/x", "--cluster", "auto")
     assert "expected a folder that all nodes have mounted" in fails(capsys, "run", *arguments)
-
-
-class TwoNodes(connection.Cluster):
-    """Cluster of two nodes, of which the second differs in one property."""
-
-    def __init__(self, results: Path, difference: Mapping[str, str]) -> None:
-        self.results, self.difference, self.obstacle = results, difference, ""
-        self.ray = self  # type: ignore[assignment]
-
-    def nodes(self) -> dict[str, Any]:
-        return {name: {"NodeManagerAddress": f"10.0.0.{name}"} for name in ("1", "2")}
-
-    def on(self, function: Any, node_id: str) -> Any:
-        self.node_id = node_id
-        return self
-
-    def remote(self, probe: Path) -> dict[str, str]:
-        found = dict(node.describe(probe))
-        return found | self.difference if self.node_id == "2" else found
-
-    def get(self, value: Any) -> Any:
-        return value
-
-
-@pytest.mark.parametrize(
-    ("difference", "said"),
-    [
-        ({"PyTorch": "1.0"}, "node 10.0.0.2 (far) has PyTorch 1.0, here is"),
-        ({"Python": "3.0"}, "node 10.0.0.2 (far) has Python 3.0, here is"),
-        ({"mujoco_sail": "0.0"}, "node 10.0.0.2 (far) has mujoco_sail 0.0, here is"),
-        ({"seen": ""}, "node 10.0.0.2 (far) does not see "),
-    ],
-)
-def test_a_node_with_other_versions_or_folders_is_refused(
-    tmp_path: Path, difference: dict[str, str], said: str
-) -> None:
-    with pytest.raises(UserError, match=re.escape(said)):
-        TwoNodes(tmp_path, {"host": "far", **difference})._check()
-    TwoNodes(tmp_path, {"host": "far"})._check()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_node_without_a_compiler_makes_all_updates_eager(tmp_path: Path) -> None:
-    fit, unfit = (TwoNodes(tmp_path, {"host": "far", "obstacle": text}) for text in ("", "no g++"))
-    fit._check()
-    unfit._check()
-    assert (fit.obstacle, unfit.obstacle) == ("", "node 10.0.0.2 (far): no g++")
-    spec, task = registry.load_spec("sac", {}), tiny_task(engine="compiled")
-    for nodes, engine in ((fit, "compiled"), (unfit, "eager")):
-        where = CPU, tmp_path / "results"
-        (job,) = plan.prepare([task], [spec], [0], *where, here=False, obstacle=nodes.obstacle)
-        assert job.task.engine == engine
-    assert job.engine.startswith("half_cheetah: node 10.0.0.2 (far): no g++, so updates are not")
 
 
 # --- division of a grid ---
