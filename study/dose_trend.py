@@ -1,12 +1,12 @@
 """Trend over the doses of T2: `python study/dose_trend.py results/doses` prints a row per task."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-import mujoco_sail
-from mujoco_sail.analysis import estimates, stats
+from mujoco_sail.analysis import across, estimates
+from mujoco_sail.results.pooling import collect
 
 DOSES = ["s_0", "s_0.03", "s_0.1", "s_0.5"]
 
@@ -19,14 +19,12 @@ def rows(folder: str) -> list[str]:
     """
     table = ["| task | seeds | slope per dose [95 % t] | p | headroom |"]
     table.append("|---|---:|---:|---:|---:|")
-    by_run = mujoco_sail.read_results(folder).evaluations.groupby(["env", "agent", "seed"])
-    area = by_run[["step", "episode_return"]].apply(
-        lambda run: stats.area_under_curve(run["step"], run["episode_return"])
-    )
-    for env, of_env in area.groupby("env"):
-        means = of_env.groupby("agent").mean()
+    runs = across.measures(collect(Path(folder)))
+    for env, of_env in runs.groupby("environment"):
+        area = of_env.pivot(index="seed", columns="agent", values="auc")
+        means = area.mean()
         gain = means["sac"] - means["random"]
-        doses: pd.DataFrame = of_env.droplevel("env").unstack("agent")[DOSES].dropna()
+        doses = area[DOSES].dropna()
         rank = np.arange(len(DOSES)) - (len(DOSES) - 1) / 2
         slopes = doses.to_numpy() @ rank / (rank @ rank)
         slope = estimates.paired(slopes, np.zeros(len(slopes))).over(gain)

@@ -1,6 +1,5 @@
 """Dose-response figure: difference from the baseline against the weight of T2."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from mujoco_sail.analysis.figures.style import (
     seeds_label,
     sheet,
 )
+from mujoco_sail.analysis.stats import Array
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.pooling import training_tables
 from mujoco_sail.results.read import RunRecord
@@ -96,8 +96,8 @@ def responses(runs: Sequence[RunRecord], baseline: str, margin: float) -> pd.Dat
     )
 
 
-def signal(runs: Sequence[RunRecord]) -> tuple[float, float, float]:
-    """Signal of T2 in an agent's runs on one environment and its interval, see `responses`.
+def signal(runs: Sequence[RunRecord]) -> Array:
+    """Signal of T2 in an agent's runs on one environment, then its interval, see `responses`.
 
     A row of `training.csv` has the values of the newest fit, so only rows whose number of labels
     changed are used.
@@ -109,11 +109,7 @@ def signal(runs: Sequence[RunRecord]) -> tuple[float, float, float]:
     ]
     means = np.array([each.mean() for each in fits if each.notna().any()])
     squared = estimates.paired(means, np.zeros(len(means)))
-    low, value, high = (
-        math.sqrt(max(end, 0)) if not math.isnan(end) else math.nan
-        for end in (squared.interval()[0], squared.value, squared.interval()[1])
-    )
-    return value, low, high
+    return np.sqrt(np.maximum([squared.value, *squared.interval()], 0))
 
 
 def draw(recipe: DosesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
