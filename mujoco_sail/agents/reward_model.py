@@ -179,11 +179,13 @@ class RewardModel:
             batches = torch.split(order, self.task.reward_batch_size, dim=-1)
             moving = active.tolist()
             for at in batches:
-                rewards = self.rewards(pairs.inputs[rows, at])
                 valid, label, weight = pairs.valid[rows, at], targets[rows, at], weights[rows, at]
-                log_p = weight * objective.likelihood(rewards, valid, label)
-                value = objective.value(log_p).sum()
-                self.adam.step(torch.autograd.grad(-value, self.net.parameters), moving)
+                with self.net.only(moving):
+                    rewards = self.rewards(pairs.inputs[rows, at])
+                    log_p = weight * objective.likelihood(rewards, valid, label)
+                    value = objective.value(log_p).sum()
+                    gradients = torch.autograd.grad(-value, self.net.parameters)
+                self.adam.step(gradients, moving)
                 loss -= log_p.detach().sum((1, 2)) / order[0].numel()
                 right, counted = correct_predictions(margin(rewards.detach(), valid), label)
                 correct += (right & (weight > 0)).sum((1, 2))

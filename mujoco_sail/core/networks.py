@@ -3,6 +3,8 @@
 import copy
 import itertools
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,6 +49,7 @@ class StackedMLP:
         parameters: Weights [M, G, in, out] and biases [M, G, 1, out], layer by layer.
         layers: The same memory in the shapes of `core.passes`, [M G, in, out] and [M G, 1, out].
         flat: The tensor that holds all parameters, one row per network.
+        active: Which members are computed, [M]; see `only`.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class StackedMLP:
             for shape in ((fan_in, fan_out), (1, fan_out))
         ]
         length = sum(shape[2:].numel() for shape in self._shapes)
+        self.active: Sequence[bool] = [True] * len(streams.generators)
         rows, padded = self._shapes[0][:2].numel(), ALIGNED * math.ceil(length / ALIGNED)
         self._lay_out(torch.zeros(rows, padded, device=streams.device))
         self.redraw(streams)
@@ -99,14 +103,36 @@ class StackedMLP:
         if torch.is_grad_enabled():
             out: Tensor = _Apply.apply(x, self, *self.parameters)  # type: ignore[no-untyped-call]
         else:
-            out = torch.cat([self.forward(x, members)[0] for members in self.parts(x)])
+            out, _ = self.outputs(x, self.parts(x))
         return by_member(out, members)
+
+    @contextmanager
+    def only(self, active: Sequence[bool]) -> Iterator[None]:
+        """Context in which at least the active members, [M], are computed.
+
+        Outputs and gradients of members that are not computed are zeros. Members that share a
+        slice with an active one are computed too: see `parts`.
+        """
+        self.active = active
+        try:
+            yield
+        finally:
+            self.active = [True] * len(active)
 
     def parts(self, x: Tensor) -> list[slice]:
         """Slices of members that are processed together, see `cache_parts`."""
         members, groups, rows, _ = x.shape
         widest = max((shape[-1] for shape in self._shapes[:-2:2]), default=1)
-        return cache_parts(members, groups * rows * widest * x.element_size(), x.device)
+        slices = cache_parts(members, groups * rows * widest * x.element_size(), x.device)
+        return [part for part in slices if any(self.active[part])]
+
+    def outputs(self, x: Tensor, parts: Sequence[slice]) -> tuple[Tensor, list[list[Tensor]]]:
+        """Outputs, [M G, B, out], and for each slice of members the inputs of every layer."""
+        passes = [self.forward(x, members) for members in parts]
+        whole = x.new_zeros(*x.shape[:3], self._shapes[-1][-1])
+        for members, (out, _) in zip(parts, passes, strict=True):
+            whole[members] = out.view_as(whole[members])
+        return whole.flatten(0, 1), [inputs for _, inputs in passes]
 
     def forward(self, x: Tensor, members: slice) -> tuple[Tensor, list[Tensor]]:
         """Applies `passes.forward` to a slice of the members; x is [M, G, B, in]."""
@@ -157,10 +183,10 @@ class _Apply(Function):
     def forward(ctx: Any, x: Tensor, net: StackedMLP, *parameters: Tensor) -> Tensor:
         """Outputs, [M G, B, out], of inputs [M, G, B, in]."""
         ctx.net, ctx.shape, ctx.parts = net, x.shape, net.parts(x)
-        passes = [net.forward(x, members) for members in ctx.parts]
+        out, inputs = net.outputs(x, ctx.parts)
         # Saved so that autograd raises an error if the parameters changed before the backward pass.
-        ctx.save_for_backward(net.flat, *itertools.chain(*(inputs for _, inputs in passes)))
-        return torch.cat([out for out, _ in passes])
+        ctx.save_for_backward(net.flat, *itertools.chain(*inputs))
+        return out
 
     @staticmethod
     @once_differentiable
@@ -170,9 +196,9 @@ class _Apply(Function):
         _, *saved = ctx.saved_tensors
         # Contiguous, because the library selects its kernel, and so the last bits, by strides.
         gradient = gradient.contiguous().view(*ctx.shape[:3], -1)
-        grad_x = gradient.new_empty(ctx.shape) if ctx.needs_input_grad[0] else None
+        grad_x = gradient.new_zeros(ctx.shape) if ctx.needs_input_grad[0] else None
         wanted = net.parameters if any(ctx.needs_input_grad[2:]) else []
-        gradients = [torch.empty_like(p) for p in wanted]
+        gradients = [torch.zeros_like(p) for p in wanted]
         depth = len(saved) // len(ctx.parts)
         for members in ctx.parts:
             inputs, saved = saved[:depth], saved[depth:]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.runs import MakeRun
 from helpers.tiny import CPU, tiny_task
+from torch import Tensor
 
 from mujoco_sail.agents.reward_model import Objective, RewardModel
 from mujoco_sail.core.state import flatten
@@ -56,6 +57,25 @@ def test_a_fit_stops_per_member_at_the_accuracy_target() -> None:
     assert fitted.accuracy[0] >= 0.97
     assert fitted.accuracy[1] < 0.7
     assert reward.accuracy(data, labels)[0] == 1
+
+
+def test_members_that_have_reached_the_target_are_no_longer_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mujoco_sail.core.passes.CACHE_BYTES", 1)
+    reward, data, computed = model(epochs=100), pairs(), []
+    labels = torch.ones(2, 9)
+    labels[1, ::2] = 0.0
+    forward = reward.net.forward
+
+    def recorded(x: Tensor, members: slice) -> Any:
+        computed.append(members.start)
+        return forward(x, members)
+
+    monkeypatch.setattr(reward.net, "forward", recorded)
+    reward.fit(data, labels, Objective(), 0.97, Streams([0, 1], "order", CPU))
+    assert [computed.count(member) for member in (0, 1)] == reward.updates.tolist()
+    assert reward.updates[0] < reward.updates[1]
 
 
 def test_checkpoints_keep_the_established_names_of_the_reward_model(make_run: MakeRun) -> None:

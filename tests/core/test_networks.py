@@ -93,6 +93,27 @@ def test_results_are_bitwise_independent_of_the_slices_of_members(
     assert all(torch.equal(one, other) for one, *others in tensors for other in others)
 
 
+@pytest.mark.parametrize("cache", [1, 2**40])
+def test_active_members_have_the_same_bits_whoever_else_is_computed(
+    monkeypatch: pytest.MonkeyPatch, cache: int
+) -> None:
+    monkeypatch.setattr("mujoco_sail.core.passes.CACHE_BYTES", cache)
+    net, x = make_stack("leaky_relu"), draw(MEMBERS, 1, ROWS, SIZES[0]).requires_grad_()
+    active = [member == 1 for member in range(MEMBERS)]
+    results = []
+    for some in ([True] * MEMBERS, active):
+        with net.only(some):
+            out = net(x)
+            with torch.no_grad():
+                assert torch.equal(net(x), out)
+            gradients = torch.autograd.grad(out.square().sum(), [x, *net.parameters])
+        results.append([out, *gradients])
+    for whole, part in zip(*results, strict=True):
+        assert torch.equal(whole[1], part[1])
+        assert part[0].any() == (cache != 1)  # computed because it shares a slice
+    assert net(x)[0].any()
+
+
 def test_parameters_changed_before_the_backward_pass_are_an_error() -> None:
     net = make_stack()
     out = net(draw(MEMBERS, 1, ROWS, SIZES[0]))
