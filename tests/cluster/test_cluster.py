@@ -27,7 +27,7 @@ needs_ray = pytest.mark.skipif(
     find_spec("ray") is None,
     reason="needs the extra: pip install 'mujoco-sail[cluster]'",
 )
-LONGER = TINY | {"steps": 900, "evaluation_every": 300, "log_every": 100, "labels": 40}
+LONGER = TINY | {"steps": 600, "evaluation_every": 300, "log_every": 100, "labels": 40}
 LONGER |= {"checkpoint_minutes": 0.002}
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
@@ -97,7 +97,7 @@ def test_losses_of_a_node_do_not_change_the_results(
 ) -> None:
     results, moments = tmp_path / "results", random.Random(0)
     process = start(results, LONGER | {"checkpoint_minutes": 0.001}, "--cluster", nodes.address)
-    for _ in range(3):
+    for _ in range(2):
         wait_for_checkpoints(results, process, time.time_ns())
         time.sleep(moments.uniform(0, 0.5))
         assert process.poll() is None

@@ -37,20 +37,22 @@ def test_shards_have_equal_sizes_and_contain_every_member_once() -> None:
 NINE = [(name, seed) for name in ("pebble", "sail", "sail_revkl") for seed in range(3)]
 
 
+# 50 environment steps with updates, including a session.
+SHORT = {
+    "steps": 90,
+    "random_steps": 30,
+    "exploration_steps": 10,
+    "evaluation_every": 90,
+    "reference_after": 60,
+}
+
+
 @pytest.mark.parametrize("engine", ["eager", "compiled"])
 @pytest.mark.parametrize("alone", [("pebble", 0), ("sail", 1), ("sail_revkl", 2)])
 def test_a_member_alone_equals_the_member_in_a_stack(
     make_run: MakeRun, alone: tuple[str, int], engine: str
 ) -> None:
-    """50 environment steps with updates, including a session."""
-    task = tiny_task(
-        engine=engine,
-        steps=90,
-        random_steps=30,
-        exploration_steps=10,
-        evaluation_every=90,
-        reference_after=60,
-    )
+    task = tiny_task(engine=engine, **SHORT)
     together, single = trained(make_run(NINE, task)), trained(make_run([alone], task))
     for a, b in zip(together[alone], single[alone], strict=True):
         assert torch.equal(a, b)
@@ -130,7 +132,8 @@ def test_results_do_not_depend_on_threads_or_stack_size(
     make_run: MakeRun, engine: str, precision: str, size: int
 ) -> None:
     """So files do not depend on the distribution of members over workers."""
-    task = tiny_task(engine=engine, precision=precision, hidden_units=size, batch_size=size)
+    sizes = {"hidden_units": size, "batch_size": size}
+    task = tiny_task(engine=engine, precision=precision, **sizes, **SHORT)
     names = [("sail", 0), ("pebble", 1), ("sail_revkl", 2)]
     alone = trained(make_run([names[2]], task))
     torch.set_num_threads(2)

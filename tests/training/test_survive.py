@@ -15,7 +15,7 @@ from helpers.command_line import PROGRAM, overrides
 from helpers.runs import FILES, contents
 from helpers.tiny import TINY
 
-KILLS = 20
+KILLS = 10
 # The run has sessions, a wrapped query window, reference refreshes and many ends of episodes;
 # checkpoints are written almost continuously.
 CHANGES = TINY | {
@@ -110,7 +110,7 @@ def test_a_benchmark_killed_at_random_times_writes_identical_files(
             results = tmp_path / str(finished)
         else:
             assert process.returncode == -signal.SIGKILL, output
-    assert resumed >= 5
+    assert resumed >= 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
