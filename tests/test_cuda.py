@@ -23,7 +23,7 @@ CUDA = torch.device("cuda")
 NAMES = [("pebble", 0), ("sail", 1), ("sail_revkl", 2)]
 
 
-AGENTS = ("sac", "surf", "rune", "mrn", "qpa", "rime", "pebble_npg", "sail_revkl_npg")
+AGENTS = ("sac", "surf", "rune", "mrn", "policer", "qpa", "rime", "pebble_npg", "sail_revkl_npg")
 
 
 def trained(make_run: MakeRun, names: Sequence[tuple[str, int]] = NAMES, **changes: Any) -> Any:

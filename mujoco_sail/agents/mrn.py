@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.off_policy import Due
-from mujoco_sail.agents.own_losses import CRITIC_HOOKS, own_losses
+from mujoco_sail.agents.own_losses import CRITIC_HOOKS, refuse_own_losses
 from mujoco_sail.agents.sail import SAIL, SAILSettings
 from mujoco_sail.core.memberwise import memberwise
 from mujoco_sail.core.objectives import log_likelihood
@@ -59,8 +59,7 @@ class MRN(SAIL):
             TypeError: The subclass overrides it.
         """
         super().__init_subclass__()
-        if own := [name for name in own_losses(cls) if name in CRITIC_HOOKS]:
-            raise TypeError(f"{cls.__name__} has a loss of its own, {own[0]}: extend SAIL instead")
+        refuse_own_losses(cls, CRITIC_HOOKS)
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)

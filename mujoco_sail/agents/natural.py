@@ -9,7 +9,7 @@ Source: SAIL-RevKL (Wu et al. 2026, arXiv 2606.31524), its scripts; see `core.na
 from dataclasses import dataclass, replace
 
 from mujoco_sail.agents.base import Runner
-from mujoco_sail.agents.own_losses import own_losses
+from mujoco_sail.agents.own_losses import refuse_own_losses
 from mujoco_sail.agents.sail import SAIL, SAILSettings
 from mujoco_sail.core.natural_gradient import NaturalGradient
 from mujoco_sail.recipes.settings import setting
@@ -39,8 +39,7 @@ class NaturalSAIL(SAIL):
             TypeError: The subclass overrides one.
         """
         super().__init_subclass__()
-        if own := own_losses(cls):
-            raise TypeError(f"{cls.__name__} has a loss of its own, {own[0]}: extend SAIL instead")
+        refuse_own_losses(cls)
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)

@@ -5,7 +5,7 @@ gradients without autograd. A method that overrides one is not marked and is dif
 autograd.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -51,6 +51,16 @@ def written_out(loss: Loss) -> Loss:
 def own_losses(agent: type) -> list[str]:
     """Names in `HOOKS` that a class overrides."""
     return [name for name in HOOKS if getattr(agent, name) not in _WRITTEN_OUT]
+
+
+def refuse_own_losses(agent: type, losses: Sequence[str] = HOOKS) -> None:
+    """Checks that a class overrides none of these losses.
+
+    Raises:
+        TypeError: It overrides one.
+    """
+    if own := [name for name in own_losses(agent) if name in losses]:
+        raise TypeError(f"{agent.__name__} has a loss of its own, {own[0]}: extend SAIL instead")
 
 
 def update_by_autograd(

@@ -1,5 +1,6 @@
 """Base class of agents whose reward is an ensemble that is fitted to preferences."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -68,13 +69,26 @@ class PreferenceLearner(Agent):
         feedback = self.runner.feedback
         scheme = self.settings.queries if self.labels.shape[1] else "uniform"
         session = feedback.collect_labels(
-            step, self.replay_buffer, scheme, self.reward_model.probability, self.pairs
+            step,
+            self.replay_buffer,
+            scheme,
+            self.reward_model.probability,
+            self.pairs,
+            self.candidates(feedback.sessions + 1),
         )
         self.pairs = Pairs.joined([self.pairs, session.pairs])
         self.labels = torch.cat([self.labels, session.labels], 1)
         self.fit_reward(session)
         held_out = self.reward_model.accuracy(*feedback.held_out(self.replay_buffer))
         self.logged["held_out_accuracy"] = held_out
+
+    def candidates(self, session: int) -> Callable[[Pairs], Pairs]:
+        """Function from uniformly drawn pairs to candidate pairs of a session; by default the same.
+
+        Args:
+            session: Number of the session, the first is 1.
+        """
+        return lambda drawn: drawn
 
     def fit_reward(self, session: Session) -> None:
         """Fits the reward to all labels, including those of the new session."""

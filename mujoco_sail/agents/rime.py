@@ -31,7 +31,7 @@ from mujoco_sail.agents.sail import SAIL, SAILSettings
 from mujoco_sail.core.memberwise import memberwise
 from mujoco_sail.core.moments import add_to_moments
 from mujoco_sail.core.objectives import label_divergence
-from mujoco_sail.core.optimiser import by_member
+from mujoco_sail.core.optimiser import unchanged
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.recipes.settings import setting
@@ -141,9 +141,6 @@ class RIME(SAIL):
 
     def reset_critic(self) -> None:
         """Reinitialises the critics of members without warm start."""
-        adam, warm = self.critic_adam.trained, self.warm > 0
-        state = [self.critic.flat, self.target.flat, *adam.means, *adam.squares, adam.steps]
-        before = [tensor.detach().clone() for tensor in state]
-        super().reset_critic()
-        for tensor, old in zip(state, before, strict=True):
-            by_member(tensor.detach(), len(warm))[warm] = by_member(old, len(warm))[warm]
+        state = [self.critic.flat, self.target.flat, *self.critic_adam.moments]
+        with unchanged(state, self.warm > 0):
+            super().reset_critic()

@@ -11,7 +11,8 @@ differences.
     J_alpha     core/update.py, temperature_step       core/update.py, temperature_step
     reward      PEBBLE.reward_objective                autograd, in RewardModel.fit
 
-    SAC.update         draws random numbers; on CUDA, replays a recorded graph of the calls below
+    SAC.update         draws random numbers
+    SAC.take_update    on CUDA, replays a recorded graph of the calls below
       SAC._update      samples a batch and calls the function that SAC.updater returned:
         core/engine.py       if no loss is overridden: core/update.py, eager or compiled
         own_losses.py        if a loss is overridden: the agent's losses with autograd, eager
@@ -161,8 +162,12 @@ class SAC(OffPolicy):
         """Takes one gradient step of critics, actor and temperature."""
         self.updates += 1
         moves_target = self.updates % self.settings.target_every == 0
-        self._tau.fill_(self.settings.tau if moves_target else 0.0)
-        self._drawn.copy_(self.update_draws.next())
+        self.take_update(self.update_draws.next(), self.settings.tau if moves_target else 0.0)
+
+    def take_update(self, drawn: Tensor, tau: float) -> None:
+        """Takes an update with random numbers like those of `update_draws`, [M, ...]."""
+        self._tau.fill_(tau)
+        self._drawn.copy_(drawn)
         key = self.graph_key()
         if self._recorder is None or key is None:
             self._update()

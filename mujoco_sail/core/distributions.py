@@ -91,6 +91,12 @@ class SquashedGaussian(NamedTuple):
         constant = noise.shape[-1] * (0.5 * math.log(2 * math.pi) + 2 * math.log(2))
         return torch.tanh(u), log_prob.sum(-1) - constant
 
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-density, [M, ...], of actions in (-1, 1), [M, ..., A], equation 26."""
+        noise = (memberwise(torch.atanh, action) - self.mean) / torch.exp(self.log_std)
+        log_prob = -0.5 * noise * noise - self.log_std - memberwise(torch.log1p, -action * action)
+        return log_prob.sum(-1) - action.shape[-1] * 0.5 * math.log(2 * math.pi)
+
     def soft_value_gradient(
         self, noise: Tensor, action: Tensor, grad_action: Tensor, alpha: Tensor
     ) -> GaussianGradient:

@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -67,9 +68,14 @@ class MemberAdam:
         flat = [g.view(p.shape) for g, p in zip(gradients, self.trained.parameters, strict=True)]
         adam_step(self.trained, flat, self.learning_rate, active)
 
+    @property
+    def moments(self) -> list[Tensor]:
+        """Moments and step counts."""
+        return [*self.trained.means, *self.trained.squares, self.trained.steps]
+
     def reset(self) -> None:
         """Sets moments and step counts to zero."""
-        for tensor in (*self.trained.means, *self.trained.squares, self.trained.steps):
+        for tensor in self.moments:
             tensor.zero_()
 
     def state(self) -> Tree:
@@ -99,6 +105,21 @@ def part(tensors: Sequence[Tensor], members: slice, of: int) -> list[Tensor]:
 def by_member(tensor: Tensor, members: int) -> Tensor:
     """View of a tensor [M G, ...] as [M, G, ...]."""
     return tensor.view(members, -1, *tensor.shape[1:])
+
+
+@contextmanager
+def unchanged(tensors: Sequence[Tensor], members: Tensor) -> Iterator[None]:
+    """Context after which some members have the values that they had before.
+
+    Args:
+        tensors: Tensors [M G, ...] that the context changes in place.
+        members: Which members keep their values, [M] of bool.
+    """
+    before = [tensor.detach().clone() for tensor in tensors]
+    yield
+    for tensor, old in zip(tensors, before, strict=True):
+        kept = by_member(old, len(members))[members]
+        by_member(tensor.detach(), len(members))[members] = kept
 
 
 def member_sums(layers: Sequence[Tensor]) -> Tensor:

@@ -11,6 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mujoco_sail.core.memberwise import memberwise
+from mujoco_sail.core.streams import Streams
+
 Scheme = Literal[
     "uniform",
     "disagreement",
@@ -111,6 +114,32 @@ def ordered(information: Callable[[Tensor], Tensor], share: float, of: Candidate
     best, others = order[:, :count], order[:, count:]
     spread = k_center(of.states(of.inputs[rows, best]), of.states(of.labelled))
     return torch.cat([best.gather(1, spread), others], 1)
+
+
+def drawn_by_rank(score: Tensor, exponent: Tensor, at_once: int, streams: Streams) -> Tensor:
+    """Draws segments one after the other with probabilities proportional to rank^-exponent.
+
+    Source: PoLiCER (Heo et al. 2026, ICLR), its released code.
+
+    Args:
+        score: Scores of N segments, [M, N]; the highest has rank 1.
+        exponent: Exponent of the ranks of each member, [M]; a member with 0 keeps the given order,
+            which for segments drawn uniformly is such an order already.
+        at_once: Number of successive draws whose order is random, a divisor of N.
+        streams: Random streams of the draws.
+
+    Returns:
+        Indices of all segments in the order of drawing, without replacement, [M, N].
+    """
+    best_first = score.argsort(dim=-1, descending=True, stable=True)
+    rank = best_first.argsort(-1).to(score.dtype) + 1
+    slowness = memberwise(torch.exp, exponent.unsqueeze(1) * memberwise(torch.log, rank))
+    # Exponential clocks of rates rank^-exponent ring in the order of such draws.
+    times = slowness * -memberwise(torch.log1p, -streams.uniform(score.shape[1]))
+    sets = times.argsort(dim=-1, stable=True).view(len(score), -1, at_once)
+    shuffled = streams.uniform(*sets.shape[1:]).argsort(dim=-1, stable=True)
+    given = torch.arange(score.shape[1], device=score.device)
+    return torch.where(exponent.unsqueeze(1) > 0, sets.gather(-1, shuffled).flatten(1), given)
 
 
 # B-Pref selects centres from the more informative half of the candidates.

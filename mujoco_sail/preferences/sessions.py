@@ -78,6 +78,11 @@ class Pairs:
         """Slices the pairs of every member along P."""
         return self._each(lambda column: column[:, at])
 
+    def paired_anew(self, segments: Tensor) -> "Pairs":
+        """Pairs of the same segments, by their indices in order of pair and side, [M, P', 2]."""
+        rows = torch.arange(len(segments), device=segments.device).view(-1, 1, 1)
+        return self._each(lambda column: column.flatten(1, 2)[rows, segments])
+
     def member(self, m: int) -> "Pairs":
         """Pairs of one member, [1, P, ...]."""
         return self._each(lambda column: column[m : m + 1])
@@ -167,6 +172,7 @@ class Feedback:
         scheme: Scheme,
         probability: Callable[[Pairs], Tensor],
         labelled: Pairs,
+        pair: Callable[[Pairs], Pairs],
     ) -> Session:
         """Queries the teacher until every member has its labels of this session.
 
@@ -179,6 +185,7 @@ class Feedback:
             scheme: Query scheme, which orders the candidates.
             probability: Function from pairs to P(first preferred) by each network, [M, E, P].
             labelled: Pairs labelled in earlier sessions.
+            pair: Function from uniformly drawn pairs to the candidate pairs.
 
         Returns:
             The labelled pairs and their labels.
@@ -195,7 +202,7 @@ class Feedback:
         low, _ = self.task.reward_range
         recent = RecentRewards.of(replay_buffer.window_task_rewards(), low)
         while min(map(len, chosen)) < wanted and len(rounds) < MOST_ROUNDS:
-            pairs = self._draw(replay_buffer, streams)
+            pairs = pair(self._draw(replay_buffer, streams))
             size = replay_buffer.observation.shape[-1]
             candidates = Candidates(probability(pairs), pairs.inputs, labelled.inputs, size)
             order = ranking(scheme, candidates).tolist()

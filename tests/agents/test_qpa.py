@@ -15,7 +15,7 @@ from helpers.runs import FILES, MakeRun, trained
 from helpers.sessions import newest_session
 from helpers.tiny import tiny_task
 
-from mujoco_sail.agents import qpa, reward_model
+from mujoco_sail.agents import cropping, reward_model
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.preferences.sessions import Session
 
@@ -111,7 +111,7 @@ def test_the_likelihood_is_the_mean_over_the_crops(
     agent = agent_of(make_run, {**NEAR, "crops_per_pair": 2})
     masks = torch.tensor([[[1.0, 1, 0], [0, 1, 1]], [[0, 1, 1], [1, 1, 0]]])
     monkeypatch.setattr(
-        qpa, "crops", lambda valid, *_: masks.view(1, 1, 2, 1, 2, 3).expand(*valid.shape)
+        cropping, "crops", lambda valid, *_: masks.view(1, 1, 2, 1, 2, 3).expand(*valid.shape)
     )
     rewards = torch.tensor([[1.0, 2, 3], [0, 1, 1]]).expand(2, 3, 1, 2, 3)
     valid, label = torch.ones_like(rewards), torch.ones(2, 3, 1)
@@ -144,7 +144,7 @@ def test_the_gradient_of_a_fit_equals_that_of_the_mean_over_its_crops(
         streams = agent.streams("crops", session.number)
         many = valid[:, :, None].expand(-1, -1, 20, -1, -1, -1)
         total = torch.zeros(())
-        for crop in qpa.crops(many, *shares, streams).unbind(2):
+        for crop in cropping.crops(many, *shares, streams).unbind(2):
             returns = (agent.reward_model.rewards(pairs.inputs[:, None]) * crop).sum(-1)
             p = torch.sigmoid(returns[..., 0] - returns[..., 1])
             total = total + (label * p.log() + (1 - label) * (1 - p).log()).mean(-1).sum() / 20
@@ -160,8 +160,8 @@ def test_every_batch_of_a_fit_has_new_crops_and_accuracy_uses_whole_segments(
 ) -> None:
     agent = agent_of(make_run)
     drawn, whole = [], []
-    crops, correct = qpa.crops, reward_model.correct_predictions
-    monkeypatch.setattr(qpa, "crops", lambda *args: drawn.append(crops(*args)) or drawn[-1])
+    crops, correct = cropping.crops, reward_model.correct_predictions
+    monkeypatch.setattr(cropping, "crops", lambda *args: drawn.append(crops(*args)) or drawn[-1])
     monkeypatch.setattr(
         reward_model, "correct_predictions", lambda *args: whole.append(args[0]) or correct(*args)
     )

@@ -116,3 +116,4 @@ def test_the_squashed_log_density_equals_pytorchs() -> None:
         Independent(Normal(mean, log_std.exp()), 1), [TanhTransform(cache_size=1)]
     )
     torch.testing.assert_close(log_prob, library.log_prob(action), rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(pi.log_prob(action), log_prob, rtol=1e-9, atol=1e-9)

@@ -7,12 +7,14 @@ import torch
 from helpers.runs import MakeRun, pebble
 from torch import Tensor
 
+from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences import sessions
 from mujoco_sail.preferences.queries import (
     SCHEMES,
     Candidates,
     Scheme,
     disagreement,
+    drawn_by_rank,
     entropy,
     k_center,
     ranking,
@@ -135,3 +137,33 @@ def test_centres_are_all_labelled_pairs_and_skipped_queries_are_replaced(
     queries = agent.runner.feedback.queries[0]
     assert sum(query.label is None for query in queries) > 0
     assert sum(query.label is not None for query in queries) == 8
+
+
+# --- draws by rank ---
+
+
+def test_draws_have_probabilities_of_rank_to_the_power_minus_tau() -> None:
+    """Frequencies over 6000 members: of the first draw, and of the second given the first."""
+    score = torch.tensor([0.3, -1.0, 2.0, 0.1])  # ranks 2, 4, 1, 3
+    rank = torch.tensor([2.0, 4.0, 1.0, 3.0])
+    streams = Streams(range(6000), "test", torch.device("cpu"))
+    for tau in (1.0, 2.0):
+        order = drawn_by_rank(score.expand(6000, 4), torch.full((6000,), tau), 1, streams)
+        weight = rank**-tau
+        first = order[:, 0].bincount(minlength=4) / 6000
+        torch.testing.assert_close(first, weight / weight.sum(), rtol=0, atol=0.025)
+        rest = order[order[:, 0] == 2][:, 1]
+        weight[2] = 0
+        second = rest.bincount(minlength=4) / len(rest)
+        torch.testing.assert_close(second, weight / weight.sum(), rtol=0, atol=0.03)
+
+
+def test_draws_within_a_set_are_shuffled_and_sets_are_not() -> None:
+    """With a large exponent, draws are by rank: sets of 2 are {0, 1}, {2, 3} and {4, 5}."""
+    score = -torch.arange(6.0).expand(200, 6)
+    exponent = torch.full((200,), 80.0)
+    exponent[0] = 0
+    order = drawn_by_rank(score, exponent, 2, Streams(range(200), "t", torch.device("cpu")))
+    assert order[0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert torch.equal(order.view(200, 3, 2) // 2, torch.arange(3).view(3, 1).expand(200, 3, 2))
+    assert 60 < int((order[:, 0] == 0).sum()) < 140

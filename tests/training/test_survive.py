@@ -31,9 +31,21 @@ CHANGES = TINY | {
 }
 
 # The first two agents share a stack.
-AGENTS = ("pebble", "sail_revkl", "surf", "rune", "mrn", "qpa", "reed", "rime", "sail_revkl_npg")
+AGENTS = (
+    "pebble",
+    "sail_revkl",
+    "surf",
+    "rune",
+    "mrn",
+    "policer",
+    "qpa",
+    "reed",
+    "rime",
+    "sail_revkl_npg",
+)
 SETTINGS = (
     "agent.mrn.meta_every=20",
+    "agent.policer.reset_threshold=0",
     "agent.qpa.aligned_episodes=2",
     "agent.reed.consistency_updates=20",
 )
