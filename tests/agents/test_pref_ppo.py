@@ -75,6 +75,20 @@ def test_transitions_have_the_state_entropy_then_the_learned_reward(make_run: Ma
     assert not torch.allclose(visited.reward[:, last], visited.task_reward[:, last])
 
 
+def test_stored_transitions_are_those_of_the_environment(make_run: MakeRun) -> None:
+    """Episodes end by the time limit of 40 steps, which is no terminal state."""
+    run = make_run([("pref_ppo", 0)], settings=SMALL)
+    agent = executed(run)
+    stored = agent.replay_buffer
+    assert len(stored) == 150
+    assert stored.query_window == run.task.query_window
+    assert stored.episode_starts == [[0, 40, 80, 120]]
+    follows = (stored.next_observation[0, :-1] == stored.observation[0, 1:]).all(-1)
+    assert (~follows).nonzero().flatten().tolist() == [39, 79, 119]
+    assert not torch.equal(stored.observation, stored.next_observation)
+    assert not stored.terminated.any()
+
+
 def test_the_algorithm_learns_from_the_stored_reward_and_never_from_the_task(
     make_run: MakeRun,
 ) -> None:

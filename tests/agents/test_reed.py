@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,35 @@ def test_members_take_their_number_of_updates_and_the_output_layer_none(agent: A
         assert torch.equal(old, new)
     logged = agent.metrics()["next_state_similarity"]
     assert logged.isnan().tolist() == [False, True]
+
+
+def test_every_network_draws_its_own_transitions_from_the_whole_buffer(agent: Any) -> None:
+    agent.settings = replace(agent.settings, consistency_batch_size=40)
+    observation = agent.transitions(agent.streams("test")).observation  # [M, E, B, O]
+    stored = agent.replay_buffer.observation[:, None]
+    at = (observation.unsqueeze(3) == stored.unsqueeze(2)).all(-1).long().argmax(-1)
+    assert at.amin((1, 2)).max() < 30
+    assert at.amax((1, 2)).min() > 120
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.equal(at[:, one], at[:, other])
+
+
+def test_every_update_of_every_session_has_new_transitions_and_the_last_one_is_logged(
+    agent: Any,
+) -> None:
+    seen, values = [], []
+    similarity = agent.similarity
+
+    def watched(batch: Batch) -> Tensor:
+        seen.append(batch.observation.sum((1, 2, 3)))
+        values.append(similarity(batch))
+        return values[-1]
+
+    agent.similarity = watched
+    for session in (7, 8):
+        agent.learn_transitions(session)
+        torch.testing.assert_close(agent.logged["next_state_similarity"], values[-1].mean(1))
+    assert len(torch.stack(seen).unique(dim=0)) == 6
 
 
 def test_updates_increase_the_similarity_without_rewards(agent: Any) -> None:

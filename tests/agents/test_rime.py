@@ -83,10 +83,10 @@ def test_the_lower_threshold_is_the_hand_computed_one(agent: Any) -> None:
 
 
 def test_labels_are_fitted_flipped_or_left_out_by_their_divergence(agent: Any) -> None:
-    """P is 0.9, 0.9, 0.6, 0.4 and 0.001: -ln 0.1 = 2.30 is left out, -ln 0.001 = 6.91 flipped."""
-    probability = torch.tensor([0.9, 0.9, 0.6, 0.4, 0.001])
-    labels = torch.tensor([1.0, 0.0, 0.5, 0.0, 1.0]).expand(2, 5)
-    agent.reward_model.margin = lambda pairs: torch.logit(probability).expand(2, 3, 5)
+    """-ln 0.1 = 2.30 and -ln 0.00102 = 6.89 are left out, -ln 0.001 = 6.91 is flipped."""
+    probability = torch.tensor([0.9, 0.9, 0.6, 0.4, 0.001, 0.00102])
+    labels = torch.tensor([1.0, 0.0, 0.5, 0.0, 1.0, 1.0]).expand(2, 6)
+    agent.reward_model.margin = lambda pairs: torch.logit(probability).expand(2, 3, 6)
     agent.per_member = {
         "tau_upper": torch.full((2,), 6.9),
         "alpha": torch.full((2,), 0.5),
@@ -98,11 +98,15 @@ def test_labels_are_fitted_flipped_or_left_out_by_their_divergence(agent: Any) -
     agent.rho = torch.tensor([0.5, 0.5])  # tau_lower = ln 2 + 0.25 = 0.94
     agent.divergence.zero_()
     agent.epochs = torch.tensor([7.0, 7.0])
+    before = {name: values.clone() for name, values in agent.logged.items()}
     targets, weights = agent.select(labels, torch.tensor([True, False]))
-    assert targets.tolist() == [[1.0, 0.0, 0.5, 0.0, 0.0]] * 2
-    torch.testing.assert_close(weights, torch.tensor([5 / 4, 0, 5 / 4, 5 / 4, 5 / 4]).expand(2, 5))
-    torch.testing.assert_close(agent.logged["fitted_labels"][0], torch.tensor(0.8))
-    torch.testing.assert_close(agent.logged["flipped_labels"][0], torch.tensor(0.2))
+    assert targets.tolist() == [[1.0, 0.0, 0.5, 0.0, 0.0, 1.0]] * 2
+    expected = torch.tensor([6 / 4, 0, 6 / 4, 6 / 4, 6 / 4, 0]).expand(2, 6)
+    torch.testing.assert_close(weights, expected)
+    torch.testing.assert_close(agent.logged["fitted_labels"][0], torch.tensor(4 / 6))
+    torch.testing.assert_close(agent.logged["flipped_labels"][0], torch.tensor(1 / 6))
+    for name in ("fitted_labels", "flipped_labels", "tau_lower"):
+        assert agent.logged[name][1] == before[name][1]  # the second member is not active
 
     # -ln 0.9, the tie's -0.5 ln(0.6 0.4) - ln 2, and -ln 0.6; only the first member is active.
     fitted = [-math.log(0.9), -0.5 * math.log(0.24) - math.log(2), -math.log(0.6)]
@@ -201,6 +205,38 @@ def test_a_member_takes_its_own_number_of_warm_start_steps(make_run: MakeRun) ->
     assert (agent.reward_model.updates - updates).tolist() == [3, 0]
     same = (agent.reward_model.net.flat == before).all(1).view(2, 3)
     assert same.tolist() == [[False] * 3, [True] * 3]
+
+
+def test_the_warm_start_is_from_the_first_update_to_the_first_session(make_run: MakeRun) -> None:
+    """Updates begin at step 60, the session is at 80; every update has a batch of its own."""
+    run = make_run([("rime", 0), ("rime", 1)], settings={"rime": {"warm_start_updates": 2}})
+    agent: Any = run.members[0].spec.agent(run)
+    steps, seen = [], []
+    loss = agent.warm_start_loss
+
+    def watched(batch: Batch, r: torch.Tensor) -> torch.Tensor:
+        steps.append(agent.replay_buffer.written + 1)
+        seen.append(batch.observation.sum((1, 2)))
+        h = agent.state_entropy(batch.observation)
+        torch.testing.assert_close(r, agent.normalised(h))
+        return loss(batch, r)  # type: ignore[no-any-return]
+
+    agent.warm_start_loss = watched
+    agent.train()
+    assert steps == [step for step in range(60, 80) for _ in range(2)]
+    assert len(torch.stack(seen).unique(dim=0)) == 40
+
+
+def test_the_warm_start_descends_the_squared_error(make_run: MakeRun) -> None:
+    agent = exploring(make_run, warm=1)
+    agent.sample(agent.streams("test").uniform(8))
+    buffer = agent.replay_buffer
+    batch = Batch.of(buffer.sample(agent.streams("test").uniform(64)), *agent.runner.sizes)
+    r = agent.normalised(agent.state_entropy(batch.observation))
+    before = agent.warm_start_loss(batch, r).detach()
+    agent.warm = torch.tensor([100, 100])
+    agent.start_warm(70)
+    assert (agent.warm_start_loss(batch, r) < 0.9 * before).all()
 
 
 def test_the_reset_keeps_the_critics_of_members_with_a_warm_start(make_run: MakeRun) -> None:
