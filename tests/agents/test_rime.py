@@ -208,15 +208,14 @@ def test_a_member_takes_its_own_number_of_warm_start_steps(make_run: MakeRun) ->
 
 
 def test_the_warm_start_is_from_the_first_update_to_the_first_session(make_run: MakeRun) -> None:
-    """Updates begin at step 60, the session is at 80; every update has a batch of its own."""
+    """Updates begin at step 60, the session is at 80."""
     run = make_run([("rime", 0), ("rime", 1)], settings={"rime": {"warm_start_updates": 2}})
     agent: Any = run.members[0].spec.agent(run)
-    steps, seen = [], []
+    steps = []
     loss = agent.warm_start_loss
 
     def watched(batch: Batch, r: torch.Tensor) -> torch.Tensor:
         steps.append(agent.replay_buffer.written + 1)
-        seen.append(batch.observation.sum((1, 2)))
         h = agent.state_entropy(batch.observation)
         torch.testing.assert_close(r, agent.normalised(h))
         return loss(batch, r)  # type: ignore[no-any-return]
@@ -224,7 +223,21 @@ def test_the_warm_start_is_from_the_first_update_to_the_first_session(make_run: 
     agent.warm_start_loss = watched
     agent.train()
     assert steps == [step for step in range(60, 80) for _ in range(2)]
-    assert len(torch.stack(seen).unique(dim=0)) == 40
+
+
+def test_every_update_of_the_warm_start_has_a_batch_of_its_own(make_run: MakeRun) -> None:
+    agent = exploring(make_run, warm=2)
+    seen = []
+    loss = agent.warm_start_loss
+
+    def watched(batch: Batch, r: torch.Tensor) -> torch.Tensor:
+        seen.append(batch.observation.sum((1, 2)))
+        return loss(batch, r)  # type: ignore[no-any-return]
+
+    agent.warm_start_loss = watched
+    for step in (70, 71):
+        agent.start_warm(step)
+    assert len(torch.stack(seen).unique(dim=0)) == 4
 
 
 def test_the_warm_start_descends_the_squared_error(make_run: MakeRun) -> None:
