@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -112,6 +113,13 @@ class Runner(Protocol):
         """
 
 
+class Exportable(Protocol):
+    """Trained policy of one member."""
+
+    def save(self, path: Path | str) -> list[Path]:
+        """Writes the policy under a name without a suffix; returns the files."""
+
+
 # Attributes that are created from the recipes, so checkpoints do not contain them.
 NOT_SAVED = ("runner", "task", "device", "settings")
 
@@ -141,6 +149,16 @@ class Agent(ABC):
         self.device = runner.device
         # Members of a stack differ only in fields that are `per_member`.
         self.settings: Any = runner.members[0].settings
+
+    @classmethod
+    def obstacle(cls, task: Task) -> str:
+        """Why this agent cannot be trained on a task, one line; empty if it can."""
+        return ""
+
+    @classmethod
+    def memory(cls, task: Task) -> float:
+        """Bytes that an object needs besides networks of the task's size and replay buffers."""
+        return 0.0
 
     def per_member(self, name: str) -> Tensor:
         """Values of a per-member setting, [M]."""
@@ -191,7 +209,14 @@ class Agent(ABC):
     def metrics(self) -> dict[str, Tensor]:
         """Quantities for `training.csv`, each [M]; every call must return the same keys."""
 
-    def export_policies(self, step: int) -> list[Policy]:
+    def evaluated(self) -> dict[str, Tensor]:
+        """Further quantities of the evaluation for which `policy` was called last, each [M].
+
+        They are columns of `evaluations.csv`; `success_rate` is one for tasks that define none.
+        """
+        return {}
+
+    def export_policies(self, step: int) -> Sequence[Exportable]:
         """Deterministic policy of every member, to be written to files.
 
         A subclass that overrides `policy` must override this method too. If it returns an empty

@@ -141,7 +141,7 @@ def _registered(task: Task, render_mode: str | None) -> Env:
             # After a termination, dm_control would reset itself.
             env.get_wrapper_attr("task").get_termination = lambda physics: None
         return env
-    return make(task.id, **drawn)  # type: ignore[no-any-return]
+    return make(task.id, **task.arguments, **drawn)  # type: ignore[no-any-return]
 
 
 def _repair_quadruped() -> None:

@@ -193,25 +193,49 @@ class Feedback:
         Raises:
             RuntimeError: The budget is spent.
         """
+        size = replay_buffer.observation.shape[-1]
+        low, _ = self.task.reward_range
+        recent = RecentRewards.of(replay_buffer.window_task_rewards(), low)
+
+        def order(pairs: Pairs) -> Tensor:
+            candidates = Candidates(probability(pairs), pairs.inputs, labelled.inputs, size)
+            return ranking(scheme, candidates)
+
+        def draw(streams: Streams) -> Pairs:
+            return pair(self._draw(replay_buffer, streams))
+
+        return self.collect(step, draw, order, lambda _: recent)
+
+    def collect(
+        self,
+        step: int,
+        draw: Callable[[Streams], Pairs],
+        order: Callable[[Pairs], Tensor],
+        recent: Callable[[Pairs], RecentRewards],
+    ) -> Session:
+        """Like `collect_labels`, with pairs from any source.
+
+        Args:
+            step: Environment step, for the record.
+            draw: Function from the session's streams to the candidates of one round.
+            order: Function from candidates to the order in which to ask, [M, P].
+            recent: Function from candidates to the rewards that the teacher's thresholds refer to.
+        """
         wanted = self.task.labels_per_session
         if wanted > self.labels_left:
             raise RuntimeError(f"the budget of {self.task.labels} labels is spent")
         streams = Streams(self.seeds, "session", self.device, self.sessions)
         rounds: list[tuple[Pairs, Tensor]] = []
         chosen: list[list[int]] = [[] for _ in self.seeds]
-        low, _ = self.task.reward_range
-        recent = RecentRewards.of(replay_buffer.window_task_rewards(), low)
         while min(map(len, chosen)) < wanted and len(rounds) < MOST_ROUNDS:
-            pairs = pair(self._draw(replay_buffer, streams))
-            size = replay_buffer.observation.shape[-1]
-            candidates = Candidates(probability(pairs), pairs.inputs, labelled.inputs, size)
-            order = ranking(scheme, candidates).tolist()
+            pairs = draw(streams)
+            ranked = order(pairs).tolist()
             given = label_pairs(
                 self.task.oracle,
                 self.task.reward_range,
                 pairs.side(0),
                 pairs.side(1),
-                recent,
+                recent(pairs),
                 streams,
             )
             if share := self.task.oracle.similarity:  # no draw, and so equal streams, without it
@@ -219,7 +243,7 @@ class Feedback:
                 given = TeacherLabels(label, given.answered)
             offset = len(rounds) * pairs.inputs.shape[1]
             for member, indices in enumerate(chosen):
-                asked = self._ask(member, step, pairs, given, order[member], wanted - len(indices))
+                asked = self._ask(member, step, pairs, given, ranked[member], wanted - len(indices))
                 indices += [offset + index for index in asked]
             rounds.append((pairs, given.label))
         self.labels_used += wanted

@@ -3,14 +3,15 @@
 An environment recipe under one protocol becomes a `Task`. Values are in the TOML files only, their
 types and meanings in the dataclasses only.
 
-An agent recipe names its class, whose module `load_spec` imports. No other code is executed when
-recipes are loaded. (When an environment is made, Gymnasium imports the module of an id such as
-`module:Name-v0`.)
+An agent recipe names its class, whose module `load_spec` imports, and an environment recipe may
+name a class of tasks. No other code is executed when recipes are loaded. (When an environment is
+made, Gymnasium imports the module of an id such as `module:Name-v0`.)
 """
 
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,6 +120,7 @@ def load_task(
         UserError: The recipe or an argument is invalid.
     """
     path, table = with_bases("envs", *read_recipe("envs", name))
+    kind = _task_class(table.pop("class", None), path)
     protocols = _table(table, "protocols", path)
     teachers = _table(table, "teachers", path)
     if protocol not in protocols:
@@ -136,7 +138,22 @@ def load_task(
     values["oracle"] = _compose(values["teacher"], teachers, path)
     for key, value in overrides.items():
         _replace(values, key, value, str(path))
-    return build(Task, {**values, "name": path.stem, "protocol": protocol}, str(path))
+    return build(kind, {**values, "name": path.stem, "protocol": protocol}, str(path))
+
+
+def _task_class(class_path: Any, path: Path) -> type[Task]:
+    """Imports the class that an environment recipe names; `Task` if it names none."""
+    if class_path is None:
+        return Task
+    module, _, name = str(class_path).partition(":")
+    where = f"{path}: key 'class' is {class_path!r}"
+    try:
+        found = getattr(import_module(module), name, None)
+    except (ImportError, ValueError) as error:  # ValueError: an empty name
+        raise UserError(f"{where}; it cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise UserError(f"{where}; expected module:Class, a subclass of {Task.__module__}:Task")
+    return found
 
 
 def teacher_name(names: str) -> str:

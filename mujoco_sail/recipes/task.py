@@ -1,7 +1,7 @@
 """Task: environment, schedule, network sizes and teacher, equal for all agents of a comparison."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mujoco_sail.recipes.ids import META_WORLD
 from mujoco_sail.recipes.settings import demand, setting
@@ -98,6 +98,16 @@ class Task:
     reference_every: int = setting(low=1)
 
     oracle: Teacher  # settings of the teachers that `teacher` names
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the environment; a class of tasks with keys of its own passes them on."""
+        return {}
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages that results depend on, besides those of all tasks."""
+        return ()
 
     @property
     def first_session(self) -> int:

@@ -1,7 +1,7 @@
 """Versions of packages that results depend on."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -14,13 +14,13 @@ OPTIONAL_KEYS = frozenset(f"versions.{name}" for name in OPTIONAL)
 ADDED_KEYS = {"env.oracle.similarity": 0.0}
 
 
-def versions(backend: str = "gymnasium") -> dict[str, str]:
-    """Versions of the packages that results with a backend depend on."""
+def versions(backend: str = "gymnasium", more: Sequence[str] = ()) -> dict[str, str]:
+    """Versions of the packages that results with a backend depend on, and those of `more`."""
     simulators = ["mujoco", "gymnasium", "dm_control", "metaworld", "shimmy"]
     if backend == "envpool":
         simulators.append("envpool")  # it includes its own MuJoCo
     found = {}
-    for name in [*simulators, "stable_baselines3", "torch"]:
+    for name in [*simulators, *more, "stable_baselines3", "torch"]:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -50,7 +50,7 @@ def status_of(folder: Path, task: Task, spec: AgentSpec) -> str | None:
     if holds_nothing(folder / "run.toml"):
         return None
     found = read_run(folder / "run.toml")
-    wanted = {**resolved(task, spec), "versions": versions(task.backend)}
+    wanted = {**resolved(task, spec), "versions": versions(task.backend, task.packages)}
     difference = first_difference({table: found.get(table) for table in wanted}, wanted)
     if difference is not None:
         raise UserError(
@@ -94,7 +94,7 @@ class RunWriter:
         identity: dict[str, Any] = {
             "seed": seed,
             "device": device,
-            "versions": versions(task.backend),
+            "versions": versions(task.backend, task.packages),
             **resolved(task, spec),
         }
         self.about = {
@@ -148,9 +148,11 @@ class RunWriter:
             table = {"failure": failure, **table}
         write_text(self.folder / "run.toml", tomli_w.dumps(table))
 
-    def add_evaluation(self, *row: Any) -> None:
-        """Adds a row to `evaluations.csv`, in the order of `EVALUATIONS`."""
-        self.rows["evaluations.csv"].append([_cell(value) for value in row])
+    def add_evaluation(self, *row: Any, **more: float) -> None:
+        """Adds a row to `evaluations.csv`: `EVALUATIONS` in their order, and the agent's own."""
+        rows = self.rows["evaluations.csv"]
+        rows[0] = [*EVALUATIONS, *more]
+        rows.append([_cell(value) for value in (*row, *more.values())])
         self._write("evaluations.csv")
         self._track("evaluations.csv")
 

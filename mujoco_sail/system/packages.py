@@ -21,6 +21,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "shimmy": ("shimmy", "dm_control"),
     "stable_baselines3": ("stable-baselines3", "sb3"),
     "tensorboard": ("tensorboard", "tensorboard"),
+    "transformers": ("transformers", "language"),
     "wandb": ("wandb", "wandb"),
 }
 # From Python 3.13 on the extra installs only the dependencies of dm_control, see pyproject.toml.

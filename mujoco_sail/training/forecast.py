@@ -53,7 +53,12 @@ Shares = Sequence[Sequence[Sequence[Member]]]  # the stacks of each worker
 
 
 def memory_needed(
-    task: Task, members: int, sizes: tuple[int, int], device: torch.device, workers: int
+    task: Task,
+    members: int,
+    sizes: tuple[int, int],
+    device: torch.device,
+    workers: int,
+    own: float = 0.0,
 ) -> tuple[float, float]:
     """Estimates the bytes of main memory and of GPU memory; the latter is 0 on the CPU.
 
@@ -63,12 +68,13 @@ def memory_needed(
         sizes: O and A.
         device: Device of the updates.
         workers: Number of worker processes.
+        own: Further bytes of the agents, see `Agent.memory`.
     """
     width, layers = task.hidden_units, task.hidden_layers
     parameters = (sum(sizes) + 1) * width + (layers - 1) * width * (width + 1)
     activations = ACTIVATIONS * 2 * task.batch_size * width * layers
     capacity = min(task.replay_capacity, task.steps)
-    learner = members * (
+    learner = own + members * (
         capacity * ReplayBuffer.row_bytes(*sizes) + 4 * (NETWORKS * parameters + activations)
     )
     library = task.id.partition("/")[0]
@@ -78,9 +84,14 @@ def memory_needed(
 
 
 def check_memory(
-    task: Task, members: int, sizes: tuple[int, int], device: torch.device, workers: int
+    task: Task,
+    members: int,
+    sizes: tuple[int, int],
+    device: torch.device,
+    workers: int,
+    own: float = 0.0,
 ) -> str:
-    """Checks that the estimated memory is free.
+    """Checks that the estimated memory is free; the arguments are those of `memory_needed`.
 
     Returns:
         One line with the estimate.
@@ -88,7 +99,7 @@ def check_memory(
     Raises:
         UserError: The members need more memory than is free.
     """
-    host, learner = memory_needed(task, members, sizes, device, workers)
+    host, learner = memory_needed(task, members, sizes, device, workers, own)
     texts = []
     needs = [("memory", host, free_memory())]
     if device.type == "cuda":

@@ -82,7 +82,9 @@ def prepare(
         memory = ""
         if members and here:
             workers = len(pool.shards(members, pool.max_workers(device)))
-            memory = forecast.check_memory(task, len(members), space_sizes(task), device, workers)
+            own = workers * max(member.spec.agent.memory(task) for member in members)
+            sizes = space_sizes(task)
+            memory = forecast.check_memory(task, len(members), sizes, device, workers, own)
             allow_open_files(len(members), workers)
         complete = len(specs) * len(seeds) - len(members)
         jobs.append(Job(task, members, complete, engine, memory))

@@ -252,14 +252,17 @@ class Run:
             if m in self.failed:
                 continue
             returns = scores.returns[m]
-            success = "" if scores.success is None else float(scores.success[m].mean())
+            own = {name: float(values[m]) for name, values in agent.evaluated().items()}
+            if scores.success is not None:
+                own["success_rate"] = float(scores.success[m].mean())
             files.add_evaluation(
                 step,
                 float(returns.mean()),
                 float(returns.std()),
                 len(returns),
-                success,
+                own.pop("success_rate", ""),
                 self.feedback.labels_used,
+                **own,
             )
         return tuple(scores.returns.mean(1))
 

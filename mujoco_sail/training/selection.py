@@ -26,6 +26,9 @@ def unfinished_members(
     """
     _check_backend(task, specs)
     space_sizes(task)
+    for spec in specs:
+        if obstacle := spec.agent.obstacle(task):
+            raise UserError(f"{task.name}: {spec.name}: {obstacle}")
     members = []
     for spec, seed in itertools.product(specs, seeds):
         folder = run_folder(results, task, spec.name, seed)
