@@ -1,0 +1,293 @@
+"""Causal language models of transformers: log-probabilities, samples, fine-tuning, folders."""
+
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mujoco_sail.core.optimiser import MemberAdam
+from mujoco_sail.core.state import Tree
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.language.task import TextTask
+from mujoco_sail.language.text import ENDING, PADDING, STOP, WORDS, chain, no_model, text_of
+from mujoco_sail.system.errors import UserError
+
+HF: Any = transformers  # without its annotations, which are incomplete
+HF.utils.logging.disable_progress_bar()
+NUMBER = 4  # bytes of a float32
+ACTIVATIONS = 24  # numbers per token, block and hidden unit that a gradient needs
+IGNORED = -100  # target without a loss
+INITIAL_STD = 0.02  # of weights, as GPT-2's
+
+
+class LanguageModel:
+    """Causal language model, and the parameters of it that are trained.
+
+    Args:
+        module: A causal model of transformers.
+        tokens: Number of tokens that may be drawn, the first of its vocabulary.
+        end: Token that ends a completion; None if there is none.
+        trained_layers: Last blocks that are trained, with what follows them; 0 for all.
+
+    Attributes:
+        parameters: The trained parameters.
+    """
+
+    def __init__(self, module: Any, tokens: int, end: int | None, trained_layers: int = 0) -> None:
+        self.module, self.tokens, self.end = module.eval(), tokens, end
+        self.parameters = list(trained_part(module, trained_layers))
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        for parameter in self.parameters:
+            parameter.requires_grad_()
+        self._places = "position_ids" in inspect.signature(module.forward).parameters
+
+    def log_probs(self, prompts: Tensor, completions: Tensor) -> Tensor:
+        """Log-probabilities of all tokens at every place of completions.
+
+        Args:
+            prompts: Token ids, [B, P], padded on the left.
+            completions: Token ids, [B, L].
+
+        Returns:
+            [B, L, V], differentiable.
+        """
+        ids = torch.cat([prompts, completions[:, :-1]], 1)
+        logits: Tensor = self._forward(ids).logits[:, prompts.shape[1] - 1 :, : self.tokens]
+        return logits.log_softmax(-1)
+
+    def log_prob(self, prompts: Tensor, completions: Tensor) -> Tensor:
+        """Log pi(y|x) of completions [B, L] to prompts [B, P], [B]; differentiable."""
+        chosen = self.log_probs(prompts, completions).gather(-1, completions.unsqueeze(-1))
+        return (chosen.squeeze(-1) * until_end(completions, self.end)).sum(-1)
+
+    @torch.no_grad()
+    def sample(self, prompts: Tensor, uniform: Tensor) -> Tensor:
+        """Draws completions by inversion of the distribution function.
+
+        Args:
+            prompts: Token ids, [B, P], padded on the left.
+            uniform: Draws from [0, 1), [B, L].
+
+        Returns:
+            Token ids, [B, L]; after the end, the end is repeated.
+        """
+        made = self._forward(prompts, use_cache=True)
+        columns: list[Tensor] = []
+        for t in range(uniform.shape[1]):
+            rising = made.logits[:, -1, : self.tokens].softmax(-1).cumsum(-1)
+            threshold = uniform[:, t, None] * rising[:, -1:]
+            token = torch.searchsorted(rising, threshold, right=True)
+            token = token.clamp_max(self.tokens - 1).squeeze(1)
+            if columns and self.end is not None:
+                token = torch.where(columns[-1] == self.end, self.end, token)
+            columns.append(token)
+            if t + 1 < uniform.shape[1]:
+                ids = torch.cat([prompts, torch.stack(columns, 1)], 1)
+                made = self._forward(ids, use_cache=True, cache=made.cache)
+        return torch.stack(columns, 1)
+
+    def _forward(self, ids: Tensor, **options: Any) -> Any:
+        """Calls the model; with a cache, for the last token alone."""
+        mask = ids != PADDING
+        options["attention_mask"] = mask.long()
+        places = (mask.cumsum(1) - 1).clamp_min(0)
+        ids = ids.clamp_min(0)
+        if options.get("cache") is not None:
+            ids, places = ids[:, -1:], places[:, -1:]
+        if self._places:
+            options["position_ids"] = places
+        return self.module(input_ids=ids, **options)
+
+    def state(self) -> Tree:
+        """State for a checkpoint, see `core.state`."""
+        return {"parameters": nn.utils.parameters_to_vector(self.parameters).detach()[None]}
+
+    def load(self, saved: Tree) -> None:
+        """Restores the state that `state` returned."""
+        _fill(self.parameters, saved["parameters"][0])
+
+
+@torch.no_grad()
+def _fill(parameters: Iterable[Tensor], vector: Tensor) -> None:
+    """Copies a vector into parameters; those of PyTorch's function would be views of it."""
+    at = 0
+    for parameter in parameters:
+        parameter.copy_(vector[at : at + parameter.numel()].view_as(parameter))
+        at += parameter.numel()
+
+
+def until_end(completions: Tensor, end: int | None) -> Tensor:
+    """1 up to and including the first end of completions, 0 after it, [B, L]."""
+    ends = (completions == end) if end is not None else torch.zeros_like(completions).bool()
+    return (ends.cumsum(1) - ends.long() == 0).float()
+
+
+def trained_part(module: Any, layers: int) -> Iterator[nn.Parameter]:
+    """Parameters of the last blocks of a model and of what follows them; of all for 0."""
+    if not layers:
+        yield from module.parameters()
+        return
+    for parent in module.modules():
+        children = list(parent.children())
+        for at, child in enumerate(children):
+            if isinstance(child, nn.ModuleList) and len(child) == module.config.num_hidden_layers:
+                yield from child[-layers:].parameters()
+                for later in children[at + 1 :]:
+                    yield from later.parameters()
+                return
+
+
+def generated(task: TextTask) -> Any:
+    """GPT-2 of the task's size, for the words of generated texts; its weights are arbitrary."""
+    text = text_of(task)
+    config = HF.GPT2Config(
+        vocab_size=text.size,
+        n_positions=task.prompt_tokens + task.completion_tokens,
+        n_embd=task.hidden_units,
+        n_layer=task.hidden_layers,
+        n_head=task.heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=text.end,
+        eos_token_id=text.end,
+        attn_implementation="eager",
+    )
+    with torch.random.fork_rng(devices=[]):  # the library draws initial weights, which are replaced
+        return HF.GPT2LMHeadModel(config)
+
+
+@torch.no_grad()
+def initialise(module: Any, generator: torch.Generator) -> None:
+    """Draws weights ~ N(0, 0.02^2); biases are 0 and gains of norms 1."""
+    for name, parameter in module.named_parameters():
+        if parameter.dim() > 1:
+            parameter.normal_(std=INITIAL_STD, generator=generator)
+        else:
+            parameter.fill_(float(name.endswith("weight")))
+
+
+@cache
+def pretrained(task: TextTask, seed: int) -> Tensor:
+    """Parameters of the generated model after its fine-tuning on the corpus of a seed."""
+    module = generated(task)
+    streams = Streams([seed], "corpus", torch.device("cpu"))
+    initialise(module, streams.generators[0])
+    corpus = corpus_of(task, streams)
+    targets = torch.where(corpus == PADDING, IGNORED, corpus)
+    parameters = list(module.parameters())
+    views = [parameter.detach()[None] for parameter in parameters]
+    adam = MemberAdam(views, 1, task.corpus_learning_rate)
+    batches = max(1, task.corpus_epochs * len(corpus) // task.batch_size)
+    for _ in range(batches):
+        rows = streams.integers(len(corpus), task.batch_size)[0]
+        logits = module(input_ids=corpus[rows].clamp_min(0)).logits[:, :-1]
+        loss = cross_entropy(logits.flatten(0, 1), targets[rows, 1:].flatten())
+        adam.step([g[None] for g in torch.autograd.grad(loss, parameters)])
+    return nn.utils.parameters_to_vector(parameters).detach()
+
+
+def corpus_of(task: TextTask, streams: Streams) -> Tensor:
+    """Texts of the corpus, [N, P + L]: a prompt, its continuation, the end, then padding."""
+    shape = task.corpus_texts, task.prompt_tokens + task.completion_tokens
+    words = torch.from_numpy(chain(streams.uniform(*shape)[0].numpy()))
+    ending = streams.uniform(*shape)[0] < ENDING
+    ending[:, : task.prompt_tokens + 1] = False
+    after = ending.cumsum(1)
+    words[ending & (after == 1)] = len(WORDS)
+    words[after - ending.long() > 0] = PADDING
+    return words
+
+
+def build(task: TextTask, seed: int, device: torch.device, *, tuned: bool) -> LanguageModel:
+    """The reference model of a task: that of the folder, or the generated one of a seed.
+
+    Args:
+        task: The task.
+        seed: Seed of the generated model and its corpus.
+        device: Device of the model.
+        tuned: Whether the generated model is fine-tuned; a checkpoint replaces its parameters.
+
+    Raises:
+        UserError: The folder has no model.
+    """
+    text = text_of(task)
+    if task.model:
+        module = _read(task, HF.AutoModelForCausalLM, dtype=torch.float32)
+    else:
+        module = generated(task)
+        if tuned:
+            _fill(module.parameters(), pretrained(task, seed))
+    return LanguageModel(module.to(device), text.size, text.end, task.trained_layers)
+
+
+def obstacle(task: TextTask) -> str:
+    """Why the model of a task cannot be used, one line; empty if it can."""
+    if not task.model:
+        return ""
+    try:
+        config = _read(task, HF.AutoConfig)
+        skeleton(config)
+    except (UserError, ValueError) as error:
+        return no_model(task, "model", error).partition(": ")[2]
+    folder = Path(task.model).expanduser()
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        return f"key 'model' is '{task.model}'; no model there: it has no weights"
+    if text_of(task).size > config.vocab_size:
+        return (
+            f"key 'model' is '{task.model}'; its tokenizer has {text_of(task).size} tokens, the "
+            f"model {config.vocab_size}: they do not fit"
+        )
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and task.prompt_tokens + task.completion_tokens > longest:
+        return (
+            f"prompt_tokens + completion_tokens is {task.prompt_tokens + task.completion_tokens}; "
+            f"expected at most {longest}, the context of '{task.model}'"
+        )
+    return ""
+
+
+def skeleton(config: Any) -> Any:
+    """Model of a configuration without memory for its parameters."""
+    with torch.device("meta"):
+        return HF.AutoModelForCausalLM.from_config(config)
+
+
+def memory(task: TextTask) -> float:
+    """Estimates the bytes of policy, reference, gradient, Adam's moments and activations."""
+    module = skeleton(_read(task, HF.AutoConfig) if task.model else generated(task).config)
+    total = sum(p.numel() for p in module.parameters())
+    trained = sum(p.numel() for p in trained_part(module, task.trained_layers))
+    config = module.config
+    tokens = 3 * task.labels_per_session * (task.prompt_tokens + task.completion_tokens)
+    per_token = ACTIVATIONS * config.num_hidden_layers * config.hidden_size + 4 * config.vocab_size
+    return float(NUMBER * (2 * total + 3 * trained + tokens * per_token))
+
+
+def files_of(task: TextTask, model: LanguageModel, folder: Path) -> Sequence[Path]:
+    """Writes a model and its tokenizer, as transformers reads them, into a folder."""
+    if task.model:
+        tokenizer = _read(task, HF.AutoTokenizer)
+    else:
+        words = Tokenizer(models.WordLevel({word: i for i, word in enumerate((*WORDS, STOP))}))
+        words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        tokenizer = HF.PreTrainedTokenizerFast(tokenizer_object=words, eos_token=STOP)
+    model.module.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def _read(task: TextTask, kind: Any, **options: Any) -> Any:
+    folder = str(Path(task.model).expanduser())
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, **options)
+    except Exception as error:  # the library raises many types
+        raise UserError(no_model(task, "model", error)) from error

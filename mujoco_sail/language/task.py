@@ -1,0 +1,66 @@
+"""Text task: keys of the recipes in `envs/language/`, besides those of every task."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from typing_extensions import override
+
+from mujoco_sail.recipes.settings import demand, setting
+from mujoco_sail.recipes.task import MOST, MOST_LAYERS, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTask(Task):
+    """Task whose observation is a prompt and whose action is a completion, both of token ids.
+
+    `hidden_units` and `hidden_layers` are the width and the blocks of the generated model,
+    `batch_size` is that of its fine-tuning, and `learning_rate` that of the alignment. One step is
+    one completion; a session compares `labels_per_session` pairs of completions.
+    """
+
+    rule: Literal["vowels", "echo", "reverse"] = setting()  # hidden reward, see `language.text`
+    prompt_tokens: int = setting(low=1, high=MOST)  # longest prompt
+    completion_tokens: int = setting(low=1, high=MOST)  # longest completion
+    # Folder of a causal language model with its tokenizer; empty for a generated one.
+    model: str = setting()
+    # File of lines such as {"prompt": "a b c d"}; empty for generated prompts.
+    prompts: str = setting()
+    # Folder of a reward model, a sequence classifier with one label; empty for the rule.
+    judge: str = setting()
+    # Last blocks that are trained, with the norm after them; 0 for the whole model.
+    trained_layers: int = setting(low=0, high=MOST_LAYERS)
+
+    # --- the generated model and the corpus on which it is fine-tuned ---
+    heads: int = setting(low=1, high=MOST)  # attention heads
+    corpus_texts: int = setting(low=1)
+    corpus_epochs: int = setting(low=1)
+    corpus_learning_rate: float = setting(above=0)
+
+    @property
+    @override
+    def arguments(self) -> dict[str, Any]:
+        return {"task": self}
+
+    @property
+    @override
+    def packages(self) -> tuple[str, ...]:
+        return ("transformers",)
+
+    def __post_init__(self) -> None:
+        """Checks conditions that involve several keys."""
+        super().__post_init__()
+        conditions = [
+            ("episode_steps", self.episode_steps == 1, "1: a completion is one action"),
+            (
+                "heads",
+                self.hidden_units % self.heads == 0,
+                f"a divisor of hidden_units = {self.hidden_units}",
+            ),
+            (
+                "session_every",
+                self.session_every >= 2 * self.labels_per_session,
+                f"at least 2 labels_per_session = {2 * self.labels_per_session}, "
+                "the completions that a session compares",
+            ),
+        ]
+        demand(self, conditions, f"{self.name}: ")

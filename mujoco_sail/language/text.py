@@ -1,0 +1,221 @@
+"""Words, prompts and judge of a text task.
+
+The generated language has 24 words, the letters a to x, and a full stop, which ends a completion.
+Its grammar is a Markov chain: every word has six usual followers. The grammar is one and the same
+for all tasks and seeds; prompts and corpus are drawn from it.
+
+Hidden rewards, all in [0, 1], of a completion with at most L words:
+
+    vowels    number of its words that are a, e, i, o or u, divided by L
+    echo      share of the prompt's different words that are in the completion
+    reverse   share of the prompt's words that the completion repeats at their places backwards
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mujoco_sail.core.streams import seed_for
+from mujoco_sail.language.task import TextTask
+from mujoco_sail.system import packages
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import read_text
+
+Ids = NDArray[np.int64]
+
+WORDS = tuple("abcdefghijklmnopqrstuvwx")
+STOP = "."
+FOLLOWERS = 6  # usual followers of a word
+UNUSUAL = 0.1  # probability of any word instead of a usual follower
+ENDING = 0.1  # probability that a text of the corpus ends after a word of its completion
+PADDING = -1  # before a prompt that is shorter than the longest
+
+
+def rule_reward(rule: str, prompt: list[str], completion: list[str], longest: int) -> float:
+    """Hidden reward of a completion, see the module.
+
+    Args:
+        rule: Name of the rule.
+        prompt: Words of the prompt.
+        completion: Words of the completion, without the full stop.
+        longest: L, words of the longest completion.
+    """
+    if rule == "vowels":
+        return sum(word in tuple("aeiou") for word in completion) / longest
+    if rule == "echo":
+        return len({*prompt} & {*completion}) / len({*prompt})
+    places = zip(reversed(prompt), completion, strict=False)
+    return sum(wanted == found for wanted, found in places) / len(prompt)
+
+
+@cache
+def _transitions() -> NDArray[np.float64]:
+    """Distribution function of the next word, a row per word."""
+    rng, count = np.random.default_rng(seed_for(0, "grammar")), len(WORDS)
+    chance = np.full((count, count), UNUSUAL / count)
+    for row in chance:
+        usual = rng.choice(count, FOLLOWERS, replace=False)
+        row[usual] += (1 - UNUSUAL) * rng.dirichlet(np.ones(FOLLOWERS))
+    return chance.cumsum(1)
+
+
+def chain(uniform: NDArray[np.floating[Any]]) -> Ids:
+    """Words of the grammar from uniform draws, both [N, T]."""
+    words = np.empty(uniform.shape, np.int64)
+    words[:, 0] = uniform[:, 0] * len(WORDS)
+    for t in range(1, uniform.shape[1]):
+        rising = _transitions()[words[:, t - 1]]
+        words[:, t] = (rising < uniform[:, t, None] * rising[:, -1:]).sum(1)
+    return words.clip(0, len(WORDS) - 1)
+
+
+class Text:
+    """Tokens, prompts and judge of a task.
+
+    Attributes:
+        size: Number of tokens.
+        end: Token that ends a completion; None if there is none.
+
+    Raises:
+        UserError: A file or folder of the recipe is unsuitable.
+    """
+
+    def __init__(self, task: TextTask) -> None:
+        self.task = task
+        self._library = _library(task) if task.model or task.judge else None
+        self._tokenizer = self._load("model", "AutoTokenizer") if task.model else None
+        self.size = len(self._tokenizer or (*WORDS, STOP))
+        self.end = self._tokenizer.eos_token_id if self._tokenizer else len(WORDS)
+        self._judge = self._load_judge() if task.judge else None
+        self._prompts = self._read_prompts() if task.prompts else None
+        if self._tokenizer and self._prompts is None:
+            self._encoded(" ".join(WORDS), "the words of generated prompts", len(WORDS))
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text.
+
+        Raises:
+            ValueError: It has words that are no tokens.
+        """
+        if self._tokenizer is None:
+            return [(*WORDS, STOP).index(word) for word in text.split()]
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        unknown = self._tokenizer.unk_token_id
+        if unknown is not None and unknown in ids and unknown != self.end:
+            raise ValueError("unknown token")
+        return ids
+
+    def decode(self, ids: Ids) -> str:
+        """Text of tokens, up to the end; padding is left out."""
+        kept = ids[ids != PADDING]
+        if (ends := np.flatnonzero(kept == self.end)).size:
+            kept = kept[: ends[0]]
+        if self._tokenizer is None:
+            return " ".join((*WORDS, STOP)[i] for i in kept)
+        return str(self._tokenizer.decode(kept.tolist()))
+
+    def draw_prompts(self, uniform: NDArray[np.floating[Any]]) -> Ids:
+        """Prompts from uniform draws, both [N, prompt_tokens]; padded on the left."""
+        if self._prompts is not None:
+            return self._prompts[(uniform[:, 0] * len(self._prompts)).astype(np.int64)]
+        words = chain(uniform)
+        if self._tokenizer is None:
+            return words
+        texts = [" ".join(WORDS[i] for i in row) for row in words]
+        return np.stack([self._padded(self.encode(text)) for text in texts])
+
+    def rewards(self, prompts: Ids, completions: Ids) -> NDArray[np.float64]:
+        """The judge's hidden rewards, [N], of completions [N, L] to prompts [N, P]."""
+        pairs = [
+            (self.decode(x), self.decode(y)) for x, y in zip(prompts, completions, strict=True)
+        ]
+        if self._judge is not None:
+            return self._judge(pairs)  # type: ignore[no-any-return]
+        longest = self.task.completion_tokens
+        return np.array(
+            [rule_reward(self.task.rule, x.split(), y.split(), longest) for x, y in pairs]
+        )
+
+    def _padded(self, ids: list[int]) -> Ids:
+        """Last tokens of a prompt, padded on the left, [prompt_tokens]."""
+        row = np.full(self.task.prompt_tokens, PADDING)
+        row[len(row) - len(ids) :] = ids
+        return row
+
+    def _encoded(self, text: str, where: str, longest: int) -> list[int]:
+        try:
+            ids = self.encode(text)
+        except ValueError:
+            raise UserError(
+                f"{self.task.name}: key 'model' is '{self.task.model}'; its tokens lack a word "
+                f"of {where}"
+            ) from None
+        if not 0 < len(ids) <= longest:
+            raise UserError(
+                f"{self.task.name}: {where}: {len(ids)} tokens; expected 1 to {longest}"
+            )
+        return ids
+
+    def _read_prompts(self) -> Ids:
+        """Prompts of the file, [N, prompt_tokens]."""
+        path, rows = Path(self.task.prompts).expanduser(), []
+        where = f"{self.task.name}: key 'prompts' is '{self.task.prompts}'"
+        try:
+            lines = read_text(path).splitlines()
+        except (OSError, ValueError) as error:
+            raise UserError(f"{where}; it cannot be read: {error}") from error
+        for number, line in enumerate(lines, start=1):
+            try:
+                prompt = json.loads(line)["prompt"]
+            except (ValueError, LookupError, TypeError, RecursionError):
+                prompt = None
+            if not isinstance(prompt, str):
+                raise UserError(f'{where}; line {number}: expected {{"prompt": "a text"}}')
+            ids = self._encoded(prompt, f"{path.name}, line {number}", self.task.prompt_tokens)
+            rows.append(self._padded(ids))
+        if not rows:
+            raise UserError(f"{where}; it is empty: expected a prompt in every line")
+        return np.stack(rows)
+
+    def _load(self, key: str, kind: str) -> Any:
+        """Loads a part of the folder that a key names, from the disk alone."""
+        folder = str(Path(getattr(self.task, key)).expanduser())
+        try:
+            return getattr(self._library, kind).from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # the library raises many types
+            raise UserError(no_model(self.task, key, error)) from error
+
+    def _load_judge(self) -> Any:
+        """Function from texts (prompt, completion) to the rewards of the reward model."""
+        model = self._load("judge", "AutoModelForSequenceClassification").eval()
+        tokenizer = self._load("judge", "AutoTokenizer")
+        if model.config.num_labels != 1:
+            raise UserError(no_model(self.task, "judge", "expected a classifier with one label"))
+
+        def judge(pairs: list[tuple[str, str]]) -> NDArray[np.float64]:
+            rows = [tokenizer(f"{x} {y}", return_tensors="pt")["input_ids"] for x, y in pairs]
+            with torch.no_grad():
+                return np.array([float(model(row).logits) for row in rows])
+
+        return judge
+
+
+def no_model(task: TextTask, key: str, error: object) -> str:
+    """Message for a folder that is no model."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{task.name}: key '{key}' is '{getattr(task, key)}'; no model there: {lines[0]}"
+
+
+@cache
+def text_of(task: TextTask) -> Text:
+    """The text of a task, one object per process."""
+    return Text(task)
+
+
+def _library(task: TextTask) -> Any:
+    return packages.load("transformers", f"{task.name}: a model's folder")
