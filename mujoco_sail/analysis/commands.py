@@ -8,7 +8,8 @@ from typing import Any
 
 import tomli_w
 
-from mujoco_sail.recipes.load import load_task, read_recipe, recipe_names, with_bases
+from mujoco_sail.recipes.listing import shipped_name
+from mujoco_sail.recipes.load import load_task, read_recipe, with_bases
 from mujoco_sail.recipes.settings import dump
 from mujoco_sail.results.read import RunRecord
 from mujoco_sail.system.errors import UserError, one_line
@@ -73,14 +74,15 @@ def _environment(run: RunRecord) -> list[str]:
     table = run.table["env"]
     protocol, teacher = (one_line(table.get(key, "")) for key in ("protocol", "teacher"))
     options = ["--protocol", protocol]
-    if run.env not in recipe_names("envs"):
+    name = shipped_name("envs", run.env)
+    if name is None:
         shared = read_recipe("envs", "base/protocols")[1]["protocols"].get(protocol, {})
         return [*options, "--teacher", teacher, *_set("env", table, shared)]
     try:
-        usual = dump(load_task(run.env, protocol, {}))
+        usual = dump(load_task(name, protocol, {}))
         if usual["teacher"] != teacher:
             options += ["--teacher", teacher]
-            usual = dump(load_task(run.env, protocol, {}, teacher))
+            usual = dump(load_task(name, protocol, {}, teacher))
     except UserError:
         return options  # a recipe of an older version, or not of the suite
     return [*options, *_set("env", table, usual)]
@@ -88,9 +90,10 @@ def _environment(run: RunRecord) -> list[str]:
 
 def _agent(run: RunRecord) -> list[str]:
     """Options for an agent."""
-    if run.agent not in recipe_names("agents"):
+    name = shipped_name("agents", run.agent)
+    if name is None:
         return _set(f"agent.{run.agent}", run.table["agent"], dict.fromkeys(run.table["agent"]))
-    _, usual = with_bases("agents", *read_recipe("agents", run.agent))
+    _, usual = with_bases("agents", *read_recipe("agents", name))
     return _set(f"agent.{run.agent}", run.table["agent"], usual)
 
 
@@ -114,7 +117,7 @@ def _literal(value: Any) -> str:
 
 
 def _recipe(kind: Any, name: str) -> str:
-    return name if name in recipe_names(kind) else f"{name}.toml"
+    return shipped_name(kind, name) or f"{name}.toml"
 
 
 def _seeds(numbers: Sequence[int]) -> str:

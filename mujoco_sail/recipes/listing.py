@@ -3,11 +3,29 @@
 from collections.abc import Iterator
 
 from mujoco_sail.recipes.ids import ENVPOOL_IDS, FAMILIES, family, has_success
-from mujoco_sail.recipes.load import read_recipe, recipe_names, recipe_title, with_bases
+from mujoco_sail.recipes.load import (
+    Kind,
+    read_recipe,
+    recipe_folder,
+    recipe_names,
+    recipe_title,
+    with_bases,
+)
 from mujoco_sail.system.errors import one_line
 
 ROW = "{:<20} {:<11} {:<8} {:<8} {}"
 ENDS = {"fixed": "fixed", "variable": "terminates"}  # by horizon
+
+
+def shipped_name(kind: Kind, stem: str) -> str | None:
+    """Name of the suite's recipe whose file has a stem, such as `language/echo` of `echo`.
+
+    None if the suite has no such recipe.
+    """
+    folder = recipe_folder(kind)
+    for path in (*folder.glob(f"{stem}.toml"), *folder.glob(f"*/{stem}.toml")):
+        return path.relative_to(folder).as_posix().removesuffix(".toml")
+    return None
 
 
 def lines() -> Iterator[str]:

@@ -1,0 +1,170 @@
+"""Agents that align a language model, in the harness of the suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from helpers.language import ALL, run_text, text_task
+from helpers.resuming import results_after_a_stop
+from helpers.runs import MakeRun, results_of
+
+from mujoco_sail.cli import main
+from mujoco_sail.core.streams import Streams
+from mujoco_sail.language.alignment import OFFLINE
+
+SAIL = "language/sail_lm"
+DPO = "language/online_dpo"
+
+
+def agent_of(make_run: MakeRun, settings: dict[str, Any] | None = None, **changes: Any) -> Any:
+    run = make_run([(SAIL, 0)], text_task(**changes), {SAIL: settings or {}})
+    return run.members[0].spec.agent(run)
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the four arms, and of agents that know nothing of texts."""
+    results = tmp_path_factory.mktemp("results")
+    names = ["online_dpo", "sail_lm", "sail_revkl_lm", "online_dpo_revkl"]
+    agents = ",".join(f"language/{name}" for name in names)
+    more = ("--set", "env.random_steps=10", "--set", "env.exploration_steps=5")
+    assert run_text(results, f"{agents},random,sac", "language/echo", *more) == 0
+    return results
+
+
+def test_a_stopped_and_resumed_run_writes_identical_files(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    """Before, at and after a session, at an evaluation, and before the last step."""
+    task, names = text_task(), [(SAIL, 3)]
+    whole = make_run(names, task, {SAIL: ALL})
+    whole.execute()
+    for step in (1, 8, 9, 20, 39):
+        found = results_after_a_stop(task, names, {SAIL: ALL}, step, tmp_path / str(step))
+        assert found == results_of(whole)
+
+
+def test_every_arm_has_the_same_labels_and_the_columns_of_the_suite(benchmark: Path) -> None:
+    for arm in ("online_dpo", "sail_lm", "sail_revkl_lm", "online_dpo_revkl"):
+        (folder,) = (benchmark / "echo" / arm).iterdir()
+        rows = pd.read_csv(folder / "evaluations.csv")
+        assert rows["labels"].tolist() == [8, 16]
+        assert rows["episodes"].tolist() == [6, 6]
+        assert rows["episode_return"].between(0, 1).all()
+        assert rows["success_rate"].between(0, 1).all()
+        assert (rows["kl_to_reference"] > 0).all()
+        logged = pd.read_csv(folder / "training.csv")
+        assert logged["kl_to_reference"].tolist() == rows["kl_to_reference"].tolist()
+        assert logged["updates"].tolist() == [2, 4]
+        assert len(pd.read_csv(folder / "feedback.csv")) == 16
+
+
+def test_arms_of_equal_seeds_compare_equal_completions_at_first(benchmark: Path) -> None:
+    tables = [
+        pd.read_csv(benchmark / "echo" / arm / "seed_0" / "feedback.csv")
+        for arm in ("online_dpo", "sail_lm", "sail_revkl_lm")
+    ]
+    for table in tables[1:]:
+        pd.testing.assert_frame_equal(table[:4], tables[0][:4])
+
+
+def test_tables_figures_and_the_report_know_text_tasks(
+    benchmark: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--results", str(benchmark))
+    assert main(["table", *where, "--baseline", "online_dpo"]) == 0
+    assert "| echo | sail_revkl_lm " in capsys.readouterr().out
+    assert main(["plot", "learning_curves", *where, "--out", str(tmp_path)]) == 0
+    page = tmp_path / "report.html"
+    assert main(["report", *where, "--baseline", "online_dpo", "--out", str(page)]) == 0
+    assert "--env language/echo" in page.read_text()
+    assert "language/sail_lm" in page.read_text()
+
+
+def test_training_moves_the_policy_and_not_the_reference(make_run: MakeRun) -> None:
+    agent = agent_of(make_run)
+    before = [p.detach().clone() for p in agent.reference.parameters]
+    agent.train()
+    for old, kept, new in zip(
+        before, agent.reference.parameters, agent.model.parameters, strict=True
+    ):
+        assert torch.equal(old, kept)
+        assert not torch.equal(old, new)
+
+
+def test_a_step_follows_the_gradient_of_the_session(make_run: MakeRun) -> None:
+    """The likelihood of a session's labels rises; with T2's weight 0 it is their T1 alone."""
+    agent = agent_of(make_run, {"lambda": 0.0}, learning_rate=1e-3)
+    session = agent.runner.feedback.collect(8, agent.draw, agent._in_order, agent._recent)
+    likelihoods = []
+    for _ in range(5):
+        agent.learn(session)
+        likelihoods.append(agent.logged["log_likelihood"].item())
+    assert likelihoods[0] == pytest.approx(-0.6931, abs=1e-4)  # the policy is the reference
+    assert likelihoods == sorted(likelihoods)
+
+
+def test_the_anchor_is_drawn_from_the_reference(make_run: MakeRun) -> None:
+    agent = agent_of(make_run, {"reverse_kl": 0.5})
+    with torch.no_grad():
+        for parameter in agent.model.parameters:
+            parameter.mul_(3)
+    prompts = agent._prompts(Streams([0], "prompts", agent.device), 64)
+    uniform = agent.streams("anchor", 2).uniform(64, 8)[0]
+    by_reference, by_policy = (
+        agent.model.log_prob(prompts, model.sample(prompts, uniform)).mean()
+        for model in (agent.reference, agent.model)
+    )
+    found = agent.anchored(prompts, 2)
+    assert found.item() == pytest.approx(by_reference.item(), rel=1e-5)
+    assert found.item() < by_policy.item() - 1
+
+
+def test_offline_pairs_come_from_the_reference_and_have_no_t2(make_run: MakeRun) -> None:
+    agent = agent_of(make_run, {"offline": 0.25})
+    pairs = agent.draw(Streams([0], "session", agent.device))
+    assert (pairs.start[0, :, 0] == OFFLINE).tolist() == [True, False, False, False]
+    whole = agent_of(make_run, {"offline": 1.0})
+    whole.learn(whole.runner.feedback.collect(8, whole.draw, whole._in_order, whole._recent))
+    assert whole.logged["t2_share"].item() == 0
+
+
+def test_a_projected_policy_stays_in_the_ball_around_the_reference(make_run: MakeRun) -> None:
+    agent = agent_of(make_run, {"projection_radius": 0.01})
+    agent.train()
+    both = zip(agent.model.parameters, agent.reference.parameters, strict=True)
+    distance = torch.stack([(p - q).norm() for p, q in both]).norm().item()
+    assert distance == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_divergence_is_zero_at_the_reference_and_exact_at_every_place(
+    make_run: MakeRun,
+) -> None:
+    """Against the mean of log pi - log pi_ref over many samples of the policy."""
+    agent = agent_of(make_run)
+    prompts = agent._prompts(Streams([0], "prompts", agent.device), 4000)
+    agent.policy(prompts[None].float())
+    assert agent.measured["kl_to_reference"].item() == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        for parameter in agent.model.parameters:
+            parameter.mul_(1.5)
+    agent.policy(prompts[None].float())
+    uniform = torch.rand(4000, 8, generator=torch.Generator().manual_seed(0))
+    drawn = agent.model.sample(prompts, uniform)
+    with torch.no_grad():
+        ratio = agent.model.log_prob(prompts, drawn) - agent.reference.log_prob(prompts, drawn)
+    error = 4 * ratio.std().item() / 4000**0.5
+    assert agent.measured["kl_to_reference"].item() == pytest.approx(ratio.mean().item(), abs=error)
+    assert ratio.mean() > 0.1
+
+
+def test_teachers_of_the_suite_judge_completions(make_run: MakeRun) -> None:
+    run = make_run([(DPO, 0)], text_task(teacher="equal+noisy+skip", candidates_per_label=4))
+    run.execute()
+    labels = [query.label for query in run.feedback.queries[0]]
+    assert sum(label is not None for label in labels) == 16
+    assert None in labels

@@ -1,0 +1,188 @@
+"""Models, tokenizers, prompts and judges of the user, and mistakes in them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.language import run_text
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
+
+DPO = "language/online_dpo"
+LETTERS = [*"abcdefghijklmnopqrstuvwxyz", "<unk>", "<end>"]
+LLAMA = {
+    "vocab_size": len(LETTERS),
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 64,
+    "bos_token_id": None,
+    "eos_token_id": 27,
+    "pad_token_id": 27,
+}
+
+
+def tokenizer_of(words: list[str]) -> PreTrainedTokenizerFast:
+    made = Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    made.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="<end>", pad_token="<end>", unk_token="<unk>"
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model of another architecture, made by transformers alone."""
+    home = tmp_path_factory.mktemp("llama")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        LlamaForCausalLM(LlamaConfig(**LLAMA)).save_pretrained(home)
+    tokenizer_of(LETTERS).save_pretrained(home)
+    return home
+
+
+def prompts(path: Path, *texts: str) -> str:
+    path.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    return f"env.prompts={path}"
+
+
+def test_a_folder_is_aligned_for_ten_steps_and_loaded_by_transformers_alone(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Prompts of unequal lengths; only the last block and the last norm are trained."""
+    changes = [f"env.model={folder}", prompts(tmp_path / "p.jsonl", "a b c", "z", "q r s t")]
+    changes += ["env.trained_layers=1", "env.steps=80", "env.labels=40"]
+    more = [part for change in changes for part in ("--set", change)]
+    assert run_text(tmp_path / "results", DPO, "language/echo", *more) == 0
+    home = tmp_path / "results/echo/online_dpo/seed_0"
+    assert (home / "training.csv").read_text().splitlines()[-1].split(",")[1] == "10"
+    before, after = (AutoModelForCausalLM.from_pretrained(x) for x in (folder, home / "policy"))
+    changed = {
+        name
+        for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True)
+        if not torch.equal(old, new)
+    }
+    assert changed
+    assert all(name.startswith(("model.layers.1.", "model.norm.")) for name in changed)
+    tokenizer = AutoTokenizer.from_pretrained(home / "policy")
+    ids = tokenizer("a b c", return_tensors="pt")["input_ids"]
+    made = after.generate(ids, max_new_tokens=3, do_sample=False)
+    assert made.shape[1] > 3
+
+
+def test_a_generated_model_is_loaded_by_transformers_alone(tmp_path: Path) -> None:
+    assert run_text(tmp_path, DPO) == 0
+    home = tmp_path / "echo/online_dpo/seed_0/policy"
+    assert isinstance(AutoModelForCausalLM.from_pretrained(home), GPT2LMHeadModel)
+    assert AutoTokenizer.from_pretrained(home)("a x .")["input_ids"] == [0, 23, 24]
+
+
+def test_a_reward_model_judges(folder: Path, tmp_path: Path) -> None:
+    judge = tmp_path / "judge"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = LlamaForSequenceClassification(LlamaConfig(**LLAMA, num_labels=1))
+        model.save_pretrained(judge)
+    tokenizer_of(LETTERS).save_pretrained(judge)
+    assert run_text(tmp_path, DPO, "language/echo", "--set", f"env.judge={judge}") == 0
+    rows = (tmp_path / "echo/online_dpo/seed_0/feedback.csv").read_text().splitlines()[1:]
+    returns = {float(row.split(",")[3]) for row in rows}
+    assert len(returns) > 10  # a rule has at most five values here
+
+
+def refused(capsys: pytest.CaptureFixture[str], results: Path, *changes: str) -> str:
+    more = [part for change in changes for part in ("--set", change)]
+    assert run_text(results, DPO, "language/echo", *more) == 2
+    said = capsys.readouterr().err.strip()
+    assert len(said.splitlines()) == 1
+    assert not results.exists()
+    return said
+
+
+def test_a_folder_that_is_no_model_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, empty = tmp_path / "results", tmp_path / "empty"
+    empty.mkdir()
+    for place in (empty, tmp_path / "nowhere"):
+        said = refused(capsys, results, f"env.model={place}")
+        assert f"key 'model' is '{place}'; no model there" in said
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (bare / name).write_bytes((folder / name).read_bytes())
+    assert "no weights" in refused(capsys, results, f"env.model={bare}")
+    (bare / "config.json").write_text("{")
+    assert "no model there" in refused(capsys, results, f"env.model={bare}")
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tmp_path / "small"
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=9, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+    ).save_pretrained(small)
+    tokenizer_of(LETTERS).save_pretrained(small)
+    said = refused(capsys, tmp_path / "results", f"env.model={small}")
+    assert "its tokenizer has 28 tokens, the model 9" in said
+    tokenizer_of(["a", "b", "<unk>", "<end>"]).save_pretrained(small)
+    said = refused(capsys, tmp_path / "results", f"env.model={small}")
+    assert "lack a word of the words of generated prompts" in said
+
+
+def test_prompts_that_do_not_fit_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, file = tmp_path / "results", tmp_path / "p.jsonl"
+    model = f"env.model={folder}"
+    said = refused(capsys, results, model, prompts(file, "a", "a b c d e"))
+    assert "p.jsonl, line 2: 5 tokens; expected 1 to 4" in said
+    said = refused(capsys, results, model, "env.prompt_tokens=60")
+    assert "is 68; expected at most 64, the context of" in said
+    assert "it is empty" in refused(capsys, results, prompts(file))
+    assert "lacks" not in refused(capsys, results, prompts(file, "a ö"))
+    file.write_text('{"prompt": 1}\n')
+    assert "line 1: expected" in refused(capsys, results, f"env.prompts={file}")
+    file.unlink()
+    assert "cannot be read" in refused(capsys, results, f"env.prompts={file}")
+
+
+def test_agents_of_language_models_refuse_other_tasks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from helpers.command_line import run
+
+    assert run(tmp_path / "results", "half_cheetah", f"pebble,{DPO}") == 2
+    said = capsys.readouterr().err
+    assert "half_cheetah: online_dpo: it aligns a language model; expected a text task" in said
+    assert not (tmp_path / "results").exists()
+
+
+def test_without_transformers_the_extra_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for loaded in [name for name in sys.modules if name.startswith("transformers.")]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, "transformers", None)  # type: ignore[arg-type]
+    for name in ("alignment", "model"):
+        monkeypatch.delitem(sys.modules, f"mujoco_sail.language.{name}", raising=False)
+    said = refused(capsys, tmp_path / "results")
+    assert "needs the package transformers (" in said
+    assert "pip install 'mujoco-sail[language]'" in said
