@@ -143,22 +143,22 @@ class Alignment(Agent):
             (session.pairs.start[0, :, 0] != OFFLINE).float(),
         )
         t1, t2 = objective.estimates(pairs, settings.beta)
-        of_t1, of_t2 = self._gradient(t1), self._gradient(t2)
-        gradient = [a + settings.lambda_ * b for a, b in zip(of_t1, of_t2, strict=True)]
-        anchored = torch.zeros(())
+        gradient = of_t1 = self._gradient(t1)
+        share, anchored = torch.tensor(torch.nan), torch.tensor(torch.nan)
+        if settings.lambda_:
+            of_t2 = self._gradient(t2)
+            share = settings.lambda_ * _norm(of_t2) / _norm(of_t1)
+            gradient = _sum(gradient, settings.lambda_, of_t2)
         if settings.reverse_kl:
             anchored = self.anchored(prompts[:, 0], session.number)
-            of_anchor = self._gradient(anchored)
-            gradient = [
-                g + settings.reverse_kl * a for g, a in zip(gradient, of_anchor, strict=True)
-            ]
+            gradient = _sum(gradient, settings.reverse_kl, self._gradient(anchored))
         self.adam.step([-g[None] for g in gradient])
         radius = settings.projection_radius
         if radius < torch.inf:
             objective.project(self.model.parameters, self.reference.parameters, radius)
         self.updates += 1
         right = (pairs.margin(settings.beta) > 0).float() == session.labels[0]
-        values = (t1, right.float().mean(), _norm(of_t2) / _norm(of_t1), anchored)
+        values = (t1, right.float().mean(), share, anchored)
         self.logged = {
             name: value.detach().view(1).float() for name, value in zip(LOGGED, values, strict=True)
         }
@@ -170,8 +170,8 @@ class Alignment(Agent):
         completions = self._sample(self.reference, prompts, uniform)
         return objective.anchor(self.model.log_prob(prompts, completions))
 
-    def _gradient(self, value: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(value, self.model.parameters, retain_graph=True)
+    def _gradient(self, value: Tensor) -> list[Tensor]:
+        return list(torch.autograd.grad(value, self.model.parameters, retain_graph=True))
 
     def _prompts(self, streams: Streams, count: int) -> Tensor:
         uniform = streams.uniform(count, self.task.prompt_tokens)[0]
@@ -253,6 +253,10 @@ class ModelFolder:
             for file in made:
                 write_bytes(Path(path) / file.name, file.read_bytes())
         return [Path(path) / file.name for file in made]
+
+
+def _sum(gradient: Sequence[Tensor], weight: float, more: Sequence[Tensor]) -> list[Tensor]:
+    return [g + weight * m for g, m in zip(gradient, more, strict=True)]
 
 
 def _norm(parts: Sequence[Tensor]) -> Tensor:

@@ -211,9 +211,15 @@ def no_model(task: TextTask, key: str, error: object) -> str:
     return f"{task.name}: key '{key}' is '{getattr(task, key)}'; no model there: {lines[0]}"
 
 
-@cache
 def text_of(task: TextTask) -> Text:
-    """The text of a task, one object per process."""
+    """The text of a task, one object per process as long as the recipe's files are the same."""
+    places = (Path(place).expanduser() for place in (task.model, task.judge, task.prompts) if place)
+    files = (file for place in places for file in (place, *place.glob("*")) if file.exists())
+    return _text(task, tuple(file.stat().st_mtime_ns for file in files))
+
+
+@cache
+def _text(task: TextTask, times: tuple[int, ...]) -> Text:
     return Text(task)
 
 

@@ -31,7 +31,8 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("results")
     names = ["online_dpo", "sail_lm", "sail_revkl_lm", "online_dpo_revkl"]
     agents = ",".join(f"language/{name}" for name in names)
-    more = ("--set", "env.random_steps=10", "--set", "env.exploration_steps=5")
+    changes = ("random_steps=10", "exploration_steps=5", "reference_after=10", "labels=12")
+    more = [part for change in changes for part in ("--set", f"env.{change}")]
     assert run_text(results, f"{agents},random,sac", "language/echo", *more) == 0
     return results
 
@@ -52,15 +53,15 @@ def test_every_arm_has_the_same_labels_and_the_columns_of_the_suite(benchmark: P
     for arm in ("online_dpo", "sail_lm", "sail_revkl_lm", "online_dpo_revkl"):
         (folder,) = (benchmark / "echo" / arm).iterdir()
         rows = pd.read_csv(folder / "evaluations.csv")
-        assert rows["labels"].tolist() == [8, 16]
+        assert rows["labels"].tolist() == [8, 12]
         assert rows["episodes"].tolist() == [6, 6]
         assert rows["episode_return"].between(0, 1).all()
         assert rows["success_rate"].between(0, 1).all()
         assert (rows["kl_to_reference"] > 0).all()
         logged = pd.read_csv(folder / "training.csv")
         assert logged["kl_to_reference"].tolist() == rows["kl_to_reference"].tolist()
-        assert logged["updates"].tolist() == [2, 4]
-        assert len(pd.read_csv(folder / "feedback.csv")) == 16
+        assert logged["updates"].tolist() == [2, 3]
+        assert len(pd.read_csv(folder / "feedback.csv")) == 12
 
 
 def test_arms_of_equal_seeds_compare_equal_completions_at_first(benchmark: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.language import run_text
+from helpers.language import run_text, text_task
+from helpers.runs import MakeRun
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -63,14 +64,20 @@ def prompts(path: Path, *texts: str) -> str:
 
 
 def test_a_folder_is_aligned_for_ten_steps_and_loaded_by_transformers_alone(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, make_run: MakeRun
 ) -> None:
     """Prompts of unequal lengths; only the last block and the last norm are trained."""
-    changes = [f"env.model={folder}", prompts(tmp_path / "p.jsonl", "a b c", "z", "q r s t")]
-    changes += ["env.trained_layers=1", "env.steps=80", "env.labels=40"]
-    more = [part for change in changes for part in ("--set", change)]
-    assert run_text(tmp_path / "results", DPO, "language/echo", *more) == 0
-    home = tmp_path / "results/echo/online_dpo/seed_0"
+    prompts(tmp_path / "p.jsonl", "a b c", "z", "q r s t")
+    task = text_task(
+        model=str(folder),
+        prompts=str(tmp_path / "p.jsonl"),
+        trained_layers=1,
+        steps=80,
+        labels=40,
+    )
+    run = make_run([(DPO, 0)], task)
+    run.execute()
+    home = run.files[0].folder
     assert (home / "training.csv").read_text().splitlines()[-1].split(",")[1] == "10"
     before, after = (AutoModelForCausalLM.from_pretrained(x) for x in (folder, home / "policy"))
     changed = {
@@ -86,24 +93,26 @@ def test_a_folder_is_aligned_for_ten_steps_and_loaded_by_transformers_alone(
     assert made.shape[1] > 3
 
 
-def test_a_generated_model_is_loaded_by_transformers_alone(tmp_path: Path) -> None:
-    assert run_text(tmp_path, DPO) == 0
-    home = tmp_path / "echo/online_dpo/seed_0/policy"
+def test_a_generated_model_is_loaded_by_transformers_alone(make_run: MakeRun) -> None:
+    run = make_run([(DPO, 0)], text_task(steps=20, labels=4))
+    run.execute()
+    home = run.files[0].folder / "policy"
     assert isinstance(AutoModelForCausalLM.from_pretrained(home), GPT2LMHeadModel)
     assert AutoTokenizer.from_pretrained(home)("a x .")["input_ids"] == [0, 23, 24]
 
 
-def test_a_reward_model_judges(folder: Path, tmp_path: Path) -> None:
+def test_a_reward_model_judges(tmp_path: Path, make_run: MakeRun) -> None:
     judge = tmp_path / "judge"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = LlamaForSequenceClassification(LlamaConfig(**LLAMA, num_labels=1))
         model.save_pretrained(judge)
     tokenizer_of(LETTERS).save_pretrained(judge)
-    assert run_text(tmp_path, DPO, "language/echo", "--set", f"env.judge={judge}") == 0
-    rows = (tmp_path / "echo/online_dpo/seed_0/feedback.csv").read_text().splitlines()[1:]
-    returns = {float(row.split(",")[3]) for row in rows}
-    assert len(returns) > 10  # a rule has at most five values here
+    run = make_run([(DPO, 0)], text_task(judge=str(judge)))
+    run.execute()
+    assert (
+        len({query.return_1 for query in run.feedback.queries[0]}) > 10
+    )  # a rule has at most five values here
 
 
 def refused(capsys: pytest.CaptureFixture[str], results: Path, *changes: str) -> str:
