@@ -20,7 +20,7 @@ from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.language import objective
 from mujoco_sail.language.environment import to_actions, to_tokens
-from mujoco_sail.language.model import LanguageModel, build, files_of, memory, obstacle, until_end
+from mujoco_sail.language.model import LanguageModel, build, files_of, memory, skeleton, until_end
 from mujoco_sail.language.task import TextTask
 from mujoco_sail.language.text import text_of
 from mujoco_sail.preferences.sessions import Pairs, Session
@@ -30,7 +30,7 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.files import write_bytes
 
 OFFLINE = -1  # `Pairs.start` of a completion that the reference drew
-MEASURED = ("success_rate", "kl_to_reference")
+MEASURED = ("success_rate", "kl_to_reference", "reference_return")
 LOGGED = ("log_likelihood", "accuracy", "t2_share", "anchor")
 
 
@@ -53,8 +53,8 @@ class Alignment(Agent):
         model: The policy.
         reference: The model at the start.
         updates: Sessions so far.
-        measured: Win rate against the reference and KL(policy || reference) in nats, by the last
-            evaluation.
+        measured: Win rate against the reference, KL(policy || reference) in nats, and mean reward
+            of the reference, by the last evaluation.
         logged: Quantities of the last session.
     """
 
@@ -65,7 +65,7 @@ class Alignment(Agent):
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
-        seed, tuned = runner.seeds[0], runner.step == 0
+        seed, tuned = runner.seeds[0], not runner.step or self.task.trained_layers > 0
         self.model = build(self.task, seed, self.device, tuned=tuned)
         self.reference = build(self.task, seed, self.device, tuned=tuned)
         self._text = text_of(self.task)
@@ -81,7 +81,8 @@ class Alignment(Agent):
     def obstacle(cls, task: Task) -> str:
         if not isinstance(task, TextTask):
             return "it aligns a language model; expected a text task, such as language/vowels"
-        return obstacle(task)
+        skeleton(task)
+        return ""
 
     @classmethod
     @override
@@ -205,7 +206,7 @@ class Alignment(Agent):
             for ids in drawn
         ]
         wins = (1 + (rewards[0] - rewards[1]).sign()) / 2  # a tie is half a win
-        values = wins.mean(), self._divergence(prompts, drawn[0])
+        values = wins.mean(), self._divergence(prompts, drawn[0]), rewards[1].mean()
         self.measured = {
             name: value.view(1).float().cpu() for name, value in zip(MEASURED, values, strict=True)
         }

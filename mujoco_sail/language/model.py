@@ -16,8 +16,7 @@ from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.state import Tree
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.language.task import TextTask
-from mujoco_sail.language.text import ENDING, PADDING, STOP, WORDS, chain, no_model, text_of
-from mujoco_sail.system.errors import UserError
+from mujoco_sail.language.text import ENDING, PADDING, STOP, WORDS, chain, load, no_model, text_of
 
 HF: Any = transformers  # without its annotations, which are incomplete
 HF.utils.logging.disable_progress_bar()
@@ -210,18 +209,11 @@ def corpus_of(task: TextTask, streams: Streams) -> Tensor:
 def build(task: TextTask, seed: int, device: torch.device, *, tuned: bool) -> LanguageModel:
     """The reference model of a task: that of the folder, or the generated one of a seed.
 
-    Args:
-        task: The task.
-        seed: Seed of the generated model and its corpus.
-        device: Device of the model.
-        tuned: Whether the generated model is fine-tuned; a checkpoint replaces its parameters.
-
-    Raises:
-        UserError: The folder has no model.
+    Without `tuned`, the generated model is not fine-tuned: a checkpoint has its parameters.
     """
     text = text_of(task)
     if task.model:
-        module = _read(task, HF.AutoModelForCausalLM, dtype=torch.float32)
+        module = load(task, "model", "AutoModelForCausalLM", dtype=torch.float32)
     else:
         module = generated(task)
         if tuned:
@@ -229,41 +221,40 @@ def build(task: TextTask, seed: int, device: torch.device, *, tuned: bool) -> La
     return LanguageModel(module.to(device), text.size, text.end, task.trained_layers)
 
 
-def obstacle(task: TextTask) -> str:
-    """Why the model of a task cannot be used, one line; empty if it can."""
+def skeleton(task: TextTask) -> Any:
+    """Model of a task; that of a folder has no memory for its parameters.
+
+    Raises:
+        UserError: The folder has no model, or one whose sizes do not fit the task.
+    """
     if not task.model:
-        return ""
+        return generated(task)
+    config, size = load(task, "model", "AutoConfig"), text_of(task).size
     try:
-        config = _read(task, HF.AutoConfig)
-        skeleton(config)
-    except (UserError, ValueError) as error:
-        return no_model(task, "model", error).partition(": ")[2]
-    folder = Path(task.model).expanduser()
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        return f"key 'model' is '{task.model}'; no model there: it has no weights"
-    if text_of(task).size > config.vocab_size:
-        return (
-            f"key 'model' is '{task.model}'; its tokenizer has {text_of(task).size} tokens, the "
-            f"model {config.vocab_size}: they do not fit"
-        )
-    longest = getattr(config, "max_position_embeddings", None)
-    if longest is not None and task.prompt_tokens + task.completion_tokens > longest:
-        return (
-            f"prompt_tokens + completion_tokens is {task.prompt_tokens + task.completion_tokens}; "
-            f"expected at most {longest}, the context of '{task.model}'"
-        )
-    return ""
-
-
-def skeleton(config: Any) -> Any:
-    """Model of a configuration without memory for its parameters."""
-    with torch.device("meta"):
-        return HF.AutoModelForCausalLM.from_config(config)
+        with torch.device("meta"):
+            module = HF.AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        raise no_model(task, "model", error) from error
+    files = [path.suffix for path in Path(task.model).expanduser().iterdir()]
+    longest = task.prompt_tokens + task.completion_tokens
+    context = getattr(config, "max_position_embeddings", longest)
+    for fault, found in (
+        ("it has no weights", not {".safetensors", ".bin"} & {*files}),
+        (
+            f"its tokenizer has {size} tokens, the model {config.vocab_size}",
+            size > config.vocab_size,
+        ),
+        (f"prompt and completion have {longest} tokens, its context {context}", longest > context),
+        ("its blocks are in no list", not list(trained_part(module, task.trained_layers))),
+    ):
+        if found:
+            raise no_model(task, "model", fault)
+    return module
 
 
 def memory(task: TextTask) -> float:
     """Estimates the bytes of policy, reference, gradient, Adam's moments and activations."""
-    module = skeleton(_read(task, HF.AutoConfig) if task.model else generated(task).config)
+    module = skeleton(task)
     total = sum(p.numel() for p in module.parameters())
     trained = sum(p.numel() for p in trained_part(module, task.trained_layers))
     config = module.config
@@ -275,7 +266,7 @@ def memory(task: TextTask) -> float:
 def files_of(task: TextTask, model: LanguageModel, folder: Path) -> Sequence[Path]:
     """Writes a model and its tokenizer, as transformers reads them, into a folder."""
     if task.model:
-        tokenizer = _read(task, HF.AutoTokenizer)
+        tokenizer = load(task, "model", "AutoTokenizer")
     else:
         words = Tokenizer(models.WordLevel({word: i for i, word in enumerate((*WORDS, STOP))}))
         words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -283,11 +274,3 @@ def files_of(task: TextTask, model: LanguageModel, folder: Path) -> Sequence[Pat
     model.module.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return sorted(path for path in folder.iterdir() if path.is_file())
-
-
-def _read(task: TextTask, kind: Any, **options: Any) -> Any:
-    folder = str(Path(task.model).expanduser())
-    try:
-        return kind.from_pretrained(folder, local_files_only=True, **options)
-    except Exception as error:  # the library raises many types
-        raise UserError(no_model(task, "model", error)) from error

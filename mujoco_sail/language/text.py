@@ -12,6 +12,7 @@ Hidden rewards, all in [0, 1], of a completion with at most L words:
 """
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,11 +88,10 @@ class Text:
 
     def __init__(self, task: TextTask) -> None:
         self.task = task
-        self._library = _library(task) if task.model or task.judge else None
-        self._tokenizer = self._load("model", "AutoTokenizer") if task.model else None
+        self._tokenizer = load(task, "model", "AutoTokenizer") if task.model else None
         self.size = len(self._tokenizer or (*WORDS, STOP))
         self.end = self._tokenizer.eos_token_id if self._tokenizer else len(WORDS)
-        self._judge = self._load_judge() if task.judge else None
+        self._judge = _judge(task) if task.judge else None
         self._prompts = self._read_prompts() if task.prompts else None
         if self._tokenizer and self._prompts is None:
             self._encoded(" ".join(WORDS), "the words of generated prompts", len(WORDS))
@@ -135,7 +135,7 @@ class Text:
             (self.decode(x), self.decode(y)) for x, y in zip(prompts, completions, strict=True)
         ]
         if self._judge is not None:
-            return self._judge(pairs)  # type: ignore[no-any-return]
+            return self._judge(pairs)
         longest = self.task.completion_tokens
         return np.array(
             [rule_reward(self.task.rule, x.split(), y.split(), longest) for x, y in pairs]
@@ -182,33 +182,48 @@ class Text:
             raise UserError(f"{where}; it is empty: expected a prompt in every line")
         return np.stack(rows)
 
-    def _load(self, key: str, kind: str) -> Any:
-        """Loads a part of the folder that a key names, from the disk alone."""
-        folder = str(Path(getattr(self.task, key)).expanduser())
-        try:
-            return getattr(self._library, kind).from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # the library raises many types
-            raise UserError(no_model(self.task, key, error)) from error
 
-    def _load_judge(self) -> Any:
-        """Function from texts (prompt, completion) to the rewards of the reward model."""
-        model = self._load("judge", "AutoModelForSequenceClassification").eval()
-        tokenizer = self._load("judge", "AutoTokenizer")
-        if model.config.num_labels != 1:
-            raise UserError(no_model(self.task, "judge", "expected a classifier with one label"))
+def load(task: TextTask, key: str, kind: str, **options: Any) -> Any:
+    """Loads a part of a model from the folder that a key names, never from the network.
 
-        def judge(pairs: list[tuple[str, str]]) -> NDArray[np.float64]:
-            rows = [tokenizer(f"{x} {y}", return_tensors="pt")["input_ids"] for x, y in pairs]
-            with torch.no_grad():
-                return np.array([float(model(row).logits) for row in rows])
+    Args:
+        task: The task.
+        key: Key of the folder, "model" or "judge".
+        kind: Class of transformers that loads the part.
+        options: Further arguments of `from_pretrained`.
 
-        return judge
+    Raises:
+        UserError: It is not there.
+    """
+    library = packages.load("transformers", f"{task.name}: key '{key}'")
+    folder = str(Path(getattr(task, key)).expanduser())
+    try:
+        return getattr(library, kind).from_pretrained(folder, local_files_only=True, **options)
+    except Exception as error:  # the library raises many types
+        raise no_model(task, key, error) from error
 
 
-def no_model(task: TextTask, key: str, error: object) -> str:
-    """Message for a folder that is no model."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{task.name}: key '{key}' is '{getattr(task, key)}'; no model there: {lines[0]}"
+def no_model(task: TextTask, key: str, reason: object) -> UserError:
+    """Error for a folder that is no model."""
+    lines = str(reason).strip().splitlines() or [type(reason).__name__]
+    return UserError(
+        f"{task.name}: key '{key}' is '{getattr(task, key)}'; no model there: {lines[0]}"
+    )
+
+
+def _judge(task: TextTask) -> Callable[[list[tuple[str, str]]], NDArray[np.float64]]:
+    """Function from prompts and completions to the rewards of the reward model."""
+    model = load(task, "judge", "AutoModelForSequenceClassification").eval()
+    tokenizer = load(task, "judge", "AutoTokenizer")
+    if model.config.num_labels != 1:
+        raise no_model(task, "judge", "expected a classifier with one label")
+
+    def judge(pairs: list[tuple[str, str]]) -> NDArray[np.float64]:
+        rows = [tokenizer(f"{x} {y}", return_tensors="pt")["input_ids"] for x, y in pairs]
+        with torch.no_grad():
+            return np.array([float(model(row).logits) for row in rows])
+
+    return judge
 
 
 def text_of(task: TextTask) -> Text:
@@ -221,7 +236,3 @@ def text_of(task: TextTask) -> Text:
 @cache
 def _text(task: TextTask, times: tuple[int, ...]) -> Text:
     return Text(task)
-
-
-def _library(task: TextTask) -> Any:
-    return packages.load("transformers", f"{task.name}: a model's folder")

@@ -150,7 +150,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(
     ).save_pretrained(small)
     tokenizer_of(LETTERS).save_pretrained(small)
     said = refused(capsys, tmp_path / "results", f"env.model={small}")
-    assert "its tokenizer has 28 tokens, the model 9" in said
+    assert "no model there: its tokenizer has 28 tokens, the model 9" in said
     tokenizer_of(["a", "b", "<unk>", "<end>"]).save_pretrained(small)
     said = refused(capsys, tmp_path / "results", f"env.model={small}")
     assert "lack a word of the words of generated prompts" in said
@@ -164,7 +164,7 @@ def test_prompts_that_do_not_fit_are_refused(
     said = refused(capsys, results, model, prompts(file, "a", "a b c d e"))
     assert "p.jsonl, line 2: 5 tokens; expected 1 to 4" in said
     said = refused(capsys, results, model, "env.prompt_tokens=60")
-    assert "is 68; expected at most 64, the context of" in said
+    assert "prompt and completion have 68 tokens, its context 64" in said
     assert "it is empty" in refused(capsys, results, prompts(file))
     assert "lacks" not in refused(capsys, results, prompts(file, "a ö"))
     file.write_text('{"prompt": 1}\n')
