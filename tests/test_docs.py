@@ -118,13 +118,16 @@ def test_commands_of_the_suite_can_be_parsed(line: str) -> None:
 
 def test_settings_exist_in_the_recipes() -> None:
     found = {
-        word
+        (page.name == "language.md", word)
         for page in PAGES
         for word in re.findall(r"--set ((?:env|agent)\.[^\s`]+)", prose(page))
     }
     assert len(found) > 6
-    for word in found:
-        registry.load("walker_walk", "pebble,sail,sail_revkl", "quick", [word], "noisy+skip")
+    for of_texts, word in found:
+        if of_texts:
+            registry.load("language/echo", "language/sail_lm", "quick", [word], "noisy+skip")
+        else:
+            registry.load("walker_walk", "pebble,sail,sail_revkl", "quick", [word], "noisy+skip")
 
 
 def test_the_environment_recipes_of_the_paper_are_executable(
@@ -160,9 +163,12 @@ def test_all_other_commands_are_known() -> None:
         "python study/calibration.py",
         "python study/dataset.py results/dataset",
         "python study/dose_trend.py results/doses",
+        "python study/language_curvature.py",
+        "python study/language_study.py results/language",
         "python study/scores.py",
         "pip install --constraint constraints.txt --editable '.[cluster]'",
         "pip install --constraint constraints.txt --editable '.[fast]'",
+        "pip install --constraint constraints.txt --editable '.[language]'",
         "pip install --constraint constraints.txt --editable '.[peers]'",
         "pip install --constraint constraints.txt --editable '.[tensorboard]'",
     }

@@ -1,9 +1,11 @@
 """Causal language models of transformers: log-probabilities, samples, fine-tuning, folders."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from mujoco_sail.core.state import Tree
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.language.task import TextTask
 from mujoco_sail.language.text import ENDING, PADDING, STOP, WORDS, chain, load, no_model, text_of
+from mujoco_sail.system.files import write_bytes
 
 HF: Any = transformers  # without its annotations, which are incomplete
 HF.utils.logging.disable_progress_bar()
@@ -56,16 +59,17 @@ class LanguageModel:
             completions: Token ids, [B, L].
 
         Returns:
-            [B, L, V], differentiable.
+            [B, L, V] on the model's device, differentiable.
         """
-        ids = torch.cat([prompts, completions[:, :-1]], 1)
+        ids = torch.cat([prompts, completions[:, :-1].to(prompts.device)], 1)
         logits: Tensor = self._forward(ids).logits[:, prompts.shape[1] - 1 :, : self.tokens]
         return logits.log_softmax(-1)
 
     def log_prob(self, prompts: Tensor, completions: Tensor) -> Tensor:
         """Log pi(y|x) of completions [B, L] to prompts [B, P], [B]; differentiable."""
-        chosen = self.log_probs(prompts, completions).gather(-1, completions.unsqueeze(-1))
-        return (chosen.squeeze(-1) * until_end(completions, self.end)).sum(-1)
+        drawn = completions.to(self.module.device)
+        chosen = self.log_probs(prompts, drawn).gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
+        return (chosen * until_end(drawn, self.end)).sum(-1)
 
     @torch.no_grad()
     def sample(self, prompts: Tensor, uniform: Tensor) -> Tensor:
@@ -76,8 +80,9 @@ class LanguageModel:
             uniform: Draws from [0, 1), [B, L].
 
         Returns:
-            Token ids, [B, L]; after the end, the end is repeated.
+            Token ids, [B, L], on the CPU; after the end, the end is repeated.
         """
+        prompts, uniform = prompts.to(self.module.device), uniform.to(self.module.device)
         made = self._forward(prompts, use_cache=True)
         columns: list[Tensor] = []
         for t in range(uniform.shape[1]):
@@ -91,10 +96,11 @@ class LanguageModel:
             if t + 1 < uniform.shape[1]:
                 ids = torch.cat([prompts, torch.stack(columns, 1)], 1)
                 made = self._forward(ids, use_cache=True, cache=made.cache)
-        return torch.stack(columns, 1)
+        return torch.stack(columns, 1).cpu()
 
     def _forward(self, ids: Tensor, **options: Any) -> Any:
         """Calls the model; with a cache, for the last token alone."""
+        ids = ids.to(self.module.device)
         mask = ids != PADDING
         options["attention_mask"] = mask.long()
         places = (mask.cumsum(1) - 1).clamp_min(0)
@@ -153,12 +159,9 @@ def generated(task: TextTask) -> Any:
         n_embd=task.hidden_units,
         n_layer=task.hidden_layers,
         n_head=task.heads,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=text.end,
-        eos_token_id=text.end,
         attn_implementation="eager",
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
+        **dict.fromkeys(("bos_token_id", "eos_token_id"), text.end),
     )
     with torch.random.fork_rng(devices=[]):  # the library draws initial weights, which are replaced
         return HF.GPT2LMHeadModel(config)
@@ -230,6 +233,7 @@ def skeleton(task: TextTask) -> Any:
     if not task.model:
         return generated(task)
     config, size = load(task, "model", "AutoConfig"), text_of(task).size
+    tokens = config.vocab_size
     try:
         with torch.device("meta"):
             module = HF.AutoModelForCausalLM.from_config(config)
@@ -240,10 +244,7 @@ def skeleton(task: TextTask) -> Any:
     context = getattr(config, "max_position_embeddings", longest)
     for fault, found in (
         ("it has no weights", not {".safetensors", ".bin"} & {*files}),
-        (
-            f"its tokenizer has {size} tokens, the model {config.vocab_size}",
-            size > config.vocab_size,
-        ),
+        (f"its tokenizer has {size} tokens, the model {tokens}", size > tokens),
         (f"prompt and completion have {longest} tokens, its context {context}", longest > context),
         ("its blocks are in no list", not list(trained_part(module, task.trained_layers))),
     ):
@@ -263,14 +264,25 @@ def memory(task: TextTask) -> float:
     return float(NUMBER * (2 * total + 3 * trained + tokens * per_token))
 
 
-def files_of(task: TextTask, model: LanguageModel, folder: Path) -> Sequence[Path]:
-    """Writes a model and its tokenizer, as transformers reads them, into a folder."""
-    if task.model:
-        tokenizer = load(task, "model", "AutoTokenizer")
-    else:
-        words = Tokenizer(models.WordLevel({word: i for i, word in enumerate((*WORDS, STOP))}))
-        words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        tokenizer = HF.PreTrainedTokenizerFast(tokenizer_object=words, eos_token=STOP)
-    model.module.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return sorted(path for path in folder.iterdir() if path.is_file())
+@dataclass(frozen=True)
+class ModelFolder:
+    """Language model, to be written as transformers reads it."""
+
+    task: TextTask
+    model: LanguageModel
+
+    def save(self, path: Path | str) -> list[Path]:
+        """Writes model and tokenizer into the folder `path`, file by file."""
+        if self.task.model:
+            tokenizer = load(self.task, "model", "AutoTokenizer")
+        else:
+            words = Tokenizer(models.WordLevel({word: i for i, word in enumerate((*WORDS, STOP))}))
+            words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+            tokenizer = HF.PreTrainedTokenizerFast(tokenizer_object=words, eos_token=STOP)
+        with TemporaryDirectory() as scratch:
+            self.model.module.save_pretrained(scratch)
+            tokenizer.save_pretrained(scratch)
+            made = sorted(file for file in Path(scratch).iterdir() if file.is_file())
+            for file in made:
+                write_bytes(Path(path) / file.name, file.read_bytes())
+        return [Path(path) / file.name for file in made]

@@ -1,4 +1,4 @@
-"""Words, prompts and judge of a text task.
+"""Words, prompts and judge of a text task, and the environment that evaluates every agent.
 
 The generated language has 24 words, the letters a to x, and a full stop, which ends a completion.
 Its grammar is a Markov chain: every word has six usual followers. The grammar is one and the same
@@ -9,6 +9,9 @@ Hidden rewards, all in [0, 1], of a completion with at most L words:
     vowels    number of its words that are a, e, i, o or u, divided by L
     echo      share of the prompt's different words that are in the completion
     reverse   share of the prompt's words that the completion repeats at their places backwards
+
+The environment's observation has the token ids of the prompt, with -1 before a short one. An action
+has a number in [-1, 1] per place of the completion; that interval has an equal part per token.
 """
 
 import json
@@ -17,11 +20,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from mujoco_sail.core.streams import seed_for
+from mujoco_sail.environments.wrappers import Array, Info
 from mujoco_sail.language.task import TextTask
 from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
@@ -236,3 +242,39 @@ def text_of(task: TextTask) -> Text:
 @cache
 def _text(task: TextTask, times: tuple[int, ...]) -> Text:
     return Text(task)
+
+
+def to_actions(ids: Ids, tokens: int) -> NDArray[np.float32]:
+    """Actions of token ids, of the same shape: the middles of their intervals."""
+    return ((2 * ids + 1) / tokens - 1).astype(np.float32)
+
+
+def to_tokens(actions: Array, tokens: int) -> Ids:
+    """Token ids of actions, of the same shape."""
+    places = np.floor((np.asarray(actions, np.float64) + 1) / 2 * tokens)
+    return places.clip(0, tokens - 1).astype(np.int64)
+
+
+class TextEnvironment(gymnasium.Env[Array, Array]):
+    """Environment whose episode is one completion of one prompt."""
+
+    def __init__(self, task: TextTask) -> None:
+        """Reads the prompts and the judge of the task, once per process."""
+        self.text, self.places = text_of(task), task.prompt_tokens
+        self.observation_space = Box(PADDING, self.text.size - 1, (task.prompt_tokens,))
+        self.action_space = Box(-1, 1, (task.completion_tokens,))
+
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[Array, Info]:
+        """Draws a prompt."""
+        super().reset(seed=seed)
+        self._prompt = self.text.draw_prompts(self.np_random.random((1, self.places)))
+        return self._prompt[0].astype(np.float32), {}
+
+    def step(self, action: Array) -> tuple[Array, Any, bool, bool, Info]:
+        """Judges a completion and ends the episode."""
+        completion = to_tokens(action, self.text.size)[None]
+        reward = float(self.text.rewards(self._prompt, completion)[0])
+        return self._prompt[0].astype(np.float32), reward, True, False, {}
+
+
+gymnasium.register("Text-v0", f"{__name__}:{TextEnvironment.__name__}")

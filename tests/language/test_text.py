@@ -11,8 +11,7 @@ import torch
 from helpers.language import text_task
 
 from mujoco_sail.environments.vector import VectorEnv
-from mujoco_sail.language.environment import to_actions, to_tokens
-from mujoco_sail.language.text import WORDS, chain, rule_reward, text_of
+from mujoco_sail.language.text import WORDS, chain, rule_reward, text_of, to_actions, to_tokens
 
 
 @pytest.mark.parametrize(
