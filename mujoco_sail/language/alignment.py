@@ -98,8 +98,6 @@ class Alignment(Agent):
                 self.learn(self.ask(step))
             self.runner.after_step(step, self)
 
-    # --- a session ---
-
     def ask(self, step: int) -> Session:
         """Asks for labels of pairs in the order in which they are drawn."""
         low, _ = self.task.reward_range
@@ -124,12 +122,8 @@ class Alignment(Agent):
         start = torch.full((1, count, 2), self._step)
         start[:, :offline] = OFFLINE
         shape = (1, count, 2, 1)
-        columns = (
-            torch.cat([prompts.float(), actions], 1).view(*shape, -1),
-            torch.ones(shape),
-            rewards.view(shape),
-            start,
-        )
+        inputs = torch.cat([prompts.float(), actions], 1).view(*shape, -1)
+        columns = inputs, torch.ones(shape), rewards.view(shape), start
         return Pairs(*(column.to(self.device) for column in columns))
 
     def learn(self, session: Session) -> None:
@@ -159,8 +153,7 @@ class Alignment(Agent):
             objective.project(self.model.parameters, self.reference.parameters, radius)
         self.updates += 1
         right = (pairs.margin(settings.beta) > 0).float() == session.labels[0]
-        values = (t1, right.float().mean(), share, anchored)
-        self.logged = _named(LOGGED, values)
+        self.logged = _named(LOGGED, (t1, right.float().mean(), share, anchored))
 
     def anchored(self, prompts: Tensor, number: int) -> Tensor:
         """Anchor's surrogate, from one completion of the reference to each prompt [B, P]."""
@@ -176,8 +169,6 @@ class Alignment(Agent):
         """Prompts, [count, prompt_tokens], on the CPU."""
         uniform = streams.uniform(count, self.task.prompt_tokens)[0]
         return torch.from_numpy(self._text.draw_prompts(uniform.cpu().numpy()))
-
-    # --- evaluation ---
 
     @override
     def policy(self, observation: Tensor) -> Tensor:

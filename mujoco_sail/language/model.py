@@ -30,16 +30,13 @@ INITIAL_STD = 0.02  # of weights, as GPT-2's
 
 
 class LanguageModel:
-    """Causal language model, and the parameters of it that are trained.
+    """Causal language model.
 
     Args:
         module: A causal model of transformers.
         tokens: Number of tokens that may be drawn, the first of its vocabulary.
         end: Token that ends a completion; None if there is none.
         trained_layers: Last blocks that are trained, with what follows them; 0 for all.
-
-    Attributes:
-        parameters: The trained parameters.
     """
 
     def __init__(self, module: Any, tokens: int, end: int | None, trained_layers: int = 0) -> None:
@@ -52,14 +49,9 @@ class LanguageModel:
         self._places = "position_ids" in inspect.signature(module.forward).parameters
 
     def log_probs(self, prompts: Tensor, completions: Tensor) -> Tensor:
-        """Log-probabilities of all tokens at every place of completions.
+        """Log-probabilities of all tokens at every place, [B, L, V], differentiable.
 
-        Args:
-            prompts: Token ids, [B, P], padded on the left.
-            completions: Token ids, [B, L].
-
-        Returns:
-            [B, L, V] on the model's device, differentiable.
+        Prompts [B, P] are padded on the left; completions are [B, L].
         """
         ids = torch.cat([prompts, completions[:, :-1].to(prompts.device)], 1)
         logits: Tensor = self._forward(ids).logits[:, prompts.shape[1] - 1 :, : self.tokens]
@@ -73,14 +65,9 @@ class LanguageModel:
 
     @torch.no_grad()
     def sample(self, prompts: Tensor, uniform: Tensor) -> Tensor:
-        """Draws completions by inversion of the distribution function.
+        """Draws completions, [B, L], on the CPU; after the end, the end is repeated.
 
-        Args:
-            prompts: Token ids, [B, P], padded on the left.
-            uniform: Draws from [0, 1), [B, L].
-
-        Returns:
-            Token ids, [B, L], on the CPU; after the end, the end is repeated.
+        `uniform`, [B, L], is put into the inverse of every token's distribution function.
         """
         prompts, uniform = prompts.to(self.module.device), uniform.to(self.module.device)
         made = self._forward(prompts, use_cache=True)
@@ -123,10 +110,9 @@ class LanguageModel:
 @torch.no_grad()
 def _fill(parameters: Iterable[Tensor], vector: Tensor) -> None:
     """Copies a vector into parameters; those of PyTorch's function would be views of it."""
-    at = 0
     for parameter in parameters:
-        parameter.copy_(vector[at : at + parameter.numel()].view_as(parameter))
-        at += parameter.numel()
+        part, vector = vector.tensor_split([parameter.numel()])
+        parameter.copy_(part.view_as(parameter))
 
 
 def until_end(completions: Tensor, end: int | None) -> Tensor:
@@ -188,8 +174,7 @@ def pretrained(task: TextTask, seed: int) -> Tensor:
     parameters = list(module.parameters())
     views = [parameter.detach()[None] for parameter in parameters]
     adam = MemberAdam(views, 1, task.corpus_learning_rate)
-    batches = max(1, task.corpus_epochs * len(corpus) // task.batch_size)
-    for _ in range(batches):
+    for _ in range(max(1, task.corpus_epochs * len(corpus) // task.batch_size)):
         rows = streams.integers(len(corpus), task.batch_size)[0]
         logits = module(input_ids=corpus[rows].clamp_min(0)).logits[:, :-1]
         loss = cross_entropy(logits.flatten(0, 1), targets[rows, 1:].flatten())
@@ -210,10 +195,7 @@ def corpus_of(task: TextTask, streams: Streams) -> Tensor:
 
 
 def build(task: TextTask, seed: int, device: torch.device, *, tuned: bool) -> LanguageModel:
-    """The reference model of a task: that of the folder, or the generated one of a seed.
-
-    Without `tuned`, the generated model is not fine-tuned: a checkpoint has its parameters.
-    """
+    """The reference of a task: the folder's model, or the generated one, `tuned` or arbitrary."""
     text = text_of(task)
     if task.model:
         module = load(task, "model", "AutoModelForCausalLM", dtype=torch.float32)

@@ -49,18 +49,10 @@ class TextTask(Task):
     def __post_init__(self) -> None:
         """Checks conditions that involve several keys."""
         super().__post_init__()
+        compared = 2 * self.labels_per_session
         conditions = [
             ("episode_steps", self.episode_steps == 1, "1: a completion is one action"),
-            (
-                "heads",
-                self.hidden_units % self.heads == 0,
-                f"a divisor of hidden_units = {self.hidden_units}",
-            ),
-            (
-                "session_every",
-                self.session_every >= 2 * self.labels_per_session,
-                f"at least 2 labels_per_session = {2 * self.labels_per_session}, "
-                "the completions that a session compares",
-            ),
+            ("heads", self.hidden_units % self.heads == 0, f"a divisor of {self.hidden_units}"),
+            ("session_every", self.session_every >= compared, f"at least {compared}"),
         ]
         demand(self, conditions, f"{self.name}: ")

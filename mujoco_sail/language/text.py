@@ -44,14 +44,7 @@ PADDING = -1  # before a prompt that is shorter than the longest
 
 
 def rule_reward(rule: str, prompt: list[str], completion: list[str], longest: int) -> float:
-    """Hidden reward of a completion, see the module.
-
-    Args:
-        rule: Name of the rule.
-        prompt: Words of the prompt.
-        completion: Words of the completion, without the full stop.
-        longest: L, words of the longest completion.
-    """
+    """Hidden reward of the words of a completion with at most `longest` words, see the module."""
     if rule == "vowels":
         return sum(word in tuple("aeiou") for word in completion) / longest
     if rule == "echo":
@@ -82,14 +75,11 @@ def chain(uniform: NDArray[np.floating[Any]]) -> Ids:
 
 
 class Text:
-    """Tokens, prompts and judge of a task.
+    """Tokens, prompts and judge of a task; a `UserError` if its files are unsuitable.
 
     Attributes:
         size: Number of tokens.
         end: Token that ends a completion; None if there is none.
-
-    Raises:
-        UserError: A file or folder of the recipe is unsuitable.
     """
 
     def __init__(self, task: TextTask) -> None:
@@ -103,11 +93,7 @@ class Text:
             self._encoded(" ".join(WORDS), "the words of generated prompts", len(WORDS))
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a text.
-
-        Raises:
-            ValueError: It has words that are no tokens.
-        """
+        """Tokens of a text; a `ValueError` if it has words that are no tokens."""
         if self._tokenizer is None:
             return [(*WORDS, STOP).index(word) for word in text.split()]
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
@@ -132,14 +118,12 @@ class Text:
         words = chain(uniform)
         if self._tokenizer is None:
             return words
-        texts = [" ".join(WORDS[i] for i in row) for row in words]
+        texts = (" ".join(WORDS[i] for i in row) for row in words)
         return np.stack([self._padded(self.encode(text)) for text in texts])
 
     def rewards(self, prompts: Ids, completions: Ids) -> NDArray[np.float64]:
         """The judge's hidden rewards, [N], of completions [N, L] to prompts [N, P]."""
-        pairs = [
-            (self.decode(x), self.decode(y)) for x, y in zip(prompts, completions, strict=True)
-        ]
+        pairs = list(zip(map(self.decode, prompts), map(self.decode, completions), strict=True))
         if self._judge is not None:
             return self._judge(pairs)
         longest = self.task.completion_tokens
@@ -190,16 +174,10 @@ class Text:
 
 
 def load(task: TextTask, key: str, kind: str, **options: Any) -> Any:
-    """Loads a part of a model from the folder that a key names, never from the network.
-
-    Args:
-        task: The task.
-        key: Key of the folder, "model" or "judge".
-        kind: Class of transformers that loads the part.
-        options: Further arguments of `from_pretrained`.
+    """Loads an object of a class of transformers from the folder that a key of the task names.
 
     Raises:
-        UserError: It is not there.
+        UserError: It is not there; nothing is looked for in the network.
     """
     library = packages.load("transformers", f"{task.name}: key '{key}'")
     folder = str(Path(getattr(task, key)).expanduser())
