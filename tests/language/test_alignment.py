@@ -10,12 +10,15 @@ import pytest
 import torch
 from helpers.language import ALL, run_text, text_task
 from helpers.resuming import results_after_a_stop
-from helpers.runs import MakeRun, results_of
+from helpers.runs import MakeRun, members_of, results_of
+from helpers.tiny import CPU
 
 from mujoco_sail.cli import main
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.language.alignment import OFFLINE
+from mujoco_sail.training.run import Run
 
+ARMS = ("online_dpo", "sail_lm_tenth", "sail_lm", "sail_revkl_lm")
 SAIL = "language/sail_lm"
 DPO = "language/online_dpo"
 
@@ -27,13 +30,11 @@ def agent_of(make_run: MakeRun, settings: dict[str, Any] | None = None, **change
 
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of the four arms, and of agents that know nothing of texts."""
+    """Results of the arms, and of agents that know nothing of texts."""
     results = tmp_path_factory.mktemp("results")
-    names = ["online_dpo", "sail_lm", "sail_revkl_lm", "online_dpo_revkl"]
-    agents = ",".join(f"language/{name}" for name in names)
-    changes = ("random_steps=10", "exploration_steps=5", "reference_after=10", "labels=12")
-    more = [part for change in changes for part in ("--set", f"env.{change}")]
-    assert run_text(results, f"{agents},random,sac", "language/echo", *more) == 0
+    task = text_task(random_steps=10, exploration_steps=5, reference_after=10, labels=12)
+    for name in (*(f"language/{arm}" for arm in ARMS), "random", "sac"):
+        Run(task, members_of([(name, 0)]), CPU, results, lambda _: None).execute()
     return results
 
 
@@ -51,7 +52,7 @@ def test_a_stopped_and_resumed_run_writes_identical_files(
 
 
 def test_every_arm_has_the_same_labels_and_the_columns_of_the_suite(benchmark: Path) -> None:
-    for arm in ("online_dpo", "sail_lm", "sail_revkl_lm", "online_dpo_revkl"):
+    for arm in ARMS:
         (folder,) = (benchmark / "echo" / arm).iterdir()
         rows = pd.read_csv(folder / "evaluations.csv")
         assert rows["labels"].tolist() == [8, 12]
@@ -66,12 +67,17 @@ def test_every_arm_has_the_same_labels_and_the_columns_of_the_suite(benchmark: P
 
 
 def test_arms_of_equal_seeds_compare_equal_completions_at_first(benchmark: Path) -> None:
-    tables = [
-        pd.read_csv(benchmark / "echo" / arm / "seed_0" / "feedback.csv")
-        for arm in ("online_dpo", "sail_lm", "sail_revkl_lm")
-    ]
+    tables = [pd.read_csv(benchmark / "echo" / arm / "seed_0" / "feedback.csv") for arm in ARMS]
     for table in tables[1:]:
         pd.testing.assert_frame_equal(table[:4], tables[0][:4])
+
+
+def test_the_command_line_trains_a_language_model(tmp_path: Path) -> None:
+    assert run_text(tmp_path, DPO, "language/vowels") == 0
+    folder = tmp_path / "vowels" / "online_dpo" / "seed_0"
+    assert (folder / "policy" / "model.safetensors").is_file()
+    assert 'transformers = "' in (folder / "run.toml").read_text()
+    assert not (folder / "checkpoints").exists()
 
 
 def test_tables_figures_and_the_report_know_text_tasks(
