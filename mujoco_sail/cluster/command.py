@@ -4,6 +4,8 @@ import argparse
 
 from mujoco_sail.cluster.connection import Cluster
 from mujoco_sail.cluster.grid import execute
+from mujoco_sail.recipes.task import HUMAN
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.training import plan
 from mujoco_sail.training.command import Grid, run_with
 from mujoco_sail.training.messages import Failure
@@ -17,6 +19,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _on_cluster(args: argparse.Namespace, grid: Grid, extras: Extras) -> list[Failure]:
     """Trains all environments of the grid at the same time."""
+    if any(task.human for task in grid[0]):
+        raise UserError(f"--cluster: with --teacher {HUMAN} runs wait for answers on one machine")
     cluster = Cluster(args.cluster, args.results)
     try:
         device = cluster.device(args.device)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mujoco_sail.core.state import Tree
 from mujoco_sail.environments.backend import Backend, GymnasiumBackend
 from mujoco_sail.environments.envpool import EnvPoolBackend
+from mujoco_sail.environments.states import RecentStates
 from mujoco_sail.environments.wrappers import Array
 from mujoco_sail.recipes.ids import has_success
 from mujoco_sail.recipes.task import Task
@@ -48,11 +49,14 @@ class VectorEnv:
     Attributes:
         observation: Current observations, [M, O] float32.
         has_success: Whether the task defines success.
+        states: States after the newest steps, if they are kept.
         faults: First fault by row: a crash, or a number that is not finite in the actions or in
             the results. The values of such a row are zeros from then on.
     """
 
-    def __init__(self, task: Task, seeds: Sequence[int], purpose: str, threads: int = 1) -> None:
+    def __init__(
+        self, task: Task, seeds: Sequence[int], purpose: str, threads: int = 1, keep: int = 0
+    ) -> None:
         """Makes the environments and starts episode 0 of each.
 
         Args:
@@ -60,6 +64,7 @@ class VectorEnv:
             seeds: Seeds of the M rows.
             purpose: Purpose of the episodes; different purposes get different episodes.
             threads: Threads for a backend that uses threads; see `threads_for`.
+            keep: Number of newest steps whose states are kept; EnvPool has no states.
         """
         self._backend: Backend = (
             EnvPoolBackend(task, seeds, purpose, threads)
@@ -76,6 +81,9 @@ class VectorEnv:
             (len(seeds), task.episode_steps, self._backend.action_size), np.float32
         )
         self.reset()
+        self.states: RecentStates | None = None
+        if keep and isinstance(self._backend, GymnasiumBackend):
+            self.states = RecentStates(keep, self._backend.envs)
 
     @property
     def episodes(self) -> list[int]:
@@ -100,6 +108,8 @@ class VectorEnv:
         self._actions[self._all, self._steps] = actions
         self._steps += 1
         result = StepResult(*self._backend.step(self._all, actions))
+        if self.states is not None:
+            self.states.add(self._episodes)
         self.observation = result.observation
         ended = np.flatnonzero(result.terminated | result.truncated)
         if len(ended):
@@ -124,10 +134,12 @@ class VectorEnv:
 
     def state(self) -> Tree:
         """State for a checkpoint, see `core.state`: each row's episode and actions in it."""
+        kept = {} if self.states is None else {"states": self.states.state()}
         return {
             "episodes": torch.from_numpy(self._episodes),
             "steps": torch.from_numpy(self._steps),
             "actions": torch.from_numpy(self._actions),
+            **kept,
         }
 
     def load(self, saved: Tree) -> None:
@@ -139,6 +151,8 @@ class VectorEnv:
         for step in range(self._steps.max()):
             rows = np.flatnonzero(self._steps > step)
             self.observation[rows], *_ = self._backend.step(rows, self._actions[rows, step])
+        if self.states is not None:
+            self.states.load(saved["states"])
 
     def close(self) -> None:
         """Releases the simulators."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -131,6 +132,15 @@ class Query:
     label: float | None
 
 
+class Respondent(Protocol):
+    """Who answers in the place of the synthetic teacher, for a stack of one member."""
+
+    def label(
+        self, pairs: Pairs, order: list[int], place: tuple[int, int, int], used: int, wanted: int
+    ) -> TeacherLabels:
+        """Labels pairs; see `preferences.person.Person.label`."""
+
+
 class Feedback:
     """Teacher of a stack, with its label budget and the record of its queries.
 
@@ -138,6 +148,7 @@ class Feedback:
         task: The task, with teacher, budget and sizes.
         seeds: Seeds of the M members.
         device: Device of the data.
+        person: Who answers; None for the synthetic teacher.
 
     Attributes:
         labels_used: Labels given to each member so far, the same number for all.
@@ -145,8 +156,14 @@ class Feedback:
         faults: Reason why a member got too few labels, by index of the member; its run fails.
     """
 
-    def __init__(self, task: Task, seeds: list[int], device: torch.device) -> None:
-        self.task, self.seeds, self.device = task, seeds, device
+    def __init__(
+        self,
+        task: Task,
+        seeds: list[int],
+        device: torch.device,
+        person: Respondent | None = None,
+    ) -> None:
+        self.task, self.seeds, self.device, self.person = task, seeds, device, person
         self.labels_used = 0
         self.sessions = 0
         self.queries: list[list[Query]] = [[] for _ in seeds]
@@ -238,6 +255,9 @@ class Feedback:
                 recent(pairs),
                 streams,
             )
+            if self.person is not None:  # after as many draws as for a synthetic teacher
+                place, left = (step, self.sessions, len(rounds)), wanted - len(chosen[0])
+                given = self.person.label(pairs, order[0], place, self.labels_used, left)
             if share := self.task.oracle.similarity:  # no draw, and so equal streams, without it
                 label = flip_similar(given.label, pairs.inputs, pairs.valid, share, streams)
                 given = TeacherLabels(label, given.answered)

@@ -154,11 +154,15 @@ def flip_similar(
     return torch.where(streams.uniform(label.shape[1]) < probability, 1 - label, label)
 
 
+def margin_unit(margin: Tensor) -> Tensor:
+    """The unit of beta: root mean square of the margins [M, P] that are not 0, [M, 1]."""
+    exact = margin.double()  # its squares neither overflow nor underflow
+    return (exact.square().sum(1, keepdim=True) / (margin != 0).sum(1, keepdim=True)).sqrt()
+
+
 def _strict_labels(teacher: Teacher, margin: Tensor, streams: Streams) -> Tensor:
     """Labels with noise and mistakes, before thresholds; an exact tie is 0.5 if beta = inf."""
-    exact = margin.double()  # its squares neither overflow nor underflow
-    differing = (margin != 0).sum(1, keepdim=True)
-    unit = (exact.square().sum(1, keepdim=True) / differing).sqrt()
+    exact, unit = margin.double(), margin_unit(margin)
     # sigmoid(beta * margin / unit); beta = inf is a step function with 0.5 at an exact tie.
     rational = memberwise(torch.sigmoid, teacher.beta * exact / unit)
     preferred = torch.where(margin == 0, 0.5, rational)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mujoco_sail.recipes.settings import build, check_name, nearest, parse_toml, read_toml
-from mujoco_sail.recipes.task import Task
+from mujoco_sail.recipes.task import HUMAN, Task
 from mujoco_sail.system.errors import UserError, one_line
 
 Kind = Literal["envs", "agents", "plots"]
@@ -136,6 +136,10 @@ def load_task(
         values["teacher"] = teacher
     values["teacher"] = teacher_name(str(values.get("teacher", "")))
     values["oracle"] = _compose(values["teacher"], teachers, path)
+    if values["teacher"] == HUMAN and overrides:
+        raise UserError(
+            f"{path}: key '{min(overrides)}' cannot be set: teacher '{HUMAN}' is a person"
+        )
     for key, value in overrides.items():
         _replace(values, key, value, str(path))
     return build(kind, {**values, "name": path.stem, "protocol": protocol}, str(path))
@@ -271,9 +275,12 @@ def _compose(teacher: str, teachers: dict[str, Any], path: Path) -> dict[str, An
     """Merges the settings of the named teachers with those of the perfect oracle.
 
     Raises:
-        UserError: A teacher is unknown, or two of them set a key to different values.
+        UserError: A teacher is unknown, a person composed with another, or two of them set a key
+            to different values.
     """
     set_by: dict[str, str] = {}
+    if HUMAN in teacher.split("+") and teacher != HUMAN:
+        raise UserError(f"{path}: teacher '{HUMAN}' is a person and composes with no other teacher")
     for name in ["oracle", *teacher.split("+")]:
         if not isinstance(teachers.get(name), dict):
             raise UserError(f"{path}: unknown teacher '{name}'; {nearest(name, teachers)}")

@@ -9,6 +9,7 @@ from mujoco_sail.recipes.settings import demand, setting
 # Upper bounds of sizes, to reject typing errors.
 MOST = 100_000
 MOST_LAYERS = 100
+HUMAN = "human"  # the teacher that is a person
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class Task:
     name: str = setting()
     protocol: str = setting()
     title: str = setting()
+    question: str = setting()  # what a person is asked about two segments
 
     # --- the environment ---
     id: str = setting()  # Gymnasium id
@@ -115,6 +117,16 @@ class Task:
         return self.random_steps + self.exploration_steps
 
     @property
+    def human(self) -> bool:
+        """Whether a person is the teacher."""
+        return self.teacher == HUMAN
+
+    def session_at(self, step: int) -> bool:
+        """Whether a label session is due at an environment step, if labels are left."""
+        since = step - self.first_session
+        return since >= 0 and since % self.session_every == 0
+
+    @property
     def labels_in_reach(self) -> int:
         """Labels that a run of this length can collect."""
         sessions = max(0, 1 + (self.steps - self.first_session) // self.session_every)
@@ -165,6 +177,11 @@ class Task:
                 "reference_after",
                 self.reference_after >= self.random_steps,
                 f"at least random_steps = {self.random_steps}",
+            ),
+            (
+                "backend",
+                self.backend != "envpool" or not self.human,
+                "gymnasium: EnvPool's states cannot be drawn for a person (teacher 'human')",
             ),
             (
                 "goal_visible",

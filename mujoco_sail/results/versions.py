@@ -6,12 +6,14 @@ from importlib import metadata
 from typing import Any
 
 from mujoco_sail import __version__
+from mujoco_sail.recipes.task import HUMAN
 
 # Packages of extras, recorded if they are installed. A run without one of them did not need it.
 OPTIONAL = frozenset({"dm_control", "metaworld", "shimmy", "stable_baselines3"})
 OPTIONAL_KEYS = frozenset(f"versions.{name}" for name in OPTIONAL)
 # Keys that were added to the recipes, with the value that a run without them had.
 ADDED_KEYS = {"env.oracle.similarity": 0.0}
+QUESTION, TEACHER = "env.question", "env.teacher"
 
 
 def versions(backend: str = "gymnasium", more: Sequence[str] = ()) -> dict[str, str]:
@@ -33,13 +35,15 @@ def differ(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two runs differ in a key of `run.toml`.
 
     A package of `OPTIONAL` that only one of them has recorded is no difference, nor is a key of
-    `ADDED_KEYS` with its value there.
+    `ADDED_KEYS` with its value there, nor the question to a person that none was asked.
 
     Args:
         key: Dotted key, such as `versions.torch`.
         one: Values of one run by dotted keys.
         other: Values of the other run.
     """
+    if key == QUESTION and HUMAN not in (one.get(TEACHER), other.get(TEACHER)):
+        return False
     if (key in one) != (key in other):
         recorded = one.get(key, other.get(key))
         return key not in OPTIONAL_KEYS and ADDED_KEYS.get(key) != recorded

@@ -191,6 +191,7 @@ def _seconds_per_step(
     """Seconds per environment step of a stack, including the evaluations."""
     moment = dataclasses.replace(
         task,
+        teacher="oracle",  # a person is not waited for
         steps=ENDLESS,
         random_steps=RANDOM_STEPS,
         exploration_steps=ENDLESS,

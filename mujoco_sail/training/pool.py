@@ -21,6 +21,7 @@ from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.system.machine import available_cores, ending
 from mujoco_sail.system.signals import REPEATED, signals_to_all_blocked, stops_handled
+from mujoco_sail.training import asking
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
 from mujoco_sail.training.options import DEVICES, NO_EXTRAS, Extras
 from mujoco_sail.training.selection import locked
@@ -176,7 +177,7 @@ def execute(
     with locked(task, members, results, say, resume_failed) as (left, locks):
         if not left:
             return []
-        cut = shards(left, max_workers(device))
+        cut = asking.alone(task, shards(left, max_workers(device)))
         units = [WorkUnit(task, stacks, device, results, extras) for stacks in cut]
         return _execute(units, locks, report, say)
 

@@ -14,6 +14,7 @@ from mujoco_sail.core.products import set_precision
 from mujoco_sail.core.state import flatten, unflatten
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.environments.vector import VectorEnv, threads_for
+from mujoco_sail.preferences.person import Unanswered
 from mujoco_sail.preferences.sessions import Feedback
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results import tracking
@@ -21,6 +22,7 @@ from mujoco_sail.results.checkpoint import MemberState
 from mujoco_sail.results.write import RunWriter, remove_checkpoints, run_folder
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import WriteError
+from mujoco_sail.training import asking
 from mujoco_sail.training.evaluation import Evaluation
 from mujoco_sail.training.messages import MembersFailed, Progress, Stopped
 from mujoco_sail.training.options import NO_EXTRAS, Extras
@@ -64,7 +66,8 @@ class Run:
         self.task, self.members, self.device = task, list(members), device
         self.seeds = [member.seed for member in members]
         self.sizes = space_sizes(task)  # O, A
-        self.feedback = Feedback(task, self.seeds, device)
+        person = asking.person_for(task, self.members, results, lambda: self.envs)
+        self.feedback = Feedback(task, self.seeds, device, person)
         self.evaluation = Evaluation(task, self.seeds, device)
         self.report, self.stopping, self.say, self.extras = report, stopping, say, extras
         self.names = tuple((member.spec.name, member.seed) for member in members)
@@ -93,13 +96,15 @@ class Run:
     @cached_property
     def envs(self) -> VectorEnv:
         """Training environments, one per member."""
-        return VectorEnv(self.task, self.seeds, "training", threads_for(self.device))
+        threads, keep = threads_for(self.device), asking.states_kept(self.task)
+        return VectorEnv(self.task, self.seeds, "training", threads, keep)
 
     def execute(self) -> None:
         """Trains the stack to completion.
 
         Raises:
             Stopped: The stack was asked to stop.
+            Unanswered: The stack must wait for a person; its checkpoint is that of the step before.
             MembersFailed: Some or all members failed; their status files say so.
             WriteError: A file could not be written; the previous state remains on disk.
             Exception: The whole stack failed; the status files of all members say so.
@@ -114,7 +119,7 @@ class Run:
                 self.files, agent.export_policies(self.task.steps), strict=False
             ):
                 policy.save(files.folder / "policy")
-        except (Stopped, MembersFailed, WriteError, UserError):
+        except (Stopped, Unanswered, MembersFailed, WriteError, UserError):
             raise
         except Exception as error:
             for m in range(len(self.members)):
@@ -162,7 +167,8 @@ class Run:
         """Writes a checkpoint if it is due; stops the stack if requested."""
         stopping = self.stopping()
         age = time.perf_counter() - self.last_checkpoint
-        if agent.resumable and (stopping or age > 60 * self.task.checkpoint_minutes):
+        due = age > 60 * self.task.checkpoint_minutes or asking.asks_next(self, step, agent)
+        if agent.resumable and (stopping or due):
             self._write_checkpoints(step, agent, range(len(self.members)))
             self.last_checkpoint = time.perf_counter()
         if stopping:

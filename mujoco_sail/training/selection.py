@@ -9,7 +9,7 @@ from pathlib import Path
 from mujoco_sail.agents.base import AgentSpec, Member
 from mujoco_sail.environments.envpool import import_envpool
 from mujoco_sail.environments.factory import space_sizes
-from mujoco_sail.recipes.task import Task
+from mujoco_sail.recipes.task import HUMAN, Task
 from mujoco_sail.results.write import remove_checkpoints, run_folder, status_of
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.lock import Lock
@@ -40,9 +40,15 @@ def unfinished_members(
 
 
 def _check_backend(task: Task, specs: Sequence[AgentSpec]) -> None:
+    alone = [spec.name for spec in specs if spec.agent.own_environments]
+    if task.human and alone:
+        raise UserError(
+            f"--teacher {HUMAN}: {alone[0]} makes environments of its own, of which no states are "
+            "kept; expected other agents"
+        )
     if task.backend == "envpool":
         import_envpool(task)
-        if alone := [spec.name for spec in specs if spec.agent.own_environments]:
+        if alone:
             raise UserError(
                 f"{task.name}: key 'backend' is 'envpool'; expected gymnasium, for {alone[0]} "
                 "makes environments of its own"

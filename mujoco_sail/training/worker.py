@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from mujoco_sail.agents.base import Member
+from mujoco_sail.preferences.person import Unanswered
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.checkpoint import Checkpoints, DamagedError
 from mujoco_sail.results.write import RunWriter, run_folder
@@ -26,6 +27,7 @@ from mujoco_sail.system.files import WriteError
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.system.output import lasting_output
 from mujoco_sail.system.signals import BATCH_SIGNALS, TERMINAL_SIGNALS
+from mujoco_sail.training import asking
 from mujoco_sail.training.messages import Failure, MembersFailed, Progress, Stopped, UserMessage
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.work_unit import WorkUnit
@@ -62,20 +64,33 @@ def work(
     def stopping() -> bool:
         return bool(terminated) or stop.is_set()
 
-    for stack in unit.stacks:
-        train_stack(unit, stack, messages.put, stopping)
+    def train(stack: Sequence[Member]) -> Unanswered | None:
+        return train_stack(unit, stack, messages.put, stopping)
+
+    with failures_told([], messages.put):
+        asking.in_turn(unit.stacks, train, stopping)
 
 
 def train_stack(
     unit: WorkUnit, stack: Sequence[Member], send: Send, stopping: Callable[[], bool]
-) -> None:
-    """Trains a stack, split into groups that resume from one step and fail independently."""
+) -> Unanswered | None:
+    """Trains a stack, split into groups that resume from one step and fail independently.
+
+    Returns:
+        What the stack waits for, if it must wait for a person; it is then of one member.
+    """
+    wait: Unanswered | None = None
     groups: list[tuple[list[Member], int]] = []
     with failures_told(stack, send):
         groups += resume_points(unit.task, stack, unit.device, unit.results, send)
     for members, step in groups:
         with failures_told(members, send):
-            _train(unit, members, step, send, stopping)
+            try:
+                _train(unit, members, step, send, stopping)
+            except Unanswered as unanswered:
+                wait = unanswered
+                send(UserMessage(asking.where_to_answer(unit.results, wait.question)))
+    return wait
 
 
 @contextmanager

@@ -91,8 +91,8 @@ def test_the_protocol_paper_has_the_numbers_of_public_scripts(name: str) -> None
     assert task.labels - task.labels_in_reach <= task.labels_per_session
 
 
-def test_tasks_of_one_family_differ_by_name_title_and_id_alone_unless_they_say_so() -> None:
-    own = {"name": "", "title": "", "id": ""}
+def test_tasks_of_one_family_differ_by_what_they_are_called_and_ask_unless_they_say_so() -> None:
+    own = {"name": "", "title": "", "question": "", "id": ""}
     for names in (("walker_walk", "cheetah_run", "quadruped_run"), ("button_press", "door_open")):
         for protocol in ("study", "quick"):
             tasks = [load_task(name, protocol, {}) for name in names]
