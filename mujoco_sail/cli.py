@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mujoco_sail.analysis.defaults import BASELINE, MARGIN, check_margin
+from mujoco_sail.labelling import command as labelling
 from mujoco_sail.results import tracking
 from mujoco_sail.speed import command as speed
 from mujoco_sail.system import packages
@@ -132,6 +133,11 @@ def _parser() -> Parser:
         "--protocol", default="quick", help="paper, study or quick (default: %(default)s)"
     )
     one.set_defaults(command=_watch)
+
+    one = commands.add_parser("label", help="serve the page on which a person answers")
+    _add_results(one)
+    labelling.add_arguments(one)
+    one.set_defaults(command=labelling.main)
 
     one = commands.add_parser("theory", help="check the paper's claims on an exact problem")
     theory.add_arguments(one)
@@ -278,17 +284,6 @@ def _export(args: argparse.Namespace) -> int:
 
 def _watch(args: argparse.Namespace) -> int:
     packages.load("av", "watch")
-    from mujoco_sail import policies  # noqa: PLC0415
-    from mujoco_sail.policies import film  # noqa: PLC0415
-    from mujoco_sail.recipes.load import load_task  # noqa: PLC0415
+    from mujoco_sail.policies.film import watch  # noqa: PLC0415
 
-    if args.episodes < 1 or args.seed < 0:
-        raise UserError("expected --episodes >= 1 and --seed >= 0")
-    if args.out.suffix != ".mp4" or args.out.is_dir():
-        raise UserError(f"--out {args.out}: expected a file that ends in .mp4")
-    task = load_task(args.env, args.protocol, {})
-    policy = policies.load(args.policy)
-    film.choose_gl_backend()
-    film.film(task, policy, args.out, args.episodes, args.seed, print)
-    print(args.out)
-    return 0
+    return watch(args)

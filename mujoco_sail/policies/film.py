@@ -1,5 +1,6 @@
 """Record videos of a policy, rendered without a display."""
 
+import argparse
 import io
 import math
 import os
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 
 from mujoco_sail.environments.factory import make_env
 from mujoco_sail.environments.wrappers import CrashGuard, Env
-from mujoco_sail.policies.policy import Policy
+from mujoco_sail.policies.policy import Policy, load
+from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import write_bytes
@@ -66,6 +68,23 @@ def can_render(backend: str) -> bool:
     return subprocess.run(trial, env=environment, capture_output=True, check=False).returncode == 0
 
 
+def watch(args: argparse.Namespace) -> int:
+    """Command `mujoco-sail watch`.
+
+    Raises:
+        UserError: An option is invalid, nothing can be drawn, or as `film`.
+    """
+    if args.episodes < 1 or args.seed < 0:
+        raise UserError("expected --episodes >= 1 and --seed >= 0")
+    if args.out.suffix != ".mp4" or args.out.is_dir():
+        raise UserError(f"--out {args.out}: expected a file that ends in .mp4")
+    task, policy = load_task(args.env, args.protocol, {}), load(args.policy)
+    choose_gl_backend()
+    film(task, policy, args.out, args.episodes, args.seed, print)
+    print(args.out)
+    return 0
+
+
 def film(
     task: Task,
     policy: Policy,
@@ -97,10 +116,8 @@ def film(
                 f"{task.name} has observations and actions of sizes {sizes[0]} and {sizes[1]}; "
                 f"the policy takes {policy.observation_size} and {policy.action_size}"
             )
-        _follow(env)
-        seconds = getattr(env.unwrapped, "dt", None) or 1 / env.metadata.get("render_fps", 30)
-        every = math.ceil(round(1 / seconds / MAX_FPS, 3))  # steps per frame
-        rate = Fraction(1 / seconds / every).limit_denominator(100)
+        follow(env)
+        every, rate = pace(env)
         clip = encode(_frames(env, policy, episodes, every, report), rate)
     with _writing(out):
         write_bytes(out, clip)
@@ -146,7 +163,14 @@ def _frames(
         report(f"episode {episode}: return {total:.6g}")
 
 
-def _follow(env: Env) -> None:
+def pace(env: Env) -> tuple[int, Fraction]:
+    """Steps per frame and frames per second of a video in real time."""
+    seconds = getattr(env.unwrapped, "dt", None) or 1 / env.metadata.get("render_fps", 30)
+    every = math.ceil(round(1 / seconds / MAX_FPS, 3))
+    return every, Fraction(1 / seconds / every).limit_denominator(100)
+
+
+def follow(env: Env) -> None:
     """Selects a camera that follows the robot; Gymnasium's default camera does not move."""
     world: Any = env.unwrapped
     if hasattr(world, "mujoco_renderer"):

@@ -20,8 +20,10 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "sbx": ("sbx-rl", "peers"),
     "shimmy": ("shimmy", "dm_control"),
     "stable_baselines3": ("stable-baselines3", "sb3"),
+    "starlette": ("starlette", "human"),
     "tensorboard": ("tensorboard", "tensorboard"),
     "transformers": ("transformers", "language"),
+    "uvicorn": ("uvicorn", "human"),
     "wandb": ("wandb", "wandb"),
 }
 # From Python 3.13 on the extra installs only the dependencies of dm_control, see pyproject.toml.

@@ -160,7 +160,7 @@ def test_a_video_plays_in_real_time(env: str, rate: Fraction, tmp_path: Path) ->
 def test_the_camera_follows_a_runner() -> None:
     env: Any = environments.make("half_cheetah", render_mode="rgb_array")
     assert env.unwrapped.mujoco_renderer.camera_id == -1
-    film._follow(env)
+    film.follow(env)
     camera = env.unwrapped.model.camera(env.unwrapped.mujoco_renderer.camera_id)
     assert camera.name == "track"
     env.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers.people import reply, scripted, trained_by
+from helpers.people import scripted, trained_by
 from helpers.runs import FILES, members_of
 from helpers.tiny import CPU, tiny_task
 

@@ -1,0 +1,178 @@
+"""What the pages ask next: the open questions of a results folder, shared by several pages."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mujoco_sail.labelling.clips import Studio
+from mujoco_sail.preferences.answers import Answer, AnswerLog, NotOpenError, answers_of
+from mujoco_sail.preferences.questions import FOLDER, LABELS, Ask, Question, read_question, run_of
+
+LEASE = 120.0  # seconds for which a pair is one page's; then another page may get it, too
+SPARE = 2  # pairs drawn beyond those that are asked for, in case some are refused
+SWAPPED = {"left": "right", "right": "left"}
+
+
+@dataclass(frozen=True)
+class Open:
+    """A question that is on the disk.
+
+    Attributes:
+        path: Its file.
+        question: The question.
+        given: Answers so far.
+        taken: Whether the run has taken the answers.
+    """
+
+    path: Path
+    question: Question
+    given: Mapping[Ask, Answer]
+    taken: bool
+
+    @property
+    def asks(self) -> list[Ask]:
+        """What is still to be asked."""
+        return [] if self.taken else self.question.to_ask(answers_of(self.given))
+
+    @property
+    def labels(self) -> int:
+        """Labels given so far."""
+        first = [a for (_, again), a in self.given.items() if not again]
+        return sum(LABELS[answer.answer] is not None for answer in first)
+
+
+class Desk:
+    """The open questions of a results folder; used by several threads.
+
+    Args:
+        results: Folder of the results.
+        studio: Makes the clips.
+    """
+
+    def __init__(self, results: Path, studio: Studio) -> None:
+        self.results, self.studio = results, studio
+        self._lock = threading.Lock()
+        self._read: dict[Path, tuple[int, Question | None]] = {}
+        self._leases: dict[tuple[str, Ask], tuple[str, float]] = {}
+
+    def questions(self) -> list[Open]:
+        """All open questions, the oldest first."""
+        found: dict[Path, tuple[int, Question | None]] = {}
+        for path in self.results.glob(f"*/*/seed_*/{FOLDER}/session_*.npz"):
+            try:
+                changed = path.stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+            known = self._read.get(path)
+            found[path] = known if known and known[0] == changed else (changed, read_question(path))
+        self._read = found
+        order = sorted((changed, path) for path, (changed, _) in found.items())
+        opened = []
+        for _, path in order:
+            if (question := found[path][1]) is not None:
+                opened.append(Open(path, question, *AnswerLog(run_of(path)).given(question.key)))
+        return opened
+
+    def next(self, page: str) -> dict[str, Any]:
+        """What a page shows next, as JSON."""
+        with self._lock:
+            opened = self.questions()
+            self.studio.forget(one.question.key for one in opened)
+            chosen = self._choose(opened, page)
+        ahead = []
+        for one in opened:
+            asked = [pair for pair, _ in one.asks]
+            spare = range(max(asked, default=0) + 1, one.question.pairs)[:SPARE] if asked else []
+            for pair in [*asked, *spare]:
+                ahead += [(one, pair, side) for side in (0, 1)]
+        for one, pair, side in ahead:
+            self.studio.clip(one.path, one.question, pair, side)
+        own = any(a.page == page for one in opened if not one.taken for a in one.given.values())
+        shown: dict[str, Any] = {
+            "state": "ask" if chosen else ("answered" if own else "idle"),
+            "undo": own,
+            "left_in_all": sum(one.question.labels_left - one.labels for one in opened),
+            "others": any(one.asks for one in opened) and chosen is None,
+        }
+        if chosen is None:
+            return shown
+        one, (pair, again) = chosen
+        sides = (1, 0) if again else (0, 1)
+        following = [ask for ask in one.asks if ask != (pair, again)][:1]
+
+        def addresses(of: int) -> list[str]:
+            return [f"clip/{one.question.key}/{of}/{side}" for side in sides]
+
+        return shown | {
+            "key": one.question.key,
+            "pair": pair,
+            "repeat": again,
+            "question": one.question.task["question"],
+            "title": one.question.task["title"],
+            "left": len(one.asks) + (0 if again else one.question.repeats),
+            "clips": [f"clip/{one.question.key}/{pair}/{side}" for side in sides],
+            "ahead": [
+                f"clip/{one.question.key}/{p}/{side}" for p, _ in following for side in sides
+            ],
+        }
+
+    def answer(self, key: str, ask: Ask, answer: str, seconds: float, page: str) -> None:
+        """Stores an answer; the sides of a pair that is shown again are swapped.
+
+        Raises:
+            NotOpenError: The pair is not asked for.
+            WriteError: The answer cannot be written.
+        """
+        one = self.find(key)
+        pair, again = ask
+        meant: Any = SWAPPED.get(answer, answer) if again else answer
+        said = Answer(key, pair, again, meant, seconds, page, time.time())
+        AnswerLog(run_of(one.path)).answer(one.question, said)
+
+    def undo(self, page: str) -> None:
+        """Undoes the newest answer of a page.
+
+        Raises:
+            NotOpenError: There is none that is still open.
+            WriteError: It cannot be written.
+        """
+        newest: tuple[float, Open] | None = None
+        for one in self.questions():
+            for answer in one.given.values():
+                own = answer.page == page and not one.taken
+                if own and (newest is None or answer.at > newest[0]):
+                    newest = answer.at, one
+        if newest is None:
+            raise NotOpenError
+        _, one = newest
+        AnswerLog(run_of(one.path)).undo(one.question, page)
+
+    def find(self, key: str) -> Open:
+        """The open question with this key.
+
+        Raises:
+            NotOpenError: There is none.
+        """
+        with self._lock:
+            for one in self.questions():
+                if one.question.key == key:
+                    return one
+        raise NotOpenError
+
+    def _choose(self, opened: list[Open], page: str) -> tuple[Open, Ask] | None:
+        """The first pair that no other page has, which becomes this page's."""
+        now = time.monotonic()
+        self._leases = {
+            name: (owner, end)
+            for name, (owner, end) in self._leases.items()
+            if end > now and owner != page
+        }
+        for one in opened:
+            for ask in one.asks:
+                if (name := (one.question.key, ask)) not in self._leases:
+                    self._leases[name] = page, now + LEASE
+                    return one, ask
+        return None
