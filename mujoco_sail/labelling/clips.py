@@ -1,4 +1,4 @@
-"""Clips of segments, drawn from the simulator's own states, in a thread and ahead of time."""
+"""Clips of segments, drawn from the simulator's own states, in threads and ahead of time."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -17,73 +17,68 @@ from mujoco_sail.preferences.questions import Question, read_states
 from mujoco_sail.recipes.settings import build
 from mujoco_sail.recipes.task import Task
 
-Draw = Callable[[Question, NDArray[np.float64]], bytes]
 Clip = tuple[str, int, int]  # key of the question, pair, side
+Draw = Callable[[NDArray[np.float64]], bytes]
 
-MOST_OPEN = 4  # environments that are open at once
+MOST_OPEN = 4  # runs whose environments are kept
 
 
 class Artist:
-    """Draws segments; must be used by one thread, which owns the contexts of the renderers."""
+    """Draws the segments of one run; all its methods must be called by one thread.
 
-    def __init__(self) -> None:
-        self._open: dict[str, SeededEpisodes] = {}
+    Args:
+        question: A question of the run.
+    """
 
-    def draw(self, question: Question, states: NDArray[np.float64]) -> bytes:
-        """Draws the states after each step of a segment, [T, 1 + S], as a video in real time."""
-        env = self._environment(question)
-        every, rate = pace(env)
-        return encode(self.frames(env, states, every), rate)
-
-    def frames(
-        self, env: SeededEpisodes, states: NDArray[np.float64], every: int
-    ) -> Iterator[Frame]:
-        """Every so many frames of a segment, from its end backwards, in the order of time."""
-        env.episode = int(states[0, 0])
-        env.reset()  # places in the model what this episode has placed
-        shown: Callable[[], Any] = env.render
-        for state in states[(len(states) - 1) % every :: every]:
-            write_state(env, state[1:])
-            yield shown()
-
-    def _environment(self, question: Question) -> SeededEpisodes:
+    def __init__(self, question: Question) -> None:
         task = build(Task, question.task, "a question")
-        name = f"{task} {question.seed}"
-        if name not in self._open:
-            if len(self._open) == MOST_OPEN:
-                self._open.pop(next(iter(self._open))).close()
-            env = make_env(task, question.seed, "training", "rgb_array")
-            model, _ = simulation(env)
-            # Without shadows, reflections and smooth edges a processor draws ten times as fast.
-            model.light_castshadow[:], model.mat_reflectance[:] = 0, 0
-            model.vis.quality.offsamples = 0
-            follow(env)
-            env.reset()
-            env.render()  # some cameras stay where the first image put them
-            self._open[name] = env
-        return self._open[name]
+        self.env: SeededEpisodes = make_env(task, question.seed, "training", "rgb_array")
+        model, _ = simulation(self.env)
+        # Without shadows, reflections and smooth edges a processor draws ten times as fast.
+        model.light_castshadow[:], model.mat_reflectance[:] = 0, 0
+        model.vis.quality.offsamples = 0
+        follow(self.env)
+        self.env.reset()
+        self.env.render()  # some cameras stay where the first image put them
+
+    def __call__(self, states: NDArray[np.float64]) -> bytes:
+        """Draws the states after each step of a segment, [T, 1 + S], as a video in real time."""
+        every, rate = pace(self.env)
+        return encode(self.frames(states, every), rate)
+
+    def frames(self, states: NDArray[np.float64], every: int) -> Iterator[Frame]:
+        """Every so many frames of a segment, counted from its end, in the order of time."""
+        self.env.episode = int(states[0, 0])
+        self.env.reset()  # places in the model what this episode has placed
+        shown: Callable[[], Any] = self.env.render
+        for state in states[(len(states) - 1) % every :: every]:
+            write_state(self.env, state[1:])
+            yield shown()
 
 
 class Studio:
-    """Clips, each drawn once and kept while its question is open.
+    """Clips, each drawn once and kept while its question is open; one after the other.
+
+    Every run has a thread: renderers of different libraries would take each other's context from a
+    thread that they share.
 
     Args:
-        draw: Draws a segment.
+        artist: Makes what draws the segments of a run.
     """
 
-    def __init__(self, draw: Draw) -> None:
-        self._draw = draw
-        self._thread = ThreadPoolExecutor(1, "clips")
-        self._lock = threading.Lock()
+    def __init__(self, artist: Callable[[Question], Draw] = Artist) -> None:
+        self._artist = artist
+        self._lock, self._line = threading.Lock(), ThreadPoolExecutor(1, "clips")
+        self._threads: dict[Path, tuple[ThreadPoolExecutor, list[Draw]]] = {}
         self._made: dict[Clip, Future[bytes]] = {}
 
     def clip(self, path: Path, question: Question, pair: int, side: int) -> "Future[bytes]":
-        """The clip of one segment, which may be in the making."""
+        """The clip of one segment of the question in a file; it may be in the making."""
         name = question.key, pair, side
         with self._lock:
             made = self._made.get(name)
             if made is None or (made.done() and made.exception() is not None):
-                made = self._thread.submit(self._make, path, question, pair, side)
+                made = self._line.submit(self._make, path, question, pair, side)
                 self._made[name] = made
             return made
 
@@ -95,8 +90,27 @@ class Studio:
                 self._made.pop(name).cancel()
 
     def close(self) -> None:
-        """Ends the thread after the clip in the making."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        """Ends the threads after the clip in the making."""
+        self._line.shutdown(wait=True, cancel_futures=True)
+        for thread, _ in self._threads.values():
+            thread.shutdown(wait=True)
 
     def _make(self, path: Path, question: Question, pair: int, side: int) -> bytes:
-        return self._draw(question, read_states(path, pair, side))
+        thread, artists = self._thread(path.parent)
+
+        def draw() -> bytes:
+            if not artists:
+                artists.append(self._artist(question))
+            return artists[0](read_states(path, pair, side))
+
+        return thread.submit(draw).result()
+
+    def _thread(self, folder: Path) -> tuple[ThreadPoolExecutor, list[Draw]]:
+        """Thread of a run, and its artist once there is one."""
+        if folder not in self._threads:
+            if len(self._threads) == MOST_OPEN:
+                oldest, artists = self._threads.pop(next(iter(self._threads)))
+                oldest.submit(artists.clear)  # there, where its renderer was made
+                oldest.shutdown(wait=False)
+            self._threads[folder] = ThreadPoolExecutor(1, "run"), []
+        return self._threads[folder]

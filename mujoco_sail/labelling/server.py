@@ -9,7 +9,7 @@ from pathlib import Path
 import uvicorn
 
 from mujoco_sail.labelling.app import application
-from mujoco_sail.labelling.clips import Artist, Studio
+from mujoco_sail.labelling.clips import Studio
 from mujoco_sail.labelling.desk import Desk
 from mujoco_sail.policies.film import choose_gl_backend
 from mujoco_sail.system.errors import UserError, one_line
@@ -33,7 +33,7 @@ def serve(results: Path, host: str, port: int) -> None:
         raise UserError(f"--results {results}: no such folder; first start a run there")
     choose_gl_backend()
     token = read_token(results)
-    studio = Studio(Artist().draw)
+    studio = Studio()
     with _bound(host, port) as listening:
         address, number = listening.getsockname()[:2]
         print(f"http://{address}:{number}/{token}/", flush=True)

@@ -30,6 +30,7 @@ Frame = NDArray[np.uint8]
 
 GL_BACKENDS = "egl", "osmesa"
 MAX_FPS = 50  # frames per second
+FAST = {"preset": "veryfast"}  # half the time of the usual preset, for files as small
 
 # Renders one small image. MuJoCo binds to a backend at import, so every trial needs a process.
 _TRIAL = """
@@ -135,7 +136,7 @@ def encode(frames: Iterator[Frame], rate: Fraction) -> bytes:
     height, width = (size // 2 * 2 for size in first.shape[:2])
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=rate)
+        stream = container.add_stream("libx264", rate=rate, options=FAST)
         stream.pix_fmt, stream.height, stream.width = "yuv420p", height, width
         for frame in chain([first], frames):
             picture = av.VideoFrame.from_ndarray(frame[:height, :width], format="rgb24")
