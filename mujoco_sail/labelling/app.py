@@ -1,7 +1,6 @@
 """The web application: a page, its clips and its answers, all below a secret path."""
 
 import json
-import math
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -43,7 +42,7 @@ def application(desk: Desk, token: str) -> Starlette:
 
     def guarded(handler: Handler) -> Handler:
         async def checked(request: Request) -> Response:
-            said = request.path_params["token"].encode()
+            said = request.path_params["token"].encode("utf-8", "replace")
             if not secrets.compare_digest(said, token.encode()):
                 raise HTTPException(404)
             response = await handler(request)
@@ -64,7 +63,10 @@ def application(desk: Desk, token: str) -> Starlette:
         return JSONResponse(await run_in_threadpool(desk.next, name))
 
     async def clip(request: Request) -> Response:
-        key, pair, side = (request.path_params[name] for name in ("key", "pair", "side"))
+        key, *numbers = (request.path_params[name] for name in ("key", "pair", "side"))
+        if not all(number.isdecimal() and len(number) < 7 for number in numbers):
+            raise HTTPException(404)
+        pair, side = map(int, numbers)
 
         def draw() -> bytes:
             one = desk.find(key)
@@ -90,16 +92,18 @@ def application(desk: Desk, token: str) -> Starlette:
         await _write(desk.undo, name)
         return JSONResponse(await run_in_threadpool(desk.next, name))
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/{token}/", guarded(page)),
             Route("/{token}/next", guarded(next_)),
-            Route("/{token}/clip/{key}/{pair:int}/{side:int}", guarded(clip)),
+            Route("/{token}/clip/{key}/{pair}/{side}", guarded(clip)),
             Route("/{token}/answer", guarded(answer), methods=["POST"]),
             Route("/{token}/undo", guarded(undo), methods=["POST"]),
             Route("/{token}/{file}", guarded(page)),
         ]
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _write(store: Callable[..., None], *said: Any) -> None:
@@ -142,7 +146,6 @@ def _answer(said: dict[str, Any]) -> tuple[str, tuple[int, bool], str, float, st
         and isinstance(answer, str)
         and answer in LABELS
         and type(seconds) in (int, float)
-        and math.isfinite(seconds)
         and 0 <= seconds <= LONGEST
     )
     if not valid:

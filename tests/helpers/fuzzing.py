@@ -40,6 +40,7 @@ CASES = {
     "figures": 40,
     "reports": 20,
     "figure recipes": 250,
+    "requests": 1000,
 }
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -64,3 +65,19 @@ def trained_by(respond: Respond, results: Path, agent: str = "pebble", **changes
             respond(wait.path)
         else:
             return run
+
+
+def waiting(results: Path, agent: str = "pebble", **changes: object) -> Path:
+    """File of the first question of a new run, which waits for the answers."""
+    task = tiny_task(teacher="human", **changes)
+    run = Run(task, members_of([(agent, 0)]), CPU, results, lambda _: None)
+    try:
+        run.execute()
+    except Unanswered as wait:
+        return wait.path
+    raise AssertionError("nothing was asked")
+
+
+def sketch(_: Question) -> Callable[[np.ndarray], bytes]:
+    """In the place of `clips.Artist`: bytes that name the segment."""
+    return lambda states: states.tobytes()[:64]
