@@ -93,6 +93,12 @@ def _parser() -> Parser:
         action="store_true",
         help="pool all environments, on scores from 0 (random) to 1 (sac)",
     )
+    one.add_argument(
+        "--teacher-report",
+        type=location,
+        metavar="FILE.toml",
+        help="describe the person who answered; write a teacher as wrong as she was to this recipe",
+    )
     one.set_defaults(command=_table)
 
     one = commands.add_parser("plot", help="draw the figures of a results folder")
@@ -242,8 +248,11 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _table(args: argparse.Namespace) -> int:
-    from mujoco_sail.analysis import tables, tables_across  # noqa: PLC0415
+    from mujoco_sail.analysis import person, tables, tables_across  # noqa: PLC0415
 
+    if args.teacher_report is not None:
+        print(person.report(args.results, args.teacher_report))
+        return 0
     check_margin(args.margin)
     table = tables_across.table if args.across else tables.table
     print(table(args.results, args.format, args.baseline, args.margin))

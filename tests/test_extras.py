@@ -81,6 +81,9 @@ def test_the_page_lists_every_extra() -> None:
     [
         ("av", ("watch", "hopper", "pair", "--out", "clip.mp4"), "watch"),
         ("jinja2", ("report",), "report"),
+        ("av", ("label",), "label"),
+        ("starlette", ("label",), "label"),
+        ("uvicorn", ("label",), "label"),
         ("h5py", (*RUN, "pebble", "--env", "hopper", "--keep-preferences"), "--keep-preferences"),
         ("metaworld", (*RUN, "pebble", "--env", "hopper,door_open"), "door_open: key 'id'"),
         ("dm_control", (*RUN, "pebble", "--env", "hopper,walker_walk"), "walker_walk: key 'id'"),
