@@ -27,6 +27,7 @@ SLOW = (
     "training/test_survive.py",
     "cluster/test_cluster.py",
     "core/test_engine.py",
+    "labelling/test_chromium.py",
     "training/test_stack.py",
     "training/test_resume.py",
     "system/test_pipes_and_signals.py",
