@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
-from helpers.people import scripted, trained_by
+from helpers.people import reply, scripted, trained_by
 from helpers.runs import FILES, members_of
 from helpers.tiny import CPU, tiny_task
+from scipy.special import expit
 
+from mujoco_sail.analysis import person
 from mujoco_sail.preferences import answers
 from mujoco_sail.training.run import Run
 
@@ -35,3 +39,34 @@ def test_a_person_who_answers_as_a_teacher_gets_its_run(teacher: str, tmp_path: 
     assert (b"skip" in files(expected)[-1]) == bool(told)
     run = trained_by(scripted(expected.files[0].folder), tmp_path / "person")
     assert files(run) == files(expected)
+
+
+def test_the_report_finds_the_faults_of_a_person_who_answered_for_a_run(tmp_path: Path) -> None:
+    """With beta 3 and 10 % of mistakes, by the returns that the oracle's run wrote."""
+    changes = {"labels": 300, "labels_per_session": 300, "candidates_per_label": 2}
+    oracle = reference(tmp_path / "oracle", "oracle", **changes).files[0].folder
+    table = pd.read_csv(oracle / "feedback.csv")
+    margin = (table["return_1"] - table["return_2"]).to_numpy()
+    rng = np.random.default_rng(0)
+    right = rng.random(300) < expit(3 * np.abs(margin) / np.sqrt(np.mean(margin**2)))
+    right ^= rng.random(300) < 0.1
+    first = right == (margin > 0)
+
+    def respond(path: Path) -> None:
+        for pair in range(300):
+            reply(path, pair, False, "left" if first[pair] else "right")
+        for pair in range(30):
+            reply(path, pair, True, "left" if first[pair] else "right")
+
+    run = trained_by(respond, tmp_path / "person", **changes)
+    given = person.answers(run.files[0].folder)
+    assert list(given["repeat"]) == [False] * 300 + [True] * 30
+    assert given["same"].sum() == 30
+    firsts = given[~given["repeat"]]
+    told, strict = firsts["margin"].to_numpy(), margin != 0  # a segment may be drawn twice
+    unit = (margin / told)[strict]  # that of all 600 candidates
+    np.testing.assert_allclose(unit, unit.mean(), rtol=1e-4)
+    assert unit.mean() == pytest.approx(np.sqrt(np.mean(margin**2)), rel=0.1)
+    found = person.fit(told[strict], firsts["label"].to_numpy()[strict])
+    assert found.beta_interval[0] <= 3 <= found.beta_interval[1] < 10
+    assert found.mistake_interval[0] <= 0.1 <= found.mistake_interval[1] < 0.25
