@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 FILES = {"": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
 LARGEST = 1000  # bytes of a request's body
 LONGEST = 30 * 24 * 3600.0  # seconds over one pair
-DRAWING = 60.0  # seconds to wait for a clip
+DRAWING = 240.0  # seconds to wait for a clip
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -78,6 +78,8 @@ def application(desk: Desk, token: str) -> Starlette:
             return Response(await run_in_threadpool(draw), media_type="video/mp4")
         except (NotOpenError, FileNotFoundError) as error:
             raise HTTPException(404) from error
+        except TimeoutError as error:
+            raise HTTPException(503) from error
 
     async def answer(request: Request) -> Response:
         said = _answer(await _body(request))

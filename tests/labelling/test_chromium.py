@@ -129,7 +129,7 @@ def test_keys_buttons_undo_reload_and_a_second_tab(
     assert tab.page.inner_text("h1") == "Which runs forward faster?"
     assert tab.page.inner_text("#status") == "11 left in this session, 20 in all."
     assert tab.page.is_disabled("#undo")
-    assert tab.page.evaluate("() => videos.every((video) => video.videoWidth === 480)")
+    assert tab.page.evaluate("() => videos.every((video) => video.videoWidth === 360)")
     assert tab.page.evaluate("() => document.documentElement.scrollWidth") <= width
     tab.press("ArrowLeft")
     tab.until("shown.pair === 1")
