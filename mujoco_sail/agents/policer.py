@@ -134,7 +134,7 @@ class PoLiCER(Cropping):
             streams = self.streams(f"further update {taken}", self.updates)
             adams = (self.critic_adam, self.actor_adam, self.alpha_adam)
             state = [moment for adam in adams for moment in adam.moments]
-            state += [self.critic.flat, self.actor.flat, self.log_alpha, self._log, self.largest_q]
+            state += [self.critic.flat, self.actor.flat, self.log_alpha, self.largest_q]
             with unchanged(state, (updates <= taken).to(self.device)):
                 self.take_update(streams.uniform(self._drawn.shape[1]), 0.0)
         super().update()
