@@ -48,6 +48,7 @@ SLOW = (
     "training/test_forecast_of_time.py",
     "training/test_engine_choice.py",
     "training/test_alone_or_stacked.py",
+    "language/test_alignment.py",
     "policies/test_film.py",
 )
 

@@ -62,7 +62,9 @@ def test_links_and_paths_exist(page: Path) -> None:
     missing = [link for link in links if not (page.parent / link.partition("#")[0]).exists()]
     for code in CODE.findall(text):
         if re.fullmatch(r"(?:[\w.]+/)+[\w.-]*", code):  # `mujoco_sail/` may be omitted
-            missing += [] if any((home / code).exists() for home in HOMES) else [code]
+            recipes = [ROOT / kind / f"{code}.toml" for kind in ("envs", "agents")]
+            there = any(path.exists() for path in (*recipes, *(home / code for home in HOMES)))
+            missing += [] if there else [code]
         elif re.fullmatch(r"\w+\.(?:py|toml|md|cff)", code) and code not in ELSEWHERE:
             missing += [] if any(any(home.glob(f"*/{code}")) for home in HOMES) else [code]
         elif re.fullmatch(r"mujoco_sail(?:\.\w+)+(?::\w+)?", code):
