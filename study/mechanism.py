@@ -28,7 +28,7 @@ from mujoco_sail.agents.reward_model import margin
 from mujoco_sail.agents.sampling_term import SamplingTerm, inner
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.files import write_text
 

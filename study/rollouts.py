@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mujoco_sail.core.streams import Streams, seed_for
 from mujoco_sail.environments.vector import VectorEnv
-from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.preferences.pairs import Pairs
 
 AT_ONCE = 10  # parallel episodes per member, a divisor of their number; a simulator needs 30 MB
 

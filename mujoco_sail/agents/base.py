@@ -16,7 +16,8 @@ from mujoco_sail.core.state import Tree, capture, restore
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.environments.vector import VectorEnv
 from mujoco_sail.policies.policy import About, Activation, Policy, Squash
-from mujoco_sail.preferences.sessions import Feedback, Pairs
+from mujoco_sail.preferences.pairs import Pairs
+from mujoco_sail.preferences.sessions import Feedback
 from mujoco_sail.recipes.task import Task
 
 

@@ -28,8 +28,9 @@ from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.cropping import Cropping, CroppingSettings
 from mujoco_sail.agents.own_losses import refuse_own_losses
 from mujoco_sail.core.optimiser import unchanged
+from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.preferences.queries import drawn_by_rank
-from mujoco_sail.preferences.sessions import Pairs, Session
+from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.recipes.settings import demand, setting
 from mujoco_sail.recipes.task import MOST
 

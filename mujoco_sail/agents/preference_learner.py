@@ -10,8 +10,9 @@ from typing_extensions import override
 from mujoco_sail.agents.base import Agent, Runner
 from mujoco_sail.agents.reward_model import Objective, RewardModel
 from mujoco_sail.core.replay_buffer import ReplayBuffer
+from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.preferences.queries import Scheme
-from mujoco_sail.preferences.sessions import Pairs, Session
+from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.recipes.task import MOST
 

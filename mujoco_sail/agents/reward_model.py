@@ -19,7 +19,7 @@ from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.state import Tree, capture, restore
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.recipes.task import Task
 
 # Function of the rewards and the validity of a batch of pairs, both [M, E, B, 2, T], and of the

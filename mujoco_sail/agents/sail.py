@@ -39,7 +39,8 @@ from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.objectives import exact_t2_weight, gaussian_kl, log_likelihood
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.core.update import Anchor, SACState
-from mujoco_sail.preferences.sessions import Pairs, Session
+from mujoco_sail.preferences.pairs import Pairs
+from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.recipes.settings import setting
 
 LOGGED = (

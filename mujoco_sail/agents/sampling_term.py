@@ -20,7 +20,7 @@ from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.objectives import leave_one_out, reward_advantage
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.preferences.pairs import Pairs
 
 # Unit of lambda. "share": the norm of T1's gradient divided by that of T2's; "exact": the weight of
 # T2 in SAIL's objective, see `objectives.exact_t2_weight`; "fixed": 1.

@@ -22,7 +22,8 @@ from mujoco_sail.core.memberwise import memberwise
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.crops import crops
-from mujoco_sail.preferences.sessions import Pairs, Session
+from mujoco_sail.preferences.pairs import Pairs
+from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.recipes.task import MOST
 

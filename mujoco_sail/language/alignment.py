@@ -22,7 +22,8 @@ from mujoco_sail.language import objective
 from mujoco_sail.language.model import ModelFolder, build, memory, skeleton, until_end
 from mujoco_sail.language.task import TextTask
 from mujoco_sail.language.text import text_of, to_actions, to_tokens
-from mujoco_sail.preferences.sessions import Pairs, Session
+from mujoco_sail.preferences.pairs import Pairs
+from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.preferences.teacher import RecentRewards
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.recipes.task import Task

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mujoco_sail.preferences import questions
 from mujoco_sail.preferences.answers import AnswerLog
+from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.preferences.questions import LABELS, REPEAT_EVERY, Question
-from mujoco_sail.preferences.sessions import Pairs
 from mujoco_sail.preferences.teacher import TeacherLabels, margin_unit, normalised_return
 from mujoco_sail.recipes.settings import dump
 from mujoco_sail.recipes.task import Task

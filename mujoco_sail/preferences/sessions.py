@@ -1,15 +1,16 @@
 """Label sessions with a budget: the only way in which agents get information on the task reward."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.replay_buffer import ReplayBuffer, Segments
+from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.core.state import Tree
 from mujoco_sail.core.streams import Streams
+from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.preferences.queries import Candidates, Scheme, ranking
 from mujoco_sail.preferences.teacher import (
     RecentRewards,
@@ -21,83 +22,6 @@ from mujoco_sail.recipes.task import Task
 
 # Batches of candidates after which a session fails if the teacher skips too many.
 MOST_ROUNDS = 20
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Pairs of segments; axis 2 is the side, first or second.
-
-    Attributes:
-        inputs: Observations and actions, [M, P, 2, T, O + A].
-        valid: 1 at steps of a segment, 0 at padding, [M, P, 2, T].
-        task_reward: Rewards of the environment, [M, P, 2, T]; for the teacher only.
-        start: Index of each segment's first transition among all that the member stored,
-            [M, P, 2].
-    """
-
-    inputs: Tensor
-    valid: Tensor
-    task_reward: Tensor
-    start: Tensor
-
-    @classmethod
-    def of(cls, first: Segments, second: Segments) -> "Pairs":
-        """Combines first and second segments into pairs."""
-        both = [
-            torch.stack([getattr(first, name), getattr(second, name)], dim=2)
-            for name in ("observation", "action", "valid", "task_reward", "start")
-        ]
-        return cls(torch.cat(both[:2], -1), *both[2:])
-
-    @classmethod
-    def drawn(
-        cls, replay_buffer: ReplayBuffer, streams: Streams, count: int, steps: int
-    ) -> "Pairs":
-        """Samples `count` pairs of segments of `steps` steps uniformly from the query window."""
-        first = replay_buffer.window_segments(streams, count, steps)
-        return cls.of(first, replay_buffer.window_segments(streams, count, steps))
-
-    @classmethod
-    def none(cls, members: int, steps: int, size: int, device: torch.device) -> "Pairs":
-        """Empty set of pairs of segments of `steps` steps; `size` is O + A."""
-        empty = torch.zeros(members, 0, 2, steps, device=device)
-        inputs = empty.unsqueeze(-1).expand(-1, -1, -1, -1, size)
-        return cls(inputs, empty, empty, empty[..., 0].long())
-
-    @classmethod
-    def joined(cls, parts: "list[Pairs]") -> "Pairs":
-        """Concatenates pairs along P."""
-        columns = ([getattr(part, f.name) for part in parts] for f in fields(cls))
-        return cls(*(torch.cat(column, 1) for column in columns))
-
-    def take(self, index: Tensor) -> "Pairs":
-        """Selects pairs by each member's indices, [M, P']."""
-        rows = torch.arange(len(index), device=index.device).unsqueeze(1)
-        return self._each(lambda column: column[rows, index])
-
-    def part(self, at: slice) -> "Pairs":
-        """Slices the pairs of every member along P."""
-        return self._each(lambda column: column[:, at])
-
-    def paired_anew(self, segments: Tensor) -> "Pairs":
-        """Pairs of the same segments, by their indices in order of pair and side, [M, P', 2]."""
-        rows = torch.arange(len(segments), device=segments.device).view(-1, 1, 1)
-        return self._each(lambda column: column.flatten(1, 2)[rows, segments])
-
-    def member(self, m: int) -> "Pairs":
-        """Pairs of one member, [1, P, ...]."""
-        return self._each(lambda column: column[m : m + 1])
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Pairs":
-        return Pairs(*(change(getattr(self, f.name)) for f in fields(self)))
-
-    def side(self, index: int) -> tuple[Tensor, Tensor]:
-        """Task rewards and validity of one side, each [M, P, T]."""
-        return self.task_reward[:, :, index], self.valid[:, :, index]
-
-    def returns(self) -> Tensor:
-        """Task return of both segments, [M, P, 2]."""
-        return self.task_reward.sum(-1)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.preferences.pairs import Pairs
 
 NAME = "preferences.h5"
 

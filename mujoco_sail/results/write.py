@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mujoco_sail.agents.base import AgentSpec
 from mujoco_sail.agents.registry import resolved
-from mujoco_sail.preferences.sessions import Pairs, Query
+from mujoco_sail.preferences.pairs import Pairs
+from mujoco_sail.preferences.sessions import Query
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.checkpoint import Checkpoints, first_difference
 from mujoco_sail.results.read import EVALUATIONS, FEEDBACK, SKIPPED, read_run

@@ -19,7 +19,7 @@ from mujoco_sail.core.distributions import standard_normals
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.core.update import LOGGED
-from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.preferences.pairs import Pairs
 
 # The loss variants of `sac_sb3`, with bounds that clip many outputs.
 OTHER = {

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mujoco_sail.core import update as core_update
 from mujoco_sail.preferences.crops import crops
-from mujoco_sail.preferences.sessions import Pairs
+from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.training.run import Run
 
 PLAIN = {"crops_per_pair": 0, "queries": "disagreement"}

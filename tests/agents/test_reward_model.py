@@ -13,7 +13,8 @@ from torch import Tensor
 from mujoco_sail.agents.reward_model import Objective, RewardModel
 from mujoco_sail.core.state import flatten
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.sessions import Pairs, Session
+from mujoco_sail.preferences.pairs import Pairs
+from mujoco_sail.preferences.sessions import Session
 
 
 def model(epochs: int = 3) -> RewardModel:

@@ -19,7 +19,8 @@ from mujoco_sail.agents.sail import LOGGED
 from mujoco_sail.agents.sampling_term import SamplingTerm, centred, halves
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.sessions import Pairs, Session
+from mujoco_sail.preferences.pairs import Pairs
+from mujoco_sail.preferences.sessions import Session
 
 LAMBDA = 0.3
 
