@@ -121,8 +121,7 @@ def load_task(
     """
     path, table = with_bases("envs", *read_recipe("envs", name))
     kind = _task_class(table.pop("class", None), path)
-    protocols = _table(table, "protocols", path)
-    teachers = _table(table, "teachers", path)
+    protocols, teachers = (_table(table, key, path) for key in ("protocols", "teachers"))
     if protocol not in protocols:
         raise UserError(f"{path}: unknown protocol '{protocol}'; {nearest(protocol, protocols)}")
     values = {**table, **_table(protocols, protocol, path)}
@@ -137,9 +136,7 @@ def load_task(
     values["teacher"] = teacher_name(str(values.get("teacher", "")))
     values["oracle"] = _compose(values["teacher"], teachers, path)
     if values["teacher"] == HUMAN and overrides:
-        raise UserError(
-            f"{path}: key '{min(overrides)}' cannot be set: teacher '{HUMAN}' is a person"
-        )
+        raise UserError(f"{path}: key '{min(overrides)}' cannot be set: '{HUMAN}' is a person")
     for key, value in overrides.items():
         _replace(values, key, value, str(path))
     return build(kind, {**values, "name": path.stem, "protocol": protocol}, str(path))
