@@ -27,8 +27,7 @@ class TextTask(Task):
     prompts: str = setting()
     # Folder of a reward model, a sequence classifier with one label; empty for the rule.
     judge: str = setting()
-    # Last blocks that are trained, with the norm after them; 0 for the whole model.
-    trained_layers: int = setting(low=0, high=MOST_LAYERS)
+    trained_layers: int = setting(low=0, high=MOST_LAYERS)  # last blocks that are trained; 0: all
 
     # --- the generated model and the corpus on which it is fine-tuned ---
     heads: int = setting(low=1, high=MOST)  # attention heads
@@ -52,6 +51,7 @@ class TextTask(Task):
         compared = 2 * self.labels_per_session
         conditions = [
             ("episode_steps", self.episode_steps == 1, "1: a completion is one action"),
+            ("teacher", not self.human, "a synthetic teacher: the page shows clips, not texts"),
             ("heads", self.hidden_units % self.heads == 0, f"a divisor of {self.hidden_units}"),
             ("session_every", self.session_every >= compared, f"at least {compared}"),
         ]

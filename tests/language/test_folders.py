@@ -173,6 +173,12 @@ def test_prompts_that_do_not_fit_are_refused(
     assert "cannot be read" in refused(capsys, results, f"env.prompts={file}")
 
 
+def test_a_person_is_not_asked_about_texts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "key 'teacher' is human" in refused(capsys, tmp_path / "results", "env.teacher=human")
+
+
 def test_agents_of_language_models_refuse_other_tasks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
