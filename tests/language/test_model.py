@@ -57,6 +57,12 @@ def test_padding_on_the_left_changes_no_probability() -> None:
     assert torch.equal(model.sample(padded, uniform), model.sample(alone, uniform))
 
 
+def test_without_padding_the_library_gives_the_same_probabilities() -> None:
+    model, ids = transformer(0), torch.tensor([[1, 2, 0, 3, 3]])
+    expected = model.module(input_ids=ids).logits[:, 1:-1].log_softmax(-1)
+    torch.testing.assert_close(model.log_probs(ids[:, :2], ids[:, 2:]), expected)
+
+
 def test_fine_tuning_teaches_the_grammar() -> None:
     task = text_task(corpus_texts=2000, corpus_epochs=3, corpus_learning_rate=1e-2)
     corpus = corpus_of(task, Streams([9], "other texts", CPU))[:100]
