@@ -2,7 +2,7 @@
 
 A transformer with a vocabulary of 4 and completions of 4 tokens has 256 completions per prompt, so
 the objective of `mujoco_sail.language.objective`, its gradient and products with its Hessian are
-exact, in float64. The path is projected gradient ascent without noise, from the reference on. The
+exact, in float64. The path is gradient ascent with a fixed step and without noise, from the reference on. The
 largest eigenvalue of the Hessian is Lanczos's: where it is positive, the objective is not concave.
 """
 
@@ -167,7 +167,7 @@ def path(seed: int, gamma: float) -> list[tuple[int, float, float, float]]:
             with torch.no_grad():
                 reference, policy = (one.log_policy(m) for m in (one.reference, one.policy))
                 divergence = (reference.exp() * (reference - policy)).sum(-1).mean()
-            rows.append((step, float(value), float(divergence), one.largest_eigenvalue()))
+            rows.append((step, value.item(), float(divergence), one.largest_eigenvalue()))
         with torch.no_grad():
             moved = one.flat(value)
             at = 0
