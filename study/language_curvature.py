@@ -2,8 +2,9 @@
 
 A transformer with a vocabulary of 4 and completions of 4 tokens has 256 completions per prompt, so
 the objective of `mujoco_sail.language.objective`, its gradient and products with its Hessian are
-exact, in float64. The path is gradient ascent with a fixed step and without noise, from the reference on. The
-largest eigenvalue of the Hessian is Lanczos's: where it is positive, the objective is not concave.
+exact, in float64. The path is that of gradient ascent with a fixed step and without noise, from the
+reference on. The largest eigenvalue of the Hessian is Lanczos's: where it is positive, the
+objective is not concave.
 """
 
 import itertools
