@@ -16,12 +16,12 @@ from mujoco_sail.preferences.questions import Question
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.settings import dump
 
-STEPS, SEGMENT, SEED = 40, 12, 3
+STEPS, EPISODE, SEGMENT, SEED = 40, 15, 10, 3
 
 
 def drawn(name: str, out: Path) -> dict[str, object]:
-    """What the end of a segment in the second episode looks like, there and in its clip."""
-    task = load_task(name, "quick", {"episode_steps": 25, "segment_steps": SEGMENT})
+    """What the end of a segment in the third episode looks like, there and in its clip."""
+    task = load_task(name, "quick", {"episode_steps": EPISODE, "segment_steps": SEGMENT})
     envs = VectorEnv(task, [SEED], "training", keep=STEPS)
     rng = np.random.default_rng(0)
     actions = rng.uniform(-1, 1, (STEPS, 1, envs._actions.shape[-1])).astype(np.float32)
@@ -36,9 +36,9 @@ def drawn(name: str, out: Path) -> dict[str, object]:
 
     # The same episode, simulated where it is drawn.
     live = Artist(replace(question, key="live")).env
-    live.episode = 1
+    live.episode = 2
     live.reset()
-    for action in actions[25:, 0]:
+    for action in actions[2 * EPISODE :, 0]:
         live.step(action)
     write_state(live, read_state(live))  # a step leaves what is drawn at its start
     clip = encode(iter(frames), rate)

@@ -51,7 +51,7 @@ def test_a_clip_ends_exactly_in_the_stored_state(drawn: dict[str, Any], name: st
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_clip_is_a_video_in_real_time(drawn: dict[str, Any], name: str) -> None:
     found = drawn[name]
-    assert found["frames"] == math.ceil(12 / found["every"])
+    assert found["frames"] == math.ceil(10 / found["every"])
     with av.open(str(found["file"])) as container:
         stream = container.streams.video[0]
         assert float(stream.average_rate or 0) == pytest.approx(found["rate"])
