@@ -64,7 +64,7 @@ def test_the_report_finds_the_faults_of_a_person_who_answered_for_a_run(tmp_path
     assert given["same"].sum() == 30
     firsts = given[~given["repeat"]]
     told, strict = firsts["margin"].to_numpy(), margin != 0  # a segment may be drawn twice
-    unit = (margin / told)[strict]  # that of all 600 candidates
+    unit = margin[strict] / told[strict]  # that of all 600 candidates
     np.testing.assert_allclose(unit, unit.mean(), rtol=1e-4)
     assert unit.mean() == pytest.approx(np.sqrt(np.mean(margin**2)), rel=0.1)
     found = person.fit(told[strict], firsts["label"].to_numpy()[strict])
