@@ -167,6 +167,7 @@ def test_all_other_commands_are_known() -> None:
         "python study/dose_trend.py results/doses",
         "python study/language_curvature.py",
         "python study/language_study.py results/language",
+        "python study/controls_table.py results/controls",
         "python study/scores.py",
         "pip install --constraint constraints.txt --editable '.[cluster]'",
         "pip install --constraint constraints.txt --editable '.[fast]'",
