@@ -102,7 +102,7 @@ def test_tasks_of_one_family_differ_by_what_they_are_called_and_ask_unless_they_
 # Keys that the commands of published runs set with --set, or that a machine without a GPU sets.
 SET_BY_COMMANDS = {"backend", "cuda_graph", "engine", "precision"}
 SET_BY_COMMANDS |= {"steps", "evaluation_every", "log_every", "horizon"}
-SET_BY_COMMANDS |= {"labels", "labels_per_session", "query_window"}
+SET_BY_COMMANDS |= {"labels", "labels_per_session", "query_window", "exploration_steps"}
 
 
 def test_recipes_have_the_settings_of_the_published_runs() -> None:
