@@ -147,7 +147,9 @@ class Grid:
 
     def _memory(self, unit: WorkUnit) -> int:
         sizes = space_sizes(unit.task)
-        host, _ = forecast.memory_needed(unit.task, len(unit.members), sizes, unit.device, 1)
+        members = [member for stack in unit.stacks for member in stack]
+        own, count = forecast.memory_of_agents(unit.task, members, 1), len(members)
+        host, _ = forecast.memory_needed(unit.task, count, sizes, unit.device, 1, own)
         most = max(int(n["Resources"].get("memory", 0)) for n in self.cluster.nodes().values())
         if host > most:
             raise UserError(

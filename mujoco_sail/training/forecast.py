@@ -68,7 +68,7 @@ def memory_needed(
         sizes: O and A.
         device: Device of the updates.
         workers: Number of worker processes.
-        own: Further bytes of the agents, see `Agent.memory`.
+        own: Further bytes of the agents, see `memory_of_agents`.
     """
     width, layers = task.hidden_units, task.hidden_layers
     parameters = (sum(sizes) + 1) * width + (layers - 1) * width * (width + 1)
@@ -83,15 +83,15 @@ def memory_needed(
     return (host + learner, 0.0) if device.type == "cpu" else (host, learner)
 
 
+def memory_of_agents(task: Task, members: Sequence[Member], workers: int) -> float:
+    """Further bytes of the agents that train at once, one for each worker: see `Agent.memory`."""
+    return workers * max(member.spec.agent.memory(task) for member in members)
+
+
 def check_memory(
-    task: Task,
-    members: int,
-    sizes: tuple[int, int],
-    device: torch.device,
-    workers: int,
-    own: float = 0.0,
+    task: Task, members: int, device: torch.device, host: float, learner: float
 ) -> str:
-    """Checks that the estimated memory is free; the arguments are those of `memory_needed`.
+    """Checks that the memory that `memory_needed` estimated is free.
 
     Returns:
         One line with the estimate.
@@ -99,7 +99,6 @@ def check_memory(
     Raises:
         UserError: The members need more memory than is free.
     """
-    host, learner = memory_needed(task, members, sizes, device, workers, own)
     texts = []
     needs = [("memory", host, free_memory())]
     if device.type == "cuda":

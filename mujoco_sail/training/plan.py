@@ -82,9 +82,10 @@ def prepare(
         memory = ""
         if members and here:
             workers = len(pool.shards(members, pool.max_workers(device)))
-            own = workers * max(member.spec.agent.memory(task) for member in members)
+            own = forecast.memory_of_agents(task, members, workers)
             sizes = space_sizes(task)
-            memory = forecast.check_memory(task, len(members), sizes, device, workers, own)
+            needed = forecast.memory_needed(task, len(members), sizes, device, workers, own)
+            memory = forecast.check_memory(task, len(members), device, *needed)
             allow_open_files(len(members), workers)
         complete = len(specs) * len(seeds) - len(members)
         jobs.append(Job(task, members, complete, engine, memory))
