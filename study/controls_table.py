@@ -22,7 +22,8 @@ def rows(folder: str) -> list[str]:
     run, missing = {}, []
     for name, comparison in recipe.comparisons.items():
         try:
-            arms.of(comparison.arm), arms.of(comparison.against)
+            for arm in (comparison.arm, comparison.against):
+                arms.of(arm)
             run[name] = comparison
         except (MissingDataError, NotApplicableError):
             missing.append(name)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mujoco_sail.agents.base import Agent, Runner
 from mujoco_sail.core.replay_buffer import ReplayBuffer
+from mujoco_sail.recipes.task import is_due
 
 
 class Due(NamedTuple):
@@ -27,7 +28,7 @@ class Due(NamedTuple):
 
     def at(self, step: int) -> bool:
         """Whether the action is due at an environment step."""
-        return step >= self.first and (step - self.first) % self.every == 0
+        return is_due(step, self.first, self.every)
 
 
 class OffPolicy(Agent):

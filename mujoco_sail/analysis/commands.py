@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 
 from mujoco_sail.recipes.listing import shipped_name
-from mujoco_sail.recipes.load import load_task, read_recipe, with_bases
+from mujoco_sail.recipes.load import Kind, load_task, read_recipe, with_bases
 from mujoco_sail.recipes.settings import dump
 from mujoco_sail.results.read import RunRecord
 from mujoco_sail.system.errors import UserError, one_line
@@ -39,8 +39,8 @@ def run_commands(runs: Sequence[RunRecord], results: Path) -> list[str]:
         groups[key].append(arm[0])
     commands = []
     for (env, numbers, device, *options), firsts in groups.items():
-        words = ["mujoco-sail", "run", "--env", _recipe("envs", env)]
-        words += ["--agents", ",".join(_recipe("agents", run.agent) for run in firsts)]
+        words = ["mujoco-sail", "run", "--env", recipe_of("envs", env)]
+        words += ["--agents", ",".join(recipe_of("agents", run.agent) for run in firsts)]
         words += ["--seeds", numbers, *options, *(word for run in firsts for word in _agent(run))]
         words += ["--device", device] if device in DEVICES else []
         commands.append(shlex.join([*words, "--results", str(results)]))
@@ -64,7 +64,14 @@ def analysis_commands(results: Path, baseline: str, margin: float) -> list[str]:
 
 def command_beside(run: RunRecord, agents: Sequence[str]) -> str:
     """Command that trains other agents with the same task as a run."""
-    words = ["mujoco-sail", "run", "--env", _recipe("envs", run.env), "--agents", ",".join(agents)]
+    words = [
+        "mujoco-sail",
+        "run",
+        "--env",
+        recipe_of("envs", run.env),
+        "--agents",
+        ",".join(agents),
+    ]
     results = run.folder.parent.parent.parent
     return shlex.join([*words, *_environment(run), "--results", str(results)])
 
@@ -116,7 +123,8 @@ def _literal(value: Any) -> str:
     return one_line(text)
 
 
-def _recipe(kind: Any, name: str) -> str:
+def recipe_of(kind: Kind, name: str) -> str:
+    """Recipe with which a run was made: its name in the suite, or that of a file beside."""
     return shipped_name(kind, name) or f"{name}.toml"
 
 

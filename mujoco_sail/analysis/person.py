@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import binomtest, chi2
 
+from mujoco_sail.analysis.commands import recipe_of
 from mujoco_sail.preferences.answers import TAKEN, AnswerLog
 from mujoco_sail.preferences.questions import LABELS
-from mujoco_sail.recipes.load import recipe_names
 from mujoco_sail.results.pooling import read_all
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import write_text
@@ -159,14 +159,13 @@ def _span(values: NDArray[np.float64], likely: NDArray[np.bool_]) -> tuple[float
 
 
 def _recipe(env: str, found: Fit, count: int) -> str:
-    base = env if env in recipe_names("envs") else f"{env}.toml"
     beta, mistake = found.beta_interval, found.mistake_interval
     about = (
         f"# Fitted to {count} answers; 95 % intervals: beta {beta[0]:.2g} to {beta[1]:.2g}, "
         f"mistake {mistake[0]:.2g} to {mistake[1]:.2g}.\n"
     )
     settings = {"beta": float(f"{found.beta:.3g}"), "mistake": float(f"{found.mistake:.3g}")}
-    return about + tomli_w.dumps({"base": base, "teachers": {NAME: settings}})
+    return about + tomli_w.dumps({"base": recipe_of("envs", env), "teachers": {NAME: settings}})
 
 
 def _totals(table: pd.DataFrame, strict: pd.DataFrame) -> list[tuple[str, list[str]]]:

@@ -113,10 +113,8 @@ class Desk:
             "question": one.question.task["question"],
             "title": one.question.task["title"],
             "left": len(one.asks) + (0 if again else one.question.repeats),
-            "clips": [f"clip/{one.question.key}/{pair}/{side}" for side in sides],
-            "ahead": [
-                f"clip/{one.question.key}/{p}/{side}" for p, _ in following for side in sides
-            ],
+            "clips": addresses(pair),
+            "ahead": [address for other, _ in following for address in addresses(other)],
         }
 
     def answer(self, key: str, ask: Ask, answer: str, seconds: float, page: str) -> None:

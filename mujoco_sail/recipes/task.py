@@ -12,6 +12,11 @@ MOST_LAYERS = 100
 HUMAN = "human"  # the teacher that is a person
 
 
+def is_due(step: int, first: int, every: int) -> bool:
+    """Whether a periodic action is due at an environment step."""
+    return step >= first and (step - first) % every == 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
     """Settings of a synthetic teacher; with the neutral value of every field, a perfect oracle.
@@ -123,8 +128,7 @@ class Task:
 
     def session_at(self, step: int) -> bool:
         """Whether a label session is due at an environment step, if labels are left."""
-        since = step - self.first_session
-        return since >= 0 and since % self.session_every == 0
+        return is_due(step, self.first_session, self.session_every)
 
     @property
     def labels_in_reach(self) -> int:
