@@ -161,15 +161,8 @@ class SAIL(PEBBLE):
         # not change it.
         weight = torch.where(lambda_ > 0, lambda_ * units[self.settings.lambda_unit], 0)
         weight = weight.expand_as(t1_square)
-        # The inner product of two independent estimates has no bias from noise, unlike T2's norm.
-        one, other = (
-            term.part(at, centred(log_p[..., at], self.settings.t2_control, streams)).gradient(
-                model.net, model.rewards, streams, DRAWS_OF_HALVES
-            )
-            for at in halves(log_p.shape[-1])
-        )
         square, product = weight.square(), weight * inner(t1, t2, networks)
-        signal = square * inner(one, other, networks)
+        signal = square * self.signal(term, log_p, streams)
         whole, weighted = in_order(t1_square.unbind(1)), in_order((square * t2_square).unbind(1))
         share = (weighted / whole).sqrt()
         steps, nats = self.age(term.pairs, term.pi)
@@ -188,6 +181,24 @@ class SAIL(PEBBLE):
             self.logged[name] = torch.where(self.lambda_ > 0, values[name], torch.nan)
         self.largest_share = torch.maximum(self.largest_share, share.nan_to_num())
         return weight
+
+    def signal(self, term: SamplingTerm, log_p: Tensor, streams: Streams) -> Tensor:
+        """Square of T2's norm without the bias from noise, [M, E]; arguments as of `weigh`.
+
+        Returns:
+            Inner product of two independent estimates, from disjoint halves of the pairs; nan for a
+            single pair.
+        """
+        model = self.reward_model
+        if log_p.shape[-1] < 2:
+            return log_p.new_full(log_p.shape[:2], torch.nan)
+        one, other = (
+            term.part(at, centred(log_p[..., at], self.settings.t2_control, streams)).gradient(
+                model.net, model.rewards, streams, DRAWS_OF_HALVES
+            )
+            for at in halves(log_p.shape[-1])
+        )
+        return inner(one, other, model.networks)
 
     def t1_gradient(self) -> list[Tensor]:
         """Gradient T1 over all labels so far, of every network, as `reward_model.net.layers`."""

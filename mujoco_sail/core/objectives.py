@@ -53,9 +53,9 @@ def leave_one_out(values: Tensor) -> Tensor:
     """Leave-one-out baseline: for each sample, the mean of the others along the last axis.
 
     Args:
-        values: [..., P] with P >= 2.
+        values: [..., P]; a single sample has no others, and the baseline 0.
     """
-    return (values.sum(-1, keepdim=True) - values) / (values.shape[-1] - 1)
+    return (values.sum(-1, keepdim=True) - values) / max(1, values.shape[-1] - 1)
 
 
 def t1_t2_surrogates(

@@ -59,7 +59,7 @@ def surrogates(pairs: Compared, beta: float, baseline: Tensor) -> tuple[Tensor, 
 
 
 def estimates(pairs: Compared, beta: float) -> tuple[Tensor, Tensor]:
-    """Scalars whose gradients estimate T1 and T2 from P >= 2 independent pairs."""
+    """Scalars whose gradients estimate T1 and T2 from P independent pairs."""
     log_p = log_likelihood(pairs.margin(beta), pairs.label).detach()
     t1, t2 = surrogates(pairs, beta, leave_one_out(log_p))
     return t1.mean(-1), t2.mean(-1)

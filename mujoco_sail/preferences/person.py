@@ -83,7 +83,7 @@ class Person:
             number,
             wanted,
             after // REPEAT_EVERY - used // REPEAT_EVERY,
-            self.task.labels - after + wanted,
+            max(0, self.task.labels_in_reach - after) + wanted,
             len(order),
             dump(self.task),
             self.agent,

@@ -39,7 +39,7 @@ class Question:
         round: Number of the round; a second one follows if too many pairs are refused.
         wanted: Labels wanted from this round.
         repeats: Pairs to be shown a second time.
-        labels_left: Labels left in the run's budget, this session's included.
+        labels_left: Labels that the run can still collect, this session's included.
         pairs: P, candidate pairs.
         task: Resolved recipe of the environment.
         agent: Name of the agent.

@@ -88,7 +88,7 @@ class Task:
     # --- feedback ---
     teacher: str = setting()  # names of teachers, joined by "+"
     labels: int = setting(low=1)  # label budget of a run
-    labels_per_session: int = setting(low=2, high=MOST)
+    labels_per_session: int = setting(low=1, high=MOST)
     session_every: int = setting(low=1)
     segment_steps: int = setting(low=1)
     query_window: int = setting(low=1)  # newest episodes that segments come from

@@ -138,6 +138,19 @@ def test_halves_are_disjoint_and_cover_all_pairs() -> None:
         assert len(places[1]) - len(places[0]) == count % 2
 
 
+def test_a_session_of_one_label_has_t2_without_a_baseline(make_run: MakeRun) -> None:
+    task = tiny_task(labels=4, labels_per_session=1, teacher="oracle")
+    run = make_run([("sail", 0)], task, settings={"sail": {"lambda": LAMBDA}})
+    agent: Any = run.members[0].spec.agent(run)
+    agent.train()
+    session, term, weight = weigh_again(agent)
+    log_p = log_likelihood(agent.reward_model.margin(session.pairs), session.labels.unsqueeze(1))
+    torch.testing.assert_close(term.factor, log_p, rtol=1e-4, atol=1e-4)
+    assert session.labels.shape[1] == 1
+    assert (weight > 0).all()
+    assert agent.logged["t2_signal"].isnan().all()  # there are no two halves
+
+
 def test_the_signal_of_t2_has_no_bias_from_noise(make_run: MakeRun) -> None:
     """The mean inner product of the halves over permutations, without signal, is 0."""
     signals, shares = [], []

@@ -87,6 +87,7 @@ def test_the_baseline_leaves_its_own_sample_out() -> None:
     torch.testing.assert_close(
         leave_one_out(torch.tensor([1.0, 2.0, 6.0])), torch.tensor([4.0, 3.5, 1.5])
     )
+    assert leave_one_out(torch.tensor([[3.0], [5.0]])).tolist() == [[0.0], [0.0]]
 
 
 def test_padding_does_not_enter_the_reward_advantage() -> None:

@@ -115,6 +115,12 @@ def test_a_pair_that_is_shown_again_has_its_sides_swapped(tmp_path: Path) -> Non
         assert given[0, True].answer == "left"
 
 
+def test_labels_that_the_run_has_no_time_for_are_not_counted_as_left(tmp_path: Path) -> None:
+    question = read_question(waiting(tmp_path, labels=4000))
+    assert question is not None
+    assert question.labels_left == tiny_task(labels=4000).labels_in_reach < 4000
+
+
 def test_two_pages_get_different_pairs_and_share_the_work(client: Client) -> None:
     left, right = shown(client, "a"), shown(client, "b")
     assert (left["pair"], right["pair"]) == (0, 1)
