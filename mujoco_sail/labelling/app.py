@@ -87,12 +87,13 @@ def application(desk: Desk, token: str) -> Starlette:
         return JSONResponse(await run_in_threadpool(desk.next, said[-1]))
 
     async def undo(request: Request) -> Response:
-        said = await _body(request)
-        if said.keys() != {"page"}:
-            raise HTTPException(400)
-        name = _page(said["page"])
+        name = await _page_of(request)
         await _write(desk.undo, name)
         return JSONResponse(await run_in_threadpool(desk.next, name))
+
+    async def release(request: Request) -> Response:
+        await run_in_threadpool(desk.release, await _page_of(request))
+        return Response(status_code=204)
 
     app = Starlette(
         routes=[
@@ -101,6 +102,7 @@ def application(desk: Desk, token: str) -> Starlette:
             Route("/{token}/clip/{key}/{pair}/{side}", guarded(clip)),
             Route("/{token}/answer", guarded(answer), methods=["POST"]),
             Route("/{token}/undo", guarded(undo), methods=["POST"]),
+            Route("/{token}/release", guarded(release), methods=["POST"]),
             Route("/{token}/{file}", guarded(page)),
         ]
     )
@@ -153,6 +155,14 @@ def _answer(said: dict[str, Any]) -> tuple[str, tuple[int, bool], str, float, st
     if not valid:
         raise HTTPException(400)
     return key, (pair, repeat), answer, float(seconds), _page(said["page"])
+
+
+async def _page_of(request: Request) -> str:
+    """The page that a request names, and nothing else."""
+    said = await _body(request)
+    if said.keys() != {"page"}:
+        raise HTTPException(400)
+    return _page(said["page"])
 
 
 def _page(name: Any) -> str:

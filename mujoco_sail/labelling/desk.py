@@ -148,6 +148,11 @@ class Desk:
         _, one = newest
         AnswerLog(run_of(one.path)).undo(one.question, page)
 
+    def release(self, page: str) -> None:
+        """Gives the pair of a page that was closed to any other page."""
+        with self._lock:
+            self._leases = {n: lease for n, lease in self._leases.items() if lease[0] != page}
+
     def find(self, key: str) -> Open:
         """The open question with this key.
 

@@ -85,8 +85,8 @@ async function show(next) {
   if (!asking) {
     $("pair").hidden = true;
     forget([]);
-    if (next.state === "answered") say("All pairs are answered. The run goes on in a moment.");
-    else if (next.others) say("The last pairs are being answered on other pages.");
+    if (next.others) say("The pairs that are left are shown on other pages.");
+    else if (next.state === "answered") say("All pairs are answered. The run goes on in a moment.");
     else say("No run waits for an answer. This page looks again by itself.");
     busy = false;
     await pause(RETRY);
@@ -153,5 +153,8 @@ document.addEventListener("keydown", (event) => {
   act(name);
 });
 $("slow").setAttribute("aria-pressed", String(localStorage.getItem("slow") !== "false"));
+// A page that is closed gives its pair to others at once, not only after two minutes.
+addEventListener("pagehide", () => navigator.sendBeacon("release", JSON.stringify({ page })));
+addEventListener("pageshow", (event) => { if (event.persisted) step("next"); });
 if (matchMedia("(prefers-reduced-motion: reduce)").matches) $("pause").setAttribute("aria-pressed", "true");
 step("next");

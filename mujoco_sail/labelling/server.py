@@ -83,6 +83,7 @@ def _bound(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen()  # so that the printed address answers as soon as it is read
     except (OSError, OverflowError) as error:
         raise UserError(f"--host {host} --port {port}: {one_line(error)}") from error
     return listening

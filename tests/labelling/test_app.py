@@ -131,6 +131,12 @@ def test_two_pages_get_different_pairs_and_share_the_work(client: Client) -> Non
     assert (idle["state"], idle["others"]) == ("answered", True)
 
 
+def test_a_page_that_was_closed_gives_its_pair_to_another(client: Client) -> None:
+    assert [shown(client, page)["pair"] for page in "ab"] == [0, 1]
+    assert client.post(f"/{TOKEN}/release", {"page": "a"}).status == 204
+    assert [shown(client, page)["pair"] for page in "ba"] == [0, 1]
+
+
 def test_a_server_that_was_restarted_asks_for_the_same_pair(client: Client, results: Path) -> None:
     two = press(client, shown(client), "left")
     with server(results) as again:

@@ -172,6 +172,20 @@ def test_keys_buttons_undo_reload_and_a_second_tab(
     server.kill()
 
 
+def test_a_tab_that_is_closed_gives_its_pair_to_another(browser: Any, tmp_path: Path) -> None:
+    waiting(tmp_path, **MORE)
+    server = Server(tmp_path)
+    tab = Tab(browser, server)
+    other = Tab(browser, server, tab.context)
+    assert (tab.pair()["pair"], other.pair()["pair"]) == (0, 1)
+    tab.page.close()
+    other.page.reload()
+    assert other.pair()["pair"] == 0
+    assert tab.errors == other.errors == []
+    other.context.close()
+    server.kill()
+
+
 def test_a_person_in_a_browser_who_answers_as_the_oracle_gets_its_run(
     browser: Any, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from mujoco_sail.labelling.clips import Studio
 from mujoco_sail.labelling.desk import Desk
 
 TOKEN = "0123456789abcdef"
-PATHS = ("", "next", "answer", "undo", "page.js", "clip/KEY/0/0", "clip/KEY/1/1")
+PATHS = ("", "next", "answer", "undo", "release", "page.js", "clip/KEY/0/0", "clip/KEY/1/1")
 words = st.one_of(texts, st.text(max_size=30), st.sampled_from(["..", "%2e%2e", "KEY", "9" * 5000]))
 
 
