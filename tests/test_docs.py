@@ -171,7 +171,7 @@ def test_all_other_commands_are_known() -> None:
         "python study/scores.py",
         "pip install --constraint constraints.txt --editable '.[cluster]'",
         "pip install --constraint constraints.txt --editable '.[fast]'",
-        "pip install --constraint constraints.txt --editable '.[human]'",
+        "pip install --constraint constraints.txt --editable '.[human,dm_control]'",
         "pip install --constraint constraints.txt --editable '.[language]'",
         "pip install --constraint constraints.txt --editable '.[peers]'",
         "pip install --constraint constraints.txt --editable '.[tensorboard]'",

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from mujoco_sail.labelling.desk import Desk
 from mujoco_sail.preferences.answers import NotOpenError
 from mujoco_sail.preferences.questions import LABELS
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import WriteError
 
 HERE = Path(__file__).parent
@@ -79,7 +80,9 @@ def application(desk: Desk, token: str) -> Starlette:
         except (NotOpenError, FileNotFoundError) as error:
             raise HTTPException(404) from error
         except TimeoutError as error:
-            raise HTTPException(503) from error
+            raise HTTPException(503, "it takes too long") from error
+        except UserError as error:
+            raise HTTPException(503, str(error)) from error
 
     async def answer(request: Request) -> Response:
         said = _answer(await _body(request))

@@ -49,7 +49,7 @@ async function ask(path, body) {
 function clip(address) {
   if (!clips.has(address)) {
     const made = fetch(address).then(async (reply) => {
-      if (!reply.ok) throw new Error(String(reply.status));
+      if (!reply.ok) throw new Error(await reply.text());
       return URL.createObjectURL(await reply.blob());
     });
     made.catch(() => clips.delete(address));
@@ -105,8 +105,8 @@ async function show(next) {
       video.onloadeddata = done;
       video.onerror = done;
     })));
-  } catch {
-    say("The clips cannot be drawn; trying again.");
+  } catch (error) {
+    say(`The clips cannot be drawn (${error.message}); trying again.`);
     await pause(RETRY);
     await step("next");
     return;

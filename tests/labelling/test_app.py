@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from helpers.runs import FILES, members_of
 from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.labelling.app import HERE, application
-from mujoco_sail.labelling.clips import Studio
+from mujoco_sail.labelling.clips import Draw, Studio
 from mujoco_sail.labelling.desk import Desk
 from mujoco_sail.preferences import answers
 from mujoco_sail.preferences.answers import AnswerLog
-from mujoco_sail.preferences.questions import read_question, read_states, run_of
+from mujoco_sail.preferences.questions import Question, read_question, read_states, run_of
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.training.run import Run
 
 TOKEN = "0123456789abcdef"
@@ -40,8 +41,8 @@ def results(asked: Path, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def server(results: Path) -> Iterator[Client]:
-    studio = Studio(sketch)
+def server(results: Path, artist: Callable[[Question], Draw] = sketch) -> Iterator[Client]:
+    studio = Studio(artist)
     client = Client(application(Desk(results, studio), TOKEN))
     yield client
     client.close()
@@ -99,6 +100,15 @@ def test_clips_are_those_of_the_pair_and_of_the_next(client: Client, results: Pa
         assert reply.headers["content-type"] == "video/mp4"
         assert reply.content == read_states(path, 0, side).tobytes()[:64]
     assert press(client, one, "left")["clips"] == one["ahead"]
+
+
+def test_the_page_is_told_why_a_clip_cannot_be_drawn(results: Path) -> None:
+    def without_a_library(_: Question) -> Draw:
+        raise UserError("needs the package dm_control")
+
+    with server(results, without_a_library) as client:
+        reply = client.get(f"/{TOKEN}/{shown(client)['clips'][0]}")
+    assert (reply.status, reply.content) == (503, b"needs the package dm_control")
 
 
 def test_a_pair_that_is_shown_again_has_its_sides_swapped(tmp_path: Path) -> None:
