@@ -1,4 +1,4 @@
-"""List of the recipes that the suite ships: environments by family, and agents."""
+"""List of the recipes that the suite ships: environments by family, agents, and text tasks."""
 
 from collections.abc import Iterator
 
@@ -40,6 +40,12 @@ def lines() -> Iterator[str]:
     for group, tasks in rows.items():
         yield ROW.format(group, "horizon", "success", "EnvPool", "").rstrip()
         yield from tasks
-    yield "Agents"
-    for name in recipe_names("agents"):
-        yield f"  {name:<18} {recipe_title('agents', name)}"
+    yield from _titles("Agents", "agents")
+    yield from _titles("Text tasks, on which agents align a language model", "envs", "language")
+    yield from _titles("Agents for text tasks", "agents", "language")
+
+
+def _titles(heading: str, kind: Kind, group: str = "") -> Iterator[str]:
+    yield heading
+    for name in recipe_names(kind, group):
+        yield f"  {name:<18} {recipe_title(kind, name)}"

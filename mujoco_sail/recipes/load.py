@@ -38,9 +38,11 @@ def recipe_folder(kind: Kind) -> Path:
     return here / kind
 
 
-def recipe_names(kind: Kind) -> list[str]:
-    """Names of the recipes that the suite ships."""
-    return sorted(path.stem for path in recipe_folder(kind).glob("*.toml"))
+def recipe_names(kind: Kind, group: str = "") -> list[str]:
+    """Names of the recipes that the suite ships: without a folder, or in one such as `language`."""
+    folder = recipe_folder(kind)
+    files = (folder / group).glob("*.toml")
+    return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files)
 
 
 def read_recipe(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path, dict[str, Any]]:
@@ -62,7 +64,8 @@ def read_recipe(kind: Kind, name: str, beside: Path | None = None) -> tuple[Path
     else:
         homes = [shipped] if beside is None else [beside.parent, shipped]
         file, missing = f"{name}.toml", f"no recipe '{name}'"
-        missing += f" in {kind}/; {nearest(name, recipe_names(kind))}"
+        shipped_names = [*recipe_names(kind), *recipe_names(kind, "language")]
+        missing += f" in {kind}/; {nearest(name, shipped_names)}"
     # Path.is_file raises an error if a name is too long.
     path = next((home / file for home in homes if os.path.isfile(home / file)), None)
     if path is None:

@@ -12,6 +12,8 @@ from mujoco_sail.recipes import listing, load
 from mujoco_sail.recipes.ids import family
 from mujoco_sail.recipes.load import load_task, recipe_names
 
+TEXT_TASKS = "Text tasks, on which agents align a language model"
+
 
 def groups() -> dict[str, dict[str, str]]:
     """The rest of each line by name, by the first words of the heading."""
@@ -29,8 +31,11 @@ def groups() -> dict[str, dict[str, str]]:
 
 def test_every_environment_is_listed_once_in_its_family_and_every_agent() -> None:
     found = groups()
-    assert list(found) == ["DeepMind Control", "Meta-World", "Gymnasium", "Agents"]
+    families = ["DeepMind Control", "Meta-World", "Gymnasium"]
+    assert [*found] == [*families, "Agents", TEXT_TASKS, "Agents for text tasks"]
     assert [*found.pop("Agents")] == recipe_names("agents")
+    assert [*found.pop(TEXT_TASKS)] == ["language/echo", "language/reverse", "language/vowels"]
+    assert "language/sail_revkl_lm" in found.pop("Agents for text tasks")
     for name in recipe_names("envs"):
         (group,) = (group for group, names in found.items() if name in names)
         assert group == family(load_task(name, "quick", {}).id)
