@@ -47,5 +47,7 @@ def lines() -> Iterator[str]:
 
 def _titles(heading: str, kind: Kind, group: str = "") -> Iterator[str]:
     yield heading
-    for name in recipe_names(kind, group):
-        yield f"  {name:<18} {recipe_title(kind, name)}"
+    names = recipe_names(kind, group)
+    width = max([18, *map(len, names)])
+    for name in names:
+        yield f"  {name:<{width}} {recipe_title(kind, name)}"
