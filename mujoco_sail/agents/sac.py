@@ -9,7 +9,7 @@ differences.
     J_Q         SAC.critic_loss, SAC.critic_target     core/update.py, critic_gradients
     J_pi        SAC.actor_loss; anchor in SAIL's       core/update.py, update
     J_alpha     core/update.py, temperature_step       core/update.py, temperature_step
-    reward      PEBBLE.reward_objective                autograd, in RewardModel.fit
+    reward      PreferenceLearner.reward_objective                autograd, in RewardModel.fit
 
     SAC.update         draws random numbers
     SAC.take_update    on CUDA, replays a recorded graph of the calls below
@@ -194,8 +194,9 @@ class SAC(OffPolicy):
         constants, learner, task = self._constants, self.learner(), self.task
         if own_losses(type(self)):
             return partial(update_by_autograd, self, constants, learner)
-        runner = self.runner
-        return Updater(constants, learner, task.batch_size, task.engine, runner.say, runner.waiting)
+        report = self.runner.say, self.runner.waiting
+        later = self.later_learners()
+        return Updater(constants, learner, task.batch_size, task.engine, later, *report)
 
     def learner(self) -> SACState:
         """Tensors that an update reads and writes."""
@@ -205,6 +206,10 @@ class SAC(OffPolicy):
             self.target.layers,
             self.alpha_adam.trained,
         )
+
+    def later_learners(self) -> list[SACState]:
+        """What `learner` returns in later phases of the training, with tensors of other values."""
+        return []
 
     # --- losses: a subclass may override these three methods, see the module docstring ---
 

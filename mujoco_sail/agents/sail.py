@@ -1,4 +1,4 @@
-"""SAIL and SAIL-RevKL: PEBBLE with two more coefficients per member.
+"""SAIL and SAIL-RevKL: PEBBLE with T2, a KL anchor, and an optional projection of the actor.
 
     lambda    reverse_kl    agent
     0         0             PEBBLE
@@ -31,8 +31,8 @@ from mujoco_sail.agents.sampling_term import (
     centred,
     gradient_of,
     halves,
-    in_order,
     inner,
+    ordered_sum,
 )
 from mujoco_sail.agents.t2_share import hardly_acts
 from mujoco_sail.core.distributions import SquashedGaussian
@@ -109,7 +109,7 @@ class SAIL(PEBBLE):
         return pi
 
     def reward_objective(self, session: Session) -> Objective:
-        """Objective T1 + lambda T2, see `core.objectives`.
+        """Objective whose gradient is T1 + w T2, see `core.objectives`; `weigh` computes w.
 
         T2 is estimated from the newest session, and its weight is constant during the fit. The
         first session has no T2, because its segments come from random actions and exploration, not
@@ -163,16 +163,19 @@ class SAIL(PEBBLE):
         weight = weight.expand_as(t1_square)
         square, product = weight.square(), weight * inner(t1, t2, networks)
         signal = square * self.signal(term, log_p, streams)
-        whole, weighted = in_order(t1_square.unbind(1)), in_order((square * t2_square).unbind(1))
+        whole, weighted = (
+            ordered_sum(t1_square.unbind(1)),
+            ordered_sum((square * t2_square).unbind(1)),
+        )
         share = (weighted / whole).sqrt()
         steps, nats = self.age(term.pairs, term.pi)
         values = {
             "t1_norm": whole.sqrt(),
             "t2_norm": weighted.sqrt(),
             "t2_share": share,
-            "t2_cosine": in_order(product.unbind(1)) / (whole * weighted).sqrt(),
-            "t2_signal": in_order(signal.unbind(1)) / whole,
-            "t2_weight": in_order(weight.unbind(1)) / networks,
+            "t2_cosine": ordered_sum(product.unbind(1)) / (whole * weighted).sqrt(),
+            "t2_signal": ordered_sum(signal.unbind(1)) / whole,
+            "t2_weight": ordered_sum(weight.unbind(1)) / networks,
             "t2_exact_weight": exact.squeeze(1),
             "t2_age_steps": steps,
             "t2_age_nats": nats,
@@ -261,11 +264,17 @@ class SAIL(PEBBLE):
 
     def learner(self) -> SACState:
         """Tensors of SAC and, from the first reference policy on, the anchor."""
-        below = super().learner()
-        return below._replace(
-            anchor=Anchor(self.reverse_kl, self.reference.layers) if self.anchored else None,
-            radius=self.projection_radius if self._has_projection else None,
-        )
+        radius = self.projection_radius if self._has_projection else None
+        below = super().learner()._replace(radius=radius)
+        return self._with_anchor(below) if self.anchored else below
+
+    @override
+    def later_learners(self) -> list[SACState]:
+        ahead = not self.anchored and self.task.reference_after <= self.task.steps
+        return [self._with_anchor(self.learner())] if ahead else []
+
+    def _with_anchor(self, learner: SACState) -> SACState:
+        return learner._replace(anchor=Anchor(self.reverse_kl, self.reference.layers))
 
     @override
     def graph_key(self) -> Hashable | None:

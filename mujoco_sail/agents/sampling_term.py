@@ -22,11 +22,12 @@ from mujoco_sail.core.objectives import leave_one_out, reward_advantage
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.pairs import Pairs
 
-# Unit of lambda. "share": the norm of T1's gradient divided by that of T2's; "exact": the weight of
-# T2 in SAIL's objective, see `objectives.exact_t2_weight`; "fixed": 1.
+# Unit of lambda. "share": the norm of T1 divided by that of T2; "exact": the weight of T2 in SAIL's
+# objective, see `objectives.exact_t2_weight`; "fixed": 1.
 Unit = Literal["share", "exact", "fixed"]
 # Replacement of the factor log P - b, for control experiments. "permuted" permutes it among the
-# pairs, which gives a gradient of equal norm without signal; "reversed" changes its sign.
+# pairs, so that T2 has no signal; "reversed" changes its sign. In the unit "share" T2 has the same
+# norm in the fit with either.
 Control = Literal["none", "permuted", "reversed"]
 
 # Number of draws of the policy's actions for the norms of T2 and of the estimates from its halves.
@@ -114,10 +115,10 @@ def gradient_of(objective: Tensor, net: StackedMLP) -> list[Tensor]:
 def inner(one: list[Tensor], other: list[Tensor], networks: int) -> Tensor:
     """Inner product of two gradients for every network, [M, E]."""
     products = [(a * b).sum(-1).sum(1) for a, b in zip(one, other, strict=True)]
-    return in_order(products).view(-1, networks)
+    return ordered_sum(products).view(-1, networks)
 
 
-def in_order(terms: Iterable[Tensor]) -> Tensor:
+def ordered_sum(terms: Iterable[Tensor]) -> Tensor:
     """Sum of tensors in order; the order in PyTorch's own sum depends on their size."""
     return functools.reduce(torch.add, terms)
 

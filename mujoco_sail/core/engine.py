@@ -9,8 +9,10 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
@@ -42,6 +44,7 @@ class Updater:
         learner: State of all members.
         batch_size: Batch size, B.
         engine: Eager or compiled.
+        later: States of later phases of the training, whose updates are compiled meanwhile.
         say: Called with a line for the user when an update is compiled.
         waiting: Called repeatedly during the compilation; may raise an exception to cancel it.
 
@@ -55,6 +58,7 @@ class Updater:
         learner: SACState,
         batch_size: int,
         engine: Engine,
+        later: Sequence[SACState] = (),
         say: Callable[[str], None] = lambda _: None,
         waiting: Callable[[], None] = lambda: None,
     ) -> None:
@@ -66,6 +70,9 @@ class Updater:
             if engine == "eager"
             else [slice(member, member + 1) for member in range(members)]
         )
+        if engine == "compiled":
+            for state in later:
+                compile_ahead(constants, state.part(self.parts[0]), batch_size)
         self._calls = [
             partial(update, constants, part)
             if engine == "eager"
@@ -127,6 +134,23 @@ def compiled(
             torch.set_flush_denormal(False)
 
     return call
+
+
+def compile_ahead(constants: Constants, learner: SACState, batch_size: int) -> None:
+    """Compiles an update in a thread, if it is not in the cache; the thread ends with its process.
+
+    Failures are ignored here: `compiled`, when it needs the update, tries again and reports them.
+    """
+    key = package_path(constants, learner, batch_size)
+
+    def make() -> bytes:
+        return compilation.compile_update(constants, learner, batch_size, lambda: None)
+
+    def work() -> None:
+        with suppress(OSError, compilation.CompileError):
+            program_cache.find(key, make, lambda _: None, lambda: None)
+
+    threading.Thread(target=work, daemon=True).start()
 
 
 def package_path(constants: Constants, learner: SACState, batch_size: int) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from helpers.runs import MakeRun, trained
 from helpers.tiny import tiny_task
 from torch import Tensor
 
-from mujoco_sail.core import compilation, engine, passes
+from mujoco_sail.core import compilation, engine, passes, program_cache
 from mujoco_sail.core import update as update_module
 from mujoco_sail.core.distributions import LogStd
 from mujoco_sail.core.engine import Updater
@@ -259,3 +260,24 @@ def on_cuda(constants: Constants, members: int, width: int) -> SACState:
         Anchor(one_each, layers(1, actor)),
         one_each,
     )
+
+
+@pytest.mark.parametrize(("agent", "variants"), [("sail_revkl", 2), ("sac", 1)])
+def test_the_update_with_the_anchor_is_compiled_beside_the_first(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, agent: str, variants: int
+) -> None:
+    asked: dict[bool, list[Path]] = {True: [], False: []}  # by the main thread and ahead
+    done = threading.Event()
+
+    def find(key: Path, *_: object) -> Path:
+        asked[ahead := threading.current_thread() is not threading.main_thread()].append(key)
+        if ahead:
+            done.set()
+        return key
+
+    monkeypatch.setattr(program_cache, "find", find)
+    monkeypatch.setattr(engine, "_load", lambda _: lambda tensors: tensors[-1].zero_())
+    agent_of(make_run, [(agent, 0)], engine="compiled")
+    assert done.wait(10) == (variants == 2)
+    assert len({*asked[False]}) == len(asked[False]) == variants
+    assert asked[True] == asked[False][1:]
