@@ -1,4 +1,4 @@
-"""What a person was like as a teacher: agreement with the task reward, and the fault that fits.
+"""Reliability of a person's answers: agreement with the task reward, and the teacher that fits.
 
 Answers come from `answers.jsonl` of the runs. Margins are differences of task returns in the unit
 of the synthetic teachers' beta (`preferences.teacher`), so that the fitted teacher means the same.
@@ -59,7 +59,7 @@ def report(results: Path, recipe: Path) -> str:
         got = f"answers on {', '.join(sorted(asked))}" if asked else "no answers of a person"
         raise UserError(f"{results}: {got}; expected runs of one environment, --teacher human")
     (env,) = asked
-    table = pd.concat(tables).sort_values("at", kind="stable")
+    table = pd.concat(tables).sort_values("at", kind="stable", ignore_index=True)
     firsts = table[~table["repeat"]]
     strict = firsts[(firsts["label"] != 0.5) & firsts["label"].notna() & (firsts["margin"] != 0)]
     if strict.empty:

@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from mujoco_sail.labelling.desk import Desk
+from mujoco_sail.labelling.question_queue import QuestionQueue
 from mujoco_sail.preferences.answers import NotOpenError
 from mujoco_sail.preferences.questions import LABELS
 from mujoco_sail.system.errors import UserError
@@ -38,7 +39,7 @@ HEADERS = {
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def application(desk: Desk, token: str) -> Starlette:
+def application(queue: QuestionQueue, token: str) -> Starlette:
     """The application, all of whose paths begin with the token."""
 
     def guarded(handler: Handler) -> Handler:
@@ -61,7 +62,7 @@ def application(desk: Desk, token: str) -> Starlette:
 
     async def next_(request: Request) -> Response:
         name = _page(request.query_params.get("page"))
-        return JSONResponse(await run_in_threadpool(desk.next, name))
+        return JSONResponse(await run_in_threadpool(queue.next, name))
 
     async def clip(request: Request) -> Response:
         key, *numbers = (request.path_params[name] for name in ("key", "pair", "side"))
@@ -70,14 +71,14 @@ def application(desk: Desk, token: str) -> Starlette:
         pair, side = map(int, numbers)
 
         def draw() -> bytes:
-            one = desk.find(key)
+            one = queue.find(key)
             if pair >= one.question.pairs or side > 1:
                 raise NotOpenError
-            return desk.studio.clip(one.path, one.question, pair, side).result(DRAWING)
+            return queue.cache.clip(one.path, one.question, pair, side).result(DRAWING)
 
         try:
             return Response(await run_in_threadpool(draw), media_type="video/mp4")
-        except (NotOpenError, FileNotFoundError) as error:
+        except (NotOpenError, FileNotFoundError, CancelledError) as error:
             raise HTTPException(404) from error
         except TimeoutError as error:
             raise HTTPException(503, "it takes too long") from error
@@ -86,16 +87,16 @@ def application(desk: Desk, token: str) -> Starlette:
 
     async def answer(request: Request) -> Response:
         said = _answer(await _body(request))
-        await _write(desk.answer, *said)
-        return JSONResponse(await run_in_threadpool(desk.next, said[-1]))
+        await _write(queue.answer, *said)
+        return JSONResponse(await run_in_threadpool(queue.next, said[-1]))
 
     async def undo(request: Request) -> Response:
         name = await _page_of(request)
-        await _write(desk.undo, name)
-        return JSONResponse(await run_in_threadpool(desk.next, name))
+        await _write(queue.undo, name)
+        return JSONResponse(await run_in_threadpool(queue.next, name))
 
     async def release(request: Request) -> Response:
-        await run_in_threadpool(desk.release, await _page_of(request))
+        await run_in_threadpool(queue.release, await _page_of(request))
         return Response(status_code=204)
 
     app = Starlette(

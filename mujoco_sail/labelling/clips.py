@@ -24,7 +24,7 @@ SIZE = 360  # pixels; half of the time of the 480 of `watch`
 MOST_OPEN = 4  # runs whose environments are kept
 
 
-class Artist:
+class SegmentRenderer:
     """Draws the segments of one run; all its methods must be called by one thread.
 
     Args:
@@ -49,7 +49,7 @@ class Artist:
         return encode(self.frames(states, every), rate)
 
     def frames(self, states: NDArray[np.float64], every: int) -> Iterator[Frame]:
-        """Every so many frames of a segment, counted from its end, in the order of time."""
+        """Yields every `every`-th image of a segment in order of time; the last shows its end."""
         self.env.episode = int(states[0, 0])
         self.env.reset()  # places in the model what this episode has placed
         shown: Callable[[], Any] = self.env.render
@@ -67,18 +67,18 @@ def _resize(env: SeededEpisodes) -> None:
         base.render_kwargs |= {"width": SIZE, "height": SIZE}
 
 
-class Studio:
-    """Clips, each drawn once and kept while its question is open; one after the other.
+class ClipCache:
+    """Cache of clips; each is drawn once, and kept while its question is open.
 
-    Every run has a thread: renderers of different libraries would take each other's context from a
-    thread that they share.
+    Clips are drawn one at a time, but each run has a thread of its own, because the OpenGL contexts
+    of two rendering libraries in one thread replace each other.
 
     Args:
-        artist: Makes what draws the segments of a run.
+        renderer: Makes what draws the segments of a run.
     """
 
-    def __init__(self, artist: Callable[[Question], Draw] = Artist) -> None:
-        self._artist = artist
+    def __init__(self, renderer: Callable[[Question], Draw] = SegmentRenderer) -> None:
+        self._renderer = renderer
         self._lock, self._line = threading.Lock(), ThreadPoolExecutor(1, "clips")
         self._threads: dict[Path, tuple[ThreadPoolExecutor, list[Draw]]] = {}
         self._made: dict[Clip, Future[bytes]] = {}
@@ -107,21 +107,21 @@ class Studio:
             thread.shutdown(wait=True)
 
     def _make(self, path: Path, question: Question, pair: int, side: int) -> bytes:
-        thread, artists = self._thread(path.parent)
+        thread, renderers = self._thread(path.parent)
 
         def draw() -> bytes:
-            if not artists:
-                artists.append(self._artist(question))
-            return artists[0](read_states(path, pair, side))
+            if not renderers:
+                renderers.append(self._renderer(question))
+            return renderers[0](read_states(path, pair, side))
 
         return thread.submit(draw).result()
 
     def _thread(self, folder: Path) -> tuple[ThreadPoolExecutor, list[Draw]]:
-        """Thread of a run, and its artist once there is one."""
+        """Thread of a run, and its renderer once there is one."""
         if folder not in self._threads:
             if len(self._threads) == MOST_OPEN:
-                oldest, artists = self._threads.pop(next(iter(self._threads)))
-                oldest.submit(artists.clear)  # there, where its renderer was made
+                oldest, renderers = self._threads.pop(next(iter(self._threads)))
+                oldest.submit(renderers.clear)  # there, where its renderer was made
                 oldest.shutdown(wait=False)
             self._threads[folder] = ThreadPoolExecutor(1, "run"), []
         return self._threads[folder]

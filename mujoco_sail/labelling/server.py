@@ -9,8 +9,8 @@ from pathlib import Path
 import uvicorn
 
 from mujoco_sail.labelling.app import application
-from mujoco_sail.labelling.clips import Studio
-from mujoco_sail.labelling.desk import Desk
+from mujoco_sail.labelling.clips import ClipCache
+from mujoco_sail.labelling.question_queue import QuestionQueue
 from mujoco_sail.policies.film import choose_gl_backend
 from mujoco_sail.system.errors import UserError, one_line
 
@@ -33,13 +33,12 @@ def serve(results: Path, host: str, port: int) -> None:
         raise UserError(f"--results {results}: no such folder; first start a run there")
     choose_gl_backend()
     token = read_token(results)
-    studio = Studio()
+    cache = ClipCache()
     with _bound(host, port) as listening:
-        address, number = listening.getsockname()[:2]
-        print(f"http://{address}:{number}/{token}/", flush=True)
+        print(f"http://{_reachable(*listening.getsockname()[:2])}/{token}/", flush=True)
         print("answer there; Ctrl+C ends the page, and no answer is lost", flush=True)
         config = uvicorn.Config(
-            application(Desk(results, studio), token),
+            application(QuestionQueue(results, cache), token),
             log_level="error",
             access_log=False,
             server_header=False,
@@ -49,7 +48,14 @@ def serve(results: Path, host: str, port: int) -> None:
         try:
             uvicorn.Server(config).run(sockets=[listening])
         finally:
-            studio.close()
+            cache.close()
+
+
+def _reachable(address: str, port: int) -> str:
+    """Address and port by which browsers reach a socket."""
+    if address in ("0.0.0.0", "::"):  # all addresses of this machine
+        address = socket.getfqdn()
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def read_token(results: Path) -> str:

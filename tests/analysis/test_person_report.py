@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -113,6 +114,22 @@ def test_the_report_of_a_scripted_person_covers_her_faults(
     assert teacher["beta"] == pytest.approx(found.beta, rel=0.01)
     task = load_task(str(recipe), "quick", {}, "person")
     assert (task.oracle.beta, task.oracle.mistake) == (teacher["beta"], teacher["mistake"])
+
+
+def test_every_answer_of_several_runs_is_counted_once(
+    answered: Path, tmp_path: Path, make: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make("walker_walk", "pebble", 1, (1, 2, 3))
+    runs = answered / "walker_walk/pebble"
+    shutil.copytree(runs / "seed_0/questions", runs / "seed_1/questions")
+    assert (
+        main(["table", "--results", str(answered), "--teacher-report", str(tmp_path / "p.toml")])
+        == 0
+    )
+    text = capsys.readouterr().out
+    assert "| labels | 800 |" in text
+    sizes = [line for line in text.splitlines() if " to " in line and "of 200 |" in line]
+    assert len(sizes) == 4
 
 
 def test_answers_that_no_run_took_are_not_counted(answered: Path) -> None:

@@ -79,5 +79,5 @@ def waiting(results: Path, agent: str = "pebble", **changes: object) -> Path:
 
 
 def sketch(_: Question) -> Callable[[np.ndarray], bytes]:
-    """In the place of `clips.Artist`: bytes that name the segment."""
+    """In the place of `clips.SegmentRenderer`: bytes that name the segment."""
     return lambda states: states.tobytes()[:64]

@@ -10,7 +10,7 @@ import numpy as np
 
 from mujoco_sail.environments.states import read_state, write_state
 from mujoco_sail.environments.vector import VectorEnv
-from mujoco_sail.labelling.clips import Artist
+from mujoco_sail.labelling.clips import SegmentRenderer
 from mujoco_sail.policies.film import encode, pace
 from mujoco_sail.preferences.questions import Question
 from mujoco_sail.recipes.load import load_task
@@ -29,13 +29,13 @@ def drawn(name: str, out: Path) -> dict[str, object]:
         envs.step(action)
     states = envs.states.take(0, np.arange(STEPS - SEGMENT, STEPS))
     question = Question("k", 0, 0, 0, 1, 0, 1, 1, dump(task), "pebble", SEED)
-    artist = Artist(question)
-    every, rate = pace(artist.env)
-    frames = list(artist.frames(states, every))
-    stored = np.array_equal(read_state(artist.env), states[-1, 1:])
+    renderer = SegmentRenderer(question)
+    every, rate = pace(renderer.env)
+    frames = list(renderer.frames(states, every))
+    stored = np.array_equal(read_state(renderer.env), states[-1, 1:])
 
     # The same episode, simulated where it is drawn.
-    live = Artist(replace(question, key="live")).env
+    live = SegmentRenderer(replace(question, key="live")).env
     live.episode = 2
     live.reset()
     for action in actions[2 * EPISODE :, 0]:
@@ -54,6 +54,6 @@ def drawn(name: str, out: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    threads = {name: ThreadPoolExecutor(1) for name in sys.argv[2:]}  # as in `clips.Studio`
+    threads = {name: ThreadPoolExecutor(1) for name in sys.argv[2:]}  # as in `clips.ClipCache`
     out = Path(sys.argv[1])
     print(json.dumps({name: threads[name].submit(drawn, name, out).result() for name in threads}))

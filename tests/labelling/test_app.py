@@ -15,8 +15,8 @@ from helpers.runs import FILES, members_of
 from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.labelling.app import HERE, application
-from mujoco_sail.labelling.clips import Draw, Studio
-from mujoco_sail.labelling.desk import Desk
+from mujoco_sail.labelling.clips import ClipCache, Draw
+from mujoco_sail.labelling.question_queue import QuestionQueue
 from mujoco_sail.preferences import answers
 from mujoco_sail.preferences.answers import AnswerLog
 from mujoco_sail.preferences.questions import Question, read_question, read_states, run_of
@@ -41,12 +41,12 @@ def results(asked: Path, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def server(results: Path, artist: Callable[[Question], Draw] = sketch) -> Iterator[Client]:
-    studio = Studio(artist)
-    client = Client(application(Desk(results, studio), TOKEN))
+def server(results: Path, renderer: Callable[[Question], Draw] = sketch) -> Iterator[Client]:
+    cache = ClipCache(renderer)
+    client = Client(application(QuestionQueue(results, cache), TOKEN))
     yield client
     client.close()
-    studio.close()
+    cache.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from helpers.checkout import ROOT
 
 from mujoco_sail.labelling import clips
-from mujoco_sail.labelling.clips import Studio
+from mujoco_sail.labelling.clips import ClipCache
 from mujoco_sail.policies import film
 from mujoco_sail.preferences.questions import Question, write_question
 
@@ -64,7 +64,7 @@ class Counted:
     def __init__(self) -> None:
         self.drawn: list[tuple[int, str]] = []
 
-    def artist(self, question: Question) -> clips.Draw:
+    def renderer(self, question: Question) -> clips.Draw:
         def draw(states: np.ndarray) -> bytes:
             self.drawn.append((int(states[0, 0]), threading.current_thread().name))
             return b"%d" % states[0, 0]
@@ -79,34 +79,34 @@ def asked(run: Path) -> Path:
 
 def test_a_clip_is_drawn_once_and_in_the_order_of_the_requests(tmp_path: Path) -> None:
     counted = Counted()
-    studio, path = Studio(counted.artist), asked(tmp_path)
-    made = [studio.clip(path, QUESTION, pair, side) for pair in (1, 0, 1) for side in (0, 1)]
+    cache, path = ClipCache(counted.renderer), asked(tmp_path)
+    made = [cache.clip(path, QUESTION, pair, side) for pair in (1, 0, 1) for side in (0, 1)]
     assert [clip.result() for clip in made] == [b"2", b"3", b"0", b"1", b"2", b"3"]
     assert [number for number, _ in counted.drawn] == [2, 3, 0, 1]
-    studio.forget(["k"])
-    assert studio.clip(path, QUESTION, 1, 0).result() == b"2"
-    studio.forget([])
-    assert studio.clip(path, QUESTION, 1, 0).result() == b"2"
+    cache.forget(["k"])
+    assert cache.clip(path, QUESTION, 1, 0).result() == b"2"
+    cache.forget([])
+    assert cache.clip(path, QUESTION, 1, 0).result() == b"2"
     assert [number for number, _ in counted.drawn] == [2, 3, 0, 1, 2]
-    studio.close()
+    cache.close()
 
 
 def test_every_run_has_a_thread_and_few_are_kept(tmp_path: Path) -> None:
     counted, numbers = Counted(), range(clips.MOST_OPEN + 1)
-    studio = Studio(counted.artist)
+    cache = ClipCache(counted.renderer)
     for number in [*numbers, 0]:
-        studio.clip(asked(tmp_path / str(number)), QUESTION, number, 0).result()
-        studio.forget([])
+        cache.clip(asked(tmp_path / str(number)), QUESTION, number, 0).result()
+        cache.forget([])
     assert len({thread for _, thread in counted.drawn}) == 1  # named alike
-    assert len(studio._threads) == clips.MOST_OPEN
-    studio.close()
+    assert len(cache._threads) == clips.MOST_OPEN
+    cache.close()
 
 
 def test_a_clip_that_could_not_be_drawn_is_tried_again(tmp_path: Path) -> None:
     counted = Counted()
-    studio, path = Studio(counted.artist), tmp_path / "questions" / QUESTION.file
+    cache, path = ClipCache(counted.renderer), tmp_path / "questions" / QUESTION.file
     with pytest.raises(FileNotFoundError):
-        studio.clip(path, QUESTION, 0, 0).result()
+        cache.clip(path, QUESTION, 0, 0).result()
     asked(tmp_path)
-    assert studio.clip(path, QUESTION, 0, 0).result() == b"0"
-    studio.close()
+    assert cache.clip(path, QUESTION, 0, 0).result() == b"0"
+    cache.close()

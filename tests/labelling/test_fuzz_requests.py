@@ -15,8 +15,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mujoco_sail.labelling.app import application
-from mujoco_sail.labelling.clips import Studio
-from mujoco_sail.labelling.desk import Desk
+from mujoco_sail.labelling.clips import ClipCache
+from mujoco_sail.labelling.question_queue import QuestionQueue
 
 TOKEN = "0123456789abcdef"
 PATHS = ("", "next", "answer", "undo", "release", "page.js", "clip/KEY/0/0", "clip/KEY/1/1")
@@ -27,7 +27,7 @@ words = st.one_of(texts, st.text(max_size=30), st.sampled_from(["..", "%2e%2e", 
 def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Client, dict[str, Any]]:
     results = tmp_path_factory.mktemp("asked")
     waiting(results)
-    client = Client(application(Desk(results, Studio(sketch)), TOKEN))
+    client = Client(application(QuestionQueue(results, ClipCache(sketch)), TOKEN))
     return results, client, client.get(f"/{TOKEN}/next?page=a").json()
 
 

@@ -27,6 +27,12 @@ def test_a_damaged_secret_is_refused(tmp_path: Path) -> None:
         server.read_token(tmp_path)
 
 
+def test_the_printed_address_is_one_that_a_browser_can_open() -> None:
+    assert server._reachable("127.0.0.1", 8642) == "127.0.0.1:8642"
+    assert server._reachable("::1", 8642) == "[::1]:8642"
+    assert server._reachable("0.0.0.0", 8642) == f"{socket.getfqdn()}:8642"
+
+
 def test_a_wrong_address_or_folder_gives_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""What the pages ask next: the open questions of a results folder, shared by several pages."""
+"""Queue of the open questions of a results folder, shared by several browser pages."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mujoco_sail.labelling.clips import Studio
+from mujoco_sail.labelling.clips import ClipCache
 from mujoco_sail.preferences.answers import Answer, AnswerLog, NotOpenError, answers_of
 from mujoco_sail.preferences.questions import FOLDER, LABELS, Ask, Question, read_question, run_of
 
@@ -17,8 +17,8 @@ SWAPPED = {"left": "right", "right": "left"}
 
 
 @dataclass(frozen=True)
-class Open:
-    """A question that is on the disk.
+class OpenQuestion:
+    """A question whose file is on the disk.
 
     Attributes:
         path: Its file.
@@ -44,21 +44,21 @@ class Open:
         return sum(LABELS[answer.answer] is not None for answer in first)
 
 
-class Desk:
+class QuestionQueue:
     """The open questions of a results folder; used by several threads.
 
     Args:
         results: Folder of the results.
-        studio: Makes the clips.
+        cache: Cache that renders the clips.
     """
 
-    def __init__(self, results: Path, studio: Studio) -> None:
-        self.results, self.studio = results, studio
+    def __init__(self, results: Path, cache: ClipCache) -> None:
+        self.results, self.cache = results, cache
         self._lock = threading.Lock()
         self._read: dict[Path, tuple[int, Question | None]] = {}
         self._leases: dict[tuple[str, Ask], tuple[str, float]] = {}
 
-    def questions(self) -> list[Open]:
+    def questions(self) -> list[OpenQuestion]:
         """All open questions, the oldest first."""
         found: dict[Path, tuple[int, Question | None]] = {}
         for path in self.results.glob(f"*/*/seed_*/{FOLDER}/session_*.npz"):
@@ -73,23 +73,25 @@ class Desk:
         opened = []
         for _, path in order:
             if (question := found[path][1]) is not None:
-                opened.append(Open(path, question, *AnswerLog(run_of(path)).given(question.key)))
+                opened.append(
+                    OpenQuestion(path, question, *AnswerLog(run_of(path)).given(question.key))
+                )
         return opened
 
     def next(self, page: str) -> dict[str, Any]:
         """What a page shows next, as JSON."""
         with self._lock:
             opened = self.questions()
-            self.studio.forget(one.question.key for one in opened)
+            self.cache.forget(one.question.key for one in opened)
             chosen = self._choose(opened, page)
         ahead = []
         for one in opened:
             asked = [pair for pair, _ in one.asks]
-            spare = range(max(asked, default=0) + 1, one.question.pairs)[:SPARE] if asked else []
+            spare = range(max(asked) + 1, one.question.pairs)[:SPARE] if asked else []
             for pair in [*asked, *spare]:
                 ahead += [(one, pair, side) for side in (0, 1)]
         for one, pair, side in ahead:
-            self.studio.clip(one.path, one.question, pair, side)
+            self.cache.clip(one.path, one.question, pair, side)
         own = any(a.page == page for one in opened if not one.taken for a in one.given.values())
         shown: dict[str, Any] = {
             "state": "ask" if chosen else ("answered" if own else "idle"),
@@ -137,8 +139,10 @@ class Desk:
             NotOpenError: There is none that is still open.
             WriteError: It cannot be written.
         """
-        newest: tuple[float, Open] | None = None
-        for one in self.questions():
+        newest: tuple[float, OpenQuestion] | None = None
+        with self._lock:
+            opened = self.questions()
+        for one in opened:
             for answer in one.given.values():
                 own = answer.page == page and not one.taken
                 if own and (newest is None or answer.at > newest[0]):
@@ -153,7 +157,7 @@ class Desk:
         with self._lock:
             self._leases = {n: lease for n, lease in self._leases.items() if lease[0] != page}
 
-    def find(self, key: str) -> Open:
+    def find(self, key: str) -> OpenQuestion:
         """The open question with this key.
 
         Raises:
@@ -165,7 +169,7 @@ class Desk:
                     return one
         raise NotOpenError
 
-    def _choose(self, opened: list[Open], page: str) -> tuple[Open, Ask] | None:
+    def _choose(self, opened: list[OpenQuestion], page: str) -> tuple[OpenQuestion, Ask] | None:
         """The first pair that no other page has, which becomes this page's."""
         now = time.monotonic()
         self._leases = {
