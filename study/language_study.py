@@ -27,7 +27,7 @@ Path_ = tuple[np.ndarray, np.ndarray]  # KL and reward along a run, each [evalua
 def path_of(evaluations: pd.DataFrame) -> Path_:
     """KL to the reference and reward along a run, from the reference on."""
     start = evaluations["reference_return"].mean()
-    divergence = np.append(0.0, evaluations["kl_to_reference"])
+    divergence = np.append(0.0, evaluations["kl_from_reference"])
     return divergence, np.append(start, evaluations["episode_return"])
 
 
@@ -84,7 +84,7 @@ def stability(runs: dict[tuple[str, str, int], pd.DataFrame]) -> pd.DataFrame:
         worst=("episode_return", "min"),
         collapses=("collapsed", "sum"),
         win_rate=("success_rate", "mean"),
-        divergence=("kl_to_reference", "mean"),
+        divergence=("kl_from_reference", "mean"),
     )
 
 

@@ -29,8 +29,8 @@ from mujoco_sail.recipes.settings import setting
 from mujoco_sail.recipes.task import Task
 
 OFFLINE = -1  # `Pairs.start` of a completion that the reference drew
-MEASURED = ("success_rate", "kl_to_reference", "reference_return")
-LOGGED = ("log_likelihood", "accuracy", "t2_share", "anchor")
+MEASURED = ("success_rate", "kl_from_reference", "reference_return")
+LOGGED = ("log_likelihood", "accuracy", "t2_share", "reference_log_prob")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,18 +110,20 @@ class Alignment(Agent):
         )
 
     def draw(self, streams: Streams) -> Pairs:
-        """Draws pairs of completions, the first `offline` of them by the reference."""
+        """Draws pairs of completions; the share `offline`, evenly spread, by the reference."""
         count = self.task.labels_per_session * self.task.candidates_per_label
         prompts = self._prompts(streams, count).repeat_interleave(2, 0)
         uniform = streams.uniform(2 * count, self.task.completion_tokens)[0]
-        offline = round(self.settings.offline * count)
-        shares = (self.reference, slice(2 * offline)), (self.model, slice(2 * offline, None))
-        drawn = [m.sample(prompts[at], uniform[at]) for m, at in shares if len(prompts[at])]
-        completions = torch.cat(drawn).numpy()
+        offline = (torch.arange(count + 1) * self.settings.offline).floor().diff() > 0
+        by_reference = offline.repeat_interleave(2)
+        completions = np.empty((2 * count, self.task.completion_tokens), np.int64)
+        for model, at in ((self.reference, by_reference), (self.model, ~by_reference)):
+            if at.any():
+                completions[at.numpy()] = model.sample(prompts[at], uniform[at]).numpy()
         rewards = torch.from_numpy(self._text.rewards(prompts.numpy(), completions)).float()
         actions = torch.from_numpy(to_actions(completions, self._text.size))
         start = torch.full((1, count, 2), self._step)
-        start[:, :offline] = OFFLINE
+        start[:, offline] = OFFLINE
         shape = (1, count, 2, 1)
         inputs = torch.cat([prompts.float(), actions], 1).view(*shape, -1)
         columns = inputs, torch.ones(shape), rewards.view(shape), start
@@ -153,7 +155,8 @@ class Alignment(Agent):
         if radius < torch.inf:
             objective.project(self.model.parameters, self.reference.parameters, radius)
         self.updates += 1
-        right = (pairs.margin(settings.beta) > 0).float() == session.labels[0]
+        margin, label = pairs.margin(settings.beta).detach(), session.labels[0]
+        right = ((margin > 0).float() == label)[(label != 0.5) & (margin != 0)]
         self.logged = _named(LOGGED, (t1, right.float().mean(), share, anchored))
 
     def anchored(self, prompts: Tensor, number: int) -> Tensor:
@@ -197,7 +200,7 @@ class Alignment(Agent):
 
     @override
     def metrics(self) -> dict[str, Tensor]:
-        kl = {"kl_to_reference": self.measured["kl_to_reference"]}
+        kl = {"kl_from_reference": self.measured["kl_from_reference"]}
         return {"updates": torch.tensor([float(self.updates)]), **self.logged, **kl}
 
     @override

@@ -167,6 +167,8 @@ class Text:
             if not isinstance(prompt, str):
                 raise UserError(f'{where}; line {number}: expected {{"prompt": "a text"}}')
             ids = self._encoded(prompt, f"{path.name}, line {number}", self.task.prompt_tokens)
+            if self._judge is None and (self.end in ids or not prompt.split()):
+                raise UserError(f"{where}; line {number}: expected words alone, for the rule")
             rows.append(self._padded(ids))
         if not rows:
             raise UserError(f"{where}; it is empty: expected a prompt in every line")

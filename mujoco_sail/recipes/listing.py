@@ -11,6 +11,7 @@ from mujoco_sail.recipes.load import (
     recipe_title,
     with_bases,
 )
+from mujoco_sail.system import packages
 from mujoco_sail.system.errors import one_line
 
 ROW = "{:<20} {:<11} {:<8} {:<8} {}"
@@ -41,8 +42,9 @@ def lines() -> Iterator[str]:
         yield ROW.format(group, "horizon", "success", "EnvPool", "").rstrip()
         yield from tasks
     yield from _titles("Agents", "agents")
-    yield from _titles("Text tasks, on which agents align a language model", "envs", "language")
-    yield from _titles("Agents for text tasks", "agents", "language")
+    if packages.installed("transformers"):  # of the extra `language`
+        yield from _titles("Text tasks, on which agents align a language model", "envs", "language")
+        yield from _titles("Agents for text tasks", "agents", "language")
 
 
 def _titles(heading: str, kind: Kind, group: str = "") -> Iterator[str]:

@@ -59,9 +59,9 @@ def test_every_arm_has_the_same_labels_and_the_columns_of_the_suite(benchmark: P
         assert rows["episodes"].tolist() == [6, 6]
         assert rows["episode_return"].between(0, 1).all()
         assert rows["success_rate"].between(0, 1).all()
-        assert (rows["kl_to_reference"] > 0).all()
+        assert (rows["kl_from_reference"] > 0).all()
         logged = pd.read_csv(folder / "training.csv")
-        assert logged["kl_to_reference"].tolist() == rows["kl_to_reference"].tolist()
+        assert logged["kl_from_reference"].tolist() == rows["kl_from_reference"].tolist()
         assert logged["updates"].tolist() == [2, 3]
         assert len(pd.read_csv(folder / "feedback.csv")) == 12
 
@@ -136,7 +136,10 @@ def test_the_anchor_is_drawn_from_the_reference(make_run: MakeRun) -> None:
 def test_offline_pairs_come_from_the_reference_and_have_no_t2(make_run: MakeRun) -> None:
     agent = agent_of(make_run, {"offline": 0.25})
     pairs = agent.draw(Streams([0], "session", agent.device))
-    assert (pairs.start[0, :, 0] == OFFLINE).tolist() == [True, False, False, False]
+    assert (pairs.start[0, :, 0] == OFFLINE).tolist() == [False, False, False, True]
+    many = agent_of(make_run, {"offline": 0.5}, candidates_per_label=2)
+    pairs = many.draw(Streams([0], "session", agent.device))
+    assert (pairs.start[0, :, 0] == OFFLINE).tolist() == 4 * [False, True]
     whole = agent_of(make_run, {"offline": 1.0})
     whole.learn(whole.ask(8))
     assert whole.logged["t2_share"].item() == 0
@@ -158,7 +161,7 @@ def test_the_divergence_is_zero_at_the_reference_and_exact_at_every_place(
     agent = agent_of(make_run)
     prompts = agent._prompts(Streams([0], "prompts", agent.device), 1000)
     agent.policy(prompts[None].float())
-    assert agent.measured["kl_to_reference"].item() == pytest.approx(0, abs=1e-6)
+    assert agent.measured["kl_from_reference"].item() == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         for parameter in agent.model.parameters:
             parameter.mul_(1.5)
@@ -168,7 +171,9 @@ def test_the_divergence_is_zero_at_the_reference_and_exact_at_every_place(
     with torch.no_grad():
         ratio = agent.model.log_prob(prompts, drawn) - agent.reference.log_prob(prompts, drawn)
     error = 4 * ratio.std().item() / 1000**0.5
-    assert agent.measured["kl_to_reference"].item() == pytest.approx(ratio.mean().item(), abs=error)
+    assert agent.measured["kl_from_reference"].item() == pytest.approx(
+        ratio.mean().item(), abs=error
+    )
     assert ratio.mean() > 0.1
 
 

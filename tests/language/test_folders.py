@@ -167,6 +167,8 @@ def test_prompts_that_do_not_fit_are_refused(
     assert "prompt and completion have 68 tokens, its context 64" in said
     assert "it is empty" in refused(capsys, results, prompts(file))
     assert "lacks" not in refused(capsys, results, prompts(file, "a ö"))
+    for text in (". a", "a . b"):  # a rule could not judge the words after the full stop
+        assert "expected words alone" in refused(capsys, results, prompts(file, "a", text))
     file.write_text('{"prompt": 1}\n')
     assert "line 1: expected" in refused(capsys, results, f"env.prompts={file}")
     file.unlink()

@@ -10,7 +10,7 @@ import pytest
 
 
 def run(kl: list[float], reward: list[float], reference: float = 0.2) -> pd.DataFrame:
-    columns = {"kl_to_reference": kl, "episode_return": reward, "success_rate": reward}
+    columns = {"kl_from_reference": kl, "episode_return": reward, "success_rate": reward}
     return pd.DataFrame(columns).assign(reference_return=reference)
 
 
