@@ -83,8 +83,10 @@ class Checkpoints:
         write_bytes(self._tensors(saved.step), tensors)
         write_bytes(self._document(saved.step), _text(document).encode())
         self._parts(saved.step)
-        # There may be damaged checkpoints of later steps.
-        for step in [step for step in self.steps() if step != saved.step][KEPT - 1 :]:
+        # Checkpoints of later steps are damaged: the run resumed from an earlier one.
+        later = [step for step in self.steps() if step > saved.step]
+        earlier = [step for step in self.steps() if step < saved.step]
+        for step in later + earlier[KEPT - 1 :]:
             self._remove(step)
 
     def read(self, step: int) -> MemberState:

@@ -48,6 +48,15 @@ def test_a_checkpoint_is_read_as_it_was_written_and_the_newest_two_are_kept(tmp_
     assert (found.step, found.plain, found.files) == (9, {"updates": 3}, {"rows": []})
 
 
+def test_a_damaged_checkpoint_does_not_take_the_place_of_the_one_resumed_from(
+    tmp_path: Path,
+) -> None:
+    checkpoints = two_checkpoints(tmp_path)
+    (checkpoints.folder / "step_8.json").write_text("")
+    checkpoints.write(saved(7))
+    assert checkpoints.steps() == [7, 5]
+
+
 @pytest.mark.parametrize("part", ["step_8.json", "step_8.safetensors"])
 def test_any_flipped_bit_is_detected(tmp_path: Path, part: str) -> None:
     checkpoints = two_checkpoints(tmp_path)
