@@ -97,7 +97,7 @@ def _parser() -> Parser:
         "--teacher-report",
         type=location,
         metavar="FILE.toml",
-        help="describe the person who answered; write a teacher as wrong as she was to this recipe",
+        help="measure how reliable a person's answers are; write a teacher like it to this recipe",
     )
     one.set_defaults(command=_table)
 

@@ -164,7 +164,7 @@ def test_all_other_commands_are_known() -> None:
         "study/search.sh",
         "python study/calibration.py",
         "python study/dataset.py results/dataset",
-        "python study/dose_trend.py results/doses",
+        "python study/dose_tables.py results",
         "python study/language_curvature.py",
         "python study/language_study.py results/language",
         "python study/controls_table.py results/controls",

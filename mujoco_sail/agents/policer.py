@@ -9,7 +9,7 @@ The critic-exploited reset reinitialises reward networks and critics before the 
 except for the first, if q exceeds its threshold:
 
     q = max_updates mean_B min_i Q_i(s,a) since the last reset,  a ~ pi(.|s)
-    threshold = min(q_0 + d (1 + k + ... + k^(n-1)), 100) after n resets
+    threshold = q_0, and after n >= 1 resets min(q_0 + d (1 + k + ... + k^(n-1)), 100)
 
 A step has min(1 + n, most) updates until the label budget is spent. The reward is fitted to crops.
 
@@ -35,7 +35,7 @@ from mujoco_sail.recipes.settings import demand, setting
 from mujoco_sail.recipes.task import MOST
 
 EDGE = 1e-4  # distance of actions from -1 and 1 in l, as in the released code
-LARGEST = 100.0  # largest threshold, as in the released code: the value of reward 1 for ever
+LARGEST = 100.0  # largest threshold, as in the released code: 1 / (1 - 0.99)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,7 @@ class PreferenceLearner(Agent):
         )
 
     def reward_objective(self, session: Session) -> Objective:
-        """Objective that the fit after a session maximises; by default T1 = E[ log P_nu(y) ]."""
+        """Objective that the fit after a session maximises; by default E[ log P_nu(y) ], see T1."""
         return Objective()
 
     @override

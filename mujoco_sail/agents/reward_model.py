@@ -159,7 +159,9 @@ class RewardModel:
         accuracy_target: float,
         streams: Streams,
     ) -> Fitted:
-        """Trains for epochs over all labels, until a member reaches the accuracy target.
+        """Trains every member until its accuracy in an epoch reaches the target.
+
+        It ends after `reward_epochs` epochs. Of a batch counts the accuracy before its step.
 
         Args:
             pairs: P labelled pairs.
@@ -167,6 +169,9 @@ class RewardModel:
             objective: Objective to maximise.
             accuracy_target: Fraction of labels to predict correctly, on whole segments.
             streams: Random streams of the order of the pairs, which each network draws separately.
+
+        Returns:
+            Loss and accuracy of each member in its last epoch.
         """
         members, count = labels.shape
         rows = torch.arange(members, device=labels.device).view(-1, 1, 1)

@@ -42,10 +42,10 @@ def normalised_scores(runs: Sequence[RunRecord]) -> pd.DataFrame:
             (`results.pooling.check_alike`).
     """
     check_alike(runs)
-    anchors = _anchors(runs)
+    scale = _scale_ends(runs)
     frame = measures(runs)
-    zero = frame["environment"].map({env: ends[0] for env, ends in anchors.items()})
-    one = frame["environment"].map({env: ends[1] for env, ends in anchors.items()})
+    zero = frame["environment"].map({env: ends[0] for env, ends in scale.items()})
+    one = frame["environment"].map({env: ends[1] for env, ends in scale.items()})
     scores = (frame["final"] - zero) / (one - zero)
     return frame.drop(columns=list(METRICS)).assign(score=scores.astype("float64"))
 
@@ -189,7 +189,7 @@ def labels_to_reach(runs: Sequence[RunRecord], share: float = HALF) -> pd.DataFr
         UserError: See `normalised_scores`.
     """
     rows = []
-    for env, (zero, one) in _anchors(runs).items():
+    for env, (zero, one) in _scale_ends(runs).items():
         here = [run for run in runs if run.env == env and run.status == "complete"]
         for agent in agents_in_order(here, ""):
             arm = [run for run in here if run.agent == agent]
@@ -205,10 +205,10 @@ def _first_labels(run: RunRecord, target: float) -> float:
     return float(reached.iloc[0]) if len(reached) else math.inf
 
 
-def _anchors(runs: Sequence[RunRecord]) -> dict[str, tuple[float, float]]:
+def _scale_ends(runs: Sequence[RunRecord]) -> dict[str, tuple[float, float]]:
     """Mean final returns of `LOW` and `HIGH` in each environment with finished runs."""
     means = measures(runs).groupby(["environment", "agent"])["final"].mean()
-    anchors = {}
+    scale = {}
     for env, some in sorted({run.env: run for run in runs if run.status != "running"}.items()):
         for agent in (LOW, HIGH):
             if (env, agent) not in means:
@@ -222,8 +222,8 @@ def _anchors(runs: Sequence[RunRecord]) -> dict[str, tuple[float, float]]:
                 f"{env}: the mean final return of {HIGH}, {ends[1]:.6g}, is not above that of "
                 f"{LOW}, {ends[0]:.6g}: scores cannot be normalised"
             )
-        anchors[env] = ends
-    return anchors
+        scale[env] = ends
+    return scale
 
 
 def reaches_above(low: float, high: float) -> bool:

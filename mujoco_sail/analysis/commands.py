@@ -91,7 +91,7 @@ def _environment(run: RunRecord) -> list[str]:
             options += ["--teacher", teacher]
             usual = dump(load_task(name, protocol, {}, teacher))
     except UserError:
-        return options  # a recipe of an older version, or not of the suite
+        return options  # the recipe no longer has this protocol or teacher
     return [*options, *_set("env", table, usual)]
 
 

@@ -1,4 +1,4 @@
-"""What a comparison is against unless something else is asked for."""
+"""Default baseline and margin of equivalence, and the check of a margin."""
 
 import math
 

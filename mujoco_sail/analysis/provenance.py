@@ -22,8 +22,8 @@ ENVIRONMENT = {
     "network": "hidden_units",
     "batch": "batch_size",
 }
-# Keys of `run.toml` about the machine; a column without values is omitted.
-MACHINE = ("device", "processor", "precision")
+# Keys of `run.toml` about the hardware; a column without values is omitted.
+HARDWARE = ("device", "precision")
 
 
 def environments(runs: Sequence[RunRecord]) -> Cells:
@@ -53,9 +53,9 @@ def arms(runs: Sequence[RunRecord]) -> Cells:
     groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
     for run in runs:
         if run.table:
-            made = [_text(run.table, key) for key in (*MACHINE, "commit")]
+            made = [_text(run.table, key) for key in (*HARDWARE, "commit")]
             groups[run.env, run.agent, *made].append(run)
-    rows = [["environment", "agent", "seeds", *MACHINE, "commit", "wall time per run"]]
+    rows = [["environment", "agent", "seeds", *HARDWARE, "commit", "wall time per run"]]
     for (env, agent, *made), group in groups.items():
         rows.append([env, agent, spans([run.seed for run in group]), *made, _wall(group)])
     if not groups:

@@ -1,6 +1,6 @@
 """Statistics over seeds: the replicate is the seed, not the episode.
 
-All functions check the shapes of their arguments; those that use random numbers take a generator.
+`bootstrap_interval` takes a generator; `mean_interval` uses the fixed seed `RESAMPLING_SEED`.
 
 Sources: Agarwal et al. 2021 (arXiv 2108.13264) for the interquartile mean, the stratified
 bootstrap and the probability of improvement.
@@ -19,10 +19,9 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-# Seed of the resampling for every row of a table, so that rows are independent of each other.
+# Seed of the resampling, the same for every row of a table, so that rows do not change each other.
 RESAMPLING_SEED = 0
-# The final return is the mean of the last 1 / FINAL_SHARE of the evaluations.
-FINAL_SHARE = 10
+FINAL_DIVISOR = 10  # the final return is the mean of the last tenth of the evaluations
 # Values whose difference, divided by the largest, is smaller are equal up to rounding.
 ROUNDING = 1e-12
 
@@ -50,7 +49,7 @@ def final_return(returns: ArrayLike) -> float:
         ValueError: The argument has another shape, or there is no evaluation.
     """
     values = vector(returns, "returns", at_least=1)
-    return float(values[-max(1, len(values) // FINAL_SHARE) :].mean())
+    return float(values[-max(1, len(values) // FINAL_DIVISOR) :].mean())
 
 
 def area_under_curve(steps: ArrayLike, returns: ArrayLike) -> float:

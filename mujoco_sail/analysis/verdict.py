@@ -16,6 +16,7 @@ TITLES = {
     "pebble": "PEBBLE",
     "pebble_npg": "PEBBLE with natural gradients",
     "pebble_revkl": "PEBBLE with the anchor",
+    "policer": "PoLiCER",
     "pref_ppo": "PrefPPO",
     "qpa": "QPA",
     "reed": "REED",

@@ -37,7 +37,7 @@ class Answer:
         pair: Place of the pair in the order.
         repeat: Whether the pair was shown for the second time; its sides are then swapped, and
             `answer` is that for the sides of the first time.
-        answer: A key of `LABELS`.
+        answer: A key of `LABELS`, or `UNDO`, which withdraws the answer.
         seconds: Time from the first sight of the clips to the answer.
         page: Name that the page gave itself.
         at: Seconds since 1970.

@@ -61,7 +61,7 @@ class Person:
     def label(
         self, pairs: Pairs, order: list[int], place: tuple[int, int, int], used: int, wanted: int
     ) -> TeacherLabels:
-        """Labels the pairs of one member that are asked for; the others get a label without use.
+        """Labels the pairs of one member that are asked for; the others get 0.5, never to be read.
 
         Args:
             pairs: Candidate pairs of the round, [1, P, ...].

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from mujoco_sail.system.files import write_bytes
 
 FOLDER = "questions"
-# Labels by answer; None refuses the pair.
+# Labels by answer; None for a skipped pair.
 LABELS: Mapping[str, float | None] = {"left": 1.0, "right": 0.0, "tie": 0.5, "skip": None}
-# One of so many answered pairs is shown a second time, with its sides swapped. The second answer is
+# One in so many labelled pairs is shown a second time, with its sides swapped. The second answer is
 # recorded, and not learned from.
 REPEAT_EVERY = 10
 

@@ -11,7 +11,7 @@ from mujoco_sail.results.read import RunRecord, damaged, read, read_training
 from mujoco_sail.results.versions import differ
 from mujoco_sail.system.errors import UserError
 
-# Packages whose version can change returns.
+# Packages whose versions must be equal in runs that are pooled: simulators and mujoco_sail.
 PACKAGES = ("mujoco", "gymnasium", "dm_control", "metaworld", "envpool", "mujoco_sail")
 VERSIONS = {f"versions.{name}" for name in PACKAGES}
 # Settings of the machine, which change results only by rounding.

@@ -132,7 +132,8 @@ def seconds_needed(
 ) -> float | None:
     """Estimates the training time from some steps of all workers at once, in new processes.
 
-    Label sessions are not included.
+    Label sessions are not included; agents that learn from labels are timed as they explore, before
+    the first session.
 
     Args:
         task: Environment and protocol.

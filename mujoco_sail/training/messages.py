@@ -43,7 +43,11 @@ class UserMessage:
 
 
 class Stopped(Exception):  # noqa: N818
-    """Raised when a stack stops on request, after a checkpoint if the agent is resumable."""
+    """Raised when a stack stops on request.
+
+    Between two steps, a resumable agent has written a checkpoint; within one (`Run.waiting`), the
+    newest checkpoint counts.
+    """
 
 
 @dataclass(eq=False)
@@ -52,7 +56,7 @@ class MembersFailed(Exception):  # noqa: N818
 
     Attributes:
         reasons: Reason of each failed member.
-        survivors: Other members, each with a checkpoint at `step`.
+        survivors: Other members, each with a checkpoint at `step` unless that is 0.
         step: Environment steps done; 0 if the agent is not resumable and must start again.
     """
 

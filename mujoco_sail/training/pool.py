@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 import queue
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
@@ -227,6 +228,8 @@ def reason_of_death(code: int) -> str:
     how, cause = ending(code), "a library ended it"
     if how == "SIGKILL":
         cause = "the system does that when memory runs out: train fewer seeds or agents at once"
+    elif code == 128 + signal.SIGTERM:
+        cause = "SIGTERM to this process alone stopped it, after its checkpoints"
     elif how == "SIGILL":
         folder = compilation.cache_folder()
         cause = f"a compiled update may be of another processor: remove {folder}"

@@ -47,7 +47,7 @@ class Run:
         extras: Optional outputs of the runs.
 
     Attributes:
-        step: Environment steps done before this process.
+        step: Step at which the training starts: 0, or that of the checkpoint.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Run:
         if step % self.task.log_every == 0:
             self._log(step, agent)
         if self.failed:
-            self._go_on_without(step, agent)
+            self._end_for_survivors(step, agent)
         if step < self.task.steps:
             self._save(step, agent)
         if returns is not None or step % REPORT_EVERY == 0:
@@ -238,8 +238,8 @@ class Run:
             self._write_feedback(m)
             self.files[m].write_status("failed", self._seconds(), reason)
 
-    def _go_on_without(self, step: int, agent: Agent) -> None:
-        """Ends this stack after writing checkpoints of the members that have not failed."""
+    def _end_for_survivors(self, step: int, agent: Agent) -> None:
+        """Writes checkpoints of the members that have not failed, and raises `MembersFailed`."""
         left = [m for m in range(len(self.members)) if m not in self.failed]
         if not agent.resumable:
             step = 0

@@ -20,6 +20,8 @@ def unfinished_members(
 ) -> list[Member]:
     """Selects the members whose runs are not complete, agent by agent.
 
+    Checkpoints that complete runs have left over are removed.
+
     Raises:
         UserError: The environment cannot be created, its backend does not support it or these
             agents, or a folder contains a run of another recipe.
@@ -79,6 +81,8 @@ def locked(
     resume_failed: bool,
 ) -> Iterator[tuple[list[Member], list[Lock]]]:
     """Locks the runs of members against other commands, as a context manager.
+
+    Unless failed runs are resumed, their checkpoints are removed.
 
     Yields:
         The unfinished members, and the locks.

@@ -49,6 +49,7 @@ def test_a_killed_worker_gives_one_line_with_its_members_and_the_likely_cause(
          f"{compilation.cache_folder()};"),
         (-11, "ended with SIGSEGV; a library ended it;"),
         (3, "ended with exit code 3; a library ended it;"),
+        (143, "ended with exit code 143; SIGTERM to this process alone stopped it"),
     ],
 )  # fmt: skip
 def test_the_exit_code_of_a_worker_is_explained(code: int, said: str) -> None:

@@ -1,0 +1,67 @@
+"""Doses of T2 and their positive control, task by task: `python study/dose_tables.py results`."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mujoco_sail.analysis import across, estimates, paired
+from mujoco_sail.results.pooling import collect
+from mujoco_sail.results.read import RunRecord
+
+DOSES = ["s_0", "s_0.03", "s_0.1", "s_0.5"]
+MARGIN = 0.1  # of equivalence, a share of SAC's gain
+
+
+def differences(runs: Sequence[RunRecord]) -> list[str]:
+    """Paired differences from the dose 0 in area under the curve and in final return.
+
+    p-values are of single tests; the declared ones, over both tasks, are in `table --across`.
+    """
+    table = [
+        "| task | arm | pairs | AUC: share of sac's gain [95 % t] | final return: share [95 % t] "
+        "| p | p of equivalence | detectable share |",
+        "|---|---|" + 6 * "---:|",
+    ]
+    compared = paired.by_environment(runs, DOSES[0], MARGIN).set_index("metric")
+    for (_, area), (_, final) in zip(
+        compared.loc["auc"].iterrows(), compared.loc["final"].iterrows(), strict=True
+    ):
+        shares = [
+            "{share:.2f} [{share_low:.2f}, {share_high:.2f}]".format(**row) for row in (area, final)
+        ]
+        tests = "{p:.4f} | {p_equivalence:.4f} | {detectable_share:.2f}".format(**area)
+        names = "{environment} | {agent} | {n_pairs}".format(**area)
+        table.append(f"| {names} | {' | '.join(shares)} | {tests} |")
+    return table
+
+
+def trend(runs: Sequence[RunRecord]) -> list[str]:
+    """Slope of the area under the curve over the ranks of the doses, as a share of SAC's gain.
+
+    The slope is that of least squares, taken within each seed that all doses have; its interval is
+    a 95 % t interval over these seeds. Headroom: SAC minus the dose 0, all seeds.
+    """
+    table = ["| task | seeds | slope per dose [95 % t] | p | headroom |"]
+    table.append("|---|---:|---:|---:|---:|")
+    for env, of_env in across.measures(runs).groupby("environment"):
+        area = of_env.pivot(index="seed", columns="agent", values="auc")
+        means = area.mean()
+        gain = means["sac"] - means["random"]
+        doses = area[DOSES].dropna()
+        rank = np.arange(len(DOSES)) - (len(DOSES) - 1) / 2
+        slopes = doses.to_numpy() @ rank / (rank @ rank)
+        slope = estimates.paired(slopes, np.zeros(len(slopes))).over(gain)
+        low, high = slope.interval()
+        cells = f"{slope.value:.3f} [{low:.3f}, {high:.3f}] | {slope.p():.4f}"
+        headroom = (means["sac"] - means["s_0"]) / gain
+        table.append(f"| {env} | {len(slopes)} | {cells} | {headroom:.2f} |")
+    return table
+
+
+if __name__ == "__main__":
+    doses, fifth = (collect(Path(sys.argv[1]) / name) for name in ("doses", "doses_fifth"))
+    control = [replace(run, agent="fifth_of_labels") for run in fifth]
+    print("\n".join([*differences([*doses, *control]), "", *trend(doses)]))
