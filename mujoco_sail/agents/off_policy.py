@@ -14,20 +14,20 @@ from mujoco_sail.recipes.task import is_due
 
 
 class Due(NamedTuple):
-    """Periodic action of a learning schedule.
+    """Operation that learning repeats in a fixed period.
 
     Attributes:
-        first: First environment step of the action.
+        first: First environment step of the operation.
         every: Period in environment steps.
-        act: The action, called with the step.
+        run: The operation, called with the step.
     """
 
     first: int
     every: int
-    act: Callable[[int], object]
+    run: Callable[[int], object]
 
     def at(self, step: int) -> bool:
-        """Whether the action is due at an environment step."""
+        """Whether the operation is due at an environment step."""
         return is_due(step, self.first, self.every)
 
 
@@ -38,7 +38,7 @@ class OffPolicy(Agent):
         super().__init__(runner)
         self.replay_buffer = ReplayBuffer(
             len(runner.members),
-            min(self.task.replay_capacity, self.task.steps),
+            self.task.stored_transitions,
             *runner.sizes,
             self.query_window,
             runner.device,
@@ -78,14 +78,14 @@ class OffPolicy(Agent):
         """Exploratory actions in [-1, 1], [M, A], for observations [M, O]."""
 
     def learn_step(self, step: int) -> None:
-        """Executes the actions of the schedule that are due at an environment step."""
+        """Runs the operations of the schedule that are due at an environment step."""
         for due in self.schedule():
             if due.at(step):
-                due.act(step)
+                due.run(step)
 
     @abstractmethod
     def schedule(self) -> list[Due]:
-        """Actions of learning, in the order in which they run within an environment step."""
+        """Operations of learning, in the order in which they run within an environment step."""
 
     def training_reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
         """Reward to maximise, [M]; the task reward by default."""

@@ -12,7 +12,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from mujoco_sail.agents.base import Runner
-from mujoco_sail.agents.off_policy import Due
 from mujoco_sail.agents.preference_learner import PreferenceLearner, PreferenceSettings
 from mujoco_sail.agents.sb3 import SB3PPO, SB3PPOSettings
 from mujoco_sail.core.entropy import state_entropy_reward
@@ -41,12 +40,11 @@ class PrefPPO(PreferenceLearner, SB3PPO):
         super().__init__(runner)
         self.replay_buffer = ReplayBuffer(
             1,
-            min(task.replay_capacity, task.steps),
+            task.stored_transitions,
             *runner.sizes,
             task.query_window,
             runner.device,
         )
-        self._sessions = Due(task.first_session, task.session_every, self.label_session)
 
     @override
     def environment(self) -> Env:
@@ -55,8 +53,8 @@ class PrefPPO(PreferenceLearner, SB3PPO):
     def before_step(self) -> None:
         """Runs a label session if one is due at the coming environment step."""
         step = self.replay_buffer.written + 1
-        if self._sessions.at(step) and self.runner.feedback.labels_left:
-            self._sessions.act(step)
+        if self.task.session_at(step) and self.runner.feedback.labels_left:
+            self.label_session(step)
 
     def learned_reward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Reward to maximise, [1], of an observation [1, O] and an action [1, A]."""

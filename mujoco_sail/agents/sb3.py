@@ -131,7 +131,7 @@ class SB3SAC(StableBaselines):
             "policy": "MlpPolicy",
             "env": self.environment(),
             "learning_rate": task.learning_rate,
-            "buffer_size": min(task.replay_capacity, task.steps),
+            "buffer_size": task.stored_transitions,
             "learning_starts": task.random_steps,
             "batch_size": task.batch_size,
             "tau": self.settings.tau,

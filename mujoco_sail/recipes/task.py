@@ -117,6 +117,11 @@ class Task:
         return ()
 
     @property
+    def stored_transitions(self) -> int:
+        """Transitions that a replay buffer has room for: at most those of the whole run."""
+        return min(self.replay_capacity, self.steps)
+
+    @property
     def first_session(self) -> int:
         """Environment step of the first label session."""
         return self.random_steps + self.exploration_steps

@@ -38,7 +38,7 @@ def person_for(
 
 def states_kept(task: Task) -> int:
     """Number of newest steps whose states are kept: those of the replay buffer, for a person."""
-    return min(task.replay_capacity, task.steps) if task.human else 0
+    return task.stored_transitions if task.human else 0
 
 
 def asks_next(runner: Runner, step: int, agent: Agent) -> bool:

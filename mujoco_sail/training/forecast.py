@@ -73,7 +73,7 @@ def memory_needed(
     width, layers = task.hidden_units, task.hidden_layers
     parameters = (sum(sizes) + 1) * width + (layers - 1) * width * (width + 1)
     activations = ACTIVATIONS * 2 * task.batch_size * width * layers
-    capacity = min(task.replay_capacity, task.steps)
+    capacity = task.stored_transitions
     learner = own + members * (
         capacity * ReplayBuffer.row_bytes(*sizes) + 4 * (NETWORKS * parameters + activations)
     )
