@@ -211,9 +211,9 @@ class Agent(ABC):
         """Quantities for `training.csv`, each [M]; every call must return the same keys."""
 
     def evaluated(self) -> dict[str, Tensor]:
-        """Further quantities of the evaluation for which `policy` was called last, each [M].
+        """Quantities of the newest evaluation for further columns of `evaluations.csv`, each [M].
 
-        They are columns of `evaluations.csv`; `success_rate` is one for tasks that define none.
+        `success_rate` fills the column of that name if the task does not define success.
         """
         return {}
 

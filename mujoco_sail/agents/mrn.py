@@ -1,8 +1,8 @@
 """MRN (Meta-Reward-Net): PEBBLE whose reward is also fitted to the preferences of its critics.
 
-    theta'(nu) = theta - eta grad_theta J_Q(theta; nu)                                (10)
     P_theta(sigma_1 > sigma_2) = sigmoid(Q_theta(s_0^1, a_0^1) - Q_theta(s_0^2, a_0^2)) (6)
     L(nu) = -E[ log P_theta'(nu)(y) ], summed over both critics                        (7)
+    theta'(nu) = theta - eta grad_theta J_Q(theta; nu)                                (10)
 
 The Q value of a segment's first step is used as its return. The reward parameters nu descend L
 through a virtual step of the critics. J_Q is defined in `core.update`. Its gradient is linear in
@@ -11,7 +11,8 @@ Q_i(s_b, a_b) and
 
     dL/dnu = eta / B sum_b < sum_i grad Q_i(s_b, a_b), grad L(theta') > dr_b/dnu      (11)
 
-The inner product is a directional derivative of the critics, so no second derivative is needed.
+The inner product is a directional derivative of the critics, so no second derivative is needed. A
+step of Adam on L (equation 12) is added to nu, multiplied by the member's `meta_weight`.
 
 Source: MRN (Liu et al. 2022, Meta-Reward-Net, NeurIPS), section 4.
 """

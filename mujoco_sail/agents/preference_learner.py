@@ -30,9 +30,9 @@ class PreferenceSettings:
 
 
 class PreferenceLearner(Agent):
-    """Base class that adds a learned reward to an agent, which is the second base class.
+    """Mixin that adds a learned reward: `class X(PreferenceLearner, Base)`.
 
-    That agent has a dictionary `logged` when its constructor is done.
+    `Base` is an `Agent` whose constructor makes the dictionary `logged`.
 
     Attributes:
         reward_model: The ensemble.

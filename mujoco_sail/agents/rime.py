@@ -7,10 +7,11 @@ the labels with D < tau_lower, where
     tau_lower = -ln(rho) + alpha rho + min(beta_t s^2, cap)
     beta_t = max(beta_min, beta_max - (beta_max - beta_min) t / k)
 
-Over the labels with D < tau_lower in all t epochs so far, rho is a moving average of the largest D
-of an epoch, and s^2 the variance of D. The warm start is in the exploration phase:
+Over all pairs of an epoch and a label with D < tau_lower then, in the t epochs so far, rho is a
+moving average of the largest D of an epoch, and s^2 the variance of D. The warm start is in the
+exploration phase:
 
-    r = clip((h - mean) / (3 std), -1, 1),    L(nu) = sum_E E_(s,a)[ (r_nu(s,a) - r)^2 ]
+    r = clip((h - mean) / (3 std), -1, 1),    L(nu) = sum_e E_(s,a)[ (r_e(s,a) - r)^2 ]
 
 h is the state entropy reward of PEBBLE. The agent explores with r, the reward networks descend L,
 and the critics are not reset at the first session.

@@ -1,6 +1,6 @@
 """RUNE: PEBBLE with a reward bonus for disagreement of the reward networks.
 
-    r_t = mean_E r_nu(s,a) + beta_t std_E r_nu(s,a),    beta_t = beta_0 (1 - rho)^t
+    r_t = mean_e r_e(s,a) + beta_t std_e r_e(s,a),    beta_t = beta_0 (1 - rho)^t
 
 t counts environment steps from the start of the run, as in the released code. The bonus starts
 with the first labels; before them, the agent explores like PEBBLE.

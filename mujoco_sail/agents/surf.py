@@ -1,10 +1,10 @@
 """SURF: PEBBLE with pseudo-labels from confident predictions, and temporal cropping.
 
-    loss = CE(labelled) + weight 1/(mu B) sum 1[ P_nu(sigma_k > sigma_{1-k}) > tau ] CE(k)
+    loss = CE(labelled) + weight 1/(mu B) sum 1[ P_nu(sigma_k > sigma_-k) > tau ] CE(k)
 
-over mu B unlabelled pairs, where k is the segment that a network predicts to be preferred. Both
-cross-entropies are computed on cropped segments, the prediction on whole segments. Each network
-uses its own pseudo-labels, as in the released code.
+over mu B unlabelled pairs, where k in {1, 2} is the segment that a network predicts to be
+preferred, -k the other. Both cross-entropies are computed on cropped segments, the prediction on
+whole segments. Each network uses its own pseudo-labels, as in the released code.
 
 Source: SURF (Park et al. 2022, arXiv 2203.10050), section 4.
 """

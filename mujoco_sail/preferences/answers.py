@@ -1,6 +1,6 @@
 """The answers of a person, appended to `answers.jsonl` in the folder `questions` of a run.
 
-The file is only ever appended to; a lock on it orders what pages and the run do.
+The file is only appended to; whoever writes holds an exclusive lock on it.
 """
 
 import errno
@@ -20,7 +20,7 @@ from mujoco_sail.system.lock import NO_LOCKS
 
 ANSWERS = "answers.jsonl"
 UNDO, TAKEN = "undo", "taken"
-# Seconds after the last answer of a session in which it can be undone, before the run takes it.
+# Seconds after the last answer to a question in which it can be undone, before the run takes it.
 GRACE = 5.0
 
 

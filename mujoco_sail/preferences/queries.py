@@ -94,25 +94,28 @@ def k_center(points: Tensor, centers: Tensor) -> Tensor:
     return torch.stack(order, 1)
 
 
-def ordered(information: Callable[[Tensor], Tensor], share: float, of: Candidates) -> Tensor:
+def ordered(
+    information: Callable[[Tensor], Tensor], share: float, candidates: Candidates
+) -> Tensor:
     """Orders candidates by information, a share of the best by greedy k-centre.
 
     Args:
         information: Function from predicted probabilities, [M, E, P], to values of pairs, [M, P].
         share: Fraction of the candidates, the most informative, that k-centre orders; the others
             follow by information.
-        of: The candidates.
+        candidates: The candidates.
 
     Returns:
         Indices of all pairs, best first, ties in the order of drawing, [M, P].
     """
-    order = information(of.probability).argsort(dim=-1, descending=True, stable=True)
+    order = information(candidates.probability).argsort(dim=-1, descending=True, stable=True)
     count = int(share * order.shape[1])
     if count == 0:
         return order
     rows = torch.arange(len(order), device=order.device).unsqueeze(1)
     best, others = order[:, :count], order[:, count:]
-    spread = k_center(of.states(of.inputs[rows, best]), of.states(of.labelled))
+    of_best = candidates.states(candidates.inputs[rows, best])
+    spread = k_center(of_best, candidates.states(candidates.labelled))
     return torch.cat([best.gather(1, spread), others], 1)
 
 
@@ -129,13 +132,15 @@ def drawn_by_rank(score: Tensor, exponent: Tensor, at_once: int, streams: Stream
         streams: Random streams of the draws.
 
     Returns:
-        Indices of all segments in the order of drawing, without replacement, [M, N].
+        Indices of all segments in the order of drawing, without replacement, shuffled within each
+        set of `at_once`, [M, N].
     """
     best_first = score.argsort(dim=-1, descending=True, stable=True)
     rank = best_first.argsort(-1).to(score.dtype) + 1
-    slowness = memberwise(torch.exp, exponent.unsqueeze(1) * memberwise(torch.log, rank))
-    # Exponential clocks of rates rank^-exponent ring in the order of such draws.
-    times = slowness * -memberwise(torch.log1p, -streams.uniform(score.shape[1]))
+    mean_time = memberwise(torch.exp, exponent.unsqueeze(1) * memberwise(torch.log, rank))
+    # Exponential variables of rates rank^-exponent, sorted, are in the order of such draws
+    # (Efraimidis and Spirakis 2006, Weighted random sampling with a reservoir).
+    times = mean_time * -memberwise(torch.log1p, -streams.uniform(score.shape[1]))
     sets = times.argsort(dim=-1, stable=True).view(len(score), -1, at_once)
     shuffled = streams.uniform(*sets.shape[1:]).argsort(dim=-1, stable=True)
     given = torch.arange(score.shape[1], device=score.device)
@@ -154,7 +159,7 @@ SCHEMES: dict[Scheme, Callable[[Candidates], Tensor]] = {
 
 
 def ranking(scheme: Scheme, candidates: Candidates) -> Tensor:
-    """Ranks all candidates by a query scheme; the teacher may refuse some of the first.
+    """Ranks all candidates by a query scheme; the teacher may skip some of the first.
 
     Args:
         scheme: Query scheme.

@@ -9,11 +9,11 @@ every stage of learning:
   the mean, because otherwise a sparse reward would have almost no noise. B-Pref's beta is per unit
   of return: the teacher is almost an oracle if returns differ by tens, and almost random if they
   differ by hundredths.
-- The thresholds of `skip` and `equal` are shares of the return, above a floor, of a segment with
-  the recent mean reward. The floor is the lower end of `reward_range` or the lowest reward in the
-  query window, whichever is smaller, so that no return or mean above it is negative. If the lower
-  end is 0 and no reward is negative, as on DeepMind Control, they equal B-Pref's shares of the
-  recent mean return.
+- The thresholds of `skip` and `equal` are shares of the return, above a floor, of a whole segment
+  all of whose rewards are the mean reward in the query window. The floor is the lower end of
+  `reward_range` or the lowest reward in the query window, whichever is smaller, so that no return
+  or mean above it is negative. If the lower end is 0 and no reward is negative, as on DeepMind
+  Control, they equal B-Pref's shares of the recent mean return.
 
 The fault `similarity` is not in B-Pref: it flips preferences between segments that look alike. Li,
 Kethireddy and Das 2026 (arXiv 2601.01904) compare agents under errors that depend on the segments'

@@ -1,6 +1,6 @@
-"""Options of `mujoco-sail run` that no result depends on, but for its rounding.
+"""Options of `mujoco-sail run` that do not affect results; the device changes their rounding.
 
-The command line imports them before PyTorch, so that `--help` and mistakes answer at once.
+They are imported before PyTorch, so that `--help` and error messages appear quickly.
 """
 
 from dataclasses import dataclass
