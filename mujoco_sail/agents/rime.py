@@ -7,9 +7,8 @@ the labels with D < tau_lower, where
     tau_lower = -ln(rho) + alpha rho + min(beta_t s^2, cap)
     beta_t = max(beta_min, beta_max - (beta_max - beta_min) t / k)
 
-Over all pairs of an epoch and a label with D < tau_lower then, in the t epochs so far, rho is a
-moving average of the largest D of an epoch, and s^2 the variance of D. The warm start is in the
-exploration phase:
+Over the t epochs so far, rho is a moving average of the largest D < tau_lower of an epoch, and s^2
+is the variance of all D < tau_lower. The warm start is in the exploration phase:
 
     r = clip((h - mean) / (3 std), -1, 1),    L(nu) = sum_e E_(s,a)[ (r_e(s,a) - r)^2 ]
 
