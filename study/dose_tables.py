@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from mujoco_sail.analysis import across, estimates, paired
+from mujoco_sail.analysis.defaults import MARGIN
+from mujoco_sail.analysis.tables_text import interval
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.results.read import RunRecord
 
 DOSES = ["s_0", "s_0.03", "s_0.1", "s_0.5"]
-MARGIN = 0.1  # of equivalence, a share of SAC's gain
 
 
 def differences(runs: Sequence[RunRecord]) -> list[str]:
@@ -25,16 +26,14 @@ def differences(runs: Sequence[RunRecord]) -> list[str]:
         "| p | p of equivalence | detectable share |",
         "|---|---|" + 6 * "---:|",
     ]
-    compared = paired.by_environment(runs, DOSES[0], MARGIN).set_index("metric")
-    for (_, area), (_, final) in zip(
-        compared.loc["auc"].iterrows(), compared.loc["final"].iterrows(), strict=True
-    ):
-        shares = [
-            "{share:.2f} [{share_low:.2f}, {share_high:.2f}]".format(**row) for row in (area, final)
-        ]
-        tests = "{p:.4f} | {p_equivalence:.4f} | {detectable_share:.2f}".format(**area)
-        names = "{environment} | {agent} | {n_pairs}".format(**area)
-        table.append(f"| {names} | {' | '.join(shares)} | {tests} |")
+    for row in paired.wide(paired.by_environment(runs, DOSES[0], MARGIN)).to_dict("records"):
+        names = "{environment} | {agent} | {auc_n_pairs}".format(**row)
+        area, final = (
+            interval(*(row[f"{metric}_share{end}"] for end in ("", "_low", "_high")), digits=2)
+            for metric in across.METRICS
+        )
+        tests = "{auc_p:.4f} | {auc_p_equivalence:.4f} | {auc_detectable_share:.2f}".format(**row)
+        table.append(f"| {names} | {area} | {final} | {tests} |")
     return table
 
 

@@ -9,7 +9,7 @@ differences.
     J_Q         SAC.critic_loss, SAC.critic_target     core/update.py, critic_gradients
     J_pi        SAC.actor_loss; anchor in SAIL's       core/update.py, update
     J_alpha     core/update.py, temperature_step       core/update.py, temperature_step
-    reward      PreferenceLearner.reward_objective                autograd, in RewardModel.fit
+    reward      PreferenceLearner.reward_objective     autograd, in RewardModel.fit
 
     SAC.update         draws random numbers
     SAC.take_update    on CUDA, replays a recorded graph of the calls below

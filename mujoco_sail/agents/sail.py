@@ -163,10 +163,8 @@ class SAIL(PEBBLE):
         weight = weight.expand_as(t1_square)
         square, product = weight.square(), weight * inner(t1, t2, networks)
         signal = square * self.signal(term, log_p, streams)
-        whole, weighted = (
-            ordered_sum(t1_square.unbind(1)),
-            ordered_sum((square * t2_square).unbind(1)),
-        )
+        whole = ordered_sum(t1_square.unbind(1))
+        weighted = ordered_sum((square * t2_square).unbind(1))
         share = (weighted / whole).sqrt()
         steps, nats = self.age(term.pairs, term.pi)
         values = {

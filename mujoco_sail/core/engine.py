@@ -137,18 +137,14 @@ def compiled(
 
 
 def compile_ahead(constants: Constants, learner: SACState, batch_size: int) -> None:
-    """Compiles an update in a thread, if it is not in the cache; the thread ends with its process.
+    """Calls `compiled` in a thread, which ends with its process.
 
-    Failures are ignored here: `compiled`, when it needs the update, tries again and reports them.
+    Failures are ignored: the call that needs the update tries again, and reports them.
     """
-    key = package_path(constants, learner, batch_size)
-
-    def make() -> bytes:
-        return compilation.compile_update(constants, learner, batch_size, lambda: None)
 
     def work() -> None:
-        with suppress(OSError, compilation.CompileError):
-            program_cache.find(key, make, lambda _: None, lambda: None)
+        with suppress(UserError):
+            compiled(constants, learner, batch_size, lambda _: None, lambda: None)
 
     threading.Thread(target=work, daemon=True).start()
 

@@ -84,8 +84,9 @@ class Checkpoints:
         write_bytes(self._document(saved.step), _text(document).encode())
         self._parts(saved.step)
         # Checkpoints of later steps are damaged: the run resumed from an earlier one.
-        later = [step for step in self.steps() if step > saved.step]
-        earlier = [step for step in self.steps() if step < saved.step]
+        steps = self.steps()
+        later = [step for step in steps if step > saved.step]
+        earlier = [step for step in steps if step < saved.step]
         for step in later + earlier[KEPT - 1 :]:
             self._remove(step)
 
