@@ -70,14 +70,14 @@ class Updater:
             if engine == "eager"
             else [slice(member, member + 1) for member in range(members)]
         )
+        now = list(map(learner.part, self.parts))
         if engine == "compiled":
-            for state in later:
-                compile_ahead(constants, state.part(self.parts[0]), batch_size)
+            compile_ahead(constants, now, [s.part(p) for s in later for p in self.parts], batch_size)
         self._calls = [
             partial(update, constants, part)
             if engine == "eager"
             else compiled(constants, part, batch_size, say, waiting)
-            for part in map(learner.part, self.parts)
+            for part in now
         ]
 
     @torch.no_grad()
@@ -136,17 +136,23 @@ def compiled(
     return call
 
 
-def compile_ahead(constants: Constants, learner: SACState, batch_size: int) -> None:
-    """Calls `compiled` in a thread, which ends with its process.
+def compile_ahead(
+    constants: Constants, now: list[SACState], later: list[SACState], batch_size: int
+) -> None:
+    """Calls `compiled` in threads, which end with their process, for new updates in `later`.
 
     Failures are ignored: the call that needs the update tries again, and reports them.
     """
 
-    def work() -> None:
+    def work(state: SACState) -> None:
         with suppress(UserError):
-            compiled(constants, learner, batch_size, lambda _: None, lambda: None)
+            compiled(constants, state, batch_size, lambda _: None, lambda: None)
 
-    threading.Thread(target=work, daemon=True).start()
+    current = {package_path(constants, state, batch_size) for state in now}
+    updates = {package_path(constants, state, batch_size): state for state in later}
+    for path, state in updates.items():
+        if path not in current:
+            threading.Thread(target=work, args=[state], daemon=True).start()
 
 
 def package_path(constants: Constants, learner: SACState, batch_size: int) -> Path:
