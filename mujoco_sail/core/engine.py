@@ -72,7 +72,8 @@ class Updater:
         )
         now = list(map(learner.part, self.parts))
         if engine == "compiled":
-            compile_ahead(constants, now, [s.part(p) for s in later for p in self.parts], batch_size)
+            ahead = [state.part(members) for state in later for members in self.parts]
+            compile_ahead(constants, now, ahead, batch_size)
         self._calls = [
             partial(update, constants, part)
             if engine == "eager"

@@ -43,7 +43,7 @@ TOLERANCE = 1.1
 
 @dataclass(frozen=True)
 class NaturalGradient:
-    """Settings of a natural gradient step.
+    """Settings of a natural gradient step; in a compiled update, the numbers are tensors, [].
 
     Attributes:
         max_kl: KL divergence of a step, in nats.
@@ -51,9 +51,9 @@ class NaturalGradient:
         damping: Added to the diagonal of the Fisher information.
     """
 
-    max_kl: float
+    max_kl: float | Tensor
     iterations: int
-    damping: float
+    damping: float | Tensor
 
 
 def natural_step(

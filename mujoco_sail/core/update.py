@@ -51,8 +51,8 @@ LOGGED = ("critic_loss", "actor_loss", "entropy")
 class Constants:
     """Numbers that all members share; `natural` is None if the actor is updated by Adam.
 
-    In a compiled update, discount and learning rate are 0-dimensional tensors, so that one program
-    is valid for all values. The numbers in `natural` are not, because the last bits would change.
+    In a compiled update, the numbers of `inputs_of` are 0-dimensional tensors, so that one program
+    is valid for all values.
     """
 
     observation_size: int
@@ -72,13 +72,20 @@ def inputs_of(constants: Constants, dtype: torch.dtype) -> list[Tensor]:
         constants: Constants with Python numbers.
         dtype: Dtype of the parameters, to which eager PyTorch rounds a number in a product.
     """
-    return [torch.tensor(x, dtype=dtype) for x in (constants.discount, constants.learning_rate)]
+    numbers = [constants.discount, constants.learning_rate]
+    if constants.natural is not None:
+        numbers += [constants.natural.max_kl, constants.natural.damping]
+    return [torch.tensor(x, dtype=dtype) for x in numbers]
 
 
 def with_inputs(constants: Constants, numbers: Sequence[Any]) -> Constants:
     """Copy of the constants with other values of `inputs_of`."""
-    discount, learning_rate = numbers
-    return replace(constants, discount=discount, learning_rate=learning_rate)
+    discount, learning_rate, *others = numbers
+    natural = constants.natural
+    if natural is not None:
+        max_kl, damping = others
+        natural = replace(natural, max_kl=max_kl, damping=damping)
+    return replace(constants, discount=discount, learning_rate=learning_rate, natural=natural)
 
 
 class Anchor(NamedTuple):

@@ -44,9 +44,9 @@ def final_returns(task: Task, agents: list[str], results: Path) -> dict[str, np.
 def random_returns(task: Task) -> np.ndarray:
     envs = VectorEnv(task, range(10), "random policy")
     generator = np.random.default_rng(0)
-    total = np.zeros(10)
+    total, actions = np.zeros(10), space_sizes(task)[1]
     for _ in range(task.episode_steps):
-        total += envs.step(generator.uniform(-1, 1, (10, space_sizes(task)[1]))).reward
+        total += envs.step(generator.uniform(-1, 1, (10, actions))).reward
     return total
 
 

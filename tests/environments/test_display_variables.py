@@ -13,7 +13,6 @@ from helpers.tiny import TINY
 
 # None of these settings gives a display on any machine.
 DEAD = [
-    {"MUJOCO_GL": "wgl"},
     {"MUJOCO_GL": "nonsense"},
     {"MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "egl"},  # an error even if OSMesa is installed
     {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "nonsense"},

@@ -47,8 +47,15 @@ SHORT = {
 }
 
 
-@pytest.mark.parametrize("engine", ["eager", "compiled"])
-@pytest.mark.parametrize("alone", [("pebble", 0), ("sail", 1), ("sail_revkl", 2)])
+@pytest.mark.parametrize(
+    ("alone", "engine"),
+    [
+        (("pebble", 0), "eager"),
+        (("sail", 1), "eager"),
+        (("sail_revkl", 2), "eager"),
+        (("sail_revkl", 2), "compiled"),
+    ],
+)
 def test_a_member_alone_equals_the_member_in_a_stack(
     make_run: MakeRun, alone: tuple[str, int], engine: str
 ) -> None:
@@ -134,7 +141,8 @@ def test_results_do_not_depend_on_threads_or_stack_size(
     """So files do not depend on the distribution of members over workers."""
     sizes = {"hidden_units": size, "batch_size": size}
     task = tiny_task(engine=engine, precision=precision, **sizes, **SHORT)
-    names = [("sail", 0), ("pebble", 1), ("sail_revkl", 2)]
+    others = "sail_revkl" if engine == "eager" else "pebble"  # one update to compile, not two
+    names = [("sail", 0), ("pebble", 1), (others, 2)]
     alone = trained(make_run([names[2]], task))
     torch.set_num_threads(2)
     try:

@@ -15,40 +15,24 @@ from helpers.command_line import PROGRAM, overrides
 from helpers.runs import FILES, contents
 from helpers.tiny import TINY
 
-KILLS = 10
+KILLS = 6
 # The run has sessions, a wrapped query window, reference refreshes and many ends of episodes;
 # checkpoints are written almost continuously.
 CHANGES = TINY | {
-    "steps": 900,
+    "steps": 600,
     "evaluation_every": 150,
     "log_every": 50,
     "labels": 40,
-    "session_every": 60,
+    "session_every": 40,
     "query_window": 3,
     "reference_every": 100,
-    "replay_capacity": 700,
+    "replay_capacity": 400,
     "checkpoint_minutes": 0.002,
 }
 
-# The first two agents share a stack.
-AGENTS = (
-    "pebble",
-    "sail_revkl",
-    "surf",
-    "rune",
-    "mrn",
-    "policer",
-    "qpa",
-    "reed",
-    "rime",
-    "sail_revkl_npg",
-)
-SETTINGS = (
-    "agent.mrn.meta_every=20",
-    "agent.policer.reset_threshold=0",
-    "agent.qpa.aligned_episodes=2",
-    "agent.reed.consistency_updates=20",
-)
+# The first two agents share a stack. All other agents are stopped in `test_every_agent`.
+AGENTS = ("pebble", "sail_revkl", "mrn", "rime")
+SETTINGS = ("agent.mrn.meta_every=20",)
 
 pytestmark = pytest.mark.survive
 
@@ -139,7 +123,7 @@ def test_a_signal_writes_checkpoints_and_the_same_command_resumes(
     assert process.returncode == 128 + number
     assert "the same command goes on from here" in output
     assert "Traceback" not in output
-    assert len(list(tmp_path.glob("*/*/*/checkpoints/step_*.json"))) >= 4
+    assert len(list(tmp_path.glob("*/*/*/checkpoints/step_*.json"))) >= 2
     again = start(tmp_path)
     output, _ = again.communicate()
     assert again.returncode == 0, output
