@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 
 from mujoco_sail.analysis import controls
-from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
 from mujoco_sail.analysis.figures import drawing
 
 COLUMNS = "pairs", "AUC: share of sac's gain [95 % t]", "p", "p (Holm)", "detectable share"
@@ -19,14 +18,8 @@ def rows(folder: str) -> list[str]:
     """
     ((path, recipe),) = ((path, one) for path, one in drawing.load() if path.stem == "controls")
     arms = controls.Arms(Path(folder), str(path))
-    run, missing = {}, []
-    for name, comparison in recipe.comparisons.items():
-        try:
-            for arm in (comparison.arm, comparison.against):
-                arms.of(arm)
-            run[name] = comparison
-        except (MissingDataError, NotApplicableError):
-            missing.append(name)
+    run = controls.with_runs(recipe.comparisons, arms)
+    missing = [name for name in recipe.comparisons if name not in run]
     table = []
     if run:
         table = _table(controls.compare(run, recipe.scale, recipe.margin, arms), recipe.metric)

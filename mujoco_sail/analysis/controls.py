@@ -58,13 +58,19 @@ class Arms:
         self._found: dict[str, list[RunRecord]] = {}
 
     def agents(self, protocol: str) -> list[str]:
-        """Agents with finished runs under a protocol.
+        """Agents with finished runs under a protocol; none if it has no folder.
 
         Raises:
-            NotApplicableError: There is no such folder.
             UserError: The folder's runs cannot be pooled.
         """
+        if not (self.folder / protocol).is_dir():
+            return []
         return sorted({run.agent for run in self._runs(protocol)})
+
+    def has(self, place: str) -> bool:
+        """Whether an arm has finished runs; the name and the errors are those of `of`."""
+        protocol, _, agent = place.rpartition("/")
+        return agent in self.agents(protocol)
 
     def of(self, place: str) -> list[RunRecord]:
         """Runs of an arm, a folder and agent such as "labels_50/uniform".
@@ -126,6 +132,15 @@ def check_alike_but(
     return found
 
 
+def with_runs(comparisons: Mapping[str, Comparison], arms: Arms) -> dict[str, Comparison]:
+    """Comparisons of which both arms have finished runs."""
+    return {
+        name: one
+        for name, one in comparisons.items()
+        if arms.has(one.arm) and arms.has(one.against)
+    }
+
+
 def compare(
     comparisons: Mapping[str, Comparison], scale: Scale, margin: float, arms: Arms
 ) -> pd.DataFrame:
@@ -168,7 +183,7 @@ def budgets(
 
     Args:
         protocols: Folders, one for each number of labels.
-        agents: Names of agents.
+        agents: Names of agents; one without runs under a protocol is left out there.
         differs: Keys in which an agent's runs may differ between protocols, see `Comparison`.
         scale: See `compare`.
         arms: The runs.

@@ -171,6 +171,21 @@ def test_every_comparison_has_a_row_below_what_it_is_compared_with(folder: Path)
     assert list(detectable.get_xdata()) == [-row["detectable_share"], row["detectable_share"]]
 
 
+def test_a_comparison_without_runs_is_named_below_the_others(folder: Path) -> None:
+    more = replace(FEW, arm="more/pebble", predicted="better")
+    figure = draw(folder, "controls", comparisons={"more": more, "few": FEW})
+    (axes,) = figure.axes
+    rows = [text.get_text() for text in axes.get_yticklabels()]
+    assert rows == [
+        "against many/pebble",
+        "few (predicted: worse)\nenv.labels, env.seen",
+        "more (predicted: better)\nnot run",
+    ]
+    assert len([line for line in axes.lines if line.get_marker() == "s"]) == 1
+    with pytest.raises(MissingDataError, match=r"controls\.toml: no comparison has finished runs"):
+        draw(folder, "controls", comparisons={"more": more})
+
+
 def test_an_undefined_comparison_is_an_error(folder: Path) -> None:
     arm(folder / "elsewhere", "pebble", [1, 2], env="hopper")
     arm(folder / "flat", "random", [0, 0])
@@ -187,7 +202,7 @@ def test_an_undefined_comparison_is_an_error(folder: Path) -> None:
 
 
 def test_returns_are_drawn_against_labels(folder: Path) -> None:
-    figure = draw(folder, "label_budgets", protocols="few, many", agents="surf, pebble")
+    figure = draw(folder, "label_budgets", protocols="few, many, none", agents="surf, pebble")
     auc, final = figure.axes
     assert auc.get_title("left") == "ant: area under the curve"
     for axes in (auc, final):

@@ -10,7 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullLocator
 
 from mujoco_sail.analysis import controls
-from mujoco_sail.analysis.across import METRICS
+from mujoco_sail.analysis.across import LOW, METRICS
 from mujoco_sail.analysis.choice import MissingDataError, names_of
 from mujoco_sail.analysis.controls import Comparison, Scale
 from mujoco_sail.analysis.figures import forest
@@ -63,7 +63,7 @@ class BudgetsRecipe:
 
 
 def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
-    """Draws a row for each comparison.
+    """Draws a row for each comparison; one without runs is named, without a mark.
 
     Args:
         recipe: The recipe.
@@ -71,15 +71,19 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
         where: File of the recipe, for messages.
 
     Raises:
-        NotApplicableError: The folder of a protocol is missing.
-        MissingDataError: An arm has no finished run, or a difference is undefined.
+        NotApplicableError: The folder of the runs that normalise returns is missing.
+        MissingDataError: No comparison has runs, or a difference is undefined.
         UserError: Two arms differ in keys that the recipe does not allow.
     """
     arms = controls.Arms(folder, where)
-    table = controls.compare(recipe.comparisons, recipe.scale, recipe.margin, arms)
+    compared = controls.with_runs(recipe.comparisons, arms)
+    if not compared:
+        arms.of(f"{recipe.scale.folder}/{LOW}")  # whether this is a folder of controls at all
+        raise MissingDataError(f"{where}: no comparison has finished runs in {folder}")
+    table = controls.compare(compared, recipe.scale, recipe.margin, arms)
     table = table[table["metric"] == recipe.metric]
     whole = table.groupby("agent")["share"].apply(lambda shares: shares.notna().all())
-    if lacking := [name for name in recipe.comparisons if not whole.get(name, False)]:
+    if lacking := [name for name in compared if not whole.get(name, False)]:
         raise MissingDataError(
             f"{where}: no difference is defined of {', '.join(lacking)}; it takes sac above "
             "random, and seeds that both arms have"
@@ -89,7 +93,9 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
     ends = ("share", "share_low", "share_high", "detectable_share")
     limit = 1.05 * max(np.nan_to_num(abs(row[end])) for row in rows for end in ends) or 1.0
     heads = [f"against {label(row['baseline'])}" for row in rows]
-    figure = sheet(PAGE, ROW * (len(rows) + len(set(heads))) + forest.SCALE + TITLE)
+    missing = [name for name in recipe.comparisons if name not in compared]
+    lines = len(rows) + len(set(heads)) + len(missing)
+    figure = sheet(PAGE, ROW * lines + forest.SCALE + TITLE)
     layout = figure.get_layout_engine()
     if isinstance(layout, ConstrainedLayoutEngine):
         layout.set(rect=(0, 0, 0.98, 1))  # the layout leaves slightly too little room for the text
@@ -107,6 +113,8 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
         place = f", {label(row['environment'])}" if several else ""
         allowed = recipe.comparisons[row["agent"]].differs
         names.append(f"{label(row['agent'])}{place} (predicted: {row['predicted']})\n{allowed}")
+    for name in missing:
+        names.append(f"{label(name)} (predicted: {recipe.comparisons[name].predicted})\nnot run")
     forest.dress(axes, names, set(heads), limit)
     axes.set_title("worse", loc="left", fontsize=7)
     axes.set_title("better", loc="right", fontsize=7)
