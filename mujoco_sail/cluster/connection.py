@@ -16,12 +16,12 @@ from mujoco_sail.cluster import node
 from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.files import write_text
+from mujoco_sail.training.spawning import DEFAULTS, FORCED
 
 GONE_AFTER = 20.0  # seconds until Ray detects the loss of a node
 TIMEOUT = 10.0  # seconds to wait for a connection
-# Idle threads must not spin (`training.spawning`), and matrix products must use the same kernels as
-# in this process (`mujoco_sail/__init__.py`).
-VARIABLES = {"OMP_WAIT_POLICY": "passive", "MKL_CBWR": os.environ["MKL_CBWR"]}
+# Matrix products must use the same kernels as in this process (`mujoco_sail/__init__.py`).
+VARIABLES = {**DEFAULTS, **FORCED, "MKL_CBWR": os.environ["MKL_CBWR"]}
 
 
 class Cluster:
@@ -37,8 +37,8 @@ class Cluster:
         obstacle: Reason why a node cannot compile updates; empty if all can.
 
     Raises:
-        UserError: Ray is not installed, there is no cluster at this address, or a node does not
-            share the folder or has other versions.
+        UserError: Ray is not installed, there is no cluster at this address, no node has a core, or
+            a node does not share the folder or has other versions.
     """
 
     def __init__(self, address: str, results: Path) -> None:
@@ -56,13 +56,15 @@ class Cluster:
         except Exception as error:  # types differ: no cluster, another version of Python
             raise UserError(f"--cluster {address}: {one_line(error)}") from error
         self.results, self.obstacle = results.resolve(), ""
+        resources = self.ray.cluster_resources()
+        self.cores, self.gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         try:
+            if not self.cores:
+                raise UserError(f"--cluster {address}: no node has a core; start one that has")
             self._check()
         except BaseException:
             self.close()
             raise
-        resources = self.ray.cluster_resources()
-        self.cores, self.gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
 
     def close(self) -> None:
         """Disconnects from the cluster."""

@@ -77,16 +77,17 @@ def execute(
             no node has enough memory for a unit.
         Interrupted: A signal arrived; resumable units have saved checkpoints.
     """
+    places = cluster.gpus if device.type == "cuda" else WAVES * cluster.cores
+    made = [
+        WorkUnit(task, stacks, device, cluster.results, extras)
+        for task, stacks in stacks_of(jobs, places)
+    ]
+    grid = Grid(cluster, made, say)
     with ExitStack() as held:
         for job in jobs:
             held.enter_context(locked(job.task, job.members, cluster.results, say, resume_failed))
-        places = cluster.gpus if device.type == "cuda" else WAVES * cluster.cores
-        made = [
-            WorkUnit(task, stacks, device, cluster.results, extras)
-            for task, stacks in stacks_of(jobs, places)
-        ]
         signals = held.enter_context(_signals())
-        failures = Grid(cluster, made, say).execute(signals)
+        failures = grid.execute(signals)
         for unit in made:  # killed units have left their lock files
             for member in itertools.chain(*unit.stacks):
                 node.lock_of(unit, member).unlink(missing_ok=True)
@@ -177,7 +178,7 @@ class Grid:
                 self._submit(number)
             else:
                 reason = one_line(str(error).strip().splitlines()[-1])
-                self.failures.append(Failure(unit.members, f"{type(error).__name__}: {reason}"))
+                self.failures += unit.failed(self.failures, f"{type(error).__name__}: {reason}")
                 self.counts.end(number)
         else:
             self.counts.end(number)

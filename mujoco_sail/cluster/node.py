@@ -13,6 +13,7 @@ import torch
 from mujoco_sail import __version__
 from mujoco_sail.agents.base import Member
 from mujoco_sail.core import compilation
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.training import pool, worker
 from mujoco_sail.training.messages import Progress
@@ -110,11 +111,15 @@ def train(unit: WorkUnit, number: int, board: Any) -> None:
                 break
             with worker.failures_told(stack, link.send):
                 unit.extras.check()
+                check_shared(unit)
                 # A lost node may have completed some of the runs.
                 left = [member for member in stack if unit.status(member) != "complete"]
+                if not left:
+                    continue
                 pool.check_precision(unit.task, unit.device)
                 # A worker on a node that was considered lost may still run and write files.
-                locks += [Lock(lock_of(unit, member), PATIENCE) for member in left]
+                for member in left:
+                    locks.append(Lock(lock_of(unit, member), PATIENCE))
                 worker.train_stack(unit, left, link.send, lambda: link.stopped)
     except SystemExit:
         pass  # stopped on request, after checkpoints
@@ -122,6 +127,19 @@ def train(unit: WorkUnit, number: int, board: Any) -> None:
         for lock in locks:
             lock.release()
         link.close()
+
+
+def check_shared(unit: WorkUnit) -> None:
+    """Checks that this node sees the folder of the main process, also if it joined later.
+
+    Raises:
+        UserError: The folder has no lock of the main process.
+    """
+    if not all(unit.lock(member).exists() for stack in unit.stacks for member in stack):
+        raise UserError(
+            f"node {platform.node()} does not share the results folder {unit.results}: mount it "
+            "there, then the same command goes on"
+        )
 
 
 def _supersedes(new: Any, old: Any) -> bool:

@@ -42,6 +42,7 @@ def find(
     lock = FileLock(key.with_suffix(".lock"))
     _take(lock, say, waiting)
     try:
+        os.utime(lock.lock_file)  # it is not abandoned, see `_tidy`
         if found := _whole(key):  # created by another process in the meantime
             return found
         for path in _files(key):
@@ -64,7 +65,7 @@ def _take(lock: FileLock, say: Callable[[str], None], waiting: Callable[[], None
             return
         waiting()
         if not said and time.monotonic() - began > SAID_AFTER:
-            say(f"waiting for another process that compiles this update ({lock.lock_file})")
+            say(f"waiting until this update is compiled, which has begun ({lock.lock_file})")
             said = True
         time.sleep(0.1)
 

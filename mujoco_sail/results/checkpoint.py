@@ -19,7 +19,7 @@ from torch import Tensor
 from mujoco_sail.results.read import name_teacher
 from mujoco_sail.results.versions import differ
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.system.files import write_bytes
+from mujoco_sail.system.files import remove_leftovers, write_bytes
 
 KEPT = 2  # checkpoints: the newest, and one before in case it is damaged
 
@@ -58,6 +58,14 @@ class Checkpoints:
         self.folder = folder
         # Converted as JSON does, so that it can be compared with what is read.
         self.about = json.loads(_text(about))
+
+    def remove_leftovers(self) -> None:
+        """Removes files of killed writers: temporary ones, and tensors without their document."""
+        remove_leftovers(self.folder)
+        steps = self.steps()
+        for path in self.folder.glob("step_*.safetensors"):
+            if path not in map(self._tensors, steps):
+                path.unlink(missing_ok=True)
 
     def steps(self) -> list[int]:
         """Steps of all checkpoints, newest first; some may be damaged."""

@@ -42,6 +42,11 @@ def run_folder(results: Path, task: Task, agent: str, seed: int) -> Path:
     return results / task.name / agent / f"seed_{seed}"
 
 
+def lock_of(folder: Path) -> Path:
+    """File that the command which makes a run holds locked, beside its folder."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
 def status_of(folder: Path, task: Task, spec: AgentSpec) -> str | None:
     """Status of the run in a folder, None if there is no run yet.
 
@@ -116,6 +121,7 @@ class RunWriter:
         run.
         """
         remove_leftovers(self.folder)
+        self.checkpoints.remove_leftovers()
         if saved is not None:
             self.rows = {name: [list(row) for row in saved["rows"][name]] for name in CSV_FILES}
             self.wall_seconds = saved["wall_seconds"]

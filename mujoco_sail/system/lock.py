@@ -27,7 +27,7 @@ PATIENCE = 3.0  # seconds
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 # Files that a process opens besides those at its start and its locks: pipes and files of libraries.
 SPARE = 32
-PER_WORKER = 4  # pipes to a worker, and their other ends while it starts
+PER_WORKER = 6  # pipes to a worker, its queue, and their other ends while it starts
 
 
 def lock_descriptor(handle: int) -> None:

@@ -1,15 +1,17 @@
 """Temporary folders, removed even after their process was killed."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mujoco_sail.system.lock import lock_descriptor
+from mujoco_sail.system.lock import NO_LOCKS, lock_descriptor
 
-PREFIX = "mujoco-sail-"
+PREFIX = ".mujoco-sail-scratch-"
+NAME = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}")  # as `tempfile.mkdtemp` completes the prefix
 
 
 @contextmanager
@@ -40,7 +42,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 def remove_leftovers(parent: Path) -> None:
     """Removes folders of killed processes."""
-    for folder in parent.glob(f"{PREFIX}*"):
+    for folder in filter(lambda path: NAME.fullmatch(path.name), parent.glob(f"{PREFIX}*")):
         with suppress(OSError):  # in use, or owned by another user
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
@@ -54,11 +56,17 @@ def _made(parent: Path) -> tuple[Path, int]:
     """Creates a folder, and the handle that locks it as long as this process lives."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        # Another process may remove it before it is locked.
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # another process removed it before it was locked
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            with suppress(OSError):  # without locks, no process removes it
-                lock_descriptor(handle)
-            if folder.exists():
+            if _keeps(handle) and folder.exists():
                 return folder, handle
             os.close(handle)
+
+
+def _keeps(handle: int) -> bool:
+    """Locks a new folder; returns False if another process has, which is about to remove it."""
+    try:
+        lock_descriptor(handle)
+    except OSError as error:
+        return error.errno in NO_LOCKS  # without locks, no process removes it
+    return True

@@ -143,31 +143,43 @@ def seconds_needed(
         threads: Threads per worker.
 
     Returns:
-        Seconds until the last worker ends; None if the measurement fails, in which case the
-        training will fail too.
+        Seconds until the last worker ends; None if the measurement fails: the training will fail
+        too, or no temporary folder can be made.
+    """
+    try:
+        with scratch_folder() as scratch:
+            return steps * _slowest(task, shares, device, threads, scratch)
+    except (EOFError, OSError):
+        return None
+
+
+def _slowest(
+    task: Task, shares: Shares, device: torch.device, threads: int, scratch: Path
+) -> float:
+    """Seconds per step of the slowest worker; the arguments are those of `seconds_needed`.
+
+    Raises:
+        EOFError: A worker ended without a measurement.
     """
     pipes = [CONTEXT.Pipe(duplex=False) for _ in shares]
-    with scratch_folder() as scratch:
-        workers = [
-            CONTEXT.Process(
-                target=_work, args=(task, stacks, device, scratch / str(i), threads, sender)
-            )
-            for i, (stacks, (_, sender)) in enumerate(zip(shares, pipes, strict=True))
-        ]
-        try:
-            with signals_to_all_blocked():
-                for worker in workers:
-                    worker.start()
-            for _, sender in pipes:
-                sender.close()
-            return steps * max(float(receiver.recv()) for receiver, _ in pipes)
-        except EOFError:
-            return None
-        finally:
+    workers = [
+        CONTEXT.Process(
+            target=_work, args=(task, stacks, device, scratch / str(i), threads, sender)
+        )
+        for i, (stacks, (_, sender)) in enumerate(zip(shares, pipes, strict=True))
+    ]
+    try:
+        with signals_to_all_blocked():
             for worker in workers:
-                if worker.pid is not None:
-                    worker.kill()
-                    worker.join()
+                worker.start()
+        for _, sender in pipes:
+            sender.close()
+        return max(float(receiver.recv()) for receiver, _ in pipes)
+    finally:
+        for worker in workers:
+            if worker.pid is not None:
+                worker.kill()
+                worker.join()
 
 
 def _work(

@@ -89,12 +89,16 @@ def prepare(
             allow_open_files(len(members), workers)
         complete = len(specs) * len(seeds) - len(members)
         jobs.append(Job(task, members, complete, engine, memory))
+    if not here:  # the locks of all environments are held at once
+        allow_open_files(sum(len(job.members) for job in jobs), 0)
     return jobs
 
 
 def _remove_leftovers() -> None:
     """Removes scratch folders of killed commands."""
-    places = {Path(tempfile.gettempdir())}
+    places = set()
+    with suppress(OSError):  # there is none that can be written
+        places.add(Path(tempfile.gettempdir()))
     with suppress(CompileError, UserError):
         places.add(compilation.build_folder())
     for place in places:

@@ -4,10 +4,10 @@ import itertools
 import multiprocessing
 import queue
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,7 +33,7 @@ from mujoco_sail.training.worker import work
 # Networks with at least this many hidden units are updated faster by two threads than by one.
 # Narrower ones are slower, as the threads synchronise at every small product (docs/speed.md).
 WIDE = 512
-
+PAUSE = 0.05  # seconds between two looks for messages of workers
 
 Message = Progress | Failure | UserMessage
 
@@ -190,16 +190,19 @@ def _execute(
     say: Callable[[str], None],
 ) -> list[Failure]:
     """Trains work units of one environment, each in its own process."""
+    # One queue per worker: a worker that is killed while it writes never releases the queue's lock.
     with signals_to_all_blocked():  # multiprocessing starts a helper process here
-        messages: multiprocessing.Queue[Message] = CONTEXT.Queue()
-        stop = CONTEXT.Event()
+        queues: list[multiprocessing.Queue[Message]] = [CONTEXT.Queue() for _ in units]
     # Every worker holds every lock, so that the locks are held until the last worker has ended.
-    shared = messages, stop, locks, threads(units[0].task, len(units))
-    workers = [CONTEXT.Process(target=work, args=(unit, *shared)) for unit in units]
+    shared = locks, threads(units[0].task, len(units))
+    workers = [
+        CONTEXT.Process(target=work, args=(unit, messages, *shared))
+        for unit, messages in zip(units, queues, strict=True)
+    ]
     failures = []
-    with _started(workers, stop) as signals:
+    with _started(workers) as signals:
         try:
-            for message in _received(workers, messages):
+            for message in _received(workers, queues):
                 if isinstance(message, UserMessage):
                     say(message.text)
                     continue
@@ -207,19 +210,15 @@ def _execute(
                     failures.append(message)
                 report(message)
         except BaseException:  # of `say` or `report`; in a notebook, workers must not outlive it
-            stop.set()
-            for _ in _received(workers, messages):
+            _stop(workers)
+            for _ in _received(workers, queues):
                 pass
             raise
     if signals:
         raise Interrupted(signals[0])
-    told = {name for failure in failures for name in failure.members}
     for worker, unit in zip(workers, units, strict=True):
         if worker.exitcode != 0:
-            left = (m for m in itertools.chain(*unit.stacks) if unit.status(m) != "complete")
-            names = [(m.spec.name, m.seed) for m in left]
-            untold = tuple(name for name in names if name not in told)
-            failures.append(Failure(untold, reason_of_death(worker.exitcode or 0)))
+            failures += unit.failed(failures, reason_of_death(worker.exitcode or 0))
     return failures
 
 
@@ -256,17 +255,31 @@ def check_semaphores() -> None:
 
 
 def _received(
-    workers: Sequence[Any], messages: "multiprocessing.Queue[Message]"
+    workers: Sequence[Any], queues: "Sequence[multiprocessing.Queue[Message]]"
 ) -> Iterator[Message]:
     """Yields the messages of the workers until all workers have ended."""
-    # A worker ends only after all its messages are in the queue.
-    while any(worker.is_alive() for worker in workers) or not messages.empty():
-        with suppress(queue.Empty):
-            yield messages.get(timeout=0.2)
+    while True:
+        # A worker ends only after all its messages are in its queue.
+        ended = not any(worker.is_alive() for worker in workers)
+        received = 0
+        for messages in queues:
+            with suppress(queue.Empty):
+                yield messages.get_nowait()
+                received += 1
+        if not received:
+            if ended:
+                return
+            time.sleep(PAUSE)
+
+
+def _stop(workers: Sequence[Any]) -> None:
+    """Asks workers to write checkpoints and end; one that still starts ends at once."""
+    for worker in workers:
+        worker.terminate()
 
 
 @contextmanager
-def _started(workers: Sequence[Any], stop: Event) -> Iterator[list[int]]:
+def _started(workers: Sequence[Any]) -> Iterator[list[int]]:
     """Starts the workers; the first signal asks them to stop, a second one kills them.
 
     Yields:
@@ -277,7 +290,7 @@ def _started(workers: Sequence[Any], stop: Event) -> Iterator[list[int]]:
     def on_signal(number: int, frame: FrameType | None) -> None:
         came.append(number)
         if len(came) == 1:
-            stop.set()
+            _stop(workers)
         elif number not in REPEATED:
             for worker in workers:
                 worker.kill()

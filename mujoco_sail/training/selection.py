@@ -10,7 +10,7 @@ from mujoco_sail.agents.base import AgentSpec, Member
 from mujoco_sail.environments.envpool import import_envpool
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import HUMAN, Task
-from mujoco_sail.results.write import remove_checkpoints, run_folder, status_of
+from mujoco_sail.results.write import lock_of, remove_checkpoints, run_folder, status_of
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.lock import Lock
 
@@ -91,17 +91,19 @@ def locked(
         UserError: Another process trains one of the members, or a folder contains a different run.
     """
     locks: list[Lock] = []
-    left = []
+    left, afresh = [], []
     try:
         for member in members:
             folder = run_folder(results, task, member.spec.name, member.seed)
-            locks.append(Lock(folder.with_name(f".{folder.name}.lock")))
+            locks.append(Lock(lock_of(folder)))
             # Read again: another command may have completed the run in the meantime.
             status = status_of(folder, task, member.spec)
             if status == "failed" and not resume_failed:
-                remove_checkpoints(folder)
+                afresh.append(folder)
             if status != "complete":
                 left.append(member)
+        for folder in afresh:
+            remove_checkpoints(folder)
         if not all(lock.binding for lock in locks):
             say(
                 f"{task.name}: the file system of {results} has no locks: a second command on "

@@ -1,6 +1,6 @@
 """Work unit: the stacks that one worker process, or one Ray task, trains."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,8 @@ import torch
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.results.write import run_folder, status_of
+from mujoco_sail.results.write import lock_of, run_folder, status_of
+from mujoco_sail.training.messages import Failure
 from mujoco_sail.training.options import NO_EXTRAS, Extras
 
 
@@ -42,6 +43,18 @@ class WorkUnit:
     def status(self, member: Member) -> str | None:
         """Status of a member's run, None if it has not started; see `status_of`."""
         return status_of(self.folder(member), self.task, member.spec)
+
+    def lock(self, member: Member) -> Path:
+        """Lock file that the main process holds during the run of a member."""
+        return lock_of(self.folder(member))
+
+    def failed(self, told: Iterable[Failure], reason: str) -> list[Failure]:
+        """Failure of the members whose runs are not complete and were not told before, if any."""
+        before = {name for failure in told for name in failure.members}
+        left = [m for stack in self.stacks for m in stack if self.status(m) != "complete"]
+        names = [(m.spec.name, m.seed) for m in left]
+        untold = tuple(name for name in names if name not in before)
+        return [Failure(untold, reason)] if untold else []
 
     @property
     def steps(self) -> int:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
@@ -39,16 +38,16 @@ Send = Callable[[Progress | Failure | UserMessage], None]
 def work(
     unit: WorkUnit,
     messages: "Queue[Progress | Failure | UserMessage]",
-    stop: Event,
     locks: Sequence[Lock],
     threads: int,
 ) -> None:
     """Trains the stacks of a work unit one after the other, also after failures.
 
+    SIGTERM makes the worker write checkpoints and end.
+
     Args:
         unit: Work unit.
         messages: Queue for messages to the main process.
-        stop: Set when the worker must write checkpoints and end.
         locks: Locks held by this process and the main process, until both have ended.
         threads: Number of PyTorch threads.
     """
@@ -62,7 +61,7 @@ def work(
     torch.set_num_threads(threads)
 
     def stopping() -> bool:
-        return bool(terminated) or stop.is_set()
+        return bool(terminated)
 
     def train(stack: Sequence[Member]) -> Unanswered | None:
         return train_stack(unit, stack, messages.put, stopping)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.runs import members_of
 from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.agents import registry
 from mujoco_sail.cluster import connection, node
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.training import plan
+from mujoco_sail.training.messages import Failure
+from mujoco_sail.training.run import Run
+from mujoco_sail.training.work_unit import WorkUnit
 
 
 class TwoNodes(connection.Cluster):
@@ -67,3 +73,48 @@ def test_a_node_without_a_compiler_makes_all_updates_eager(tmp_path: Path) -> No
         (job,) = plan.prepare([task], [spec], [0], *where, here=False, obstacle=nodes.obstacle)
         assert job.task.engine == engine
     assert job.engine.startswith("half_cheetah: node 10.0.0.2 (far): no g++, so updates are not")
+
+
+class FakeRay:
+    """Module of Ray, and its handles of one board in this process."""
+
+    def __init__(self) -> None:
+        self.exceptions = self
+        self.RayError = ConnectionError
+        self.board = node.Board()
+        self.put = self.node_id = self
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "1")
+
+    def remote(self, unit: int, messages: Any) -> Any:
+        stop = self.board.put(unit, messages)
+        return SimpleNamespace(future=lambda: SimpleNamespace(result=lambda: stop))
+
+
+def trained_on_a_node(unit: WorkUnit, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Reasons of the failures of a unit."""
+    ray = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)  # type: ignore[arg-type]
+    node.train(unit, 0, ray)
+    return [text.reason for _, text in ray.board.take() if isinstance(text, Failure)]
+
+
+def test_a_unit_whose_runs_are_complete_ends_without_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a unit ends that starts again after the loss of its node."""
+    task, (member,) = tiny_task(), members_of([("sac", 0)])
+    Run(task, [member], CPU, tmp_path, lambda _: None).execute()
+    unit = WorkUnit(task, [[member]], CPU, tmp_path)
+    unit.lock(member).touch()
+    assert trained_on_a_node(unit, monkeypatch) == []
+
+
+def test_a_node_without_the_folder_of_the_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = WorkUnit(tiny_task(), [members_of([("sac", 0)])], CPU, tmp_path)
+    (reason,) = trained_on_a_node(unit, monkeypatch)
+    assert "does not share the results folder" in reason
+    assert list(tmp_path.rglob("run.toml")) == []

@@ -104,5 +104,5 @@ def test_waiting_for_another_process_is_reported_and_can_be_cancelled(
         with pytest.raises(KeyboardInterrupt):
             program_cache.find(tmp_path / "update-1", Maker(), said.append, waiting)
     assert said == [
-        f"waiting for another process that compiles this update ({tmp_path / 'update-1.lock'})"
+        f"waiting until this update is compiled, which has begun ({tmp_path / 'update-1.lock'})"
     ]

@@ -197,3 +197,13 @@ def test_a_run_that_recorded_its_teachers_in_another_order_goes_on(tmp_path: Pat
     )
     then.write(MemberState(1, {}, {}, {}))
     assert now.read(1).step == 1
+
+
+def test_files_of_killed_writers_are_removed_when_the_run_goes_on(tmp_path: Path) -> None:
+    checkpoints = two_checkpoints(tmp_path)
+    kept = {path.name for path in checkpoints.folder.iterdir()}
+    for name in (".step_9.safetensors.4711", ".step_9.json.4711", "step_9.safetensors"):
+        (checkpoints.folder / name).write_text("x")
+    task, spec = tiny_task(), load_spec("sac", {})
+    RunWriter(tmp_path, task, spec, 0, "cpu").begin()
+    assert {path.name for path in checkpoints.folder.iterdir()} == kept

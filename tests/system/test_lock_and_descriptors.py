@@ -8,7 +8,9 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +31,8 @@ def refuse(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
 
     monkeypatch.setattr(fcntl, "flock", flock)
     # A lock that waits fails the test.
-    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("waited"))
+    never = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: pytest.fail("waited"))
+    monkeypatch.setattr("mujoco_sail.system.lock.time", never)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK])

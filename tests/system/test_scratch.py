@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.tiny import CPU, tiny_task
 
+from mujoco_sail.system import scratch
+from mujoco_sail.system.lock import lock_descriptor
 from mujoco_sail.system.scratch import remove_leftovers, scratch_folder
-from mujoco_sail.training import plan
+from mujoco_sail.training import forecast, plan
 
 KILLED = """
 import os, pathlib, signal, sys
@@ -49,9 +54,42 @@ def test_the_folder_of_a_killed_command_is_removed_by_the_next_command(
 
 
 def test_folders_in_use_and_other_folders_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
+    others = ["mujoco-sail-study", scratch.PREFIX + "results", ".mujoco-sail"]
+    for name in others:
+        (tmp_path / name).mkdir()
     with scratch_folder(tmp_path) as folder:
         (folder / "file").write_text("x")
         remove_leftovers(tmp_path)
         assert (folder / "file").exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_folder_that_another_process_is_about_to_remove_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process has locked it between its creation and this process' lock."""
+    made: list[str] = []
+    make, held = tempfile.mkdtemp, []
+
+    def raced(**options: Any) -> str:
+        made.append(make(**options))
+        if len(made) == 1:
+            held.append(os.open(made[0], os.O_RDONLY | os.O_DIRECTORY))
+            lock_descriptor(held[0])
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", raced)
+    with scratch_folder(tmp_path) as folder:
+        assert [str(folder)] == made[1:]
+    os.close(held[0])
+
+
+def test_a_command_runs_without_a_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    plan.prepare([tiny_task()], [], [0], CPU, tmp_path)
+    assert forecast.seconds_needed(tiny_task(), [], 1, CPU, 1) is None

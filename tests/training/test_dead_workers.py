@@ -42,6 +42,16 @@ def test_a_killed_worker_gives_one_line_with_its_members_and_the_likely_cause(
     )
 
 
+def test_a_worker_that_dies_after_its_runs_are_complete_is_no_failure(tmp_path: Path) -> None:
+    last = KILLED.replace("if step == 100:", "if step == 149:").replace(
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        "import atexit; atexit.register(lambda: os.kill(os.getpid(), signal.SIGSEGV))",
+    )
+    (tmp_path / "killed.py").write_text(last)
+    (tmp_path / "killed.toml").write_text('title = "x"\nbase = "sac"\nclass = "killed:Killed"\n')
+    assert run(tmp_path / "results", "half_cheetah", f"{tmp_path}/killed.toml") == 0
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [

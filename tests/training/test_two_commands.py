@@ -15,7 +15,11 @@ from helpers.tiny import CPU, tiny_task
 from mujoco_sail.analysis.effect_size import effect_interval
 from mujoco_sail.cli import main
 from mujoco_sail.results.checkpoint import Checkpoints, MemberState
+from mujoco_sail.results.write import RunWriter, lock_of, run_folder
+from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.lock import Lock
 from mujoco_sail.training import worker
+from mujoco_sail.training.messages import Failure
 from mujoco_sail.training.pool import execute
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.selection import unfinished_members
@@ -71,3 +75,30 @@ def test_a_report_of_runs_interrupted_at_their_start_has_no_traceback(tmp_path: 
     (tmp_path / "results/walker_walk/pebble/seed_0").mkdir(parents=True)
     out = tmp_path / "report.html"
     assert main(["report", "--results", str(tmp_path / "results"), "--out", str(out)]) in (0, 2)
+
+
+def test_a_refused_command_keeps_the_checkpoints_of_failed_runs(tmp_path: Path) -> None:
+    task, members = tiny_task(), members_of([("sac", 0), ("sac", 1)])
+    first, second = (run_folder(tmp_path, task, "sac", member.seed) for member in members)
+    files = RunWriter(first, task, members[0].spec, 0, "cpu")
+    files.begin()
+    files.checkpoints.write(MemberState(100, {"a": torch.ones(1)}, {}, {}))
+    files.write_status("failed", 1.0, "for the test")
+    other = Lock(lock_of(second))
+    with pytest.raises(UserError, match="seed_1 is in use"):
+        execute(task, members, CPU, tmp_path, lambda _: None)
+    assert files.checkpoints.steps() == [100]
+    other.release()
+
+
+def test_a_failure_names_the_members_that_are_neither_complete_nor_named_before(
+    tmp_path: Path,
+) -> None:
+    task, members = tiny_task(), members_of([("sac", seed) for seed in range(3)])
+    done = RunWriter(run_folder(tmp_path, task, "sac", 0), task, members[0].spec, 0, "cpu")
+    done.begin()
+    done.write_status("complete", 1.0)
+    unit = WorkUnit(task, [members], CPU, tmp_path)
+    told = Failure((("sac", 1),), "before")
+    assert unit.failed([told], "crashed") == [Failure((("sac", 2),), "crashed")]
+    assert unit.failed([told, Failure((("sac", 2),), "too")], "crashed") == []
