@@ -6,6 +6,7 @@ linear between them. Two runs of a seed are compared at the smaller of their lar
 
 import itertools
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,13 @@ Path_ = tuple[np.ndarray, np.ndarray]  # KL and reward along a run, each [evalua
 
 
 def path_of(evaluations: pd.DataFrame) -> Path_:
-    """KL to the reference and reward along a run, from the reference on."""
+    """KL to the reference and reward along a run, from the reference on.
+
+    Raises:
+        ValueError: A KL or a reward is not finite.
+    """
+    if not np.isfinite(evaluations[["kl_from_reference", "episode_return"]]).all(axis=None):
+        raise ValueError("an evaluation without a finite KL and reward")
     start = evaluations["reference_return"].mean()
     divergence = np.append(0.0, evaluations["kl_from_reference"])
     return divergence, np.append(start, evaluations["episode_return"])
@@ -70,15 +77,24 @@ def comparisons(runs: dict[tuple[str, str, int], pd.DataFrame]) -> list[dict[str
     return rows
 
 
-def stability(runs: dict[tuple[str, str, int], pd.DataFrame]) -> pd.DataFrame:
-    """A row per task and agent: last reward and KL, the worst seed, and collapses."""
+def stability(
+    runs: dict[tuple[str, str, int], pd.DataFrame], failed: Collection[tuple[str, str, int]] = ()
+) -> pd.DataFrame:
+    """A row per task and agent: last reward and KL, the worst seed, and collapses.
+
+    A run that failed counts as a seed and as a collapse; it has no last reward.
+    """
     last = pd.DataFrame(
         {"task": env, "agent": agent, **run.iloc[-1].to_dict()}
         for (env, agent, _), run in runs.items()
     )
     last["collapsed"] = last["episode_return"] < last["reference_return"]
+    without = pd.DataFrame(
+        [{"task": env, "agent": agent, "collapsed": True} for env, agent, _ in failed]
+    )
+    last = pd.concat([last, without], ignore_index=True)
     return last.groupby(["task", "agent"]).agg(
-        seeds=("episode_return", "size"),
+        seeds=("collapsed", "size"),
         reference=("reference_return", "mean"),
         reward=("episode_return", "mean"),
         worst=("episode_return", "min"),
@@ -89,12 +105,16 @@ def stability(runs: dict[tuple[str, str, int], pd.DataFrame]) -> pd.DataFrame:
 
 
 def main(folder: str) -> None:
-    """Prints both tables."""
+    """Prints both tables, and the runs that failed."""
+    found = collect(Path(folder))
     runs = {
         (run.env, run.agent, run.seed): pd.read_csv(run.folder / "evaluations.csv")
-        for run in collect(Path(folder))
+        for run in found
         if run.status == "complete"
     }
+    failed = [(run.env, run.agent, run.seed) for run in found if run.status == "failed"]
+    if not runs:
+        sys.exit(f"{folder}: no complete run")
     rows = comparisons(runs)
     adjusted = holm([row["reward"].p() for row in rows])
     print("| task | agent | against | seeds | reward at equal KL | p (Holm) | equivalent | wins |")
@@ -109,10 +129,12 @@ def main(folder: str) -> None:
         print(f"| {names} | {cells[0]} | {p:.3f} | {equivalent} | {cells[1]} |")
     print("\n| task | agent | seeds | reference | reward | worst | collapses | win rate | KL |")
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
-    for (task, agent), row in stability(runs).iterrows():  # type: ignore[misc]
+    for (task, agent), row in stability(runs, failed).iterrows():  # type: ignore[misc]
         values = " | ".join(f"{row[key]:.3f}" for key in ("reference", "reward", "worst"))
         ends = f"{row['collapses']:.0f} | {row['win_rate']:.3f} | {row['divergence']:.2f}"
         print(f"| {task} | {agent} | {row['seeds']:.0f} | {values} | {ends} |")
+    for env, agent, seed in failed:
+        print(f"\nfailed: {env}, {agent}, seed {seed}")
 
 
 if __name__ == "__main__":

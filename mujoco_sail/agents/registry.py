@@ -84,7 +84,10 @@ def resolved(task: Task, spec: AgentSpec) -> dict[str, Any]:
     source = sources.digest(spec.agent, type(spec.settings), plugin)
     if source is not None:
         agent["source"] = source
-    return {"env": dump(task), "agent": agent}
+    env = dump(task)
+    if task.source is not None:
+        env["source"] = task.source
+    return {"env": env, "agent": agent}
 
 
 def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], plugins.Plugin | None]:

@@ -110,11 +110,12 @@ class Alignment(Agent):
         )
 
     def draw(self, streams: Streams) -> Pairs:
-        """Draws pairs of completions; the share `offline`, evenly spread, by the reference."""
+        """Draws pairs of completions; the share `offline` of all so far by the reference."""
         count = self.task.labels_per_session * self.task.candidates_per_label
         prompts = self._prompts(streams, count).repeat_interleave(2, 0)
         uniform = streams.uniform(2 * count, self.task.completion_tokens)[0]
-        offline = (torch.arange(count + 1) * self.settings.offline).floor().diff() > 0
+        drawn = self.updates * count + torch.arange(count + 1, dtype=torch.float64)
+        offline = (drawn * self.settings.offline).floor().diff() > 0
         by_reference = offline.repeat_interleave(2)
         completions = np.empty((2 * count, self.task.completion_tokens), np.int64)
         for model, at in ((self.reference, by_reference), (self.model, ~by_reference)):
@@ -142,7 +143,8 @@ class Alignment(Agent):
         pairs = objective.Compared(policy, reference, session.labels[0], online)
         t1, t2 = objective.estimates(pairs, settings.beta)
         gradient = of_t1 = self._gradient(t1)
-        share = anchored = torch.tensor(torch.nan)
+        # Two tensors: a checkpoint refuses values that share memory.
+        share, anchored = torch.tensor(torch.nan), torch.tensor(torch.nan)
         if settings.lambda_:
             of_t2 = self._gradient(t2)
             share = settings.lambda_ * get_total_norm(of_t2) / get_total_norm(of_t1)

@@ -17,16 +17,29 @@ from torch.nn.functional import cross_entropy
 from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.state import Tree
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.language.task import TextTask
-from mujoco_sail.language.text import ENDING, PADDING, STOP, WORDS, chain, load, no_model, text_of
+from mujoco_sail.language.task import TextTask, home_expanded
+from mujoco_sail.language.text import (
+    ENDING,
+    PADDING,
+    STOP,
+    WORDS,
+    chain,
+    load,
+    load_model,
+    no_model,
+    text_of,
+)
 from mujoco_sail.system.files import write_bytes
 
 HF: Any = transformers  # without its annotations, which are incomplete
 HF.utils.logging.disable_progress_bar()
 NUMBER = 4  # bytes of a float32
 ACTIVATIONS = 24  # numbers per token, block and hidden unit that a gradient needs
+GRADIENTS = 6  # numbers per trained parameter: of T1, T2 and the anchor, and their sums
+SAVED = 10  # numbers per trained parameter of a checkpoint, as tensors, written and read back
 IGNORED = -100  # target without a loss
 INITIAL_STD = 0.02  # of weights, as GPT-2's
+TOLERANCE = 1e-3  # in nats, of log-probabilities with and without a cache
 
 
 class LanguageModel:
@@ -36,7 +49,7 @@ class LanguageModel:
         module: A causal model of transformers.
         tokens: Number of tokens that may be drawn, the first of its vocabulary.
         end: Token that ends a completion; None if there is none.
-        trained_layers: Last blocks that are trained, with what follows them; 0 for all.
+        trained_layers: Last blocks that are trained, with the final norm; 0 for all parameters.
     """
 
     def __init__(self, module: Any, tokens: int, end: int | None, trained_layers: int = 0) -> None:
@@ -85,6 +98,17 @@ class LanguageModel:
                 made = self._forward(ids, use_cache=True, cache=made.cache)
         return torch.stack(columns, 1).cpu()
 
+    def place_logits(self, ids: Tensor) -> Tensor:
+        """Logits at every place of ids [B, T], [B, T, V]."""
+        logits: Tensor = self._forward(ids).logits
+        return logits
+
+    def cached_logits(self, ids: Tensor) -> Tensor:
+        """Logits at the last place of ids [B, T], [B, V], from a cache of the earlier ones."""
+        made = self._forward(ids[:, :-1], use_cache=True)
+        logits: Tensor = self._forward(ids, use_cache=True, cache=made.cache).logits[:, -1]
+        return logits
+
     def _forward(self, ids: Tensor, **options: Any) -> Any:
         """Calls the model; with a cache, for the last token alone."""
         ids = ids.to(self.module.device)
@@ -122,7 +146,7 @@ def until_end(completions: Tensor, end: int | None) -> Tensor:
 
 
 def trained_part(module: Any, layers: int) -> Iterator[nn.Parameter]:
-    """Parameters of the last blocks of a model and of what follows them; of all for 0."""
+    """Parameters of the last blocks of a model and of the norm after them; of all for 0."""
     if not layers:
         yield from module.parameters()
         return
@@ -198,12 +222,39 @@ def build(task: TextTask, seed: int, device: torch.device, *, tuned: bool) -> La
     """The reference of a task: the folder's model, or the generated one, `tuned` or arbitrary."""
     text = text_of(task)
     if task.model:
-        module = load(task, "model", "AutoModelForCausalLM", dtype=torch.float32)
+        module = load_model(task, "model", "AutoModelForCausalLM", dtype=torch.float32)
     else:
         module = generated(task)
         if tuned:
             _fill(module.parameters(), pretrained(task, seed))
-    return LanguageModel(module.to(device), text.size, text.end, task.trained_layers)
+    model = LanguageModel(module.to(device), text.size, text.end, task.trained_layers)
+    if task.model:
+        check_causal(task, model)
+    return model
+
+
+def check_causal(task: TextTask, model: LanguageModel) -> None:
+    """Checks that samples come from the distribution whose log-probabilities are used.
+
+    Raises:
+        UserError: With a cache, as in `sample`, the model gives other probabilities of the next
+            token than in one pass, as in `log_probs`; or later tokens change earlier places.
+    """
+    ids = torch.arange(8).view(2, 4) % model.tokens
+    ids[0, :2] = PADDING
+    try:
+        with torch.no_grad():
+            whole = model.place_logits(ids)
+            start = model.place_logits(ids[:, :3])
+            cached = model.cached_logits(ids)
+    except Exception as error:  # architectures differ in what they accept
+        raise no_model(task, "model", f"it cannot be used: {error}") from error
+    for fault, one, other in (
+        ("its later tokens change what it gives for earlier ones", start[:, 2], whole[:, 2]),
+        ("with a cache it gives other probabilities than without", cached, whole[:, 3]),
+    ):
+        if not torch.allclose(one.log_softmax(-1), other.log_softmax(-1), atol=TOLERANCE):
+            raise no_model(task, "model", fault)
 
 
 def skeleton(task: TextTask) -> Any:
@@ -215,13 +266,13 @@ def skeleton(task: TextTask) -> Any:
     if not task.model:
         return generated(task)
     config, size = load(task, "model", "AutoConfig"), text_of(task).size
-    tokens = config.vocab_size
     try:
         with torch.device("meta"):
             module = HF.AutoModelForCausalLM.from_config(config)
-    except ValueError as error:
+        tokens, blocks = config.vocab_size, config.num_hidden_layers
+    except Exception as error:  # the library raises many types
         raise no_model(task, "model", error) from error
-    files = [path.suffix for path in Path(task.model).expanduser().iterdir()]
+    files = [path.suffix for path in home_expanded(task.model).iterdir()]
     longest = task.prompt_tokens + task.completion_tokens
     context = getattr(config, "max_position_embeddings", longest)
     for fault, found in (
@@ -229,6 +280,7 @@ def skeleton(task: TextTask) -> Any:
         (f"its tokenizer has {size} tokens, the model {tokens}", size > tokens),
         (f"prompt and completion have {longest} tokens, its context {context}", longest > context),
         ("its blocks are in no list", not list(trained_part(module, task.trained_layers))),
+        (f"it has {blocks} blocks to train", task.trained_layers > blocks),
     ):
         if found:
             raise no_model(task, "model", fault)
@@ -236,14 +288,27 @@ def skeleton(task: TextTask) -> Any:
 
 
 def memory(task: TextTask) -> float:
-    """Estimates the bytes of policy, reference, gradient, Adam's moments and activations."""
+    """Estimates the bytes of a member: both models, Adam's moments, and its largest phase."""
     module = skeleton(task)
     total = sum(p.numel() for p in module.parameters())
     trained = sum(p.numel() for p in trained_part(module, task.trained_layers))
-    config = module.config
-    tokens = 3 * task.labels_per_session * (task.prompt_tokens + task.completion_tokens)
-    per_token = ACTIVATIONS * config.num_hidden_layers * config.hidden_size + 4 * config.vocab_size
-    return float(NUMBER * (2 * total + 3 * trained + tokens * per_token))
+    config, length = module.config, task.prompt_tokens + task.completion_tokens
+    per_token = ACTIVATIONS * config.num_hidden_layers * config.hidden_size
+    compared, evaluated = task.labels_per_session, task.evaluation_episodes
+    learn = GRADIENTS * trained + 3 * compared * length * (per_token + 4 * config.vocab_size)
+    draw = 2 * compared * task.candidates_per_label * length * config.vocab_size
+    evaluate = evaluated * (length + 4 * task.completion_tokens) * config.vocab_size
+    phase = max(learn, draw, evaluate, SAVED * trained)
+    return float(NUMBER * (2 * total + 2 * trained + phase + _judge_numbers(task)))
+
+
+def _judge_numbers(task: TextTask) -> int:
+    """Number of parameters of the reward model."""
+    if not task.judge:
+        return 0
+    with torch.device("meta"):
+        judge = HF.AutoModelForSequenceClassification.from_config(load(task, "judge", "AutoConfig"))
+    return sum(p.numel() for p in judge.parameters())
 
 
 @dataclass(frozen=True)

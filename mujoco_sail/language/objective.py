@@ -9,8 +9,10 @@
     T2 = (1 - rho) E[ (log sigmoid(...) - b) sum_i grad log pi_theta(y_i|x) ]   over online pairs
     - grad KL(pi_ref || pi_theta) = E_{y ~ pi_ref}[ grad log pi_theta(y|x) ]    the anchor
 
-A completion is one action, so T2 is exact: no step is truncated. b is the leave-one-out mean of the
-batch, whose pairs are independent. Online DPO is T1 alone, SAIL T1 + T2. With a projection, the
+A completion is one action, so T2 is exact for a judge that does not depend on the policy: no step
+is truncated. b is the leave-one-out mean of the batch, whose pairs are independent. The teacher
+`noisy` depends on the policy in one way, which the gradient leaves out: its unit is the root mean
+square of the margins of the batch. Online DPO is T1 alone, SAIL T1 + T2. With a projection, the
 parameters stay in the ball |theta - theta_ref| <= radius: a network's origin means nothing, unlike
 that of a log-linear policy (`mujoco_sail.theory`), so the ball is around the reference.
 

@@ -1,6 +1,9 @@
 """Text task: keys of the recipes in `envs/language/`, besides those of every task."""
 
+import hashlib
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from typing_extensions import override
@@ -41,6 +44,24 @@ class TextTask(Task):
         return {"task": self}
 
     @property
+    def files(self) -> list[Path]:
+        """Files of the user: those of the model, of the judge, and the prompts."""
+        places = (home_expanded(place) for place in (self.model, self.judge, self.prompts) if place)
+        files = (file for place in places for file in (place, *sorted(place.glob("*"))))
+        return [file for file in files if file.is_file()]
+
+    @property
+    @override
+    def source(self) -> str | None:
+        lines = [f"{file.name} {_digest(file, file.stat().st_mtime_ns)}\n" for file in self.files]
+        return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}" if lines else None
+
+    @property
+    @override
+    def width(self) -> int:
+        return 0  # one thread: with two, gradients of a transformer differ in the last bits
+
+    @property
     @override
     def packages(self) -> tuple[str, ...]:
         return ("transformers",)
@@ -56,3 +77,18 @@ class TextTask(Task):
             ("session_every", self.session_every >= compared, f"at least {compared}"),
         ]
         demand(self, conditions, f"{self.name}: ")
+
+
+def home_expanded(place: str) -> Path:
+    """Path with `~` replaced, where there is such a home folder."""
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:
+        return Path(place)
+
+
+@cache
+def _digest(file: Path, time: int) -> str:
+    """Digest of a file that was last changed at a time in ns."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

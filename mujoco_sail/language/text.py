@@ -17,7 +17,6 @@ has a number in [-1, 1] per place of the completion; that interval has an equal 
 import json
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -28,7 +27,7 @@ from numpy.typing import NDArray
 
 from mujoco_sail.core.streams import seed_for
 from mujoco_sail.environments.wrappers import Array, Info
-from mujoco_sail.language.task import TextTask
+from mujoco_sail.language.task import TextTask, home_expanded
 from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import read_text
@@ -103,10 +102,8 @@ class Text:
         return ids
 
     def decode(self, ids: Ids) -> str:
-        """Text of tokens, up to the end; padding is left out."""
+        """Text of tokens; padding is left out."""
         kept = ids[ids != PADDING]
-        if (ends := np.flatnonzero(kept == self.end)).size:
-            kept = kept[: ends[0]]
         if self._tokenizer is None:
             return " ".join((*WORDS, STOP)[i] for i in kept)
         return str(self._tokenizer.decode(kept.tolist()))
@@ -123,7 +120,8 @@ class Text:
 
     def rewards(self, prompts: Ids, completions: Ids) -> NDArray[np.float64]:
         """The judge's hidden rewards, [N], of completions [N, L] to prompts [N, P]."""
-        pairs = list(zip(map(self.decode, prompts), map(self.decode, completions), strict=True))
+        texts = map(self.decode, map(self._until_end, completions))
+        pairs = list(zip(map(self.decode, prompts), texts, strict=True))
         if self._judge is not None:
             return self._judge(pairs)
         longest = self.task.completion_tokens
@@ -131,8 +129,12 @@ class Text:
             [rule_reward(self.task.rule, x.split(), y.split(), longest) for x, y in pairs]
         )
 
+    def _until_end(self, completion: Ids) -> Ids:
+        ends = np.flatnonzero(completion == self.end)
+        return completion[: ends[0]] if ends.size else completion
+
     def _padded(self, ids: list[int]) -> Ids:
-        """Last tokens of a prompt, padded on the left, [prompt_tokens]."""
+        """Tokens of a prompt, padded on the left, [prompt_tokens]."""
         row = np.full(self.task.prompt_tokens, PADDING)
         row[len(row) - len(ids) :] = ids
         return row
@@ -140,7 +142,7 @@ class Text:
     def _encoded(self, text: str, where: str, longest: int) -> list[int]:
         try:
             ids = self.encode(text)
-        except ValueError:
+        except (ValueError, TypeError):  # a lone surrogate is no text for a tokenizer
             raise UserError(
                 f"{self.task.name}: key 'model' is '{self.task.model}'; its tokens lack a word "
                 f"of {where}"
@@ -153,13 +155,15 @@ class Text:
 
     def _read_prompts(self) -> Ids:
         """Prompts of the file, [N, prompt_tokens]."""
-        path, rows = Path(self.task.prompts).expanduser(), []
+        path, rows = home_expanded(self.task.prompts), []
         where = f"{self.task.name}: key 'prompts' is '{self.task.prompts}'"
         try:
-            lines = read_text(path).splitlines()
+            lines = read_text(path).split("\n")
         except (OSError, ValueError) as error:
             raise UserError(f"{where}; it cannot be read: {error}") from error
         for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
             try:
                 prompt = json.loads(line)["prompt"]
             except (ValueError, LookupError, TypeError, RecursionError):
@@ -182,11 +186,19 @@ def load(task: TextTask, key: str, kind: str, **options: Any) -> Any:
         UserError: It is not there; nothing is looked for in the network.
     """
     library = packages.load("transformers", f"{task.name}: key '{key}'")
-    folder = str(Path(getattr(task, key)).expanduser())
+    folder = str(home_expanded(getattr(task, key)))
     try:
         return getattr(library, kind).from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:  # the library raises many types
         raise no_model(task, key, error) from error
+
+
+def load_model(task: TextTask, key: str, kind: str, **options: Any) -> Any:
+    """Loads a model, see `load`; one without all its weights is refused: they would be random."""
+    model, about = load(task, key, kind, output_loading_info=True, **options)
+    if lacking := sorted(about["missing_keys"]):
+        raise no_model(task, key, f"its files lack {lacking[0]}")
+    return model
 
 
 def no_model(task: TextTask, key: str, reason: object) -> UserError:
@@ -198,14 +210,20 @@ def no_model(task: TextTask, key: str, reason: object) -> UserError:
 
 
 def _judge(task: TextTask) -> Callable[[list[tuple[str, str]]], NDArray[np.float64]]:
-    """Function from prompts and completions to the rewards of the reward model."""
-    model = load(task, "judge", "AutoModelForSequenceClassification").eval()
-    tokenizer = load(task, "judge", "AutoTokenizer")
+    """Function from prompts and completions to the rewards of the reward model.
+
+    Of a text that is longer than the model's context it gets the last tokens.
+    """
+    model = load_model(task, "judge", "AutoModelForSequenceClassification").eval()
+    tokenizer = load(task, "judge", "AutoTokenizer", truncation_side="left")
     if model.config.num_labels != 1:
         raise no_model(task, "judge", "expected a classifier with one label")
+    context = getattr(model.config, "max_position_embeddings", None)
+    shortened = {"truncation": context is not None, "max_length": context}
 
     def judge(pairs: list[tuple[str, str]]) -> NDArray[np.float64]:
-        rows = [tokenizer(f"{x} {y}", return_tensors="pt")["input_ids"] for x, y in pairs]
+        texts = [f"{x} {y}" for x, y in pairs]
+        rows = [tokenizer(text, return_tensors="pt", **shortened)["input_ids"] for text in texts]
         with torch.no_grad():
             return np.array([float(model(row).logits) for row in rows])
 
@@ -214,9 +232,7 @@ def _judge(task: TextTask) -> Callable[[list[tuple[str, str]]], NDArray[np.float
 
 def text_of(task: TextTask) -> Text:
     """The text of a task, one object per process as long as the recipe's files are the same."""
-    places = (Path(place).expanduser() for place in (task.model, task.judge, task.prompts) if place)
-    files = (file for place in places for file in (place, *place.glob("*")) if file.exists())
-    return _text(task, tuple(file.stat().st_mtime_ns for file in files))
+    return _text(task, tuple(file.stat().st_mtime_ns for file in task.files))
 
 
 @cache

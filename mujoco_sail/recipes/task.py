@@ -112,6 +112,16 @@ class Task:
         return {}
 
     @property
+    def source(self) -> str | None:
+        """Digest of files of the user that results depend on, besides recipes; None without any."""
+        return None
+
+    @property
+    def width(self) -> int:
+        """Width of the networks that decides how many threads update them."""
+        return self.hidden_units
+
+    @property
     def packages(self) -> tuple[str, ...]:
         """Packages that results depend on, besides those of all tasks."""
         return ()

@@ -143,7 +143,7 @@ def threads(task: Task, workers: int) -> int:
 
     Results do not depend on this number.
     """
-    return max(1, available_cores() // workers) if task.hidden_units >= WIDE else 1
+    return max(1, available_cores() // workers) if task.width >= WIDE else 1
 
 
 def execute(

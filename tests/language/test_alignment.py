@@ -38,16 +38,24 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results
 
 
-@pytest.mark.parametrize("trained_layers", [0, 1])
+@pytest.mark.parametrize(
+    ("arm", "settings", "trained_layers", "steps"),
+    [(SAIL, ALL, 0, (8, 9, 39)), (SAIL, ALL, 1, (1, 20)), (DPO, {}, 0, (9, 20))],
+)
 def test_a_stopped_and_resumed_run_writes_identical_files(
-    make_run: MakeRun, tmp_path: Path, trained_layers: int
+    make_run: MakeRun,
+    tmp_path: Path,
+    arm: str,
+    settings: dict[str, float],
+    trained_layers: int,
+    steps: tuple[int, ...],
 ) -> None:
     """At and after a session, at an evaluation, and before the last step."""
-    task, names = text_task(trained_layers=trained_layers), [(SAIL, 3)]
-    whole = make_run(names, task, {SAIL: ALL})
+    task, names = text_task(trained_layers=trained_layers), [(arm, 3)]
+    whole = make_run(names, task, {arm: settings})
     whole.execute()
-    for step in (1, 20) if trained_layers else (8, 9, 39):
-        found = results_after_a_stop(task, names, {SAIL: ALL}, step, tmp_path / str(step))
+    for step in steps:
+        found = results_after_a_stop(task, names, {arm: settings}, step, tmp_path / str(step))
         assert found == results_of(whole)
 
 
@@ -140,6 +148,13 @@ def test_offline_pairs_come_from_the_reference_and_have_no_t2(make_run: MakeRun)
     many = agent_of(make_run, {"offline": 0.5}, candidates_per_label=2)
     pairs = many.draw(Streams([0], "session", agent.device))
     assert (pairs.start[0, :, 0] == OFFLINE).tolist() == 4 * [False, True]
+    rare = agent_of(make_run, {"offline": 0.0625})  # one of sixteen pairs, four in a session
+    counts = []
+    for _ in range(8):
+        start = rare.draw(Streams([0], "session", rare.device)).start
+        counts.append(int((start[0, :, 0] == OFFLINE).sum()))
+        rare.updates += 1
+    assert counts == [0, 0, 0, 1] * 2
     whole = agent_of(make_run, {"offline": 1.0})
     whole.learn(whole.ask(8))
     assert whole.logged["t2_share"].item() == 0

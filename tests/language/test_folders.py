@@ -6,23 +6,32 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.language import run_text, text_task
 from helpers.runs import MakeRun
+from helpers.tiny import CPU
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BertConfig,
+    BertLMHeadModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    LlamaModel,
     PreTrainedTokenizerFast,
 )
+
+from mujoco_sail.language.model import build
+from mujoco_sail.language.text import text_of
+from mujoco_sail.system.errors import UserError
 
 DPO = "language/online_dpo"
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz", "<unk>", "<end>"]
@@ -101,11 +110,13 @@ def test_a_generated_model_is_loaded_by_transformers_alone(make_run: MakeRun) ->
     assert AutoTokenizer.from_pretrained(home)("a x .")["input_ids"] == [0, 23, 24]
 
 
-def test_a_reward_model_judges(tmp_path: Path, make_run: MakeRun) -> None:
-    judge = tmp_path / "judge"
+@pytest.mark.parametrize("context", [64, 8])
+def test_a_reward_model_judges(tmp_path: Path, make_run: MakeRun, context: int) -> None:
+    """With a context of 8 it gets the last tokens of a text of 12."""
+    judge, changes = tmp_path / "judge", {"max_position_embeddings": context, "num_labels": 1}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model = LlamaForSequenceClassification(LlamaConfig(**LLAMA, num_labels=1))
+        model = LlamaForSequenceClassification(LlamaConfig(**{**LLAMA, **changes}))
         model.save_pretrained(judge)
     tokenizer_of(LETTERS).save_pretrained(judge)
     run = make_run([(DPO, 0)], text_task(judge=str(judge)))
@@ -137,8 +148,41 @@ def test_a_folder_that_is_no_model_is_refused(
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (bare / name).write_bytes((folder / name).read_bytes())
     assert "no weights" in refused(capsys, results, f"env.model={bare}")
-    (bare / "config.json").write_text("{")
-    assert "no model there" in refused(capsys, results, f"env.model={bare}")
+    for config in ("{", '{"model_type": "gemma3"}', '{"model_type": "llama", "hidden_act": "x"}'):
+        (bare / "config.json").write_text(config)
+        assert "no model there" in refused(capsys, results, f"env.model={bare}")
+    assert "no model there" in refused(capsys, results, "env.model=~nosuchuser/x")
+    said = refused(capsys, results, f"env.model={folder}", "env.trained_layers=3")
+    assert "no model there: it has 2 blocks to train" in said
+
+
+def test_a_folder_that_lacks_weights_is_refused(folder: Path, tmp_path: Path) -> None:
+    """They would be random, and others in the policy than in the reference."""
+    home = tmp_path / "headless"
+    LlamaModel(LlamaConfig(**LLAMA)).save_pretrained(home)
+    tokenizer_of(LETTERS).save_pretrained(home)
+    with pytest.raises(UserError, match=r"its files lack lm_head\.weight"):
+        build(text_task(model=str(home)), 0, CPU, tuned=True)
+    judge = text_task(judge=str(folder))  # a causal model, which has no score
+    with pytest.raises(UserError, match=r"key 'judge'.*its files lack score\.weight"):
+        text_of(judge)
+
+
+def test_a_model_that_sees_later_tokens_is_refused(tmp_path: Path) -> None:
+    config = BertConfig(
+        vocab_size=28, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, is_decoder=False,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertLMHeadModel(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5)  # initial weights are so small that tokens hardly matter
+    model.save_pretrained(tmp_path)
+    tokenizer_of(LETTERS).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="its later tokens change"):
+        build(text_task(model=str(tmp_path)), 0, CPU, tuned=True)
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(
@@ -169,10 +213,26 @@ def test_prompts_that_do_not_fit_are_refused(
     assert "lacks" not in refused(capsys, results, prompts(file, "a ö"))
     for text in (". a", "a . b"):  # a rule could not judge the words after the full stop
         assert "expected words alone" in refused(capsys, results, prompts(file, "a", text))
+    file.write_text('{"prompt": "a\u2028b"}\n\n', encoding="utf-8")  # one line for JSON
+    assert text_of(text_task(prompts=str(file))).draw_prompts(np.zeros((1, 4))).tolist() == [
+        [-1, -1, 0, 1]
+    ]
+    assert "no tokens" not in refused(capsys, results, model, prompts(file, "a \ud800"))
     file.write_text('{"prompt": 1}\n')
     assert "line 1: expected" in refused(capsys, results, f"env.prompts={file}")
     file.unlink()
     assert "cannot be read" in refused(capsys, results, f"env.prompts={file}")
+
+
+def test_a_run_with_other_prompts_is_another_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "p.jsonl"
+    change = ("--set", prompts(file, "a b c d"))
+    assert run_text(tmp_path / "results", DPO, "language/echo", *change) == 0
+    prompts(file, "a b c e")
+    assert run_text(tmp_path / "results", DPO, "language/echo", *change) == 2
+    assert "holds another run: env.source is" in capsys.readouterr().err
 
 
 def test_a_person_is_not_asked_about_texts(

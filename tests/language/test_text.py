@@ -65,8 +65,10 @@ def test_an_episode_is_a_prompt_and_one_completion() -> None:
 
 
 def test_a_completion_ends_at_the_first_full_stop() -> None:
+    """A prompt does not: a chat format has ends between its turns."""
     text = text_of(text_task())
-    assert text.decode(np.array([0, 1, 24, 2])) == "a b"
+    prompts, completions = np.array([[0, 1, 2, 24]] * 2), np.array([[0, 1, 24, 2], [0, 1, 2, 24]])
+    assert text.rewards(prompts, completions).tolist() == [0.5, 0.75]  # of the words a b c .
     assert text.encode("a x .") == [0, 23, 24]
 
 

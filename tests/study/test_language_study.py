@@ -39,6 +39,13 @@ def test_differences_are_paired_by_seed_and_collapses_are_counted() -> None:
     assert row["reward"].error == pytest.approx(0.1 / 3**0.5)
     stable = study.stability(runs).loc["echo", "sail_lm"]
     assert (stable["seeds"], stable["collapses"], stable["worst"]) == (4, 1, 0.1)
+    stable = study.stability(runs, [("echo", "sail_lm", 8)]).loc["echo", "sail_lm"]
+    assert (stable["seeds"], stable["collapses"], stable["worst"]) == (5, 2, 0.1)
+
+
+def test_a_divergence_that_is_not_finite_is_an_error() -> None:
+    with pytest.raises(ValueError, match="finite KL"):
+        study.path_of(run([1.0, float("nan")], [0.4, 0.8]))
 
 
 def test_the_study_has_fifteen_comparisons() -> None:
