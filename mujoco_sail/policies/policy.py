@@ -233,6 +233,8 @@ def export(folder: Path, out: Path | None) -> list[Path]:
     if status != "complete":
         raise UserError(f"{folder}: this run is {status!r}; a policy is written when it completes")
     pair = folder / "policy"
+    if pair.is_dir():
+        raise UserError(f"{pair}: a language model is a folder, which transformers reads: copy it")
     if not any(path.exists() for path in _pair(pair)):
         raise UserError(f"{folder}: this run has no policy: published without, or agent has none")
     policy = load(pair)

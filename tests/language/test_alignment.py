@@ -80,12 +80,16 @@ def test_arms_of_equal_seeds_compare_equal_completions_at_first(benchmark: Path)
         pd.testing.assert_frame_equal(table[:4], tables[0][:4])
 
 
-def test_the_command_line_trains_a_language_model(tmp_path: Path) -> None:
+def test_the_command_line_trains_a_language_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_text(tmp_path, DPO, "language/vowels") == 0
     folder = tmp_path / "vowels" / "online_dpo" / "seed_0"
     assert (folder / "policy" / "model.safetensors").is_file()
     assert 'transformers = "' in (folder / "run.toml").read_text()
     assert not (folder / "checkpoints").exists()
+    assert main(["export", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert "a language model is a folder" in capsys.readouterr().err
 
 
 def test_tables_figures_and_the_report_know_text_tasks(
