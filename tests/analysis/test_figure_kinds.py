@@ -42,6 +42,7 @@ def test_the_published_figures_are_what_is_drawn_today(tmp_path: Path) -> None:
     drawing.plot(["estimators"], ROOT / "results/mechanism", tmp_path, print)
     drawing.plot(["doses"], ROOT / "results/doses", tmp_path, print)
     drawing.plot(["dose_control"], ROOT / "results", tmp_path, print)
+    drawing.plot(["controls", "label_budgets"], ROOT / "results/controls", tmp_path, print)
     drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     published = [path for path in (ROOT / "plots").iterdir() if path.suffix != ".toml"]
     assert drawn == {path.name: path.read_bytes() for path in published}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pandas as pd
 from helpers.checkout import ROOT
 
@@ -27,6 +28,15 @@ def test_every_published_run_is_in_both_tables() -> None:
         each = rows[["results", "env", "agent", "seed"]].drop_duplicates()
         found = [f"{r.results}/{r.env}/{r.agent}/seed_{r.seed}" for r in each.itertuples()]
         assert sorted(found) == expected
+
+
+def test_the_published_pairs_have_the_labels_of_their_runs() -> None:
+    for run in (ROOT / "results/controls/labels_250/walker_walk/pebble").iterdir():
+        answers = pd.read_csv(run / "feedback.csv")
+        with h5py.File(run / "preferences.h5") as file:
+            assert file["label"][:].tolist() == answers["label"].dropna().tolist()
+            assert file["step"][:].tolist() == answers["step"][answers["label"].notna()].tolist()
+            assert file["observation"].shape == (250, 2, 50, 24)
 
 
 def test_a_score_follows_from_the_evaluations_of_its_run() -> None:
