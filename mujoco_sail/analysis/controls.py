@@ -86,6 +86,15 @@ class Arms:
             raise MissingDataError(f"{self.where}: no finished run of '{place}' in {self.folder}")
         return runs
 
+    def check_applicable(self, scale: Scale) -> None:
+        """Checks that the folder is one of controls.
+
+        Raises:
+            NotApplicableError: It has no folder for the runs that normalise returns.
+        """
+        if not (self.folder / scale.folder).is_dir():
+            raise NotApplicableError(f"{self.where}: no folder {self.folder / scale.folder}")
+
     def scale(self, scale: Scale, runs: Sequence[RunRecord]) -> list[RunRecord]:
         """Runs that normalise the returns of given runs, after a check that they match."""
         ends = [run for agent in (LOW, HIGH) for run in self.of(f"{scale.folder}/{agent}")]
@@ -194,9 +203,11 @@ def budgets(
         interval. A row for each protocol in which an agent has finished runs.
 
     Raises:
+        NotApplicableError: The folder of the scale is missing.
         MissingDataError: No agent has a finished run, or the scale has none.
         UserError: See `compare`.
     """
+    arms.check_applicable(scale)
     rows: list[dict[str, object]] = []
     firsts: dict[str, list[RunRecord]] = {}
     for protocol in protocols:

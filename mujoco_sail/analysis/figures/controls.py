@@ -10,7 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullLocator
 
 from mujoco_sail.analysis import controls
-from mujoco_sail.analysis.across import LOW, METRICS
+from mujoco_sail.analysis.across import METRICS
 from mujoco_sail.analysis.choice import MissingDataError, names_of
 from mujoco_sail.analysis.controls import Comparison, Scale
 from mujoco_sail.analysis.figures import forest
@@ -76,9 +76,9 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
         UserError: Two arms differ in keys that the recipe does not allow.
     """
     arms = controls.Arms(folder, where)
+    arms.check_applicable(recipe.scale)
     compared = controls.with_runs(recipe.comparisons, arms)
     if not compared:
-        arms.of(f"{recipe.scale.folder}/{LOW}")  # whether this is a folder of controls at all
         raise MissingDataError(f"{where}: no comparison has finished runs in {folder}")
     table = controls.compare(compared, recipe.scale, recipe.margin, arms)
     table = table[table["metric"] == recipe.metric]
