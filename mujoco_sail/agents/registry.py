@@ -84,9 +84,9 @@ def resolved(task: Task, spec: AgentSpec) -> dict[str, Any]:
     source = sources.digest(spec.agent, type(spec.settings), plugin)
     if source is not None:
         agent["source"] = source
-    env = dump(task)
-    if task.source is not None:
-        env["source"] = task.source
+    env, files = dump(task), task.source
+    if files is not None:
+        env["source"] = files
     return {"env": env, "agent": agent}
 
 

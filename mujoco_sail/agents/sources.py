@@ -44,7 +44,12 @@ def digest(agent: type, settings: type, plugin: Iterable[Source]) -> str | None:
     for name in {cls.__module__ for cls in (*agent.__mro__, *settings.__mro__)}:
         if top(name) not in covered:
             sources.update(_installed(name))
-    lines = sorted(f"{s.name} {hashlib.sha256(s.text).hexdigest()}\n" for s in sources)
+    return combined((s.name, hashlib.sha256(s.text).hexdigest()) for s in sources)
+
+
+def combined(digests: Iterable[tuple[str, str]]) -> str | None:
+    """Digest of named digests in any order; None without any."""
+    lines = sorted(f"{name} {digest}\n" for name, digest in digests)
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}" if lines else None
 
 

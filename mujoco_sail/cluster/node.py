@@ -111,7 +111,7 @@ def train(unit: WorkUnit, number: int, board: Any) -> None:
                 break
             with worker.failures_told(stack, link.send):
                 unit.extras.check()
-                check_shared(unit)
+                check_shared(unit, stack)
                 # A lost node may have completed some of the runs.
                 left = [member for member in stack if unit.status(member) != "complete"]
                 if not left:
@@ -129,13 +129,13 @@ def train(unit: WorkUnit, number: int, board: Any) -> None:
         link.close()
 
 
-def check_shared(unit: WorkUnit) -> None:
+def check_shared(unit: WorkUnit, stack: Sequence[Member]) -> None:
     """Checks that this node sees the folder of the main process, also if it joined later.
 
     Raises:
-        UserError: The folder has no lock of the main process.
+        UserError: The folder lacks a lock of the main process for a member of the stack.
     """
-    if not all(unit.lock(member).exists() for stack in unit.stacks for member in stack):
+    if not all(unit.lock(member).exists() for member in stack):
         raise UserError(
             f"node {platform.node()} does not share the results folder {unit.results}: mount it "
             "there, then the same command goes on"

@@ -71,7 +71,7 @@ class Updater:
             else [slice(member, member + 1) for member in range(members)]
         )
         now = list(map(learner.part, self.parts))
-        if engine == "compiled":
+        if engine == "compiled" and later:
             ahead = [state.part(members) for state in later for members in self.parts]
             compile_ahead(constants, now, ahead, batch_size)
         self._calls = [

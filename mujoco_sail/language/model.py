@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.state import Tree
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.language.task import TextTask, home_expanded
+from mujoco_sail.language.task import TextTask
 from mujoco_sail.language.text import (
     ENDING,
     PADDING,
@@ -29,7 +29,7 @@ from mujoco_sail.language.text import (
     no_model,
     text_of,
 )
-from mujoco_sail.system.files import write_bytes
+from mujoco_sail.system.files import home_expanded, write_bytes
 
 HF: Any = transformers  # without its annotations, which are incomplete
 HF.utils.logging.disable_progress_bar()
@@ -98,16 +98,24 @@ class LanguageModel:
                 made = self._forward(ids, use_cache=True, cache=made.cache)
         return torch.stack(columns, 1).cpu()
 
-    def place_logits(self, ids: Tensor) -> Tensor:
-        """Logits at every place of ids [B, T], [B, T, V]."""
-        logits: Tensor = self._forward(ids).logits
-        return logits
+    @torch.no_grad()
+    def fault(self) -> str:
+        """Why samples do not have the distribution of `log_probs`; empty if they do.
 
-    def cached_logits(self, ids: Tensor) -> Tensor:
-        """Logits at the last place of ids [B, T], [B, V], from a cache of the earlier ones."""
-        made = self._forward(ids[:, :-1], use_cache=True)
-        logits: Tensor = self._forward(ids, use_cache=True, cache=made.cache).logits[:, -1]
-        return logits
+        With a cache, as in `sample`, the next token must have the same probabilities as in one
+        pass, as in `log_probs`, and later tokens must not change earlier places.
+        """
+        ids = torch.arange(8).view(2, 4) % self.tokens
+        ids[0, :2] = PADDING
+        whole, start = self._forward(ids).logits, self._forward(ids[:, :3], use_cache=True)
+        cached = self._forward(ids, use_cache=True, cache=start.cache).logits
+        for fault, one, other in (
+            ("its later tokens change earlier probabilities", start.logits[:, 2], whole[:, 2]),
+            ("its probabilities differ with a cache", cached[:, -1], whole[:, 3]),
+        ):
+            if not torch.allclose(one.log_softmax(-1), other.log_softmax(-1), atol=TOLERANCE):
+                return fault
+        return ""
 
     def _forward(self, ids: Tensor, **options: Any) -> Any:
         """Calls the model; with a cache, for the last token alone."""
@@ -219,7 +227,11 @@ def corpus_of(task: TextTask, streams: Streams) -> Tensor:
 
 
 def build(task: TextTask, seed: int, device: torch.device, *, tuned: bool) -> LanguageModel:
-    """The reference of a task: the folder's model, or the generated one, `tuned` or arbitrary."""
+    """The reference of a task: the folder's model, or the generated one, `tuned` or arbitrary.
+
+    Raises:
+        UserError: The folder's model cannot be used, see `LanguageModel.fault`.
+    """
     text = text_of(task)
     if task.model:
         module = load_model(task, "model", "AutoModelForCausalLM", dtype=torch.float32)
@@ -229,32 +241,13 @@ def build(task: TextTask, seed: int, device: torch.device, *, tuned: bool) -> La
             _fill(module.parameters(), pretrained(task, seed))
     model = LanguageModel(module.to(device), text.size, text.end, task.trained_layers)
     if task.model:
-        check_causal(task, model)
-    return model
-
-
-def check_causal(task: TextTask, model: LanguageModel) -> None:
-    """Checks that samples come from the distribution whose log-probabilities are used.
-
-    Raises:
-        UserError: With a cache, as in `sample`, the model gives other probabilities of the next
-            token than in one pass, as in `log_probs`; or later tokens change earlier places.
-    """
-    ids = torch.arange(8).view(2, 4) % model.tokens
-    ids[0, :2] = PADDING
-    try:
-        with torch.no_grad():
-            whole = model.place_logits(ids)
-            start = model.place_logits(ids[:, :3])
-            cached = model.cached_logits(ids)
-    except Exception as error:  # architectures differ in what they accept
-        raise no_model(task, "model", f"it cannot be used: {error}") from error
-    for fault, one, other in (
-        ("its later tokens change what it gives for earlier ones", start[:, 2], whole[:, 2]),
-        ("with a cache it gives other probabilities than without", cached, whole[:, 3]),
-    ):
-        if not torch.allclose(one.log_softmax(-1), other.log_softmax(-1), atol=TOLERANCE):
+        try:
+            fault = model.fault()
+        except Exception as error:  # architectures differ in what they accept
+            raise no_model(task, "model", f"it cannot be used: {error}") from error
+        if fault:
             raise no_model(task, "model", fault)
+    return model
 
 
 def skeleton(task: TextTask) -> Any:

@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
+from mujoco_sail.agents.sources import combined
 from mujoco_sail.recipes.settings import demand, setting
 from mujoco_sail.recipes.task import MOST, MOST_LAYERS, Task
+from mujoco_sail.system.files import home_expanded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +55,7 @@ class TextTask(Task):
     @property
     @override
     def source(self) -> str | None:
-        lines = [f"{file.name} {_digest(file, file.stat().st_mtime_ns)}\n" for file in self.files]
-        return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}" if lines else None
+        return combined((file.name, _digest(file, file.stat().st_mtime_ns)) for file in self.files)
 
     @property
     @override
@@ -77,14 +78,6 @@ class TextTask(Task):
             ("session_every", self.session_every >= compared, f"at least {compared}"),
         ]
         demand(self, conditions, f"{self.name}: ")
-
-
-def home_expanded(place: str) -> Path:
-    """Path with `~` replaced, where there is such a home folder."""
-    try:
-        return Path(place).expanduser()
-    except RuntimeError:
-        return Path(place)
 
 
 @cache

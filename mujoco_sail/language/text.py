@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from mujoco_sail.core.streams import seed_for
 from mujoco_sail.environments.wrappers import Array, Info
-from mujoco_sail.language.task import TextTask, home_expanded
+from mujoco_sail.language.task import TextTask
 from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.system.files import read_text
+from mujoco_sail.system.files import home_expanded, read_text
 
 Ids = NDArray[np.int64]
 

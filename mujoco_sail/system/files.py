@@ -26,6 +26,11 @@ def location(text: str) -> Path:
     """
     if not text or b"\0" in os.fsencode(text):
         raise ValueError("not a path")
+    return home_expanded(text)
+
+
+def home_expanded(text: str) -> Path:
+    """Path with a leading `~` replaced, where there is such a home folder."""
     return Path(os.path.expanduser(text))
 
 

@@ -217,7 +217,8 @@ def test_prompts_that_do_not_fit_are_refused(
     assert text_of(text_task(prompts=str(file))).draw_prompts(np.zeros((1, 4))).tolist() == [
         [-1, -1, 0, 1]
     ]
-    assert "no tokens" not in refused(capsys, results, model, prompts(file, "a \ud800"))
+    said = refused(capsys, results, model, prompts(file, "a \ud800"))
+    assert "its tokens lack a word of p.jsonl, line 1" in said
     file.write_text('{"prompt": 1}\n')
     assert "line 1: expected" in refused(capsys, results, f"env.prompts={file}")
     file.unlink()
