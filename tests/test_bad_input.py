@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.command_line import SMALL, fails
+from helpers.command_line import SMALL, fails, without_workers
 
 from mujoco_sail.agents import registry
 from mujoco_sail.cli import _parser, main
@@ -183,7 +183,8 @@ def test_a_folder_with_a_run_of_another_recipe_is_refused_and_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [*run_arguments(tmp_path, env="inverted_pendulum", agents="sac"), *SMALL]
-    assert main(arguments) == 0
+    with without_workers():
+        assert main(arguments) == 0
     folder = tmp_path / "out" / "inverted_pendulum" / "sac" / "seed_0"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     capsys.readouterr()

@@ -35,6 +35,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index"]
     pip += ["--target", str(home / "site"), str(build_wheel(home))]
     subprocess.run(pip, check=True, capture_output=True)
+    packages = {path.name for path in (home / "site").iterdir() if path.suffix != ".dist-info"}
+    assert packages == {"bin", "mujoco_sail"}
+    assert (home / "site/mujoco_sail/analysis/report.html.jinja").is_file()
     path = f"{home / 'site/bin'}{os.pathsep}{os.environ['PATH']}"
     empty = home / "empty"
     empty.mkdir()
@@ -75,11 +78,17 @@ def test_the_demo_export_and_python_example_of_the_readme_run(installed: Install
 
 def test_the_agent_example_of_the_readme_trains(installed: Installed) -> None:
     write_files(installed.folder, "calm.py", "calm.toml")
+    written = [(installed.folder / name).read_text() for name in ("calm.py", "calm.toml")]
+    assert sum(text.count("\n") for text in written) < 40
     (line,) = commands_of("README.md", "calm.toml")
     installed.does(line, *TINY_RUN)
+    training = set()
     for agent in ("pebble", "calm"):
-        run = installed.folder / f"results/walker_stand/{agent}/seed_0/run.toml"
-        assert tomllib.loads(run.read_text())["status"] == "complete"
+        run = installed.folder / f"results/walker_stand/{agent}/seed_0"
+        assert tomllib.loads((run / "run.toml").read_text())["status"] == "complete"
+        training.add((run / "training.csv").read_text())
+    assert len(training) == 2
+    assert "| calm |" in installed.does("mujoco-sail table")
 
 
 def test_the_environment_example_of_its_page_trains(installed: Installed) -> None:
@@ -111,5 +120,14 @@ def test_the_example_of_the_python_page_runs(
 
 def test_the_command_of_the_theory_page_runs(installed: Installed) -> None:
     (line,) = commands_of("theory.md", "")
-    installed.does(line, "--seeds", "2", "--samples", "1000", "--gammas", "0,0.3")
-    assert (installed.folder / "theory/theory.png").is_file()
+    shown = installed.does(line, "--seeds", "2", "--samples", "1000", "--gammas", "0.3")
+    for heading in ("claim", "measured", "holds", "one step", "disagreement"):
+        assert heading in shown
+    assert {path.name for path in (installed.folder / "theory").iterdir()} == {
+        *(f"{name}.{kind}" for name in ("theory", "truncation") for kind in ("png", "svg")),
+        *("bias.csv", "convergence.csv", "curvature.csv"),
+        *("picking.csv", "pl_ratio.csv", "truncation.csv"),
+    }
+    bias = (installed.folder / "theory/bias.csv").read_text().splitlines()
+    gamma = bias[0].split(",").index("gamma")
+    assert {float(row.split(",")[gamma]) for row in bias[1:]} == {0.0, 0.3}

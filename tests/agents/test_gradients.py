@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from helpers.gradients import Recorder, assert_is_derivative
-from helpers.runs import MakeRun
+from helpers.runs import MakeRun, trained_once
 from helpers.sessions import kept_terms, newest_session
 from torch import Tensor
 from torch.distributions import Independent, Normal
@@ -37,8 +37,7 @@ def agent(make_run: MakeRun, float64: None, request: pytest.FixtureRequest) -> A
         [("sail_revkl", 0), ("sail_revkl", 1)],
         settings={"sail_revkl": {"lambda": 0.8, "reverse_kl": 0.3, **request.param}},
     )
-    agent = run.members[0].spec.agent(run)
-    agent.train()
+    agent = trained_once(run)
     assert agent.logged["t2_weight"].isfinite().all()
     assert agent.anchored
     return agent

@@ -21,12 +21,11 @@ from mujoco_sail.training.selection import unfinished_members
 SEEDS = range(3)
 # Between the returns of the random policy (mean 127, std 11 over episodes) and the trained agents.
 BOUND = 155.0
-SHORT = {"steps": 12_500, "evaluation_every": 2500}
-LAST = 3  # number of evaluations in the final return: the second half of the run
+SHORT = {"steps": 12_500, "evaluation_every": 12_500, "evaluation_episodes": 4}
 
 
 def final_returns(task: Task, agents: list[str], results: Path) -> dict[str, np.ndarray]:
-    """Mean return of the last evaluations of every seed."""
+    """Return of the last evaluation of every seed."""
     specs = [registry.load_spec(name, {}) for name in agents]
     members = unfinished_members(task, specs, SEEDS, results)
     assert execute(task, members, torch.device("cpu"), results, lambda _: None) == []
@@ -37,7 +36,7 @@ def final_returns(task: Task, agents: list[str], results: Path) -> dict[str, np.
             training = pd.read_csv(run / "training.csv")
             assert training["updates"].iloc[-1] >= task.steps - task.random_steps
         curves = [pd.read_csv(run / "evaluations.csv")["episode_return"] for run in runs]
-        final[name] = np.array([curve.tail(LAST).mean() for curve in curves])
+        final[name] = np.array([curve.iloc[-1] for curve in curves])
     return final
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.neutral import assert_is_pebble
-from helpers.runs import MakeRun, rows, trained
+from helpers.runs import MakeRun, rows, trained, trained_once
 from helpers.tiny import tiny_task
 from torch import Tensor
 from torch.nn import functional
@@ -26,10 +26,7 @@ SETTINGS = {"mrn": EVERY}
 
 
 def agent_of(make_run: MakeRun, settings: dict[str, Any], **changes: Any) -> Any:
-    run = make_run(NAMES, tiny_task(**changes), settings={"mrn": settings})
-    agent = run.members[0].spec.agent(run)
-    agent.train()
-    return agent
+    return trained_once(make_run(NAMES, tiny_task(**changes), settings={"mrn": settings}))
 
 
 # --- the gradient ---

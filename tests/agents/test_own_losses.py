@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.gradients import Recorder, assert_is_derivative
 from helpers.pages import BLOCKS
-from helpers.resuming import results_after_a_stop
+from helpers.resuming import results_after_stops
 from helpers.runs import FILES, MakeRun, results_of, trained, trained_agent
 from helpers.tiny import tiny_task
 
@@ -92,8 +92,7 @@ def test_it_writes_the_same_files_alone_in_a_stack_and_resumed(
     stack.execute()
     whole = results_of(stack)
     assert results_of(alone) == whole[len(FILES) : 2 * len(FILES)]
-    for step in (70, 95):
-        assert results_after_a_stop(task, names, settings, step, tmp_path / str(step)) == whole
+    assert results_after_stops(task, names, settings, (70, 95), tmp_path / "again") == whole
 
 
 def test_an_overridden_target_is_detected() -> None:

@@ -12,8 +12,8 @@ import torch
 from helpers.command_line import fails
 from helpers.gradients import assert_is_derivative
 from helpers.neutral import assert_is_pebble, assert_neutral_member_is_pebble
-from helpers.resuming import results_after_a_stop
-from helpers.runs import MakeRun, members_of, results_of, trained, trained_agent
+from helpers.resuming import results_after_stops
+from helpers.runs import MakeRun, members_of, results_of, trained, trained_once
 from helpers.sessions import newest_session
 from helpers.tiny import CPU, tiny_task
 from torch import Tensor
@@ -34,7 +34,7 @@ SESSIONS = {"labels": 16, "session_every": 15}
 def agent(make_run: MakeRun, float64: None) -> Any:
     """A trained stack of two members, without resets so far."""
     settings = {"policer": {"reset_threshold": 1e9}}
-    return trained_agent(make_run([("policer", 0), ("policer", 1)], settings=settings))
+    return trained_once(make_run([("policer", 0), ("policer", 1)], settings=settings))
 
 
 def drawn(agent: Any) -> Pairs:
@@ -295,6 +295,5 @@ def test_a_run_with_resets_resumes_to_identical_files(make_run: MakeRun, tmp_pat
     settings = {"policer": {**OFTEN, "rank_exponent": 1.0}}
     whole = make_run(names, task, settings)
     whole.execute()
-    for step in (100, 120):
-        again = results_after_a_stop(task, names, settings, step, tmp_path / str(step))
-        assert again == results_of(whole)
+    again = results_after_stops(task, names, settings, (100, 120), tmp_path / "again")
+    assert again == results_of(whole)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.gradients import assert_is_derivative
 from helpers.neutral import assert_is_pebble, assert_neutral_member_is_pebble
-from helpers.runs import MakeRun, members_of, results_of, trained_agent
+from helpers.runs import MakeRun, members_of, results_of, trained_once
 from helpers.tiny import CPU, tiny_task
 from torch import Tensor
 from torch.nn import functional
@@ -26,7 +26,7 @@ HEADS = ("transition", "projector", "predictor_in", "predictor_out")
 @pytest.fixture
 def agent(make_run: MakeRun, float64: None) -> Any:
     """A trained stack of two members."""
-    return trained_agent(make_run([("reed", 0), ("reed", 1)], settings={"reed": FEW}))
+    return trained_once(make_run([("reed", 0), ("reed", 1)], settings={"reed": FEW}))
 
 
 def linear(head: Any, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.gradients import assert_is_derivative
 from helpers.neutral import assert_is_pebble, assert_neutral_member_is_pebble
-from helpers.runs import MakeRun, trained, trained_agent
+from helpers.runs import MakeRun, trained, trained_agent, trained_once
 from helpers.sessions import newest_session
 from helpers.tiny import CPU
 
@@ -28,7 +28,7 @@ HALF = {"alpha": 0.5, "beta_max": 3.0, "beta_min": 1.0, "beta_epochs": 4, "uncer
 @pytest.fixture
 def agent(make_run: MakeRun, float64: None) -> Any:
     """A trained stack of two members."""
-    return trained_agent(make_run([("rime", 0), ("rime", 1)], settings={"rime": HALF}))
+    return trained_once(make_run([("rime", 0), ("rime", 1)], settings={"rime": HALF}))
 
 
 def exploring(make_run: MakeRun, warm: int) -> Any:

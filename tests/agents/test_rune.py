@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.gradients import Recorder, assert_is_derivative
 from helpers.neutral import assert_is_pebble, assert_neutral_member_is_pebble
-from helpers.runs import MakeRun, trained_agent
+from helpers.runs import MakeRun, trained_once
 from helpers.tiny import tiny_task
 from torch import Tensor
 
@@ -29,7 +29,7 @@ def agent(make_run: MakeRun, float64: None) -> Any:
     """A trained stack of two members with large bonuses and a wrapped replay buffer."""
     settings = {"exploration_weight": BETA, "exploration_decay": RHO}
     task = tiny_task(replay_capacity=100)
-    return trained_agent(make_run([("rune", 0), ("rune", 1)], task, settings={"rune": settings}))
+    return trained_once(make_run([("rune", 0), ("rune", 1)], task, settings={"rune": settings}))
 
 
 def ensemble_std(agent: Any, observation: Tensor, action: Tensor) -> Tensor:

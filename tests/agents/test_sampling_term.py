@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
 import torch
-from helpers.runs import MakeRun, rows
+from helpers.runs import MakeRun, rows, trained_agent, trained_once
 from helpers.sessions import kept_terms, newest_session
 from helpers.tiny import tiny_task
 from torch import Tensor
@@ -21,20 +22,20 @@ from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.preferences.sessions import Session
+from mujoco_sail.training.run import Run
 
 LAMBDA = 0.3
 
 
-def sail(make_run: MakeRun, **settings: Any) -> Any:
+def sail(make_run: MakeRun, train: Callable[[Run], Any] = trained_once, **settings: Any) -> Any:
     """A trained SAIL stack of two members."""
-    run = make_run(
-        [("sail", 0), ("sail", 1)],
-        tiny_task(labels=24, labels_per_session=8),
-        settings={"sail": {"lambda": LAMBDA, **settings}},
+    return train(
+        make_run(
+            [("sail", 0), ("sail", 1)],
+            tiny_task(labels=24, labels_per_session=8),
+            settings={"sail": {"lambda": LAMBDA, **settings}},
+        )
     )
-    agent = run.members[0].spec.agent(run)
-    agent.train()
-    return agent
 
 
 class Weighed(NamedTuple):
@@ -69,7 +70,7 @@ def test_the_unit_share_is_the_ratio_of_the_gradient_norms(
     make_run: MakeRun, float64: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sail_module, "DRAWS", 300)  # fewer leave noise in the norm
-    agent = sail(make_run)
+    agent = sail(make_run, trained_agent)
     session, term, weight = weigh_again(agent)
     pairs, labels = session.pairs, session.labels
     t1 = norms(likelihood(agent, agent.pairs, agent.labels).mean(-1), agent)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.gradients import assert_is_derivative
 from helpers.neutral import assert_is_pebble, assert_neutral_member_is_pebble
-from helpers.runs import MakeRun, trained, trained_agent
+from helpers.runs import MakeRun, trained, trained_once
 from helpers.sessions import newest_session
 from torch import Tensor
 
@@ -30,7 +30,7 @@ def agent(make_run: MakeRun, float64: None) -> Any:
     """A trained stack of two members whose networks have confident predictions."""
     settings = {"unlabelled_weight": WEIGHT, "confidence": 0.6, "shortest_crop": 0.7}
     run = make_run([("surf", 0), ("surf", 1)], settings={"surf": settings})
-    return trained_agent(run)
+    return trained_once(run)
 
 
 def margins(agent: Any, pairs: Pairs, steps: Tensor) -> Tensor:

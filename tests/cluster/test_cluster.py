@@ -76,20 +76,14 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def wait_for_checkpoints(results: Path, process: subprocess.Popen[str], since: int) -> None:
-    def fresh() -> bool:
-        found = results.glob("*/*/*/checkpoints/*.json")
-        return any(path.stat().st_mtime_ns > since for path in found if path.exists())
-
-    while process.poll() is None and not fresh():
+    while process.poll() is None and not has_newer(results, "checkpoints/*.json", since):
         time.sleep(0.02)
 
 
-def test_two_nodes_give_the_same_bytes_as_one_machine(
-    nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
-) -> None:
-    files, output = made(tmp_path / "results", LONGER, "--cluster", nodes.address)
-    assert files == longer
-    assert "from step" not in output
+def has_newer(results: Path, name: str, since: int) -> bool:
+    """Whether a file of a run is newer than a time in ns."""
+    found = results.glob(f"*/*/*/{name}")
+    return any(path.stat().st_mtime_ns > since for path in found if path.exists())
 
 
 def test_losses_of_a_node_do_not_change_the_results(
@@ -109,31 +103,25 @@ def test_losses_of_a_node_do_not_change_the_results(
     assert contents(results) == longer
 
 
-def test_the_same_command_resumes_after_the_main_process_was_killed(
+def test_the_same_command_resumes_after_the_main_process_was_killed_and_after_a_signal(
     nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
 ) -> None:
-    results = tmp_path / "results"
+    """A stopped benchmark writes checkpoints that are not due."""
+    results, rare = tmp_path / "results", LONGER | {"checkpoint_minutes": 60}
     process = start(results, LONGER, "--cluster", nodes.address)
     wait_for_checkpoints(results, process, 0)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    files, output = made(results, LONGER, "--cluster", nodes.address)
-    assert "from step" in output
-    assert files == longer
-
-
-def test_a_stopped_benchmark_writes_checkpoints(
-    nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
-) -> None:
-    results, rare = tmp_path / "results", LONGER | {"checkpoint_minutes": 60}
+    since = time.time_ns()
     process = start(results, rare, "--cluster", nodes.address)
-    while process.poll() is None and not list(results.glob("*/*/*/run.toml")):
+    while process.poll() is None and not has_newer(results, "run.toml", since):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()
     assert process.returncode == 130, output
+    assert "from step" in output
     assert "stopped; the same command goes on from here" in output
-    assert list(results.glob("*/*/*/checkpoints/*.json"))
+    assert has_newer(results, "checkpoints/*.json", since)
     files, _ = made(results, rare, "--cluster", nodes.address)
     assert files == longer
 

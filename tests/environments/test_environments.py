@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import stable_baselines3.common.env_checker
 from gymnasium.utils.env_checker import check_env
-from helpers.environments import TASKS, play, random_actions, task_of
+from helpers.environments import KINDS, TASKS, play, random_actions, task_of
 
 from mujoco_sail.environments.factory import make, make_env, space_sizes
 from mujoco_sail.environments.vector import VectorEnv
@@ -40,9 +40,14 @@ def test_observations_are_flat_float32_and_actions_fill_the_unit_box(name):
     np.testing.assert_array_equal(env.action_space.high, np.ones(actions))
 
 
-@pytest.mark.parametrize("check", [check_env, stable_baselines3.common.env_checker.check_env])
-@pytest.mark.parametrize("name", TASKS)
-def test_the_checkers_of_gymnasium_and_stable_baselines3_find_nothing(name, check):
+@pytest.mark.parametrize(
+    ("check", "name"),
+    [
+        *((check_env, name) for name in TASKS),
+        *((stable_baselines3.common.env_checker.check_env, name) for name in KINDS),
+    ],
+)
+def test_the_checkers_of_gymnasium_and_stable_baselines3_find_nothing(check, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about wrappers and bounds
         check(make(name))

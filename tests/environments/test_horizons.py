@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.environments import SHORT, TASKS, play, random_actions, task_of
+from helpers.environments import KINDS, SHORT, TASKS, play, random_actions, task_of
 
 from mujoco_sail.environments.factory import make_env, space_sizes
 from mujoco_sail.environments.vector import VectorEnv
@@ -30,7 +30,7 @@ def test_a_fixed_horizon_is_truncated_at_its_limit_and_never_terminates(name):
     assert envs.episodes == [1]
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", KINDS)
 def test_no_transition_crosses_a_reset(name):
     task = task_of(name, episode_steps=SHORT)
     envs = VectorEnv(task, [4, 5], "train")

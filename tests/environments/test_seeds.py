@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from helpers.environments import SHORT, TASKS, assert_same, play, random_actions, task_of
+from helpers.environments import KINDS, SHORT, TASKS, assert_same, play, random_actions, task_of
 
 from mujoco_sail.environments.factory import make, make_env
 from mujoco_sail.environments.vector import StepResult, VectorEnv
@@ -41,7 +41,7 @@ def test_an_episode_is_a_function_of_seed_purpose_and_number(name):
         assert again.episode == 2
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_seed_of_any_size_decides_the_episodes_that_follow(name):
     env, other = (make(name, seed=seed) for seed in (0, 1))
     other.reset()
@@ -52,7 +52,7 @@ def test_a_seed_of_any_size_decides_the_episodes_that_follow(name):
     assert (env.reset()[0] != starts[0][1]).any()
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_row_does_not_depend_on_the_other_rows(name):
     task = task_of(name, episode_steps=SHORT)
     alone, together = VectorEnv(task, [3], "train"), VectorEnv(task, [1, 3, 7], "train")
@@ -63,7 +63,7 @@ def test_a_row_does_not_depend_on_the_other_rows(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "horizon"), [*((name, "fixed") for name in TASKS), ("hopper", "variable")]
+    ("name", "horizon"), [*((name, "fixed") for name in KINDS), ("hopper", "variable")]
 )
 def test_a_killed_run_is_restored_by_seeding_and_repeating(name, horizon):
     task = task_of(name, episode_steps=SHORT, horizon=horizon)
@@ -80,7 +80,7 @@ def test_a_killed_run_is_restored_by_seeding_and_repeating(name, horizon):
         assert_same(rebuilt.step(action), lived.step(action))
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", KINDS)
 def test_global_generators_are_neither_used_nor_changed(name):
     task = task_of(name)
     actions = random_actions(task, 20)

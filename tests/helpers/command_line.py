@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ import pytest
 
 from helpers.tiny import TINY
 from mujoco_sail.cli import main
+from mujoco_sail.system.lock import Lock
+from mujoco_sail.training import pool
+from mujoco_sail.training.messages import Failure, Progress, UserMessage
+from mujoco_sail.training.work_unit import WorkUnit
+from mujoco_sail.training.worker import train_stack
 
 PROGRAM = [sys.executable, "-m", "mujoco_sail"]
 
@@ -25,10 +31,43 @@ def overrides(changes: Mapping[str, Any]) -> list[str]:
 SMALL = overrides(TINY)
 
 
-def run(folder: Path, env: str, agents: str, seeds: str = "1", *more: str) -> int:
-    """Runs a tiny benchmark and returns its exit code."""
+def run(
+    folder: Path, env: str, agents: str, seeds: str = "1", *more: str, workers: bool = False
+) -> int:
+    """Runs a tiny benchmark and returns its exit code; see `without_workers`."""
     options = ("--env", env, "--agents", agents, "--seeds", seeds, "--protocol", "quick")
-    return main(["run", *options, "--results", str(folder), *SMALL, *more])
+    with nullcontext() if workers else without_workers():
+        return main(["run", *options, "--results", str(folder), *SMALL, *more])
+
+
+@contextmanager
+def without_workers() -> Iterator[None]:
+    """Trains in this process, which saves the start of worker processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "_execute", _train_here)
+        yield
+
+
+def _train_here(
+    units: Sequence[WorkUnit],
+    locks: Sequence[Lock],
+    report: Callable[[Progress | Failure], None],
+    say: Callable[[str], None],
+) -> list[Failure]:
+    failures: list[Failure] = []
+
+    def send(message: pool.Message) -> None:
+        if isinstance(message, UserMessage):
+            say(message.text)
+            return
+        if isinstance(message, Failure):
+            failures.append(message)
+        report(message)
+
+    for unit in units:
+        for stack in unit.stacks:
+            train_stack(unit, stack, send, lambda: False)
+    return failures
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -12,6 +12,11 @@ from mujoco_sail.recipes.load import load_task, recipe_names
 from mujoco_sail.recipes.task import Task
 
 TASKS = recipe_names("envs")
+# One action, the most observations, and the families.
+KINDS = (
+    *("inverted_pendulum", "humanoid", "half_cheetah"),
+    *("walker_walk", "quadruped_walk", "door_open"),
+)
 SHORT = 50
 
 

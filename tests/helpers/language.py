@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from helpers.command_line import overrides
+from helpers.command_line import overrides, without_workers
 from mujoco_sail.cli import main
 from mujoco_sail.recipes.load import load_task
 
@@ -35,4 +35,5 @@ def text_task(env: str = "echo", teacher: str | None = None, **changes: Any) -> 
 def run_text(results: Any, agents: str, env: str = "language/echo", *more: str) -> int:
     """Runs a tiny benchmark and returns its exit code."""
     options = ["--env", env, "--agents", agents, "--seeds", "1", "--protocol", "quick"]
-    return main(["run", *options, *overrides(TINY_TEXT), *more, "--results", str(results)])
+    with without_workers():
+        return main(["run", *options, *overrides(TINY_TEXT), *more, "--results", str(results)])

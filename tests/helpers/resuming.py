@@ -17,23 +17,24 @@ from mujoco_sail.training.run import Run
 from mujoco_sail.training.worker import resume_points
 
 
-def results_after_a_stop(
+def results_after_stops(
     task: Task,
     names: Sequence[tuple[str, int]],
     settings: Mapping[str, dict[str, Any]],
-    step: int,
+    steps: Sequence[int],
     results: Path,
     extras: Extras = NO_EXTRAS,
 ) -> list[bytes]:
-    """Result files of a stack that was stopped after a step and resumed."""
-    members = members_of(names, settings)
-    run = Run(task, members, CPU, results, lambda _: None, extras=extras)
-    stop_after(run, step)
-    with pytest.raises(Stopped):
-        run.execute()
-    ((stack, start),) = resume_points(task, members, CPU, results, lambda _: None)
-    assert start == step
+    """Result files of a stack that was stopped and resumed after each of several steps."""
+    stack, start = members_of(names, settings), 0
+    for step in steps:
+        run = Run(task, stack, CPU, results, lambda _: None, start, extras=extras)
+        stop_after(run, step)
+        with pytest.raises(Stopped):
+            run.execute()
+        ((stack, start),) = resume_points(task, stack, CPU, results, lambda _: None)
+        assert start == step
     again = Run(task, stack, CPU, results, lambda _: None, start, extras=extras)
-    assert again.step == step
+    assert again.step == start
     again.execute()
     return results_of(again)

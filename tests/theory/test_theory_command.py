@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -166,30 +165,6 @@ def test_larger_problems_get_fewer_points(plan: Experiment) -> None:
     for limits in (experiment.POINTS, experiment.STARTS, experiment.SEARCHES):
         assert plan.amount(limits) == limits[1]
         assert limits[0] <= large.amount(limits) < limits[1]
-
-
-def test_the_command_writes_six_tables_and_two_figures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = ["--prompts", "1", "--responses", "3", "--features", "2", "--gammas", "0.3"]
-    short = ["--seeds", "2", "--samples", "1000", "--out", str(tmp_path)]
-    assert command.main(parse(*small, *short)) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "bias.csv",
-        "convergence.csv",
-        "curvature.csv",
-        "picking.csv",
-        "pl_ratio.csv",
-        "theory.png",
-        "theory.svg",
-        "truncation.csv",
-        "truncation.png",
-        "truncation.svg",
-    ]
-    assert set(pd.read_csv(tmp_path / "bias.csv")["gamma"]) == {0.0, 0.3}
-    shown = capsys.readouterr().out
-    for heading in ("claim", "measured", "holds", "one step", "disagreement"):
-        assert heading in shown
 
 
 @pytest.mark.parametrize(

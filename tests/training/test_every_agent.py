@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.resuming import results_after_a_stop
+from helpers.resuming import results_after_stops
 from helpers.runs import FILES, MakeRun, members_of, results_of
 from helpers.tiny import CPU, tiny_task
 
@@ -39,15 +39,27 @@ COLUMNS = {
 arms = pytest.mark.parametrize("arm", ARMS)
 
 
+TASK = tiny_task(replay_capacity=100)
+NAMES = {arm: [(arm, 0), (arm, 1)] for arm in ("pebble", *ARMS)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Finished runs of all agents, with two members each, in one folder."""
+    folder, finished = tmp_path_factory.mktemp("results"), {}
+    for arm, names in NAMES.items():
+        finished[arm] = Run(TASK, members_of(names, ARMS), CPU, folder, lambda _: None)
+        finished[arm].execute()
+    return finished
+
+
 @arms
-def test_a_resumed_run_writes_identical_files(make_run: MakeRun, tmp_path: Path, arm: str) -> None:
+def test_a_resumed_run_writes_identical_files(
+    runs: dict[str, Run], tmp_path: Path, arm: str
+) -> None:
     """Stops at the first session, between sessions, and after the last with a wrapped buffer."""
-    task, names = tiny_task(replay_capacity=100), [(arm, 0), (arm, 1)]
-    whole = make_run(names, task, ARMS)
-    whole.execute()
-    for step in (80, 95, 120):
-        folder = tmp_path / str(step)
-        assert results_after_a_stop(task, names, ARMS, step, folder) == results_of(whole)
+    again = results_after_stops(TASK, NAMES[arm], ARMS, (80, 95, 120), tmp_path)
+    assert again == results_of(runs[arm])
 
 
 @arms
@@ -75,14 +87,8 @@ def test_a_member_writes_the_same_files_alone_and_in_a_stack_on_two_threads(
 
 
 @arms
-def test_runs_are_logged_exported_and_shown_in_the_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arm: str
-) -> None:
-    members = members_of([(name, seed) for name in ("pebble", arm) for seed in (0, 1)], ARMS)
-    for stack in (members[:2], members[2:]):
-        run = Run(tiny_task(), stack, CPU, tmp_path, lambda _: None)
-        run.execute()
-    for files in run.files:
+def test_runs_are_logged_and_exported(runs: dict[str, Run], arm: str) -> None:
+    for files in runs[arm].files:
         header, *_, last = (files.folder / "training.csv").read_text().splitlines()
         row = dict(zip(header.split(","), last.split(","), strict=True))
         assert float(row["updates"]) >= 50
@@ -90,5 +96,12 @@ def test_runs_are_logged_exported_and_shown_in_the_table(
         assert float(row["labels"]) == 8
         assert float(row[COLUMNS[arm]]) > 0
         assert policies.load(files.folder / "policy").about.agent == arm
-    assert main(["table", "--results", str(tmp_path)]) == 0
-    assert f"| {arm} " in capsys.readouterr().out
+
+
+def test_the_table_shows_all_agents(
+    runs: dict[str, Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = runs["pebble"].files[0].folder.parents[2]
+    assert main(["table", "--results", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert [arm for arm in runs if f"| {arm} " not in shown] == []

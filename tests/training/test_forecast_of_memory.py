@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.command_line import run
 from helpers.tiny import CPU
 
 from mujoco_sail.cli import main
@@ -36,10 +35,3 @@ def test_a_benchmark_that_needs_too_much_memory_is_refused(
     assert "GiB are free" in error
     assert len(error.splitlines()) == 2
     assert not list(tmp_path.iterdir())
-
-
-def test_the_estimate_is_printed_before_training(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(tmp_path, "half_cheetah", "sac", "1", "--device", "cpu") == 0
-    assert capsys.readouterr().out.startswith("half_cheetah: 1 member, about 0.")

@@ -1,4 +1,4 @@
-"""Training in every environment, and the order of learning and stepping."""
+"""Training in every kind of environment, and the order of learning and stepping."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.environments import KINDS
 from helpers.runs import MakeRun
 from helpers.tiny import TINY, tiny_task
 
 from mujoco_sail.agents.sail import LOGGED, SAIL
-from mujoco_sail.recipes.load import load_task, recipe_names
+from mujoco_sail.recipes.load import load_task
 
 
-@pytest.mark.parametrize("env", recipe_names("envs"))
-def test_preference_agents_train_in_every_environment(env: str, make_run: MakeRun) -> None:
+@pytest.mark.parametrize("env", KINDS)
+def test_preference_agents_train_in_every_kind_of_environment(env: str, make_run: MakeRun) -> None:
     own = load_task(env, "quick", {})
     episode = min(own.episode_steps, TINY["episode_steps"])
     members = make_run([("pebble", 0), ("sail_revkl", 0)], tiny_task(env, episode_steps=episode))

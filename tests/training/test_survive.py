@@ -16,12 +16,13 @@ from helpers.runs import FILES, contents
 from helpers.tiny import TINY
 
 KILLS = 6
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # The run has sessions, a wrapped query window, reference refreshes and many ends of episodes;
 # checkpoints are written almost continuously.
 CHANGES = TINY | {
-    "steps": 600,
-    "evaluation_every": 150,
-    "log_every": 50,
+    "steps": 480,
+    "evaluation_every": 120,
+    "log_every": 40,
     "labels": 40,
     "session_every": 40,
     "query_window": 3,
@@ -31,8 +32,7 @@ CHANGES = TINY | {
 }
 
 # The first two agents share a stack. All other agents are stopped in `test_every_agent`.
-AGENTS = ("pebble", "sail_revkl", "mrn", "rime")
-SETTINGS = ("agent.mrn.meta_every=20",)
+AGENTS = ("pebble", "sail_revkl", "rime")
 
 pytestmark = pytest.mark.survive
 
@@ -42,7 +42,6 @@ def start(results: Path) -> subprocess.Popen[str]:
     options = ["--env", "walker_walk", "--agents", ",".join(AGENTS), "--seeds", "1"]
     options += ["--protocol", "quick", "--results", str(results), "--device", "cpu"]
     options += overrides(CHANGES)
-    options += [word for setting in SETTINGS for word in ("--set", setting)]
     return subprocess.Popen(
         [*PROGRAM, "run", *options],
         stdout=subprocess.PIPE,
@@ -73,16 +72,33 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         assert training["labels"].iloc[-1] == 40
     assert logs["sail_revkl"]["kl_to_reference"].iloc[-1] > 0
     assert logs["sail_revkl"]["kl_to_reference"].is_unique
-    assert logs["mrn"]["outer_loss"].iloc[-1] > 0
+    assert logs["rime"]["fitted_labels"].iloc[-1] > 0
     return files
 
 
-def test_a_benchmark_killed_at_random_times_writes_identical_files(
+def stop(results: Path, number: signal.Signals) -> None:
+    """Starts the benchmark, which writes checkpoints and ends when it receives a signal."""
+    since = time.time_ns()
+    process = start(results)
+    while not begun(results, since):
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(number)
+    output, _ = process.communicate()
+    assert process.returncode == 128 + number
+    assert "the same command goes on from here" in output
+    assert "Traceback" not in output
+    assert len(list(results.glob("*/*/*/checkpoints/step_*.json"))) >= 2
+
+
+def test_a_benchmark_stopped_and_killed_at_random_times_writes_identical_files(
     uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     moment = random.Random(0)
     kills = resumed = finished = 0
     results = tmp_path / "0"
+    for number in SIGNALS:
+        stop(results, number)
     while kills < KILLS or not finished:
         since = time.time_ns()
         process = start(results)
@@ -102,32 +118,10 @@ def test_a_benchmark_killed_at_random_times_writes_identical_files(
         kills += process.returncode == -signal.SIGKILL
         if process.returncode == 0:
             assert contents(results) == uninterrupted
+            assert not list(results.glob("*/*/*/checkpoints"))
+            assert not list(results.glob("*/*/.seed_*.lock"))
             finished += 1
             results = tmp_path / str(finished)
         else:
             assert process.returncode == -signal.SIGKILL, output
     assert resumed >= 3
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_writes_checkpoints_and_the_same_command_resumes(
-    number: signal.Signals, uninterrupted: dict[str, bytes], tmp_path: Path
-) -> None:
-    since = time.time_ns()
-    process = start(tmp_path)
-    while not begun(tmp_path, since):
-        time.sleep(0.01)
-    time.sleep(1)
-    process.send_signal(number)
-    output, _ = process.communicate()
-    assert process.returncode == 128 + number
-    assert "the same command goes on from here" in output
-    assert "Traceback" not in output
-    assert len(list(tmp_path.glob("*/*/*/checkpoints/step_*.json"))) >= 2
-    again = start(tmp_path)
-    output, _ = again.communicate()
-    assert again.returncode == 0, output
-    assert "from step" in output
-    assert contents(tmp_path) == uninterrupted
-    assert not list(tmp_path.glob("*/*/*/checkpoints"))
-    assert not list(tmp_path.glob("*/*/.seed_*.lock"))
