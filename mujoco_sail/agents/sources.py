@@ -1,4 +1,4 @@
-"""Source files of an agent class, and their digest."""
+"""Source files of an agent class, their digest, and that of other files of the user."""
 
 import ast
 import hashlib
@@ -51,6 +51,18 @@ def combined(digests: Iterable[tuple[str, str]]) -> str | None:
     """Digest of named digests in any order; None without any."""
     lines = sorted(f"{name} {digest}\n" for name, digest in digests)
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}" if lines else None
+
+
+def of_files(files: Iterable[Path]) -> str | None:
+    """Digest of files by their names; None without any. A file is read again if it was changed."""
+    return combined((file.name, _of_file(file, file.stat().st_mtime_ns)) for file in files)
+
+
+@cache
+def _of_file(file: Path, time: int) -> str:
+    """Digest of a file that was last changed at a time in ns."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 @cache

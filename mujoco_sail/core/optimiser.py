@@ -1,14 +1,15 @@
-"""Adam for a stack, with a step count per member; members can skip a step."""
+"""Adam for a stack, with a step count per member; members can skip a step. A projection."""
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
+from torch.nn.utils import get_total_norm
 
 from mujoco_sail.core.state import Tree
 
@@ -62,6 +63,11 @@ class MemberAdam:
             [torch.zeros_like(p) for p in parameters],
             torch.zeros(members, device=parameters[0].device),
         )
+
+    @classmethod
+    def of_one(cls, parameters: Iterable[Tensor], learning_rate: float) -> "MemberAdam":
+        """Optimiser of the parameters of a single network; gradients have their shapes."""
+        return cls([p.detach().unsqueeze(0) for p in parameters], 1, learning_rate)
 
     def step(self, gradients: Sequence[Tensor], active: Sequence[bool] | None = None) -> None:
         """Takes a step, see `adam_step`; gradients are [M G, ...] or [M, G, ...]."""
@@ -120,6 +126,16 @@ def unchanged(tensors: Sequence[Tensor], members: Tensor) -> Iterator[None]:
     for tensor, old in zip(tensors, before, strict=True):
         kept = by_member(old, len(members))[members]
         by_member(tensor.detach(), len(members))[members] = kept
+
+
+@torch.no_grad()
+def project(parameters: Sequence[Tensor], centre: Sequence[Tensor], radius: float) -> None:
+    """Projects parameters, in place, onto the L2 ball of a radius around the centre."""
+    moves = [p - c for p, c in zip(parameters, centre, strict=True)]
+    shrink = radius / get_total_norm(moves)
+    if shrink < 1:
+        for parameter, start, move in zip(parameters, centre, moves, strict=True):
+            parameter.copy_(start + shrink * move)
 
 
 def member_sums(layers: Sequence[Tensor]) -> Tensor:
