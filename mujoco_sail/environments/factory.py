@@ -77,7 +77,8 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
     """
     where = f"{task.name}: key 'id' is '{task.id}'"
     try:
-        _library("mujoco")
+        for library in ("mujoco", *task.packages):
+            _library(library)
         env: Env = DivergenceGuard(_registered(task, render_mode))
     except gymnasium.error.UnregisteredEnv:
         nearest = difflib.get_close_matches(task.id, _known_ids(), n=1, cutoff=0)[0]

@@ -253,14 +253,17 @@ def test_agents_of_language_models_refuse_other_tasks(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize("agent", [DPO, "random"])
 def test_without_transformers_the_extra_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, agent: str
 ) -> None:
+    """Also to an agent without a language model: the text has a tokenizer."""
     for loaded in [name for name in sys.modules if name.startswith("transformers.")]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, "transformers", None)  # type: ignore[arg-type]
-    for name in ("alignment", "model"):
+    for name in ("alignment", "model", "text"):
         monkeypatch.delitem(sys.modules, f"mujoco_sail.language.{name}", raising=False)
-    said = refused(capsys, tmp_path / "results")
+    assert run_text(tmp_path / "results", agent) == 2
+    said = capsys.readouterr().err
     assert "needs the package transformers (" in said
     assert "pip install 'mujoco-sail[language]'" in said
