@@ -10,6 +10,7 @@ objective is not concave.
 import itertools
 import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ class Enumerated:
         return (value - self.gamma * divergence).mean()
 
     def terms(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Expectations of T1, T2 and the anchor by the code of the agents, as flat gradients."""
+        """Expectations of T1 and T2, by the code of the agents, and the anchor; flat gradients."""
         log_policy = self.log_policy(self.policy)
         log_reference = self.log_policy(self.reference).detach()
         both = [
@@ -81,7 +82,7 @@ class Enumerated:
         pairs = objective.Compared(*both, label, torch.ones_like(label))
         t1, t2 = objective.surrogates(pairs, self.beta, torch.zeros(1).double())
         weight = both[0].detach().sum(-1).exp()
-        anchor = objective.anchor(log_policy, log_reference.exp())
+        anchor = (log_reference.exp() * log_policy).sum(-1)
         parts = ((weight * t1).sum(-1), (weight * t2).sum(-1), anchor)
         return tuple(self.flat(part.mean(), keep=True) for part in parts)  # type: ignore[return-value]
 
@@ -156,7 +157,8 @@ def transformer(seed: int) -> LanguageModel:
         for parameter in module.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(SHARPNESS)
-    return LanguageModel(module, TOKENS, None)
+    text: Any = SimpleNamespace(size=TOKENS, end=None)
+    return LanguageModel(module, text)
 
 
 def path(seed: int, gamma: float) -> list[tuple[int, float, float, float]]:

@@ -9,17 +9,16 @@ see equal prompts. The reference is the model at the start and never changes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from typing_extensions import override
 
 from mujoco_sail.agents.base import Agent, Runner
-from mujoco_sail.core.optimiser import MemberAdam
+from mujoco_sail.core.optimiser import MemberAdam, project
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.language import objective
-from mujoco_sail.language.model import ModelFolder, build, memory, skeleton, until_end
+from mujoco_sail.language.model import LanguageModel, build, memory, skeleton, until_end
 from mujoco_sail.language.task import TextTask
 from mujoco_sail.language.text import text_of, to_actions, to_tokens
 from mujoco_sail.preferences.pairs import Pairs
@@ -40,8 +39,7 @@ class AlignmentSettings:
     beta: float = setting(above=0)  # scale of the implicit reward
     lambda_: float = setting(low=0)  # weight of T2; 1 is its exact weight
     reverse_kl: float = setting(low=0)  # gamma, weight of the anchor
-    # Radius of the ball around the reference's parameters; inf for no projection.
-    projection_radius: float = setting(above=0, infinite=True)
+    projection_radius: float = setting(above=0, infinite=True)  # around the reference; inf: none
     offline: float = setting(low=0, high=1)  # rho, share of pairs that the reference draws
 
 
@@ -70,8 +68,7 @@ class Alignment(Agent):
             build(self.task, runner.seeds[0], self.device, tuned=tuned) for _ in range(2)
         )
         self._text = text_of(self.task)
-        views = [parameter.detach()[None] for parameter in self.model.parameters]
-        self.adam = MemberAdam(views, 1, self.task.learning_rate)
+        self.adam = MemberAdam.of_one(self.model.parameters, self.task.learning_rate)
         self.updates = 0
         self.measured = {name: torch.full((1,), torch.nan) for name in MEASURED}
         self.logged = {name: torch.full((1,), torch.nan) for name in LOGGED}
@@ -112,17 +109,18 @@ class Alignment(Agent):
     def draw(self, streams: Streams) -> Pairs:
         """Draws pairs of completions; the share `offline` of all so far by the reference."""
         count = self.task.labels_per_session * self.task.candidates_per_label
-        prompts = self._prompts(streams, count).repeat_interleave(2, 0)
+        of_prompts = streams.uniform(count, self.task.prompt_tokens)[0].cpu().numpy()
+        prompts = torch.from_numpy(self._text.draw_prompts(of_prompts)).repeat_interleave(2, 0)
         uniform = streams.uniform(2 * count, self.task.completion_tokens)[0]
-        drawn = self.updates * count + torch.arange(count + 1, dtype=torch.float64)
-        offline = (drawn * self.settings.offline).floor().diff() > 0
+        before = self.updates * count + torch.arange(count + 1, dtype=torch.float64)
+        offline = (before * self.settings.offline).floor().diff() > 0
         by_reference = offline.repeat_interleave(2)
-        completions = np.empty((2 * count, self.task.completion_tokens), np.int64)
+        completions = torch.empty(uniform.shape, dtype=torch.int64)
         for model, at in ((self.reference, by_reference), (self.model, ~by_reference)):
             if at.any():
-                completions[at.numpy()] = model.sample(prompts[at], uniform[at]).numpy()
-        rewards = torch.from_numpy(self._text.rewards(prompts.numpy(), completions)).float()
-        actions = torch.from_numpy(to_actions(completions, self._text.size))
+                completions[at] = model.sample(prompts[at], uniform[at])
+        rewards = torch.from_numpy(self._text.rewards(prompts, completions)).float()
+        actions = torch.from_numpy(to_actions(completions.numpy(), self._text.size))
         start = torch.full((1, count, 2), self._step)
         start[:, offline] = OFFLINE
         shape = (1, count, 2, 1)
@@ -143,8 +141,7 @@ class Alignment(Agent):
         pairs = objective.Compared(policy, reference, session.labels[0], online)
         t1, t2 = objective.estimates(pairs, settings.beta)
         gradient = of_t1 = self._gradient(t1)
-        # Two tensors: a checkpoint refuses values that share memory.
-        share, anchored = torch.tensor(torch.nan), torch.tensor(torch.nan)
+        share = anchored = torch.tensor(torch.nan)
         if settings.lambda_:
             of_t2 = self._gradient(t2)
             share = settings.lambda_ * get_total_norm(of_t2) / get_total_norm(of_t1)
@@ -152,29 +149,24 @@ class Alignment(Agent):
         if settings.reverse_kl:
             anchored = self.anchored(flat[0][::2], session.number)
             gradient = _sum(gradient, settings.reverse_kl, self._gradient(anchored))
-        self.adam.step([-g[None] for g in gradient])
+        self.adam.step([-g for g in gradient])
         radius = settings.projection_radius
         if radius < torch.inf:
-            objective.project(self.model.parameters, self.reference.parameters, radius)
+            project(self.model.parameters, self.reference.parameters, radius)
         self.updates += 1
         margin, label = pairs.margin(settings.beta).detach(), session.labels[0]
         right = ((margin > 0).float() == label)[(label != 0.5) & (margin != 0)]
-        self.logged = _named(LOGGED, (t1, right.float().mean(), share, anchored))
+        logged = t1.detach(), right.float().mean(), share, anchored.detach()
+        self.logged = _named(LOGGED, logged)
 
     def anchored(self, prompts: Tensor, number: int) -> Tensor:
         """Anchor's surrogate, from one completion of the reference to each prompt [B, P]."""
         streams = self.streams("anchor", number)
         uniform = streams.uniform(len(prompts), self.task.completion_tokens)[0]
-        completions = self.reference.sample(prompts, uniform)
-        return objective.anchor(self.model.log_prob(prompts, completions))
+        return self.model.log_prob(prompts, self.reference.sample(prompts, uniform)).mean()
 
     def _gradient(self, value: Tensor) -> list[Tensor]:
         return list(torch.autograd.grad(value, self.model.parameters, retain_graph=True))
-
-    def _prompts(self, streams: Streams, count: int) -> Tensor:
-        """Prompts, [count, prompt_tokens], on the CPU."""
-        uniform = streams.uniform(count, self.task.prompt_tokens)[0]
-        return torch.from_numpy(self._text.draw_prompts(uniform.cpu().numpy()))
 
     @override
     def policy(self, observation: Tensor) -> Tensor:
@@ -184,16 +176,14 @@ class Alignment(Agent):
         streams = self.streams("completions", self._step)
         models = self.model, self.reference
         own, others = (model.sample(prompts, streams.uniform(*shape)[0]) for model in models)
-        rewards, rival = (
-            self._text.rewards(prompts.numpy(), drawn.numpy()) for drawn in (own, others)
-        )
+        rewards, rival = (self._text.rewards(prompts, drawn) for drawn in (own, others))
         with torch.no_grad():
             log_policy, log_reference = (model.log_probs(prompts, own) for model in models)
         # KL(policy || reference): exact at every place of completions that the policy drew.
         per_place = (log_policy.exp() * (log_policy - log_reference)).sum(-1).cpu()
         divergence = (per_place * until_end(own, self.model.end)).sum(-1).mean()
-        wins = torch.tensor(np.sign(rewards - rival).mean() / 2 + 0.5)  # a tie is half a win
-        self.measured = _named(MEASURED, (wins, divergence, torch.tensor(rival.mean())))
+        wins = torch.from_numpy(rewards - rival).sign().mean() / 2 + 0.5  # a tie is half a win
+        self.measured = _named(MEASURED, (wins, divergence, rival.mean()))
         return torch.from_numpy(to_actions(own.numpy(), self._text.size))[None].to(self.device)
 
     @override
@@ -211,14 +201,13 @@ class Alignment(Agent):
         return {"a parameter of the language model": largest.view(1)}
 
     @override
-    def export_policies(self, step: int) -> list[ModelFolder]:
-        return [ModelFolder(self.task, self.model)]
+    def export_policies(self, step: int) -> list[LanguageModel]:
+        return [self.model]
 
 
-def _named(names: Sequence[str], values: Sequence[Tensor]) -> dict[str, Tensor]:
+def _named(names: Sequence[str], values: Sequence[Tensor | float]) -> dict[str, Tensor]:
     """Scalars by name, [1] each, on the CPU."""
-    parts = (value.detach().view(1).float().cpu() for value in values)
-    return dict(zip(names, parts, strict=True))
+    return {name: torch.tensor([float(x)]) for name, x in zip(names, values, strict=True)}
 
 
 def _sum(gradient: Sequence[Tensor], weight: float, more: Sequence[Tensor]) -> list[Tensor]:

@@ -1,16 +1,13 @@
 """Causal language models of transformers: log-probabilities, samples, fine-tuning, folders."""
 
 import inspect
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -18,26 +15,13 @@ from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.state import Tree
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.language.task import TextTask
-from mujoco_sail.language.text import (
-    ENDING,
-    PADDING,
-    STOP,
-    WORDS,
-    chain,
-    load,
-    load_model,
-    no_model,
-    text_of,
-)
+from mujoco_sail.language.text import ENDING, HF, PADDING, WORDS, Text, chain, text_of, tokenizer_of
 from mujoco_sail.system.files import home_expanded, write_bytes
 
-HF: Any = transformers  # without its annotations, which are incomplete
-HF.utils.logging.disable_progress_bar()
 NUMBER = 4  # bytes of a float32
 ACTIVATIONS = 24  # numbers per token, block and hidden unit that a gradient needs
 GRADIENTS = 6  # numbers per trained parameter: of T1, T2 and the anchor, and their sums
 SAVED = 10  # numbers per trained parameter of a checkpoint, as tensors, written and read back
-IGNORED = -100  # target without a loss
 INITIAL_STD = 0.02  # of weights, as GPT-2's
 TOLERANCE = 1e-3  # in nats, of log-probabilities with and without a cache
 
@@ -47,16 +31,14 @@ class LanguageModel:
 
     Args:
         module: A causal model of transformers.
-        tokens: Number of tokens that may be drawn, the first of its vocabulary.
-        end: Token that ends a completion; None if there is none.
+        text: Tokens that may be drawn, the first of the model's vocabulary, and their end.
         trained_layers: Last blocks that are trained, with the final norm; 0 for all parameters.
     """
 
-    def __init__(self, module: Any, tokens: int, end: int | None, trained_layers: int = 0) -> None:
-        self.module, self.tokens, self.end = module.eval(), tokens, end
-        self.parameters = list(trained_part(module, trained_layers))
-        for parameter in module.parameters():
-            parameter.requires_grad_(False)
+    def __init__(self, module: Any, text: Text, trained_layers: int = 0) -> None:
+        self.module, self.text = module.eval().requires_grad_(False), text
+        self.tokens, self.end = text.size, text.end
+        self.parameters = trained_part(module, trained_layers)
         for parameter in self.parameters:
             parameter.requires_grad_()
         self._places = "position_ids" in inspect.signature(module.forward).parameters
@@ -82,21 +64,16 @@ class LanguageModel:
 
         `uniform`, [B, L], is put into the inverse of every token's distribution function.
         """
-        prompts, uniform = prompts.to(self.module.device), uniform.to(self.module.device)
-        made = self._forward(prompts, use_cache=True)
-        columns: list[Tensor] = []
-        for t in range(uniform.shape[1]):
+        ids, drawn, cache = prompts.to(self.module.device), None, None
+        for u in uniform.to(self.module.device).unbind(1):
+            made = self._forward(ids, use_cache=True, cache=cache)
             rising = made.logits[:, -1, : self.tokens].softmax(-1).cumsum(-1)
-            threshold = uniform[:, t, None] * rising[:, -1:]
-            token = torch.searchsorted(rising, threshold, right=True)
-            token = token.clamp_max(self.tokens - 1).squeeze(1)
-            if columns and self.end is not None:
-                token = torch.where(columns[-1] == self.end, self.end, token)
-            columns.append(token)
-            if t + 1 < uniform.shape[1]:
-                ids = torch.cat([prompts, torch.stack(columns, 1)], 1)
-                made = self._forward(ids, use_cache=True, cache=made.cache)
-        return torch.stack(columns, 1).cpu()
+            token = torch.searchsorted(rising, u[:, None] * rising[:, -1:], right=True)
+            token = token.clamp_max(self.tokens - 1)
+            if drawn is not None and self.end is not None:
+                token = torch.where(drawn == self.end, self.end, token)
+            ids, drawn, cache = torch.cat([ids, token], 1), token, made.cache
+        return ids[:, prompts.shape[1] :].cpu()
 
     @torch.no_grad()
     def fault(self) -> str:
@@ -107,14 +84,17 @@ class LanguageModel:
         """
         ids = torch.arange(8).view(2, 4) % self.tokens
         ids[0, :2] = PADDING
-        whole, start = self._forward(ids).logits, self._forward(ids[:, :3], use_cache=True)
-        cached = self._forward(ids, use_cache=True, cache=start.cache).logits
-        for fault, one, other in (
-            ("its later tokens change earlier probabilities", start.logits[:, 2], whole[:, 2]),
-            ("its probabilities differ with a cache", cached[:, -1], whole[:, 3]),
-        ):
-            if not torch.allclose(one.log_softmax(-1), other.log_softmax(-1), atol=TOLERANCE):
-                return fault
+        try:
+            whole, start = self._forward(ids).logits, self._forward(ids[:, :3], use_cache=True)
+            cached = self._forward(ids, use_cache=True, cache=start.cache).logits
+            for fault, one, other in (
+                ("its later tokens change earlier probabilities", start.logits[:, 2], whole[:, 2]),
+                ("its probabilities differ with a cache", cached[:, -1], whole[:, 3]),
+            ):
+                if not torch.allclose(one.log_softmax(-1), other.log_softmax(-1), atol=TOLERANCE):
+                    return fault
+        except Exception as error:  # architectures differ in what they accept
+            return f"it cannot be used: {error}"
         return ""
 
     def _forward(self, ids: Tensor, **options: Any) -> Any:
@@ -134,17 +114,22 @@ class LanguageModel:
         """State for a checkpoint, see `core.state`."""
         return {"parameters": nn.utils.parameters_to_vector(self.parameters).detach()[None]}
 
+    @torch.no_grad()
     def load(self, saved: Tree) -> None:
-        """Restores the state that `state` returned."""
-        _fill(self.parameters, saved["parameters"][0])
+        """Restores the state that `state` returned, in place: an optimiser may have views of it."""
+        parts = saved["parameters"][0].split([p.numel() for p in self.parameters])
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            parameter.copy_(part.view_as(parameter))
 
-
-@torch.no_grad()
-def _fill(parameters: Iterable[Tensor], vector: Tensor) -> None:
-    """Copies a vector into parameters; those of PyTorch's function would be views of it."""
-    for parameter in parameters:
-        part, vector = vector.tensor_split([parameter.numel()])
-        parameter.copy_(part.view_as(parameter))
+    def save(self, path: Path | str) -> list[Path]:
+        """Writes model and tokenizer, as transformers reads them, into a folder, file by file."""
+        with TemporaryDirectory() as scratch:
+            self.module.save_pretrained(scratch)
+            tokenizer_of(self.text.task).save_pretrained(scratch)
+            made = sorted(file for file in Path(scratch).iterdir() if file.is_file())
+            for file in made:
+                write_bytes(Path(path) / file.name, file.read_bytes())
+        return [Path(path) / file.name for file in made]
 
 
 def until_end(completions: Tensor, end: int | None) -> Tensor:
@@ -153,19 +138,16 @@ def until_end(completions: Tensor, end: int | None) -> Tensor:
     return (ends.cumsum(1) - ends.long() == 0).float()
 
 
-def trained_part(module: Any, layers: int) -> Iterator[nn.Parameter]:
+def trained_part(module: Any, layers: int) -> list[nn.Parameter]:
     """Parameters of the last blocks of a model and of the norm after them; of all for 0."""
     if not layers:
-        yield from module.parameters()
-        return
+        return list(module.parameters())
     for parent in module.modules():
         children = list(parent.children())
         for at, child in enumerate(children):
             if isinstance(child, nn.ModuleList) and len(child) == module.config.num_hidden_layers:
-                yield from child[-layers:].parameters()
-                for later in children[at + 1 :]:
-                    yield from later.parameters()
-                return
+                return list(nn.ModuleList([*child[-layers:], *children[at + 1 :]]).parameters())
+    return []
 
 
 def generated(task: TextTask) -> Any:
@@ -196,22 +178,20 @@ def initialise(module: Any, generator: torch.Generator) -> None:
 
 
 @cache
-def pretrained(task: TextTask, seed: int) -> Tensor:
-    """Parameters of the generated model after its fine-tuning on the corpus of a seed."""
+def pretrained(task: TextTask, seed: int) -> Mapping[str, Tensor]:
+    """State of the generated model after its fine-tuning on the corpus of a seed."""
     module = generated(task)
     streams = Streams([seed], "corpus", torch.device("cpu"))
     initialise(module, streams.generators[0])
     corpus = corpus_of(task, streams)
-    targets = torch.where(corpus == PADDING, IGNORED, corpus)
     parameters = list(module.parameters())
-    views = [parameter.detach()[None] for parameter in parameters]
-    adam = MemberAdam(views, 1, task.corpus_learning_rate)
+    adam = MemberAdam.of_one(parameters, task.corpus_learning_rate)
     for _ in range(max(1, task.corpus_epochs * len(corpus) // task.batch_size)):
-        rows = streams.integers(len(corpus), task.batch_size)[0]
-        logits = module(input_ids=corpus[rows].clamp_min(0)).logits[:, :-1]
-        loss = cross_entropy(logits.flatten(0, 1), targets[rows, 1:].flatten())
-        adam.step([g[None] for g in torch.autograd.grad(loss, parameters)])
-    return nn.utils.parameters_to_vector(parameters).detach()
+        texts = corpus[streams.integers(len(corpus), task.batch_size)[0]]
+        logits = module(input_ids=texts.clamp_min(0)).logits[:, :-1].flatten(0, 1)
+        loss = cross_entropy(logits, texts[:, 1:].flatten(), ignore_index=PADDING)
+        adam.step(torch.autograd.grad(loss, parameters))
+    return module.state_dict()  # type: ignore[no-any-return]
 
 
 def corpus_of(task: TextTask, streams: Streams) -> Tensor:
@@ -220,10 +200,8 @@ def corpus_of(task: TextTask, streams: Streams) -> Tensor:
     words = torch.from_numpy(chain(streams.uniform(*shape)[0].numpy()))
     ending = streams.uniform(*shape)[0] < ENDING
     ending[:, : task.prompt_tokens + 1] = False
-    after = ending.cumsum(1)
-    words[ending & (after == 1)] = len(WORDS)
-    words[after - ending.long() > 0] = PADDING
-    return words
+    words[ending] = len(WORDS)
+    return torch.where(until_end(words, len(WORDS)) > 0, words, PADDING)
 
 
 def build(task: TextTask, seed: int, device: torch.device, *, tuned: bool) -> LanguageModel:
@@ -232,21 +210,15 @@ def build(task: TextTask, seed: int, device: torch.device, *, tuned: bool) -> La
     Raises:
         UserError: The folder's model cannot be used, see `LanguageModel.fault`.
     """
-    text = text_of(task)
     if task.model:
-        module = load_model(task, "model", "AutoModelForCausalLM", dtype=torch.float32)
+        module = task.load_model("model", HF.AutoModelForCausalLM, dtype=torch.float32)
     else:
         module = generated(task)
         if tuned:
-            _fill(module.parameters(), pretrained(task, seed))
-    model = LanguageModel(module.to(device), text.size, text.end, task.trained_layers)
-    if task.model:
-        try:
-            fault = model.fault()
-        except Exception as error:  # architectures differ in what they accept
-            raise no_model(task, "model", f"it cannot be used: {error}") from error
-        if fault:
-            raise no_model(task, "model", fault)
+            module.load_state_dict(pretrained(task, seed))
+    model = LanguageModel(module.to(device), text_of(task), task.trained_layers)
+    if task.model and (fault := model.fault()):
+        raise task.no_model("model", fault)
     return model
 
 
@@ -258,13 +230,13 @@ def skeleton(task: TextTask) -> Any:
     """
     if not task.model:
         return generated(task)
-    config, size = load(task, "model", "AutoConfig"), text_of(task).size
+    config, size = task.load("model", HF.AutoConfig), text_of(task).size
     try:
         with torch.device("meta"):
             module = HF.AutoModelForCausalLM.from_config(config)
         tokens, blocks = config.vocab_size, config.num_hidden_layers
     except Exception as error:  # the library raises many types
-        raise no_model(task, "model", error) from error
+        raise task.no_model("model", error) from error
     files = [path.suffix for path in home_expanded(task.model).iterdir()]
     longest = task.prompt_tokens + task.completion_tokens
     context = getattr(config, "max_position_embeddings", longest)
@@ -272,19 +244,20 @@ def skeleton(task: TextTask) -> Any:
         ("it has no weights", not {".safetensors", ".bin"} & {*files}),
         (f"its tokenizer has {size} tokens, the model {tokens}", size > tokens),
         (f"prompt and completion have {longest} tokens, its context {context}", longest > context),
-        ("its blocks are in no list", not list(trained_part(module, task.trained_layers))),
+        ("its blocks are in no list", not trained_part(module, task.trained_layers)),
         (f"it has {blocks} blocks to train", task.trained_layers > blocks),
     ):
         if found:
-            raise no_model(task, "model", fault)
+            raise task.no_model("model", fault)
     return module
 
 
 def memory(task: TextTask) -> float:
     """Estimates the bytes of a member: both models, Adam's moments, and its largest phase."""
-    module = skeleton(task)
+    module, judge = skeleton(task), text_of(task).judge
     total = sum(p.numel() for p in module.parameters())
     trained = sum(p.numel() for p in trained_part(module, task.trained_layers))
+    judging = sum(p.numel() for p in judge.model.parameters()) if judge else 0
     config, length = module.config, task.prompt_tokens + task.completion_tokens
     per_token = ACTIVATIONS * config.num_hidden_layers * config.hidden_size
     compared, evaluated = task.labels_per_session, task.evaluation_episodes
@@ -292,37 +265,4 @@ def memory(task: TextTask) -> float:
     draw = 2 * compared * task.candidates_per_label * length * config.vocab_size
     evaluate = evaluated * (length + 4 * task.completion_tokens) * config.vocab_size
     phase = max(learn, draw, evaluate, SAVED * trained)
-    return float(NUMBER * (2 * total + 2 * trained + phase + _judge_numbers(task)))
-
-
-def _judge_numbers(task: TextTask) -> int:
-    """Number of parameters of the reward model."""
-    if not task.judge:
-        return 0
-    with torch.device("meta"):
-        judge = HF.AutoModelForSequenceClassification.from_config(load(task, "judge", "AutoConfig"))
-    return sum(p.numel() for p in judge.parameters())
-
-
-@dataclass(frozen=True)
-class ModelFolder:
-    """Language model, to be written as transformers reads it."""
-
-    task: TextTask
-    model: LanguageModel
-
-    def save(self, path: Path | str) -> list[Path]:
-        """Writes model and tokenizer into the folder `path`, file by file."""
-        if self.task.model:
-            tokenizer = load(self.task, "model", "AutoTokenizer")
-        else:
-            words = Tokenizer(models.WordLevel({word: i for i, word in enumerate((*WORDS, STOP))}))
-            words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-            tokenizer = HF.PreTrainedTokenizerFast(tokenizer_object=words, eos_token=STOP)
-        with TemporaryDirectory() as scratch:
-            self.model.module.save_pretrained(scratch)
-            tokenizer.save_pretrained(scratch)
-            made = sorted(file for file in Path(scratch).iterdir() if file.is_file())
-            for file in made:
-                write_bytes(Path(path) / file.name, file.read_bytes())
-        return [Path(path) / file.name for file in made]
+    return float(NUMBER * (2 * total + 2 * trained + phase + judging))

@@ -19,11 +19,9 @@ that of a log-linear policy (`mujoco_sail.theory`), so the ball is around the re
 Sources: SAIL (Ding et al. 2024, arXiv 2406.15567), SAIL-RevKL (Wu et al. 2026, arXiv 2606.31524).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mujoco_sail.core.objectives import leave_one_out, log_likelihood, t1_t2_surrogates
 
@@ -52,10 +50,7 @@ class Compared:
 
 
 def surrogates(pairs: Compared, beta: float, baseline: Tensor) -> tuple[Tensor, Tensor]:
-    """Functions, [..., P], whose gradients are the integrands of T1 and T2.
-
-    Their means over pairs estimate the terms; the value of the first is log sigmoid(...).
-    """
+    """Functions, [..., P], whose gradients are the integrands of T1 and T2."""
     score = pairs.online * pairs.policy.sum(-1)
     return t1_t2_surrogates(pairs.margin(beta), pairs.label, score, baseline)
 
@@ -65,24 +60,3 @@ def estimates(pairs: Compared, beta: float) -> tuple[Tensor, Tensor]:
     log_p = log_likelihood(pairs.margin(beta), pairs.label).detach()
     t1, t2 = surrogates(pairs, beta, leave_one_out(log_p))
     return t1.mean(-1), t2.mean(-1)
-
-
-def anchor(log_policy: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Scalar whose gradient is that of -KL(pi_ref || pi_theta).
-
-    Args:
-        log_policy: log pi_theta(y|x) of completions of the REFERENCE, [..., B].
-        weight: Probabilities of the completions; None for samples, of which the mean is taken.
-    """
-    return log_policy.mean(-1) if weight is None else (weight * log_policy).sum(-1)
-
-
-@torch.no_grad()
-def project(parameters: Sequence[Tensor], centre: Sequence[Tensor], radius: float) -> None:
-    """Projects parameters, in place, onto the ball of a radius around the centre."""
-    moves = [p - c for p, c in zip(parameters, centre, strict=True)]
-    norm = nn.utils.get_total_norm(moves)
-    shrink = (radius / norm).clamp(max=1.0)
-    for parameter, start, move in zip(parameters, centre, moves, strict=True):
-        # Without rounding where nothing is to be done.
-        parameter.copy_(torch.where(shrink < 1, start + shrink * move, parameter))

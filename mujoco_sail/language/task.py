@@ -1,16 +1,15 @@
 """Text task: keys of the recipes in `envs/language/`, besides those of every task."""
 
-import hashlib
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from typing_extensions import override
 
-from mujoco_sail.agents.sources import combined
+from mujoco_sail.agents.sources import of_files
 from mujoco_sail.recipes.settings import demand, setting
 from mujoco_sail.recipes.task import MOST, MOST_LAYERS, Task
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import home_expanded
 
 
@@ -26,12 +25,9 @@ class TextTask(Task):
     rule: Literal["vowels", "echo", "reverse"] = setting()  # hidden reward, see `language.text`
     prompt_tokens: int = setting(low=1, high=MOST)  # longest prompt
     completion_tokens: int = setting(low=1, high=MOST)  # longest completion
-    # Folder of a causal language model with its tokenizer; empty for a generated one.
-    model: str = setting()
-    # File of lines such as {"prompt": "a b c d"}; empty for generated prompts.
-    prompts: str = setting()
-    # Folder of a reward model, a sequence classifier with one label; empty for the rule.
-    judge: str = setting()
+    model: str = setting()  # folder of a causal model and its tokenizer; empty for a generated one
+    prompts: str = setting()  # file of lines {"prompt": "a b c d"}; empty for generated prompts
+    judge: str = setting()  # folder of a sequence classifier with one label; empty for the rule
     trained_layers: int = setting(low=0, high=MOST_LAYERS)  # last blocks that are trained; 0: all
 
     # --- the generated model and the corpus on which it is fine-tuned ---
@@ -55,7 +51,7 @@ class TextTask(Task):
     @property
     @override
     def source(self) -> str | None:
-        return combined((file.name, _digest(file, file.stat().st_mtime_ns)) for file in self.files)
+        return of_files(self.files)
 
     @property
     @override
@@ -79,9 +75,30 @@ class TextTask(Task):
         ]
         demand(self, conditions, f"{self.name}: ")
 
+    def load(self, key: str, kind: Any, **options: Any) -> Any:
+        """Loads an object of a class of transformers from the folder that a key names.
 
-@cache
-def _digest(file: Path, time: int) -> str:
-    """Digest of a file that was last changed at a time in ns."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+        Raises:
+            UserError: It is not there; nothing is looked for in the network.
+        """
+        folder = str(home_expanded(getattr(self, key)))
+        try:
+            return kind.from_pretrained(folder, local_files_only=True, **options)
+        except Exception as error:  # the library raises many types
+            raise self.no_model(key, error) from error
+
+    def load_model(self, key: str, kind: Any, **options: Any) -> Any:
+        """Loads a model; one without all its weights is refused: they would be random."""
+        model, about = self.load(key, kind, output_loading_info=True, **options)
+        if lacking := sorted(about["missing_keys"]):
+            raise self.no_model(key, f"its files lack {lacking[0]}")
+        return model
+
+    def no_model(self, key: str, reason: object) -> UserError:
+        """Error for a folder that is no model, with the first line of the reason."""
+        lines = str(reason).strip().splitlines() or [type(reason).__name__]
+        return self.error(key, f"no model there: {lines[0]}")
+
+    def error(self, key: str, reason: str) -> UserError:
+        """Error in the value of a key."""
+        return UserError(f"{self.name}: key '{key}' is '{getattr(self, key)}'; {reason}")

@@ -15,23 +15,28 @@ has a number in [-1, 1] per place of the completion; that interval has an equal 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
+import transformers
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
 
 from mujoco_sail.core.streams import seed_for
 from mujoco_sail.environments.wrappers import Array, Info
 from mujoco_sail.language.task import TextTask
-from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import home_expanded, read_text
 
+HF: Any = transformers  # without its annotations, which are incomplete
+HF.utils.logging.disable_progress_bar()
 Ids = NDArray[np.int64]
 
 WORDS = tuple("abcdefghijklmnopqrstuvwx")
@@ -79,88 +84,66 @@ class Text:
     Attributes:
         size: Number of tokens.
         end: Token that ends a completion; None if there is none.
+        judge: Reward model; None for the rule.
     """
 
     def __init__(self, task: TextTask) -> None:
         self.task = task
-        self._tokenizer = load(task, "model", "AutoTokenizer") if task.model else None
-        self.size = len(self._tokenizer or (*WORDS, STOP))
-        self.end = self._tokenizer.eos_token_id if self._tokenizer else len(WORDS)
-        self._judge = _judge(task) if task.judge else None
+        self._tokenizer = tokenizer_of(task)
+        self.size, self.end = len(self._tokenizer), self._tokenizer.eos_token_id
+        self.judge = Judge(task) if task.judge else None
         self._prompts = self._read_prompts() if task.prompts else None
-        if self._tokenizer and self._prompts is None:
-            self._encoded(" ".join(WORDS), "the words of generated prompts", len(WORDS))
+        if self._prompts is None:
+            self.encode(" ".join(WORDS), "the words of generated prompts", len(WORDS))
 
-    def encode(self, text: str) -> list[int]:
-        """Tokens of a text; a `ValueError` if it has words that are no tokens."""
-        if self._tokenizer is None:
-            return [(*WORDS, STOP).index(word) for word in text.split()]
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+    def encode(self, text: str, where: str, longest: int) -> list[int]:
+        """Tokens of a text; a `UserError` if they lack a word or are not 1 to `longest`."""
         unknown = self._tokenizer.unk_token_id
-        if unknown is not None and unknown in ids and unknown != self.end:
-            raise ValueError("unknown token")
+        try:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+            lacking = unknown in ids and unknown != self.end
+        except Exception:  # tokenizers raise many types
+            lacking = True
+        if lacking:
+            raise self.task.error("model", f"its tokens lack a word of {where}")
+        if not 0 < len(ids) <= longest:
+            expected = f"expected 1 to {longest}"
+            raise UserError(f"{self.task.name}: {where}: {len(ids)} tokens; {expected}")
         return ids
 
-    def decode(self, ids: Ids) -> str:
+    def decode(self, ids: Iterable[int]) -> str:
         """Text of tokens; padding is left out."""
-        kept = ids[ids != PADDING]
-        if self._tokenizer is None:
-            return " ".join((*WORDS, STOP)[i] for i in kept)
-        return str(self._tokenizer.decode(kept.tolist()))
+        return str(self._tokenizer.decode([i for i in ids if i != PADDING]))
 
     def draw_prompts(self, uniform: NDArray[np.floating[Any]]) -> Ids:
         """Prompts from uniform draws, both [N, prompt_tokens]; padded on the left."""
         if self._prompts is not None:
             return self._prompts[(uniform[:, 0] * len(self._prompts)).astype(np.int64)]
-        words = chain(uniform)
-        if self._tokenizer is None:
-            return words
-        texts = (" ".join(WORDS[i] for i in row) for row in words)
-        return np.stack([self._padded(self.encode(text)) for text in texts])
+        texts = (" ".join(WORDS[i] for i in row) for row in chain(uniform))
+        ids = (self.encode(text, "a generated prompt", self.task.prompt_tokens) for text in texts)
+        return np.stack([self._padded(row) for row in ids])
 
-    def rewards(self, prompts: Ids, completions: Ids) -> NDArray[np.float64]:
+    def rewards(self, prompts: Ids | Tensor, completions: Ids | Tensor) -> NDArray[np.float64]:
         """The judge's hidden rewards, [N], of completions [N, L] to prompts [N, P]."""
-        texts = map(self.decode, map(self._until_end, completions))
-        pairs = list(zip(map(self.decode, prompts), texts, strict=True))
-        if self._judge is not None:
-            return self._judge(pairs)
-        longest = self.task.completion_tokens
-        return np.array(
-            [rule_reward(self.task.rule, x.split(), y.split(), longest) for x, y in pairs]
-        )
-
-    def _until_end(self, completion: Ids) -> Ids:
-        ends = np.flatnonzero(completion == self.end)
-        return completion[: ends[0]] if ends.size else completion
+        ended = (takewhile(lambda i: i != self.end, row) for row in completions.tolist())
+        both = map(self.decode, prompts.tolist()), map(self.decode, ended)
+        pairs = list(zip(*both, strict=True))
+        if self.judge is not None:
+            return self.judge.rewards(pairs)
+        rule, longest = self.task.rule, self.task.completion_tokens
+        return np.array([rule_reward(rule, x.split(), y.split(), longest) for x, y in pairs])
 
     def _padded(self, ids: list[int]) -> Ids:
         """Tokens of a prompt, padded on the left, [prompt_tokens]."""
-        row = np.full(self.task.prompt_tokens, PADDING)
-        row[len(row) - len(ids) :] = ids
-        return row
-
-    def _encoded(self, text: str, where: str, longest: int) -> list[int]:
-        try:
-            ids = self.encode(text)
-        except (ValueError, TypeError):  # a lone surrogate is no text for a tokenizer
-            raise UserError(
-                f"{self.task.name}: key 'model' is '{self.task.model}'; its tokens lack a word "
-                f"of {where}"
-            ) from None
-        if not 0 < len(ids) <= longest:
-            raise UserError(
-                f"{self.task.name}: {where}: {len(ids)} tokens; expected 1 to {longest}"
-            )
-        return ids
+        return np.pad(ids, (self.task.prompt_tokens - len(ids), 0), constant_values=PADDING)
 
     def _read_prompts(self) -> Ids:
         """Prompts of the file, [N, prompt_tokens]."""
-        path, rows = home_expanded(self.task.prompts), []
-        where = f"{self.task.name}: key 'prompts' is '{self.task.prompts}'"
+        task, path, rows = self.task, home_expanded(self.task.prompts), []
         try:
             lines = read_text(path).split("\n")
         except (OSError, ValueError) as error:
-            raise UserError(f"{where}; it cannot be read: {error}") from error
+            raise task.error("prompts", f"it cannot be read: {error}") from error
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -169,65 +152,42 @@ class Text:
             except (ValueError, LookupError, TypeError, RecursionError):
                 prompt = None
             if not isinstance(prompt, str):
-                raise UserError(f'{where}; line {number}: expected {{"prompt": "a text"}}')
-            ids = self._encoded(prompt, f"{path.name}, line {number}", self.task.prompt_tokens)
-            if self._judge is None and (self.end in ids or not prompt.split()):
-                raise UserError(f"{where}; line {number}: expected words alone, for the rule")
+                raise task.error("prompts", f'line {number}: expected {{"prompt": "a text"}}')
+            ids = self.encode(prompt, f"{path.name}, line {number}", task.prompt_tokens)
+            if self.judge is None and (self.end in ids or not prompt.split()):
+                raise task.error("prompts", f"line {number}: expected words alone, for the rule")
             rows.append(self._padded(ids))
         if not rows:
-            raise UserError(f"{where}; it is empty: expected a prompt in every line")
+            raise task.error("prompts", "it is empty: expected a prompt in every line")
         return np.stack(rows)
 
 
-def load(task: TextTask, key: str, kind: str, **options: Any) -> Any:
-    """Loads an object of a class of transformers from the folder that a key of the task names.
+class Judge:
+    """Reward model of a task; of a text that is longer than its context it gets the last tokens."""
 
-    Raises:
-        UserError: It is not there; nothing is looked for in the network.
-    """
-    library = packages.load("transformers", f"{task.name}: key '{key}'")
-    folder = str(home_expanded(getattr(task, key)))
-    try:
-        return getattr(library, kind).from_pretrained(folder, local_files_only=True, **options)
-    except Exception as error:  # the library raises many types
-        raise no_model(task, key, error) from error
+    def __init__(self, task: TextTask) -> None:
+        self.model = task.load_model("judge", HF.AutoModelForSequenceClassification).eval()
+        self._tokenizer = task.load("judge", HF.AutoTokenizer, truncation_side="left")
+        if self.model.config.num_labels != 1:
+            raise task.no_model("judge", "expected a classifier with one label")
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        self._limit = {"truncation": context is not None, "max_length": context}
 
-
-def load_model(task: TextTask, key: str, kind: str, **options: Any) -> Any:
-    """Loads a model, see `load`; one without all its weights is refused: they would be random."""
-    model, about = load(task, key, kind, output_loading_info=True, **options)
-    if lacking := sorted(about["missing_keys"]):
-        raise no_model(task, key, f"its files lack {lacking[0]}")
-    return model
-
-
-def no_model(task: TextTask, key: str, reason: object) -> UserError:
-    """Error for a folder that is no model."""
-    lines = str(reason).strip().splitlines() or [type(reason).__name__]
-    return UserError(
-        f"{task.name}: key '{key}' is '{getattr(task, key)}'; no model there: {lines[0]}"
-    )
-
-
-def _judge(task: TextTask) -> Callable[[list[tuple[str, str]]], NDArray[np.float64]]:
-    """Function from prompts and completions to the rewards of the reward model.
-
-    Of a text that is longer than the model's context it gets the last tokens.
-    """
-    model = load_model(task, "judge", "AutoModelForSequenceClassification").eval()
-    tokenizer = load(task, "judge", "AutoTokenizer", truncation_side="left")
-    if model.config.num_labels != 1:
-        raise no_model(task, "judge", "expected a classifier with one label")
-    context = getattr(model.config, "max_position_embeddings", None)
-    shortened = {"truncation": context is not None, "max_length": context}
-
-    def judge(pairs: list[tuple[str, str]]) -> NDArray[np.float64]:
+    @torch.no_grad()
+    def rewards(self, pairs: list[tuple[str, str]]) -> NDArray[np.float64]:
+        """Rewards, [N], of N prompts with their completions."""
         texts = [f"{x} {y}" for x, y in pairs]
-        rows = [tokenizer(text, return_tensors="pt", **shortened)["input_ids"] for text in texts]
-        with torch.no_grad():
-            return np.array([float(model(row).logits) for row in rows])
+        rows = [self._tokenizer(t, return_tensors="pt", **self._limit)["input_ids"] for t in texts]
+        return np.array([float(self.model(row).logits) for row in rows])
 
-    return judge
+
+def tokenizer_of(task: TextTask) -> Any:
+    """Tokenizer of a task's model; that of the generated language has a token per word."""
+    if task.model:
+        return task.load("model", HF.AutoTokenizer)
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate((*WORDS, STOP))}))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return HF.PreTrainedTokenizerFast(tokenizer_object=words, eos_token=STOP)
 
 
 def text_of(task: TextTask) -> Text:

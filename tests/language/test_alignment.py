@@ -12,10 +12,12 @@ from helpers.language import ALL, run_text, text_task
 from helpers.resuming import results_after_stops
 from helpers.runs import MakeRun, members_of, results_of
 from helpers.tiny import CPU
+from torch import Tensor
 
 from mujoco_sail.cli import main
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.language.alignment import OFFLINE
+from mujoco_sail.language.text import text_of
 from mujoco_sail.training.run import Run
 
 ARMS = ("online_dpo", "sail_lm_tenth", "sail_lm", "sail_revkl_lm")
@@ -26,6 +28,11 @@ DPO = "language/online_dpo"
 def agent_of(make_run: MakeRun, settings: dict[str, Any] | None = None, **changes: Any) -> Any:
     run = make_run([(SAIL, 0)], text_task(**changes), {SAIL: settings or {}})
     return run.members[0].spec.agent(run)
+
+
+def prompts_of(agent: Any, count: int) -> Tensor:
+    uniform = Streams([0], "prompts", agent.device).uniform(count, 4)[0]
+    return torch.from_numpy(text_of(agent.task).draw_prompts(uniform.numpy()))
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +140,7 @@ def test_the_anchor_is_drawn_from_the_reference(make_run: MakeRun) -> None:
     with torch.no_grad():
         for parameter in agent.model.parameters:
             parameter.mul_(3)
-    prompts = agent._prompts(Streams([0], "prompts", agent.device), 64)
+    prompts = prompts_of(agent, 64)
     uniform = agent.streams("anchor", 2).uniform(64, 8)[0]
     by_reference, by_policy = (
         agent.model.log_prob(prompts, model.sample(prompts, uniform)).mean()
@@ -177,7 +184,7 @@ def test_the_divergence_is_zero_at_the_reference_and_exact_at_every_place(
 ) -> None:
     """Against the mean of log pi - log pi_ref over many samples of the policy."""
     agent = agent_of(make_run)
-    prompts = agent._prompts(Streams([0], "prompts", agent.device), 1000)
+    prompts = prompts_of(agent, 1000)
     agent.policy(prompts[None].float())
     assert agent.measured["kl_from_reference"].item() == pytest.approx(0, abs=1e-6)
     with torch.no_grad():

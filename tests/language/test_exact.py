@@ -117,12 +117,3 @@ def test_the_anchor_lowers_the_largest_curvature(away: exact.Enumerated) -> None
     free, held = exact.problem(1, gamma=0.0), exact.problem(1, gamma=1.0)
     assert held.largest_eigenvalue() < free.largest_eigenvalue()
     assert free.largest_eigenvalue() > 0
-
-
-def test_a_projection_ends_on_the_ball_around_the_reference_and_moves_nothing_inside() -> None:
-    centre = [torch.tensor([1.0, 2.0]), torch.tensor([[3.0]])]
-    far = [torch.tensor([4.0, 2.0]), torch.tensor([[7.0]])]  # distance 5
-    objective.project(far, centre, 2.5)
-    assert [part.tolist() for part in far] == [[2.5, 2.0], [[5.0]]]
-    objective.project(far, centre, 2.6)
-    assert [part.tolist() for part in far] == [[2.5, 2.0], [[5.0]]]

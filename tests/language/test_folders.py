@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -198,6 +199,20 @@ def test_a_tokenizer_that_does_not_fit_is_refused(
     tokenizer_of(["a", "b", "<unk>", "<end>"]).save_pretrained(small)
     said = refused(capsys, tmp_path / "results", f"env.model={small}")
     assert "lack a word of the words of generated prompts" in said
+
+
+def test_a_word_that_a_tokenizer_without_an_unknown_token_lacks_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It raises a bare `Exception` then."""
+    made = Tokenizer(WordLevel({word: i for i, word in enumerate((*LETTERS[:26], "<end>"))}))
+    made.pre_tokenizer = WhitespaceSplit()
+    home = tmp_path / "model"
+    shutil.copytree(folder, home)
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>").save_pretrained(home)
+    file = prompts(tmp_path / "p.jsonl", "a b", "a ö")
+    said = refused(capsys, tmp_path / "results", f"env.model={home}", file)
+    assert "its tokens lack a word of p.jsonl, line 2" in said
 
 
 def test_prompts_that_do_not_fit_are_refused(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers.language import text_task
@@ -34,7 +36,7 @@ def test_samples_have_the_probabilities_of_the_model() -> None:
 
 def test_after_the_end_nothing_is_drawn_and_nothing_counts() -> None:
     inner = transformer(0)
-    ending = LanguageModel(inner.module, 4, end=3)
+    ending = LanguageModel(inner.module, SimpleNamespace(size=4, end=3))  # type: ignore[arg-type]
     prompts = PROMPTS[:1].expand(500, -1)
     uniform = torch.rand(500, 4, generator=torch.Generator().manual_seed(0)).double()
     found = ending.sample(prompts, uniform)

@@ -69,7 +69,7 @@ def test_a_completion_ends_at_the_first_full_stop() -> None:
     text = text_of(text_task())
     prompts, completions = np.array([[0, 1, 2, 24]] * 2), np.array([[0, 1, 24, 2], [0, 1, 2, 24]])
     assert text.rewards(prompts, completions).tolist() == [0.5, 0.75]  # of the words a b c .
-    assert text.encode("a x .") == [0, 23, 24]
+    assert text.encode("a x .", "here", 3) == [0, 23, 24]
 
 
 def test_the_suite_without_text_tasks_imports_neither_transformers_nor_language() -> None:
