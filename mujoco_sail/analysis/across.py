@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from mujoco_sail.analysis import commands, effect_size, inference, stats
 from mujoco_sail.results.pooling import check_alike
-from mujoco_sail.results.read import RunRecord, agents_in_order
+from mujoco_sail.results.read import RunRecord, agents_in_order, failures
 from mujoco_sail.system.errors import UserError
 
 LOW, HIGH = "random", "sac"  # agents whose mean final returns have the scores 0 and 1
@@ -181,22 +181,25 @@ def labels_to_reach(runs: Sequence[RunRecord], share: float = HALF) -> pd.DataFr
         share: The return to reach is mean of `LOW` + share (mean of `HIGH` - mean of `LOW`).
 
     Returns:
-        Columns environment, agent, labels, reached, seeds: the median over seeds, where a seed
-        that never reaches the return counts as infinity; the number of seeds that reach it; the
-        number of seeds. Labels are nan for agents that use none.
+        Columns environment, agent, labels, reached, seeds, failed: the median over seeds, where a
+        seed that never reaches the return counts as infinity; the number of seeds that reach it;
+        the numbers of complete and of failed seeds. Labels are nan for agents that use none. An
+        agent without a complete seed has a row, too.
 
     Raises:
         UserError: See `normalised_scores`.
     """
-    rows = []
+    rows, failed = [], failures(runs)
     for env, (zero, one) in _scale_ends(runs).items():
-        here = [run for run in runs if run.env == env and run.status == "complete"]
+        here = [run for run in runs if run.env == env and run.status != "running"]
         for agent in agents_in_order(here, ""):
-            arm = [run for run in here if run.agent == agent]
+            arm = [run for run in here if run.agent == agent and run.status == "complete"]
             used = [_first_labels(run, zero + share * (one - zero)) for run in arm]
             median = float(np.median(used)) if any(run.labels for run in arm) else math.nan
-            rows.append((env, agent, median, int(np.isfinite(used).sum()), len(arm)))
-    return pd.DataFrame(rows, columns=["environment", "agent", "labels", "reached", "seeds"])
+            counts = int(np.isfinite(used).sum()), len(arm), failed[env, agent]
+            rows.append((env, agent, median, *counts))
+    columns = ["environment", "agent", "labels", "reached", "seeds", "failed"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _first_labels(run: RunRecord, target: float) -> float:

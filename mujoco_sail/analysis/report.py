@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from mujoco_sail.analysis.figures import drawing
 from mujoco_sail.analysis.tables_text import Cells
 from mujoco_sail.analysis.verdict import verdicts
 from mujoco_sail.results.pooling import collect, training_tables
-from mujoco_sail.results.read import RunRecord, agents_in_order
+from mujoco_sail.results.read import RunRecord, agents_in_order, failures
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import write_text
 
@@ -178,7 +178,10 @@ def _across(
         labels = across.labels_to_reach(runs)
         over_all = tables_across.summary(runs, effects, labels, baseline)
     except UserError as error:
-        each = effects.assign(labels=np.nan, reached=0)
+        of = failures([*runs, *(replace(run, env=across.POOLED) for run in runs)])
+        places = zip(effects["environment"], effects["agent"], strict=True)
+        failed = [of[place] for place in places]
+        each = effects.assign(labels=np.nan, reached=0, failed=failed)
         return [], tables_across.single_cells(each, baseline), " ".join(str(error).splitlines())
     each = tables_across.single(runs, effects, labels, baseline)
     cells = tables_across.single_cells(each, baseline)

@@ -204,6 +204,11 @@ def _row(arm: Sequence[RunRecord], against: stats.Array) -> dict[str, object]:
     return row
 
 
+def seeds(complete: object, failed: int) -> str:
+    """Number of complete seeds, with that of failed ones if there are any."""
+    return f"{complete} ({failed} failed)" if failed else f"{complete}"
+
+
 def cells(frame: pd.DataFrame) -> Cells:
     """Cells of the displayed table, header first."""
     baseline = frame["baseline"].iloc[0] if len(frame) else "baseline"
@@ -217,7 +222,7 @@ def cells(frame: pd.DataFrame) -> Cells:
                 row["environment"],
                 row["agent"],
                 row["protocol"],
-                f"{row['seeds']} ({row['failed']} failed)" if row["failed"] else str(row["seeds"]),
+                seeds(row["seeds"], row["failed"]),
                 NONE if pd.isna(row["labels"]) else str(row["labels"]),
                 number(row["final_return"], digits),
                 interval(row["iqm"], row["iqm_low"], row["iqm_high"], digits),

@@ -16,8 +16,9 @@ from mujoco_sail.results.read import RunRecord, agents_in_order
 COLUMNS = (
     "agent",
     "environments",
-    "seeds",  # smallest number in an environment
+    "seeds",  # smallest number of complete ones in an environment that has any
     "seeds_most",
+    "failed",  # over all environments
     "iqm",  # of the normalised score
     "iqm_low",
     "iqm_high",
@@ -82,11 +83,12 @@ def summary(
 
     Returns:
         Columns `COLUMNS`, nan if a number is undefined; agents without labels first, then the
-        baseline, then the others.
+        baseline, then the others. Agents whose runs all failed have a row, too.
     """
     scores = across.pooled(across.normalised_scores(runs), baseline)
     together = effects[effects["environment"] == POOLED].drop(columns=["environment", "seeds"])
-    frame = scores.merge(together, how="left", on="agent").merge(_totals(labels), on="agent")
+    frame = _totals(labels).merge(scores, how="left", on="agent")
+    frame = frame.merge(together, how="left", on="agent")
     return _in_order(frame, ["agent"], runs, baseline).assign(baseline=baseline)[list(COLUMNS)]
 
 
@@ -136,14 +138,16 @@ def _in_order(
 
 def _totals(labels: pd.DataFrame) -> pd.DataFrame:
     """Numbers of runs and of those that reached the return, by agent over its environments."""
-    groups = labels.groupby("agent")
-    return groups.agg(
-        environments=("environment", "size"),
-        seeds=("seeds", "min"),
+    groups = labels.assign(there=labels["seeds"].where(labels["seeds"] > 0)).groupby("agent")
+    totals = groups.agg(
+        environments=("there", "count"),
+        seeds=("there", "min"),
         seeds_most=("seeds", "max"),
+        failed=("failed", "sum"),
         reached=("reached", "sum"),
         runs=("seeds", "sum"),
     ).reset_index()
+    return totals.assign(seeds=totals["seeds"].fillna(0).astype("int64"))
 
 
 def summary_cells(frame: pd.DataFrame) -> Cells:
@@ -154,11 +158,12 @@ def summary_cells(frame: pd.DataFrame) -> Cells:
     rows = [[*header, "p (Holm)", f"runs at {HALF_WAY}"]]
     for row in frame.to_dict("records"):
         few, many = row["seeds"], row["seeds_most"]
+        seeds = f"{few}" if few == many else f"{few} to {many}"
         rows.append(
             [
                 row["agent"],
                 str(row["environments"]),
-                f"{few}" if few == many else f"{few} to {many}",
+                tables.seeds(seeds, row["failed"]),
                 interval(row["iqm"], row["iqm_low"], row["iqm_high"], 2),
                 interval(row["improvement"], row["improvement_low"], row["improvement_high"], 2),
                 interval(row["d"], row["d_low"], row["d_high"], 2),
@@ -178,7 +183,7 @@ def single_cells(frame: pd.DataFrame, baseline: str) -> Cells:
             [
                 row["environment"],
                 row["agent"],
-                str(row["seeds"]),
+                tables.seeds(row["seeds"], row["failed"]),
                 interval(row["d"], row["d_low"], row["d_high"], 2),
                 p_value(row["p"]),
                 p_value(row["p_holm"]),

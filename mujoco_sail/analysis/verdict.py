@@ -51,31 +51,50 @@ def verdicts(
     silent = agents_without_labels(runs)
     rows = comparison[comparison["metric"] == "auc"]
     return [
-        _verdict(rows[rows["agent"] == agent], _title(agent), _title(baseline), margin)
+        _verdict(
+            rows[rows["agent"] == agent],
+            _title(agent),
+            _title(baseline),
+            margin,
+            _failed(runs, (agent, baseline)),
+        )
         for agent in judged
         if agent not in silent
     ]
 
 
-def _verdict(rows: pd.DataFrame, name: str, rival: str, margin: float) -> str:
+def _failed(runs: Sequence[RunRecord], agents: Sequence[str]) -> str:
+    """Numbers of failed runs of agents over all environments, after a comma; empty if none."""
+    counts = {a: sum(run.agent == a and run.status == "failed" for run in runs) for a in agents}
+    told = " and ".join(f"{count} of {_title(agent)}" for agent, count in counts.items() if count)
+    return f", {told} failed" if told else ""
+
+
+def _verdict(rows: pd.DataFrame, name: str, rival: str, margin: float, failed: str) -> str:
     """Verdict on one agent, from its rows for the area under the curve."""
+    none = f"{name} cannot be compared with {rival}"
     if rows.empty:
-        return f"{name} cannot be compared with {rival}: no environment has finished runs of both."
+        return f"{none}: no environment has finished runs of both{failed}."
     single = rows[rows["environment"] != POOLED]
     row = rows[rows["environment"] == POOLED].iloc[0].to_dict()
     # If the only environment has no gain, the share is undefined, but p is not.
     if not (math.isnan(row["p"]) or math.isnan(row["share"])):
-        said = _of_shares(row, single, name, rival, margin)
+        said = _of_shares(row, single, name, rival, margin, failed)
     elif not math.isnan(row["d"]):
-        said = _of_effects(row, single, name, rival)
+        said = _of_effects(row, single, name, rival, failed)
     else:
-        return f"{name} cannot be compared with {rival}: {row['note']}."
+        return f"{none}: {row['note']}{failed}."
     note = row["note"]
     return f"{said} {note[0].upper()}{note[1:]}." if note else said
 
 
 def _of_shares(
-    row: Mapping[Any, Any], single: pd.DataFrame, name: str, rival: str, margin: float
+    row: Mapping[Any, Any],
+    single: pd.DataFrame,
+    name: str,
+    rival: str,
+    margin: float,
+    failed: str,
 ) -> str:
     share, low, high = row["share"], row["share_low"], row["share_high"]
     corrected = f"after Holm's correction ({_p(row['p_holm'])})"
@@ -85,7 +104,7 @@ def _of_shares(
         judgement = f"{_none(name, rival)} {corrected}"
     else:
         judgement = _none(name, rival)
-    basis = _basis(single["n_pairs"], single["n_pairs"], row["detectable_share"])
+    basis = _basis(single["n_pairs"], single["n_pairs"], failed, row["detectable_share"])
     said = (
         f"{judgement}: paired difference in {AREA} {interval(share, low, high, 2)} "
         f"of {_title(HIGH)}'s gain ({basis})"
@@ -97,19 +116,21 @@ def _of_shares(
     return f"{said}; equivalence within {margin:g}: {answer} ({_p(p)})."
 
 
-def _of_effects(row: Mapping[Any, Any], single: pd.DataFrame, name: str, rival: str) -> str:
+def _of_effects(
+    row: Mapping[Any, Any], single: pd.DataFrame, name: str, rival: str, failed: str
+) -> str:
     d, low, high = row["d"], row["d_low"], row["d_high"]
     apart = low > 0 or high < 0
     judgement = f"{name} is {_direction(d)} {rival}" if apart else _none(name, rival)
-    basis = _basis(single["seeds"], single["baseline_seeds"], row["detectable_d"])
+    basis = _basis(single["seeds"], single["baseline_seeds"], failed, row["detectable_d"])
     return f"{judgement}: d of the {AREA} {interval(d, low, high, 2)} ({basis})."
 
 
-def _basis(seeds: pd.Series, rivals: pd.Series, detectable: float) -> str:
-    """Describes the design: seeds, environments and detectable effect."""
+def _basis(seeds: pd.Series, rivals: pd.Series, failed: str, detectable: float) -> str:
+    """Describes the design: seeds, failed runs, environments and detectable effect."""
     counts = " against ".join(dict.fromkeys(_range(column) for column in (seeds, rivals)))
     places = "1 environment" if len(seeds) == 1 else f"each of {len(seeds)} environments"
-    said = f"{counts} seeds on {places}"
+    said = f"{counts} seeds{failed}{',' if failed else ''} on {places}"
     if math.isnan(detectable):
         return said
     return f"{said}; the design detects {detectable:.2f} with 80 % power"

@@ -4,6 +4,7 @@ Nothing that is read is executed. A damaged file is a `UserError` of one or two 
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -147,6 +148,11 @@ def agents_without_labels(records: Sequence[RunRecord]) -> set[str]:
     """Names of agents with complete runs that used no labels in any of them."""
     complete = {r.agent for r in records if r.status == "complete"}
     return complete - {r.agent for r in records if r.labels}
+
+
+def failures(records: Sequence[RunRecord]) -> Counter[tuple[str, str]]:
+    """Numbers of failed runs by environment and agent."""
+    return Counter((r.env, r.agent) for r in records if r.status == "failed")
 
 
 def damaged(path: Path, error: Exception) -> UserError:

@@ -46,7 +46,8 @@ def test_markdown_has_the_pooled_table_the_verdict_and_every_environment(
     pooled, paired, verdicts, single, footer = capsys.readouterr().out.rstrip().split("\n\n")
     rows = {row[0]: row for row in map(cells, pooled.splitlines())}
     assert list(rows)[2:] == ["random", "sac", "pebble", "sail", "sail_revkl"]
-    assert rows["sail"][1:3] == ["2", "6"]
+    assert rows["sail"][1:3] == ["2", "6 (1 failed)"]
+    assert rows["pebble"][2] == "6"
     assert rows["sail"][3].startswith("0.60 [")
     assert rows["sail"][5].startswith("2.47 [")  # 20 / sqrt(56), times J(10) = 0.923
     assert (rows["sail"][7], rows["sail_revkl"][7]) == ("12 of 12", "0 of 12")
@@ -60,6 +61,7 @@ def test_markdown_has_the_pooled_table_the_verdict_and_every_environment(
     assert [row[:2] for row in each[:3]] == [["ant", "random"], ["ant", "sac"], ["ant", "pebble"]]
     assert [row[0] for row in each] == ["ant"] * 5 + ["hopper"] * 5
     assert [row[-1] for row in each[3:5]] == ["4 (6 of 6)", "not reached (0 of 6)"]
+    assert [row[2] for row in each[3:5]] == ["6 (1 failed)", "6"]
     assert all(len(set(map(len, table.splitlines()))) == 1 for table in (pooled, paired, single))
     assert "scaled in each environment so that the mean of random is 0 and that of sac" in footer
     assert "failed: ant/sail/seed_6: loss is nan" in footer
@@ -79,6 +81,25 @@ def test_an_agent_that_lacks_an_environment_is_compared_on_those_it_has(
     assert rows["surf"][5] != "-"
     assert rows["surf"][7] == "0 of 2"
     assert rows["sail"][3].startswith("0.60 [")
+
+
+@pytest.mark.usefixtures("two_environments")
+def test_agents_whose_runs_all_failed_keep_their_row(results: Path, make: MakeFolder) -> None:
+    for seed in range(3):
+        make("ant", "surf", seed, status="failed", failure="loss is nan")
+    make("hopper", "sail", 6, status="failed", failure="loss is nan")
+    text = tables_across.table(results, "csv", "pebble", 0.1)
+    frame = pd.read_csv(io.StringIO(text)).set_index("agent")
+    counts = ["environments", "seeds", "seeds_most", "failed", "reached", "runs"]
+    assert frame.loc["surf", counts].tolist() == [0, 0, 0, 3, 0, 0]
+    assert frame.loc["sail", counts].tolist() == [2, 6, 6, 1, 12, 12]
+    assert frame.loc["surf", "iqm":"improvement_high"].isna().all()
+    assert frame.loc["pebble", "failed"] == 0
+    text = tables_across.table(results, "latex", "pebble", 0.1)
+    assert "surf & 0 & 0 (3 failed) & --" in text
+    *_, single, _ = tables_across.table(results, "md", "pebble", 0.1).split("\n\n")
+    rows = {tuple(row[:2]): row[2:] for row in map(cells, single.splitlines())}
+    assert rows["ant", "surf"] == ["0 (3 failed)", *"----"]
 
 
 @pytest.mark.usefixtures("two_environments")

@@ -118,6 +118,14 @@ def test_without_random_runs_one_line_states_what_is_missing(
     assert "No seed failed." in shown.text
 
 
+@pytest.mark.usefixtures("three_arms", "coarse")
+def test_without_scores_the_effects_have_the_failed_seeds(results: Path, make: MakeFolder) -> None:
+    make("walker_walk", "sail", 3, status="failed", failure="loss is nan")
+    text = page(results).text
+    assert "walker_walk sail 3 (1 failed) 0.80" in text
+    assert "pooled sail 3 (1 failed) 0.80" in text
+
+
 @pytest.mark.usefixtures("coarse")
 def test_a_page_without_any_finished_run_says_so(results: Path, make: MakeFolder) -> None:
     make("hopper", "sail", 0, status="failed", failure="nan")

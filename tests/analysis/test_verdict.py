@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,3 +172,32 @@ def test_agents_without_common_seeds_are_compared_by_d() -> None:
     assert said.startswith("No difference between SAIL and PEBBLE was detected: d of the area")
     assert "(3 against 5 seeds on 1 environment; " in said
     assert said.endswith(" On ant the two have no common seed.")
+
+
+# --- failed seeds ---
+
+
+def failing(agent: str, count: int, env: str = "ant") -> list[RunRecord]:
+    return [
+        replace(record(env, agent, 50 + seed, [0]), status="failed", failure="nan")
+        for seed in range(count)
+    ]
+
+
+def test_the_basis_names_failed_seeds_of_both_agents() -> None:
+    runs = runs_of(ANT)
+    (said,) = judge([*runs, *failing("sail", 6)])
+    assert "(5 seeds, 6 of SAIL failed, on 1 environment; the design detects " in said
+    (said,) = judge([*runs, *failing("sail", 1), *failing("pebble", 2, "hopper")])
+    assert "(5 seeds, 1 of SAIL and 2 of PEBBLE failed, on 1 environment; " in said
+    unscaled = [run for run in runs if run.agent != "sac"]
+    (said,) = judge([*unscaled, *failing("sail", 6)])
+    assert "(5 seeds, 6 of SAIL failed, on 1 environment; the design detects " in said
+
+
+def test_an_agent_whose_runs_all_failed_is_named_with_their_number() -> None:
+    runs = [run for run in runs_of(ANT) if run.agent != "sail"]
+    assert judge([*runs, *failing("sail", 3)]) == [
+        "SAIL cannot be compared with PEBBLE: no environment has finished runs of both, "
+        "3 of SAIL failed."
+    ]
