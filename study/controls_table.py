@@ -7,6 +7,7 @@ import pandas as pd
 
 from mujoco_sail.analysis import controls
 from mujoco_sail.analysis.figures import drawing
+from mujoco_sail.analysis.tables import seeds
 
 COLUMNS = "pairs", "AUC: share of sac's gain [95 % t]", "p", "p (Holm)", "detectable share"
 
@@ -19,11 +20,13 @@ def rows(folder: str) -> list[str]:
     ((path, recipe),) = ((path, one) for path, one in drawing.load() if path.stem == "controls")
     arms = controls.Arms(Path(folder), str(path))
     run = controls.with_runs(recipe.comparisons, arms)
-    missing = [name for name in recipe.comparisons if name not in run]
-    table = []
-    if run:
-        table = _table(controls.compare(run, recipe.scale, recipe.margin, arms), recipe.metric)
-    return [*table, *([f"\nNot run: {', '.join(missing)}"] if missing else [])]
+    table = _table(controls.compare(run, recipe.scale, arms), recipe.metric) if run else []
+    lacking: dict[str, list[str]] = {}
+    for name in recipe.comparisons:
+        if name not in run:
+            reason = controls.reason(recipe.comparisons[name], arms)
+            lacking.setdefault(reason.capitalize(), []).append(name)
+    return [*table, *(f"\n{reason}: {', '.join(names)}" for reason, names in lacking.items())]
 
 
 def _table(compared: pd.DataFrame, metric: str) -> list[str]:
@@ -31,8 +34,9 @@ def _table(compared: pd.DataFrame, metric: str) -> list[str]:
     for row in compared[compared["metric"] == metric].to_dict("records"):
         share = "{share:.2f} [{share_low:.2f}, {share_high:.2f}]".format(**row)
         cells = "{p:.4f} | {p_holm:.4f} | {detectable_share:.2f}".format(**row)
-        name, predicted, pairs = row["agent"], row["predicted"], row["n_pairs"]
-        table.append(f"| {name} | {predicted} | {pairs} | {share} | {cells} |")
+        names = "{agent} | {predicted}".format(**row)
+        pairs = seeds(row["n_pairs"], row["failed"])
+        table.append(f"| {names} | {pairs} | {share} | {cells} |")
     return table
 
 

@@ -220,7 +220,7 @@ def _scale_ends(runs: Sequence[RunRecord]) -> dict[str, tuple[float, float]]:
                     f"first run {commands.command_beside(some, (LOW, HIGH))}",
                 )
         ends = float(means[env, LOW]), float(means[env, HIGH])
-        if not reaches_above(*ends):
+        if math.isnan(gain(*ends)):
             raise UserError(
                 f"{env}: the mean final return of {HIGH}, {ends[1]:.6g}, is not above that of "
                 f"{LOW}, {ends[0]:.6g}: scores cannot be normalised"
@@ -229,9 +229,9 @@ def _scale_ends(runs: Sequence[RunRecord]) -> dict[str, tuple[float, float]]:
     return scale
 
 
-def reaches_above(low: float, high: float) -> bool:
-    """Whether the mean of `HIGH` exceeds that of `LOW` by more than rounding."""
-    return high - low > stats.ROUNDING * max(abs(low), abs(high))
+def gain(low: float, high: float) -> float:
+    """Mean of `HIGH` minus that of `LOW`; nan unless it is positive by more than rounding."""
+    return high - low if high - low > stats.ROUNDING * max(abs(low), abs(high)) else math.nan
 
 
 def _arms(frame: pd.DataFrame, column: str) -> dict[tuple[str, str], stats.Array]:

@@ -6,21 +6,21 @@ differ.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from mujoco_sail.analysis import estimates, paired
-from mujoco_sail.analysis.across import HIGH, LOW, METRICS, measures, reaches_above
+from mujoco_sail.analysis.across import HIGH, LOW, METRICS, gain, measures
 from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError, names_of
 from mujoco_sail.analysis.inference import holm
 from mujoco_sail.recipes.settings import setting
-from mujoco_sail.results.pooling import collect, differing
+from mujoco_sail.results.pooling import NoRunsError, collect, differing
 from mujoco_sail.results.read import RunRecord
 from mujoco_sail.system.errors import UserError
 
@@ -46,7 +46,7 @@ class Scale:
 
 
 class Arms:
-    """Finished runs in a folder of controls.
+    """Runs in a folder of controls.
 
     Args:
         folder: The folder.
@@ -65,7 +65,8 @@ class Arms:
         """
         if not (self.folder / protocol).is_dir():
             return []
-        return sorted({run.agent for run in self._runs(protocol)})
+        runs = self._runs(protocol)
+        return sorted({run.agent for run in runs if run.status == "complete"})
 
     def has(self, place: str) -> bool:
         """Whether an arm has finished runs; the name and the errors are those of `of`."""
@@ -73,18 +74,27 @@ class Arms:
         return agent in self.agents(protocol)
 
     def of(self, place: str) -> list[RunRecord]:
-        """Runs of an arm, a folder and agent such as "labels_50/uniform".
+        """Finished runs of an arm, a folder and agent such as "labels_50/uniform".
 
         Raises:
             MissingDataError: There are no runs.
             NotApplicableError: There is no such folder.
             UserError: The folder's runs cannot be pooled.
         """
-        protocol, _, agent = place.rpartition("/")
-        runs = [run for run in self._runs(protocol) if run.agent == agent]
+        runs = self._with(place, "complete")
         if not runs:
             raise MissingDataError(f"{self.where}: no finished run of '{place}' in {self.folder}")
         return runs
+
+    def failed(self, *places: str) -> set[tuple[str, int]]:
+        """Environments and seeds with a failed run of one of these arms."""
+        there = [place for place in places if (self.folder / place).parent.is_dir()]
+        return {(run.env, run.seed) for place in there for run in self._with(place, "failed")}
+
+    def _with(self, place: str, status: str) -> list[RunRecord]:
+        protocol, _, agent = place.rpartition("/")
+        runs = self._runs(protocol)
+        return [run for run in runs if run.agent == agent and run.status == status]
 
     def check_applicable(self, scale: Scale) -> None:
         """Checks that the folder is one of controls.
@@ -106,7 +116,10 @@ class Arms:
             folder = self.folder / protocol
             if not folder.is_dir():
                 raise NotApplicableError(f"{self.where}: no folder {folder}")
-            self._found[protocol] = [run for run in collect(folder) if run.status == "complete"]
+            try:
+                self._found[protocol] = collect(folder)
+            except NoRunsError:
+                self._found[protocol] = []
         return self._found[protocol]
 
 
@@ -150,34 +163,43 @@ def with_runs(comparisons: Mapping[str, Comparison], arms: Arms) -> dict[str, Co
     }
 
 
-def compare(
-    comparisons: Mapping[str, Comparison], scale: Scale, margin: float, arms: Arms
-) -> pd.DataFrame:
+def reason(one: Comparison, arms: Arms) -> str:
+    """Reason why a comparison is not among those `with_runs`."""
+    failed = arms.failed(*(place for place in (one.arm, one.against) if not arms.has(place)))
+    return f"not finished, {len(failed)} failed" if failed else "not run"
+
+
+def compare(comparisons: Mapping[str, Comparison], scale: Scale, arms: Arms) -> pd.DataFrame:
     """Evaluates all comparisons, paired by seed.
 
     Args:
         comparisons: Comparisons by name.
         scale: Runs that give the gain, the unit of differences.
-        margin: Margin of equivalence, as in `paired.compare`.
         arms: The runs.
 
     Returns:
-        The rows of `paired.by_environment` with the name as agent, and the columns predicted and
-        differs, the keys in which the arms differ. `p_holm` corrects over all comparisons.
+        The rows of `paired.by_environment` with the name as agent, and the columns predicted;
+        failed, the number of seeds with a failed run of an arm; differs, the keys in which the
+        arms differ. `p_holm` corrects over all comparisons. Equivalence is not tested.
 
     Raises:
         MissingDataError: An arm has no finished run.
-        UserError: Two arms differ in more than they may.
+        UserError: Two arms differ in more than they may, or a comparison has the name of an agent
+            that is needed beside it.
     """
     tables = []
     for name, one in comparisons.items():
+        if name in (LOW, HIGH, AGAINST):
+            raise UserError(f"{arms.where}: a comparison cannot have the name '{name}'")
         mine, theirs = arms.of(one.arm), arms.of(one.against)
         keys = check_alike_but(mine, theirs, one.differs)
         runs = [replace(run, agent=name) for run in mine]
         runs += [replace(run, agent=AGAINST) for run in theirs] + arms.scale(scale, theirs)
-        table = paired.by_environment(runs, AGAINST, margin)
+        table = paired.by_environment(runs, AGAINST, margin=math.nan)
         more = {"baseline": one.against, "predicted": one.predicted, "differs": ", ".join(keys)}
-        tables.append(table[table["agent"] == name].assign(**more))
+        table = table[table["agent"] == name].assign(**more)
+        failed = Counter(env for env, _ in arms.failed(one.arm, one.against))
+        tables.append(table.assign(failed=[failed[env] for env in table["environment"]]))
     whole = pd.concat(tables, ignore_index=True)
     for metric in METRICS:
         of_metric = whole["metric"] == metric
@@ -221,9 +243,8 @@ def budgets(
                 for metric in METRICS:
                     means = ends[metric].mean()
                     zero, one = float(means[env, LOW]), float(means[env, HIGH])
-                    values = of_env[metric].to_numpy()
-                    gain = one - zero if reaches_above(zero, one) else math.nan
-                    score = estimates.paired(values, np.full(len(values), zero)).over(gain)
+                    above = estimates.of_mean(of_env[metric].to_numpy() - zero)
+                    score = above.over(gain(zero, one))
                     low, high = score.interval()
                     numbers = {"seeds": len(of_env), "score": score.value, "low": low, "high": high}
                     rows.append(at | {"metric": metric} | numbers)

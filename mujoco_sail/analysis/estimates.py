@@ -71,6 +71,11 @@ class Estimate:
         return Estimate(self.value / unit, self.error / unit, self.freedom)
 
 
+def of_mean(values: Array) -> Estimate:
+    """Mean of values, shape (seeds,)."""
+    return _mean_of(values, _rounding(values))
+
+
 def paired(scores: Array, rivals: Array) -> Estimate:
     """Mean of the paired differences of two samples.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mujoco_sail.analysis import effect_size, estimates, stats
-from mujoco_sail.analysis.across import HIGH, LOW, METRICS, POOLED, measures, reaches_above
+from mujoco_sail.analysis.across import HIGH, LOW, METRICS, POOLED, gain, measures
 from mujoco_sail.analysis.estimates import Estimate
 from mujoco_sail.analysis.inference import holm
 from mujoco_sail.results.pooling import check_alike
@@ -186,8 +186,7 @@ def _matches(runs: Sequence[RunRecord], baseline: str, metric: str) -> dict[str,
 def _gain(arms: "dict[tuple[str, str], pd.Series[float]]", env: str) -> float:
     if (env, LOW) not in arms or (env, HIGH) not in arms:
         return math.nan
-    low, high = (float(arms[env, agent].mean()) for agent in (LOW, HIGH))
-    return high - low if reaches_above(low, high) else math.nan
+    return gain(*(float(arms[env, agent].mean()) for agent in (LOW, HIGH)))
 
 
 def _row(

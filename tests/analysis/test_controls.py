@@ -52,7 +52,7 @@ def folder(results: Path) -> Path:
 
 
 def compare(folder: Path, **comparisons: Comparison) -> list[dict[Any, Any]]:
-    return controls.compare(comparisons, SCALE, 0.1, Arms(folder, "R")).to_dict("records")
+    return controls.compare(comparisons, SCALE, Arms(folder, "R")).to_dict("records")
 
 
 def test_a_comparison_is_the_mean_of_paired_differences_over_the_gain(folder: Path) -> None:
@@ -103,8 +103,29 @@ def test_random_and_sac_must_be_of_the_same_task(folder: Path) -> None:
     arm(folder / "wind", "sac", [90, 110], **{"env.wind": 1})
     scale = replace(SCALE, folder="wind")
     with pytest.raises(UserError, match=r"differ in env\.wind"):
-        controls.compare({"few": FEW}, scale, 0.1, Arms(folder, "R"))
-    controls.compare({"few": FEW}, replace(scale, differs="env.wind"), 0.1, Arms(folder, "R"))
+        controls.compare({"few": FEW}, scale, Arms(folder, "R"))
+    controls.compare({"few": FEW}, replace(scale, differs="env.wind"), Arms(folder, "R"))
+
+
+@pytest.mark.parametrize("name", ["sac", "random", "against"])
+def test_a_comparison_with_the_name_of_another_arm_is_an_error(folder: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"^R: a comparison cannot have the name '{name}'$"):
+        compare(folder, **{name: FEW})
+
+
+def test_seeds_with_a_failed_run_of_either_arm_are_counted(folder: Path) -> None:
+    for place, seed in (("few", 2), ("few", 3), ("many", 3), ("many", 4)):
+        labels = {"env.labels": 2} if place == "few" else {}
+        write_run(folder / place, "ant", "pebble", seed, status="failed", **labels)
+    assert [row["failed"] for row in compare(folder, few=FEW, noisy=TEACHER)] == [3, 3, 2, 2]
+
+
+def test_a_folder_without_runs_has_no_agents(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    arms = Arms(folder, "R")
+    assert arms.agents("empty") == []
+    with pytest.raises(MissingDataError, match="R: no finished run of 'empty/pebble'"):
+        arms.of("empty/pebble")
 
 
 def test_errors_name_an_arm_without_runs_and_a_missing_folder(folder: Path) -> None:
@@ -169,6 +190,36 @@ def test_every_comparison_has_a_row_below_what_it_is_compared_with(folder: Path)
     (row, *_) = compare(folder, few=FEW)
     detectable = next(line for line in axes.lines if line.get_linewidth() == 9)
     assert list(detectable.get_xdata()) == [-row["detectable_share"], row["detectable_share"]]
+
+
+def rows_of(figure: mpl.figure.Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].get_yticklabels()]
+
+
+def test_headings_are_drawn_once_with_all_of_their_comparisons(folder: Path) -> None:
+    back = replace(FEW, arm="many/pebble", against="few/pebble")
+    missing = replace(FEW, arm="more/pebble", predicted="better")
+    comparisons = {"few": FEW, "more": missing, "back": back, "noisy": TEACHER}
+    assert rows_of(draw(folder, "controls", comparisons=comparisons)) == [
+        "against many/pebble",
+        "few (predicted: worse)\nenv.labels, env.seen",
+        "noisy (predicted: better)\nenv.teacher, env.oracle.*",
+        "more (predicted: better)\nnot run",
+        "against few/pebble",
+        "back (predicted: worse)\nenv.labels, env.seen",
+    ]
+
+
+def test_rows_and_panels_name_failed_seeds(folder: Path) -> None:
+    for seed in range(2, 8):
+        write_run(folder / "few", "ant", "pebble", seed, status="failed", **{"env.labels": 2})
+        write_run(folder / "lost", "ant", "pebble", seed, status="failed")
+    lost = replace(FEW, arm="lost/pebble")
+    figure = draw(folder, "controls", comparisons={"few": FEW, "lost": lost})
+    assert figure.axes[0].texts[0].get_text() == "n = 2, 6 failed"
+    assert rows_of(figure)[2] == "lost (predicted: worse)\nnot finished, 6 failed"
+    figure = draw(folder, "label_budgets", protocols="few, many, lost", agents="pebble")
+    assert figure.axes[0].get_title("right") == "n = 2, 12 failed"
 
 
 def test_a_comparison_without_runs_is_named_below_the_others(folder: Path) -> None:

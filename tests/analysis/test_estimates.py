@@ -120,3 +120,13 @@ def test_one_seed_has_a_difference_and_no_seed_has_none() -> None:
     assert np.isnan([found.p(), *found.interval(), found.detectable()]).all()
     assert math.isnan(estimates.paired(X[:0], Y[:0]).value)
     assert math.isnan(estimates.mean([estimates.paired(X, Y), found]).p())
+
+
+def test_a_mean_is_that_of_one_sample() -> None:
+    expected = scipy_stats.ttest_1samp(X, 0)
+    found = estimates.of_mean(X)
+    assert found.value == X.mean()
+    assert found.p() == pytest.approx(expected.pvalue, rel=1e-12)
+    assert found.interval() == pytest.approx([*expected.confidence_interval()], rel=1e-12)
+    assert estimates.of_mean(X - X) == Estimate(0, 0, 4)
+    assert math.isnan(estimates.of_mean(X[:0]).value)

@@ -6,12 +6,28 @@ from pathlib import Path
 
 import controls_table
 from helpers.checkout import ROOT
+from helpers.results import write_run
 
 
 def test_the_page_has_the_table_of_the_published_controls() -> None:
     *table, missing = controls_table.rows(str(ROOT / "results/controls"))
     assert "\n".join(table) in (ROOT / "docs/study.md").read_text()
     assert missing == "\nNot run: labels_1000, surf_50, qpa_50"
+
+
+def test_failed_seeds_are_in_the_table(tmp_path: Path) -> None:
+    for place, seeds in (("labels_250", 3), ("labels_50", 2)):
+        for seed in range(seeds):
+            write_run(tmp_path / place, "ant", "uniform", seed, (1 + seed,) * 3)
+    for agent, level in (("random", 0), ("sac", 9)):
+        for seed in range(2):
+            write_run(tmp_path / "labels_250", "ant", agent, seed, (level + seed,) * 3, answers=())
+    write_run(tmp_path / "labels_50", "ant", "uniform", 2, status="failed")
+    write_run(tmp_path / "labels_100", "ant", "uniform", 0, status="failed")
+    *_, row, failed, missing = controls_table.rows(str(tmp_path))
+    assert row.startswith("| labels_50 | worse | 2 (1 failed) | 0.00 ")
+    assert failed == "\nNot finished, 1 failed: labels_100"
+    assert missing.startswith("\nNot run: labels_1000, ")
 
 
 def test_without_any_run_every_control_is_named(tmp_path: Path) -> None:

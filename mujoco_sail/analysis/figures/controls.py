@@ -1,5 +1,6 @@
 """Figures of control experiments: a forest plot of comparisons, and scores by label budget."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,8 @@ from mujoco_sail.analysis.figures.style import (
 from mujoco_sail.recipes.settings import setting
 
 ROW = 0.34  # height of a comparison, inches
-COLUMNS = (1.03, 1.19)  # positions of the text beside it, see `forest.draw_row`
+# Positions of the text beside it, see `forest.draw_row`; with failed seeds.
+COLUMNS, WITH_FAILED = (1.03, 1.19), (1.03, 1.4)
 DODGE = 1.04  # factor between positions of agents with the same number of labels
 HEIGHT = 2.1  # height of a row of panels, inches
 FLAT: dict[str, Any] = {"solid_capstyle": "butt", "zorder": 0}
@@ -41,7 +43,6 @@ class ControlsRecipe:
     title: str = setting()
     caption: str = setting()  # meaning of bars and intervals, for the report
     metric: Literal["auc", "final"] = setting()
-    margin: float = setting(above=0)  # margin of equivalence, as a share of the gain
     x_label: str = setting()
     scale: Scale = setting()  # noqa: RUF009 (a field)
     comparisons: dict[str, Comparison] = setting()  # noqa: RUF009 (a field)
@@ -63,7 +64,9 @@ class BudgetsRecipe:
 
 
 def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
-    """Draws a row for each comparison; one without runs is named, without a mark.
+    """Draws a row for each comparison, below what its arm is compared with.
+
+    One without finished runs is named, without a mark.
 
     Args:
         recipe: The recipe.
@@ -80,7 +83,7 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
     compared = controls.with_runs(recipe.comparisons, arms)
     if not compared:
         raise MissingDataError(f"{where}: no comparison has finished runs in {folder}")
-    table = controls.compare(compared, recipe.scale, recipe.margin, arms)
+    table = controls.compare(compared, recipe.scale, arms)
     table = table[table["metric"] == recipe.metric]
     whole = table.groupby("agent")["share"].apply(lambda shares: shares.notna().all())
     if lacking := [name for name in compared if not whole.get(name, False)]:
@@ -88,34 +91,38 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
             f"{where}: no difference is defined of {', '.join(lacking)}; it takes sac above "
             "random, and seeds that both arms have"
         )
-    rows = table.to_dict("records")
+    rows: list[dict[Any, Any]] = table.to_dict("records")
     several = len({row["environment"] for row in rows}) > 1
     ends = ("share", "share_low", "share_high", "detectable_share")
     limit = 1.05 * max(np.nan_to_num(abs(row[end])) for row in rows for end in ends) or 1.0
-    heads = [f"against {label(row['baseline'])}" for row in rows]
-    missing = [name for name in recipe.comparisons if name not in compared]
-    lines = len(rows) + len(set(heads)) + len(missing)
+    heads = dict.fromkeys(one.against for one in recipe.comparisons.values())
+    lines = len(rows) + len(heads) + len(recipe.comparisons) - len(compared)
     figure = sheet(PAGE, ROW * lines + forest.SCALE + TITLE)
     layout = figure.get_layout_engine()
     if isinstance(layout, ConstrainedLayoutEngine):
         layout.set(rect=(0, 0, 0.98, 1))  # the layout leaves slightly too little room for the text
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.6)
+    columns = WITH_FAILED if any(row["failed"] for row in rows) else COLUMNS
     names: list[str] = []
-    for head, row in zip(heads, rows, strict=True):
-        if head not in names:
-            names.append(head)
-        y, detectable = len(names), row["detectable_share"]
-        axes.plot([-detectable, detectable], [y, y], color="0.85", linewidth=9, **FLAT)
-        effect = {f"d{end}": row[f"share{end}"] for end in ("", "_low", "_high")}
-        effect |= {"environment": row["environment"], "seeds": row["n_pairs"]}
-        forest.draw_row(axes, y, effect, limit, COLUMNS)
-        place = f", {label(row['environment'])}" if several else ""
-        allowed = recipe.comparisons[row["agent"]].differs
-        names.append(f"{label(row['agent'])}{place} (predicted: {row['predicted']})\n{allowed}")
-    for name in missing:
-        names.append(f"{label(name)} (predicted: {recipe.comparisons[name].predicted})\nnot run")
-    forest.dress(axes, names, set(heads), limit)
+    for head in heads:
+        names.append(f"against {label(head)}")
+        for row in [row for row in rows if row["baseline"] == head]:
+            y, detectable = len(names), row["detectable_share"]
+            axes.plot([-detectable, detectable], [y, y], color="0.85", linewidth=9, **FLAT)
+            effect = {f"d{end}": row[f"share{end}"] for end in ("", "_low", "_high")}
+            failed = f", {row['failed']} failed" if row["failed"] else ""
+            effect |= {"environment": row["environment"], "seeds": f"{row['n_pairs']}{failed}"}
+            forest.draw_row(axes, y, effect, limit, columns)
+            place = f", {label(row['environment'])}" if several else ""
+            allowed = recipe.comparisons[row["agent"]].differs
+            name = f"{label(row['agent'])}{place}"
+            names.append(f"{name} (predicted: {row['predicted']})\n{allowed}")
+        for name, one in recipe.comparisons.items():
+            if one.against == head and name not in compared:
+                reason = controls.reason(one, arms)
+                names.append(f"{label(name)} (predicted: {one.predicted})\n{reason}")
+    forest.dress(axes, names, {f"against {label(head)}" for head in heads}, limit)
     axes.set_title("worse", loc="left", fontsize=7)
     axes.set_title("better", loc="right", fontsize=7)
     axes.set_xlabel(recipe.x_label)
@@ -132,6 +139,8 @@ def draw_budgets(recipe: BudgetsRecipe, folder: Path, where: str) -> Figure:
     arms = controls.Arms(folder, where)
     table = controls.budgets(protocols, agents, recipe.differs, recipe.scale, arms)
     environments = list(table["environment"].unique())
+    places = [f"{protocol}/{agent}" for protocol in protocols for agent in agents]
+    lost = Counter(env for place in places for env, _ in arms.failed(place))
     looks = {name: look(at) for at, name in enumerate(agents) if (table["agent"] == name).any()}
     legend = Legend(looks, PAGE)
     figure = sheet(PAGE, HEIGHT * len(environments) + TITLE + legend.height)
@@ -151,7 +160,9 @@ def draw_budgets(recipe: BudgetsRecipe, folder: Path, where: str) -> Figure:
             axes.set_xticks(labels, [f"{count:g}" for count in labels])
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_title(f"{label(env)}: {METRIC_NAMES[metric]}", loc="left")
-            axes.set_title(seeds_label(list(here["seeds"])), loc="right", fontsize=7)
+            failed = f", {lost[env]} failed" if lost[env] else ""
+            seeds = seeds_label(list(here["seeds"]))
+            axes.set_title(f"{seeds}{failed}", loc="right", fontsize=7)
             axes.set_xlabel(recipe.x_label)
         line[0].set_ylabel(recipe.y_label)
     legend.place(figure)

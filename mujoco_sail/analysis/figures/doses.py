@@ -108,7 +108,7 @@ def signal(runs: Sequence[RunRecord]) -> Array:
         if "t2_signal" in table
     ]
     means = np.array([each.mean() for each in fits if each.notna().any()])
-    squared = estimates.paired(means, np.zeros(len(means)))
+    squared = estimates.of_mean(means)
     return np.sqrt(np.maximum([squared.value, *squared.interval()], 0))
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
 from mujoco_sail.analysis.figures import controls, curves, doses, estimators, forest, profiles
-from mujoco_sail.analysis.figures.style import images
+from mujoco_sail.analysis.figures.style import FaultyTextError, images
 from mujoco_sail.analysis.tables import incomplete
 from mujoco_sail.recipes.load import read_recipe, recipe_names
 from mujoco_sail.recipes.settings import build, nearest
@@ -164,9 +164,7 @@ def render(
             formats,
             lambda line: say(f"{path}: {line}"),
         )
-    except UserError:
-        raise
-    except ValueError as error:  # mathematics that Matplotlib cannot parse
+    except FaultyTextError as error:
         raise UserError(f"{path}: cannot be drawn: {error}") from error
 
 

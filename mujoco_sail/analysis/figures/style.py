@@ -45,6 +45,10 @@ STYLE: dict[str, Any] = {
 FORMATS: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None}}
 
 
+class FaultyTextError(ValueError):
+    """Error when a finished figure cannot be saved."""
+
+
 def images(
     draw: Callable[[], Figure],
     formats: Sequence[str] = tuple(FORMATS),
@@ -61,7 +65,7 @@ def images(
         The bytes of each format.
 
     Raises:
-        ValueError: Matplotlib cannot parse the mathematics in a text.
+        FaultyTextError: Matplotlib cannot parse the mathematics in a text.
     """
     rendered = {}
     with style.context(STYLE, after_reset=True), warnings.catch_warnings():
@@ -75,7 +79,10 @@ def images(
                 say(f"boxes stand for letters that no font here has: {' '.join(sorted(missing))}")
         for name in formats:
             image = io.BytesIO()
-            figure.savefig(image, format=name, dpi=DOTS_PER_INCH, metadata=FORMATS[name])
+            try:
+                figure.savefig(image, format=name, dpi=DOTS_PER_INCH, metadata=FORMATS[name])
+            except ValueError as error:
+                raise FaultyTextError(str(error)) from error
             rendered[name] = image.getvalue()
     return rendered
 
