@@ -1,6 +1,6 @@
 """Table of the paired comparison with a baseline."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,6 +10,7 @@ from mujoco_sail.analysis.across import HIGH, LOW, POOLED
 from mujoco_sail.analysis.tables_text import Cells, decimals, interval, number, p_value
 
 GAIN = f"of {HIGH}'s gain"
+NAMES = {"auc": "AUC", "final": "final return"}
 
 
 def render(frame: pd.DataFrame, format: str) -> str:
@@ -76,24 +77,31 @@ def definitions(baseline: str, margin: float) -> list[str]:
 
 
 def _notes(frame: pd.DataFrame) -> list[str]:
-    """Lines about values that do not vary or are missing, and environments without a gain."""
+    """Lines about values that do not vary or are missing, and environments without a gain.
+
+    A line that holds for one metric only names it.
+    """
     single = frame[frame["environment"] != POOLED]
-    said = [
-        f"{agent}: {note}"
-        for agent, note in single[["agent", "note"]].drop_duplicates().to_numpy()
-        if note
-    ]
-    without = [
-        str(env)
-        for env, rows in single.groupby("environment")
-        if rows["difference"].notna().any() and rows["share"].isna().all()
-    ]
-    if without:
+    noted = single[single["note"] != ""].groupby(["agent", "note"], sort=False)["metric"]
+    said = [f"{agent}{_only(rows, ', ')}: {note}" for (agent, note), rows in noted]
+    without: dict[str, list[str]] = {}
+    for env, rows in single.groupby("environment"):
+        shares = rows[rows["difference"].notna()].groupby("metric")["share"].count()
+        if (shares == 0).any():
+            of = _only(shares.index[shares == 0], " of ")
+            without.setdefault(of, []).append(str(env))
+    for of, places in without.items():
         said.append(
-            f"no shares in {', '.join(without)}: they need finished runs of {LOW} and of {HIGH}, "
-            f"and {HIGH} above {LOW}"
+            f"no shares{of} in {', '.join(places)}: they need finished runs of {LOW} and of "
+            f"{HIGH}, and {HIGH} above {LOW}"
         )
     return said
+
+
+def _only(metrics: Iterable[str], before: str) -> str:
+    """Name of the only metric of a note; empty if the note is about both."""
+    names = {*metrics}
+    return f"{before}{NAMES[names.pop()]}" if len(names) == 1 else ""
 
 
 def _is_pooled(frame: pd.DataFrame) -> bool:

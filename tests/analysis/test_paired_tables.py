@@ -61,6 +61,24 @@ def test_without_random_the_shares_are_dashes_with_a_reason(results: Path) -> No
     assert "no shares in walker_walk: they need finished runs of random and of sac" in footer
 
 
+def test_notes_name_the_metric_unless_they_hold_for_both(results: Path, make: MakeFolder) -> None:
+    for seed in range(3):
+        make("ant", "pebble", seed, (0, 0, seed))
+        make("ant", "mrn", seed, (0, 0, seed))
+        make("ant", "sail", seed, (0, 4 * seed, seed))
+        make("ant", "random", seed, (0, 0, 2), answers=())
+        make("ant", "sac", seed, (0, 9, 2), answers=())
+        make("hopper", "pebble", seed, (0, 0, seed))
+        make("hopper", "rune", seed, (0, 0, 2 * seed))
+    footer = tables.table(results, "md", "pebble", 0.1).split("\n\n")[-1].splitlines()
+    assert "sail, final return: on ant all paired differences are 0" in footer
+    assert "mrn: on ant all paired differences are 0" in footer
+    assert len([line for line in footer if "paired differences are" in line]) == 2
+    need = "they need finished runs of random and of sac, and sac above random"
+    assert f"no shares of final return in ant: {need}" in footer
+    assert f"no shares in hopper: {need}" in footer
+
+
 @pytest.mark.usefixtures("with_random")
 def test_csv_has_the_numbers_of_both_tables_in_one_row(results: Path) -> None:
     text = tables.table(results, "csv", "pebble", 0.1)
