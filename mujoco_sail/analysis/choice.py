@@ -1,6 +1,7 @@
 """Selection of the agents and environments that a figure shows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.system.errors import UserError
@@ -14,6 +15,22 @@ class MissingDataError(UserError):
 
 class NotApplicableError(MissingDataError):
     """Error when a figure is for another kind of results; reported only if the user named it."""
+
+
+@contextmanager
+def missing_where_refused(where: str) -> Iterator[None]:
+    """Turns an error of runs that cannot be put together into one of missing data.
+
+    Args:
+        where: File of the recipe, for the message.
+
+    Raises:
+        MissingDataError: The environments cannot be pooled, or scores cannot be normalised.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise MissingDataError(f"{where}: {error.args[0]}", *error.args[1:]) from error
 
 
 def names_of(text: str) -> list[str]:

@@ -112,27 +112,19 @@ def _content(
     runs: Sequence[RunRecord], results: Path, baseline: str, margin: float, say: Say
 ) -> dict[str, Any]:
     """Variables of the template."""
-    differences = paired.compare(runs, baseline, margin)
-    is_pooled = differences["environment"] == across.POOLED
-    effects = across.effects(runs, baseline)
-    over_all, by_environment, no_scores = _across(runs, effects, baseline)
-    drawings = _drawings(runs, results, baseline, say)
+    single = paired.by_environment(runs, baseline, margin)
+    drawings = _drawings(runs, results, baseline, margin, say)
     return {
+        **_pooled(runs, baseline, margin),
         "environments": sorted({run.env for run in runs}),
         "agents": agents_in_order(runs, baseline),
         "finished": sum(run.status == "complete" for run in runs),
         "baseline": baseline,
-        "verdicts": verdicts(runs, differences, baseline, margin),
         "small_terms": small_terms(runs),
         "comparison": tables.cells(tables.comparison(runs, baseline)),
         "definitions": [*tables.definitions(baseline), *tables.lacking(runs, baseline)],
-        "paired": tables_paired.cells(differences[~is_pooled]),
-        "paired_over_all": tables_paired.cells(differences[is_pooled]),
-        "paired_definitions": tables_paired.footer(differences, baseline, margin),
-        "no_scores": no_scores,
-        "over_all": over_all,
-        "by_environment": by_environment,
-        "across_definitions": tables_across.definitions(baseline),
+        "paired": tables_paired.cells(single),
+        "paired_definitions": tables_paired.footer(single, baseline, margin),
         "figures": [drawing for drawing in drawings if not drawing.missing],
         "missing": [drawing for drawing in drawings if drawing.missing],
         "made": provenance.environments(runs),
@@ -144,6 +136,27 @@ def _content(
         "running": [tables.place(run) for run in runs if run.status == "running"],
         "analyses": commands.analysis_commands(results, baseline, margin),
         "trainings": commands.run_commands(runs, results),
+    }
+
+
+def _pooled(runs: Sequence[RunRecord], baseline: str, margin: float) -> dict[str, Any]:
+    """Variables of the template about all environments; only a reason if they cannot be pooled."""
+    try:
+        differences = paired.compare(runs, baseline, margin)
+    except UserError as error:
+        reason = " ".join(str(error).splitlines())
+        return {"not_pooled": reason, "verdicts": [f"No verdict over all environments: {reason}."]}
+    effects = across.effects(runs, baseline)
+    over_all, by_environment, no_scores = _across(runs, effects, baseline)
+    together = differences[differences["environment"] == across.POOLED]
+    return {
+        "not_pooled": "",
+        "verdicts": verdicts(runs, differences, baseline, margin),
+        "paired_over_all": tables_paired.cells(together),
+        "no_scores": no_scores,
+        "over_all": over_all,
+        "by_environment": by_environment,
+        "across_definitions": tables_across.definitions(baseline),
     }
 
 
@@ -188,15 +201,16 @@ def _across(
     return tables_across.summary_cells(over_all), cells, ""
 
 
-def _drawings(runs: Sequence[RunRecord], results: Path, baseline: str, say: Say) -> list[Drawing]:
+def _drawings(
+    runs: Sequence[RunRecord], results: Path, baseline: str, margin: float, say: Say
+) -> list[Drawing]:
     """All figures of the suite that apply to these results."""
     drawings = []
-    for path, recipe in drawing.load():
+    for path, shipped in drawing.load():
+        recipe = drawing.against(shipped, baseline, margin)
         svg, missing = Markup(), ""
         try:
-            (image,) = drawing.render(
-                drawing.against(recipe, baseline), runs, results, path, ["svg"], say
-            ).values()
+            (image,) = drawing.render(recipe, runs, results, path, ["svg"], say).values()
             svg = inline(image.decode(), path.stem, recipe.title)
         except NotApplicableError:
             continue

@@ -294,16 +294,3 @@ def test_an_incomplete_comparison_is_an_error_that_names_it(
     (tmp_path / "mine.toml").write_text(text.replace(old, new))
     with pytest.raises(UserError, match=re.escape(message)):
         drawing.load([str(tmp_path / "mine.toml")])
-
-
-def test_the_declared_controls_are_those_that_the_study_runs() -> None:
-    script = (ROOT / "study/controls.sh").read_text()
-    made = {
-        f"{folder}/{agent.removesuffix('.toml')}"
-        for folder, agents in re.findall(r"^run (\w+) ([\w.,]+)", script, re.MULTILINE)
-        for agent in agents.split(",")
-    }
-    ((_, recipe),) = drawing.load(["controls"])
-    compared = {place for one in recipe.comparisons.values() for place in (one.arm, one.against)}
-    scale = {f"{recipe.scale.folder}/{agent}" for agent in ("random", "sac")}
-    assert compared | scale == made

@@ -166,3 +166,9 @@ def test_the_figure_needs_the_baseline_and_a_gain_of_sac(
         MissingDataError, match=r"is defined of ant/exact, ant/permuted_0\.1, ant/s_0\.1; it"
     ):
         draw(results)
+
+
+def test_in_a_report_the_margin_is_the_requested_one() -> None:
+    ((_, recipe),) = drawing.load(["doses"])
+    assert drawing.against(recipe, "sail", 0.3) == replace(recipe, margin=0.3)
+    assert f"the agent without T2 ({recipe.baseline})" in recipe.caption

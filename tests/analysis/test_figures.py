@@ -210,6 +210,43 @@ def test_plot_without_results_says_what_to_run(results: Path, tmp_path: Path) ->
         drawing.plot([], results, tmp_path, print)
 
 
+def test_what_pools_environments_is_left_out_where_they_cannot_be_pooled(
+    results: Path, tmp_path: Path, make: MakeFolder
+) -> None:
+    for env, protocol in (("walker_walk", "quick"), ("cheetah_run", "study")):
+        for agent in ("s_0", "pebble", "sail"):
+            for seed in range(2):
+                make(env, agent, seed, (0, 0, seed), **{"env.protocol": protocol})
+    said: list[str] = []
+    files = drawing.plot([], results, tmp_path, said.append)
+    drawn = {file.stem for file in files}
+    assert drawn == {"learning_curves", "paper_curves", "return_against_labels"}
+    for name in ("effect_sizes", "doses"):
+        (line,) = (line for line in said if f"{name}.toml" in line)
+        assert line.endswith("such results are never pooled")
+
+
+def test_an_error_of_the_program_is_not_taken_for_a_faulty_text(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("shapes differ")
+
+    monkeypatch.setattr(drawing, "draw", fail)
+    ((path, recipe),) = drawing.load(["doses"])
+    with pytest.raises(ValueError, match=r"^shapes differ$"):
+        drawing.render(recipe, [], results, path)
+
+
+@pytest.mark.usefixtures("three_arms")
+def test_mathematics_that_cannot_be_parsed_is_an_error_that_names_the_recipe(
+    results: Path,
+) -> None:
+    ((path, recipe),) = drawing.load(["learning_curves"])
+    with pytest.raises(UserError, match=r"learning_curves\.toml: cannot be drawn: "):
+        drawing.render(replace(recipe, title="$x_$"), collect(results), results, path)
+
+
 @pytest.mark.usefixtures("three_arms")
 def test_folder_that_cannot_be_written_is_named(results: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()

@@ -121,9 +121,8 @@ def test_without_random_runs_one_line_states_what_is_missing(
 @pytest.mark.usefixtures("three_arms", "coarse")
 def test_without_scores_the_effects_have_the_failed_seeds(results: Path, make: MakeFolder) -> None:
     make("walker_walk", "sail", 3, status="failed", failure="loss is nan")
-    text = page(results).text
-    assert "walker_walk sail 3 (1 failed) 0.80" in text
-    assert "pooled sail 3 (1 failed) 0.80" in text
+    for place in ("walker_walk", "pooled"):
+        assert f"{place} sail 3 (1 failed) 0.80" in page(results).text
 
 
 @pytest.mark.usefixtures("coarse")
@@ -142,7 +141,25 @@ def test_effects_are_against_the_requested_baseline(results: Path) -> None:
     svg = report.render(collect(results), results, "sail", 0.1)
     assert "<!-- better than sail -->" in svg
     of_curves = [recipe for _, recipe in drawing.load([]) if recipe.kind == "curves"]
-    assert {drawing.against(recipe, "sail").baseline for recipe in of_curves} == {"sail"}
+    assert {drawing.against(recipe, "sail", 0.1).baseline for recipe in of_curves} == {"sail"}
+
+
+@pytest.mark.usefixtures("coarse")
+def test_environments_that_cannot_be_pooled_keep_their_own_sections(
+    results: Path, make: MakeFolder
+) -> None:
+    for env, protocol in (("walker_walk", "quick"), ("cheetah_run", "study")):
+        for agent in ("pebble", "sail"):
+            for seed in range(2):
+                make(env, agent, seed, (0, 0, seed), **{"env.protocol": protocol})
+    shown = page(results)
+    assert "No verdict over all environments: " in shown.text
+    assert "The environments cannot be put together: " in shown.text
+    assert "'study' and 'quick'; such results are never pooled" in shown.text
+    assert "cheetah_run sail study 2 3 0.50" in shown.text
+    assert "cheetah_run sail 2 0.00" in shown.text
+    drawn = {*shown.all("id")}.intersection(recipe_names("plots"))
+    assert drawn == {"learning_curves", "paper_curves", "return_against_labels"}
 
 
 @pytest.mark.usefixtures("coarse")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import controls_table
 from helpers.checkout import ROOT
 from helpers.results import write_run
+
+from mujoco_sail.analysis.figures import drawing
 
 
 def test_the_page_has_the_table_of_the_published_controls() -> None:
@@ -33,3 +36,16 @@ def test_failed_seeds_are_in_the_table(tmp_path: Path) -> None:
 def test_without_any_run_every_control_is_named(tmp_path: Path) -> None:
     (line,) = controls_table.rows(str(tmp_path))
     assert line.startswith("\nNot run: labels_50, labels_100, ")
+
+
+def test_the_declared_controls_are_those_that_the_study_runs() -> None:
+    script = (ROOT / "study/controls.sh").read_text()
+    made = {
+        f"{folder}/{agent.removesuffix('.toml')}"
+        for folder, agents in re.findall(r"^run (\w+) ([\w.,]+)", script, re.MULTILINE)
+        for agent in agents.split(",")
+    }
+    ((_, recipe),) = drawing.load(["controls"])
+    compared = {place for one in recipe.comparisons.values() for place in (one.arm, one.against)}
+    scale = {f"{recipe.scale.folder}/{agent}" for agent in ("random", "sac")}
+    assert compared | scale == made

@@ -12,7 +12,11 @@ from matplotlib.lines import Line2D
 
 from mujoco_sail.analysis import estimates, paired
 from mujoco_sail.analysis.across import METRICS, POOLED
-from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
+from mujoco_sail.analysis.choice import (
+    MissingDataError,
+    NotApplicableError,
+    missing_where_refused,
+)
 from mujoco_sail.analysis.figures.style import (
     COLOURS,
     METRIC_NAMES,
@@ -25,7 +29,7 @@ from mujoco_sail.analysis.figures.style import (
 )
 from mujoco_sail.analysis.stats import Array
 from mujoco_sail.recipes.settings import setting
-from mujoco_sail.results.pooling import training_tables
+from mujoco_sail.results.pooling import check_alike, training_tables
 from mujoco_sail.results.read import RunRecord
 
 EXACT = "exact"
@@ -122,12 +126,14 @@ def draw(recipe: DosesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
 
     Raises:
         NotApplicableError: There is no run of the baseline.
-        MissingDataError: There is no agent with T2, or one cannot be compared with the baseline on
-            an environment.
-        UserError: The environments cannot be pooled, or a `training.csv` is damaged.
+        MissingDataError: There is no agent with T2, one cannot be compared with the baseline on an
+            environment, or the environments cannot be pooled.
+        UserError: A `training.csv` is damaged.
     """
     if not any(run.agent == recipe.baseline for run in runs):
         raise NotApplicableError(f"{where}: no run of {recipe.baseline}")
+    with missing_where_refused(where):
+        check_alike(runs)
     table = responses(runs, recipe.baseline, recipe.margin)
     undefined = table[table["share"].isna() & (table["environment"] != POOLED)]
     if table.empty or len(undefined):

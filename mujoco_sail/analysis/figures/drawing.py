@@ -126,10 +126,15 @@ def load(names: Sequence[str] = ()) -> list[tuple[Path, Recipe]]:
     return recipes
 
 
-def against(recipe: Recipe, baseline: str) -> Recipe:
-    """Replaces the baseline of a recipe, if it has one."""
+def against(recipe: Recipe, baseline: str, margin: float) -> Recipe:
+    """Replaces the baseline and the margin of a recipe, if it has them.
+
+    The baseline of doses remains, since they are relative to the agent without T2.
+    """
     if isinstance(recipe, curves.CurvesRecipe | forest.ForestRecipe):
         return replace(recipe, baseline=baseline)
+    if isinstance(recipe, doses.DosesRecipe):
+        return replace(recipe, margin=margin)
     return recipe
 
 

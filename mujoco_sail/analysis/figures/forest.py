@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mujoco_sail.analysis import across
-from mujoco_sail.analysis.choice import ALL, MissingDataError, choose
+from mujoco_sail.analysis.choice import ALL, MissingDataError, choose, missing_where_refused
 from mujoco_sail.analysis.figures.style import COLOURS, PAGE, TITLE, label, sheet
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.read import RunRecord, agents_in_order
@@ -46,9 +46,11 @@ def draw(recipe: ForestRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
         where: File of the recipe, for messages.
 
     Raises:
-        MissingDataError: The runs have no data for the recipe, or no d is defined.
+        MissingDataError: The runs have no data for the recipe, no d is defined, or the
+            environments cannot be pooled.
     """
-    table = across.effects(runs, recipe.baseline)
+    with missing_where_refused(where):
+        table = across.effects(runs, recipe.baseline)
     table = table[table["d"].notna()]
     there = [a for a in agents_in_order(runs, recipe.baseline) if (table["agent"] == a).any()]
     if recipe.agents == ALL:  # only agents that use labels can be compared at equal labels

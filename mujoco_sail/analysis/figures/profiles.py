@@ -9,11 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mujoco_sail.analysis import across, stats
-from mujoco_sail.analysis.choice import MissingDataError, choose
+from mujoco_sail.analysis.choice import MissingDataError, choose, missing_where_refused
 from mujoco_sail.analysis.figures.style import TITLE, Legend, look, seeds_label, sheet
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.read import RunRecord, agents_in_order
-from mujoco_sail.system.errors import UserError
 
 SIZE = (4.5, 2.6)  # inches, without title and legend
 THRESHOLDS = 101
@@ -47,10 +46,8 @@ def draw(recipe: ProfileRecipe, runs: Sequence[RunRecord], where: str) -> Figure
         MissingDataError: The runs have no data for the recipe, or there are no scores.
     """
     order = agents_in_order(runs, "")
-    try:
+    with missing_where_refused(where):
         scores = across.normalised_scores(runs)
-    except UserError as error:
-        raise MissingDataError(f"{where}: {error.args[0]}", *error.args[1:]) from error
     comparable = across.everywhere(scores)
     there = [agent for agent in order if agent in comparable]
     agents = choose(recipe.agents, there, f"{where}: key 'agents'")
