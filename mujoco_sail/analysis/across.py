@@ -14,12 +14,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mujoco_sail.analysis import commands, effect_size, inference, stats
+from mujoco_sail.recipes import settings
 from mujoco_sail.results.pooling import check_alike
 from mujoco_sail.results.read import RunRecord, agents_in_order, failures
 from mujoco_sail.system.errors import UserError
 
 LOW, HIGH = "random", "sac"  # agents whose mean final returns have the scores 0 and 1
-POOLED = "pooled"  # instead of an environment's name
+POOLED = settings.POOLED  # instead of an environment's name
 HALF = 0.5
 METRICS = ("auc", "final")  # area under the learning curve divided by its length; final return
 EFFECTS = ("environment", "agent", "d", "d_low", "d_high", "p", "p_holm", "seeds")
@@ -213,11 +214,12 @@ def _scale_ends(runs: Sequence[RunRecord]) -> dict[str, tuple[float, float]]:
     means = measures(runs).groupby(["environment", "agent"])["final"].mean()
     scale = {}
     for env, some in sorted({run.env: run for run in runs if run.status != "running"}.items()):
+        seeds = sorted({run.seed for run in runs if run.env == env})
         for agent in (LOW, HIGH):
             if (env, agent) not in means:
                 raise UserError(
                     f"{env}: no finished run of {agent}, which scores are normalised with;",
-                    f"first run {commands.command_beside(some, (LOW, HIGH))}",
+                    f"first run {commands.command_beside(some, (LOW, HIGH), seeds)}",
                 )
         ends = float(means[env, LOW]), float(means[env, HIGH])
         if math.isnan(gain(*ends)):

@@ -62,16 +62,10 @@ def analysis_commands(results: Path, baseline: str, margin: float) -> list[str]:
     ]
 
 
-def command_beside(run: RunRecord, agents: Sequence[str]) -> str:
+def command_beside(run: RunRecord, agents: Sequence[str], seeds: Sequence[int]) -> str:
     """Command that trains other agents with the same task as a run."""
-    words = [
-        "mujoco-sail",
-        "run",
-        "--env",
-        recipe_of("envs", run.env),
-        "--agents",
-        ",".join(agents),
-    ]
+    words = ["mujoco-sail", "run", "--env", recipe_of("envs", run.env)]
+    words += ["--agents", ",".join(agents), "--seeds", _seeds(seeds)]
     results = run.folder.parent.parent.parent
     return shlex.join([*words, *_environment(run), "--results", str(results)])
 

@@ -57,6 +57,9 @@ def _check_plain(value: Any, depth: int) -> None:
             _check_plain(inner, depth - 1)
 
 
+POOLED = "pooled"  # in tables in place of an environment's name, so not allowed as a name
+
+
 def setting(
     *,
     low: float = -math.inf,
@@ -103,8 +106,10 @@ def check_name(name: str, where: object) -> None:
         where: Where the name was found, for the message.
 
     Raises:
-        UserError: The name has characters other than letters, digits and `_.+-`.
+        UserError: The name has characters other than letters, digits and `_.+-`, or it is `POOLED`.
     """
+    if name == POOLED:
+        raise UserError(f"{where}: '{name}' is no valid name; tables use it for all environments")
     if not re.fullmatch(r"\w[\w.+-]*", name):
         raise UserError(
             f"{where}: '{name}' is no valid name; "

@@ -1,7 +1,8 @@
 """Load the runs of a results folder and check that they can be pooled."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ VERSIONS = {f"versions.{name}" for name in PACKAGES}
 MACHINE = ("env.engine", "env.cuda_graph", "env.checkpoint_minutes")
 # Keys that must be equal over pooled environments, besides settings of teacher and agents.
 EVERYWHERE = ("env.protocol", "env.teacher", "versions.mujoco_sail")
+
+NAMED = 4  # sub-folders that a message names
 
 # Values that must be equal for all runs of a group: the group, a run, and the run's values.
 GroupValues = tuple[tuple[str, ...], RunRecord, Mapping[str, Any]]
@@ -63,12 +66,24 @@ def read_all(results: Path) -> list[RunRecord]:
     except OSError as error:
         raise damaged(results, error) from error
     if not folders:
+        if inside := [*islice(_with_runs(results), NAMED)]:
+            raise NoRunsError(
+                f"{results}: no results here, but in {', '.join(map(str, inside))};",
+                f"name one folder, say, --results {shlex.quote(str(inside[0]))}",
+            )
         raise NoRunsError(
             f"{results}: no results here;",
             "first run, say, mujoco-sail run --env walker_walk --agents pebble,sail --seeds 5 "
             f"--protocol quick --results {shlex.quote(str(results))}",
         )
     return sorted((read(folder) for folder in folders), key=_place)
+
+
+def _with_runs(results: Path) -> Iterator[Path]:
+    """Sub-folders that are results folders."""
+    for folder in sorted(results.glob("*/")):
+        if any(folder.glob("*/*/seed_*")):
+            yield folder
 
 
 def check_poolable(records: Sequence[RunRecord]) -> None:

@@ -135,7 +135,8 @@ def test_without_a_random_agent_the_command_says_what_to_run(
     said = fails(capsys, "table", "--across", "--results", str(results))
     assert "walker_walk: no finished run of random" in said
     said = said.split("first run ")[1]
-    assert said.startswith("mujoco-sail run --env walker_walk --agents random,sac --protocol quick")
+    words = "mujoco-sail run --env walker_walk --agents random,sac --seeds 3 --protocol quick"
+    assert said.startswith(words)
     assert said.endswith(f" --results {results}\n")
 
 

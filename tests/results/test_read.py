@@ -6,9 +6,9 @@ import codecs
 from pathlib import Path
 
 import pytest
-from helpers.results import RUN, MakeFolder
+from helpers.results import RUN, MakeFolder, write_run
 
-from mujoco_sail.results.pooling import collect
+from mujoco_sail.results.pooling import NoRunsError, collect
 from mujoco_sail.results.read import EVALUATIONS, FEEDBACK
 from mujoco_sail.system.errors import UserError
 
@@ -194,3 +194,23 @@ def test_seed_is_a_whole_number(results: Path, make: MakeFolder) -> None:
     text = (folder / "run.toml").read_text()
     (folder / "run.toml").write_text(text.replace("seed = 0", 'seed = "0"'))
     assert "run.toml" in refusal(results)
+
+
+def test_a_folder_of_results_folders_is_named_with_these(tmp_path: Path) -> None:
+    for name in "fedcba":
+        write_run(tmp_path / name, "ant", "sail", 0)
+    (tmp_path / "aa").mkdir()
+    with pytest.raises(NoRunsError) as caught:
+        collect(tmp_path)
+    inside = ", ".join(str(tmp_path / name) for name in "abcd")
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path}: no results here, but in {inside};",
+        f"name one folder, say, --results {tmp_path / 'a'}",
+    ]
+
+
+def test_an_environment_cannot_have_the_name_of_the_pooled_rows(
+    results: Path, make: MakeFolder
+) -> None:
+    make("pooled", "sail", 0)
+    assert "'pooled' is no valid name; tables use it for all" in refusal(results)
