@@ -203,9 +203,14 @@ def _joined(names: Names) -> str:
 
 def _seeds(seeds: int | Iterable[int]) -> str:
     """Seeds in the syntax of the command line."""
-    if isinstance(seeds, Iterable):
-        return ",".join(str(operator.index(seed)) for seed in seeds) + ","
-    return str(operator.index(seeds))
+    try:
+        if isinstance(seeds, Iterable):
+            return ",".join(str(operator.index(seed)) for seed in seeds) + ","
+        return str(operator.index(seeds))
+    except TypeError as error:
+        raise UserError(
+            f"seeds is {seeds!r}; expected a whole number such as 3, or a list such as [0, 1, 2]"
+        ) from error
 
 
 def _override(key: str, value: object) -> str:

@@ -189,6 +189,18 @@ def test_a_value_that_is_invalid_in_recipes_is_refused(value: object) -> None:
         mujoco_sail.train(**NOTHING, overrides={"env.steps": value})
 
 
+@pytest.mark.parametrize("seeds", ["3", 2.0, [0, 1.5], None])
+def test_seeds_that_are_no_whole_numbers_are_refused(seeds: Any) -> None:
+    with pytest.raises(UserError, match=r"^seeds is .*; expected a whole number such as 3, or a"):
+        mujoco_sail.train(**NOTHING | {"seeds": seeds})
+
+
+@pytest.mark.parametrize("margin", ["a", None, [0.1]])
+def test_a_margin_that_is_no_number_is_refused(margin: Any) -> None:
+    with pytest.raises(UserError, match=r"^--margin .*: expected a number above 0, such as 0\.1$"):
+        mujoco_sail.compare(margin=margin)
+
+
 def test_an_unknown_device_gives_an_error_with_the_allowed_ones() -> None:
     with pytest.raises(UserError, match=r"--device gpu: .*allowed: auto, cpu, cuda"):
         mujoco_sail.train(**NOTHING, device="gpu")

@@ -1,6 +1,7 @@
 """Default baseline and margin of equivalence, and the check of a margin."""
 
 import math
+from numbers import Real
 
 from mujoco_sail.system.errors import UserError
 
@@ -12,7 +13,7 @@ def check_margin(margin: float) -> None:
     """Refuses a margin within which nothing could be equivalent.
 
     Raises:
-        UserError: It is not above 0, or infinite.
+        UserError: It is no number above 0, or infinite.
     """
-    if not 0 < margin < math.inf:
-        raise UserError(f"--margin {margin:g}: expected a number above 0, such as {MARGIN}")
+    if not (isinstance(margin, Real) and 0 < margin < math.inf):
+        raise UserError(f"--margin {margin}: expected a number above 0, such as {MARGIN}")

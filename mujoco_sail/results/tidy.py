@@ -29,7 +29,8 @@ class Results:
     Attributes:
         runs: One row per run: `status` ("complete", "running" or "failed"; interrupted runs are
             "running"), `failure` (reason), `protocol`, `teacher`, `steps` (environment steps of the
-            complete run), `labels` (used), `device`, `wall_seconds`, `folder`.
+            complete run), `labels` (used; `pandas.NA` unless complete), `device`, `wall_seconds`,
+            `folder`.
         evaluations: One row per evaluation: `step`, `episode_return` (mean over the episodes),
             `episode_return_std`, `episodes`, `success_rate` (nan if the task has none), `labels`
             (used so far).
@@ -66,7 +67,7 @@ def tidy(records: Sequence[RunRecord]) -> Results:
     complete = [record for record in records if record.status == "complete"]
     logged = [record for record in complete if (record.folder / "training.csv").exists()]
     return Results(
-        runs=pd.DataFrame([_about(record) for record in records]),
+        runs=pd.DataFrame([_about(record) for record in records]).astype({"labels": "Int64"}),
         evaluations=_together(complete, lambda run: run.evaluations, EVALUATIONS),
         training=_together(
             logged, lambda run: read_training(run.folder / "training.csv"), TRAINING
@@ -86,7 +87,7 @@ def _about(record: RunRecord) -> dict[str, Any]:
         "protocol": one_line(env.get("protocol", "")),
         "teacher": one_line(env.get("teacher", "")),
         "steps": env.get("steps"),
-        "labels": record.labels,
+        "labels": record.labels if record.status == "complete" else pd.NA,
         "device": one_line(record.table.get("device", "")),
         "wall_seconds": record.table.get("wall_seconds"),
         "folder": str(record.folder),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.results import MakeFolder
 
@@ -28,7 +29,7 @@ def test_tables_have_a_row_for_each_observation(make: MakeFolder, results: Path)
         "it diverged",
         7.5,
     ]
-    assert read.runs["labels"].tolist() == [0, 0, 0, 2]
+    assert read.runs["labels"].tolist() == [0, pd.NA, pd.NA, 2]
     assert read.runs["folder"][3] == str(results / "walker/sail/seed_1")
 
     columns = ["env", "agent", "seed", "step", "episode_return", "success_rate"]
