@@ -86,7 +86,7 @@ def accuracies(*values: object) -> dict[str, tuple[object, ...]]:
     return {"step": (100, 200, 300), "held_out_accuracy": values, "labels": (0, 2, 4)}
 
 
-def test_held_out_accuracy_begins_where_every_seed_has_one(results: Path, make: MakeFolder) -> None:
+def test_held_out_accuracy_begins_where_two_seeds_have_one(results: Path, make: MakeFolder) -> None:
     make("hopper", "sail", 0, training=accuracies("", 0.5, 0.75))
     make("hopper", "sail", 1, training=accuracies("", 0.75, 1))
     make("hopper", "sac", 0, answers=(), training={"step": (100,), "labels": (0,)})

@@ -16,24 +16,43 @@ class Arm:
     """Values of the finished seeds of an agent on an environment.
 
     Attributes:
-        x: Environment steps or labels, increasing, shape (points,).
-        values: The metric, shape (seeds, points).
+        x: Environment steps or labels, increasing, shape (points,); those at which two seeds or
+            the only one have a value.
+        values: The metric, shape (seeds, points); nan where a seed has none.
     """
 
     x: stats.Array
     values: stats.Array
 
     def band(self, centre: str) -> tuple[stats.Array, stats.Array, stats.Array]:
-        """Centre, low and high of the curve, each of shape (points,); see a recipe's `centre`."""
-        if centre == "median":
-            low, middle, high = np.percentile(self.values, [25, 50, 75], axis=0)
-            return middle, low, high
-        low, high = stats.mean_interval([self.values])
-        return self.values.mean(axis=0), low, high
+        """Centre, low and high of the curve, each of shape (points,); see a recipe's `centre`.
+
+        At each point they are over the seeds that have a value there.
+        """
+        there = ~np.isnan(self.values)
+        if there.all():
+            return _band(self.values, centre)
+        found = np.empty((3, len(self.x)))
+        for seeds in np.unique(there, axis=1).T:
+            points = (there == seeds[:, None]).all(axis=0)
+            found[:, points] = _band(self.values[np.ix_(seeds, points)], centre)
+        middle, low, high = found
+        return middle, low, high
+
+
+def _band(values: stats.Array, centre: str) -> tuple[stats.Array, stats.Array, stats.Array]:
+    """Centre, low and high over seeds of values without gaps."""
+    if centre == "median":
+        low, middle, high = np.percentile(values, [25, 50, 75], axis=0)
+        return middle, low, high
+    low, high = stats.mean_interval([values])
+    return values.mean(axis=0), low, high
 
 
 def arm_of(runs: Sequence[RunRecord], metric: str, x: str) -> Arm | None:
     """Values of an agent's runs on one environment, None if there are none.
+
+    The arm has no points if no two of several seeds have a value at the same place.
 
     Args:
         runs: Runs of one agent on one environment.
@@ -57,8 +76,9 @@ def arm_of(runs: Sequence[RunRecord], metric: str, x: str) -> Arm | None:
     values = np.array([table[metric] for table in tables])
     if x == "labels":
         places, values = _against_labels(tables, values)
-    there = ~np.isnan(values).any(axis=0)  # an accuracy is nan before labels, or if all are ties
-    return Arm(places[there], values[:, there]) if there.any() else None
+    # An accuracy is nan before labels, or if all are ties.
+    there = (~np.isnan(values)).sum(axis=0) >= min(2, len(values))
+    return Arm(places[there], values[:, there])
 
 
 def _against_labels(

@@ -138,7 +138,7 @@ def divide(agents: Sequence[str], runs: Sequence[RunRecord], baseline: str) -> l
 
 @dataclass(frozen=True)
 class _Found:
-    """Data of an environment: curves, and text lines about failed seeds, by agent."""
+    """Data of an environment: curves, and text lines about seeds that are not drawn, by agent."""
 
     arms: Mapping[str, Arm]
     failures: Mapping[str, str]
@@ -162,11 +162,16 @@ def _by_environment(
         here = [run for run in runs if run.env == env]
         arms, failures = {}, {}
         for agent in agents:
-            seeds = [run for run in here if run.agent == agent]
-            if arm := arm_of(seeds, recipe.metric, recipe.x):
-                arms[agent] = arm
+            seeds, notes = [run for run in here if run.agent == agent], []
             if failed := sum(run.status == "failed" for run in seeds):
-                failures[agent] = f"{label(agent)}: {failed} of {len(seeds)} seeds failed"
+                notes.append(f"{failed} of {len(seeds)} seeds failed")
+            arm = arm_of(seeds, recipe.metric, recipe.x)
+            if arm and len(arm.x):
+                arms[agent] = arm
+            elif arm:
+                notes.append("no two seeds have a value at the same place")
+            if notes:
+                failures[agent] = f"{label(agent)}: {'; '.join(notes)}"
         if arms or all(run.status == "failed" for run in here):
             found[env] = _Found(arms, failures)
     return found
