@@ -65,7 +65,9 @@ def table(results: Path, format: str, baseline: str, margin: float) -> str:
         )
         each = single(runs, effects, labels, baseline)
         parts.append(render(each, lambda frame: single_cells(frame, baseline), 2, format))
-        lines = definitions(baseline) + tables_paired.footer(differences, baseline, margin)
+        lines = ["First and last table:", *definitions(baseline)]
+        if below := tables_paired.footer(differences, baseline, margin):
+            lines += ["Second table:", *below]
         parts.append("\n".join([*lines, *tables.not_counted(runs, baseline)]))
     return "\n\n".join(filter(None, parts))
 

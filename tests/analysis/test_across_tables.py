@@ -64,6 +64,10 @@ def test_markdown_has_the_pooled_table_the_verdict_and_every_environment(
     assert [row[2] for row in each[3:5]] == ["6 (1 failed)", "6"]
     assert all(len(set(map(len, table.splitlines()))) == 1 for table in (pooled, paired, single))
     assert "scaled in each environment so that the mean of random is 0 and that of sac" in footer
+    own, second = footer.split("\nSecond table:\n")
+    assert own.startswith("First and last table:\nscore: ")
+    assert "p: two-sided permutation test" in own
+    assert "p: t test of the paired differences" in second
     assert "failed: ant/sail/seed_6: loss is nan" in footer
     assert "incomplete, not counted: ant/sail/seed_7" in footer
 
