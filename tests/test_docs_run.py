@@ -88,7 +88,7 @@ def test_the_agent_example_of_the_readme_trains(installed: Installed) -> None:
         assert tomllib.loads((run / "run.toml").read_text())["status"] == "complete"
         training.add((run / "training.csv").read_text())
     assert len(training) == 2
-    assert "| calm |" in installed.does("mujoco-sail table")
+    assert "| calm " in installed.does("mujoco-sail table")
 
 
 def test_the_environment_example_of_its_page_trains(installed: Installed) -> None:

@@ -116,7 +116,12 @@ class SAIL(PEBBLE):
         from pi_nu.
         """
         t1 = super().reward_objective(session)
-        if session.first or not self._has_t2:
+        if not self._has_t2:
+            return t1
+        is_last = self.runner.feedback.labels_used >= self.task.labels_in_reach
+        if session.first:
+            if is_last:
+                self.say_where_t2_hardly_acts()
             return t1
         margins = self.reward_model.margin(session.pairs)
         log_p = log_likelihood(margins, session.labels.unsqueeze(1))
@@ -124,7 +129,7 @@ class SAIL(PEBBLE):
         factor = centred(log_p, self.settings.t2_control, streams)
         term = self.sampling_term(session.pairs, factor)
         weight = self.weigh(term, log_p, streams)
-        if self.runner.feedback.labels_used >= self.task.labels_in_reach:
+        if is_last:
             self.say_where_t2_hardly_acts()
         actions = self.streams("policy gap", session.number)
         rewards = self.reward_model.rewards

@@ -26,8 +26,8 @@ from mujoco_sail.preferences.pairs import Pairs
 # objective, see `objectives.exact_t2_weight`; "fixed": 1.
 Unit = Literal["share", "exact", "fixed"]
 # Replacement of the factor log P - b, for control experiments. "permuted" permutes it among the
-# pairs, so that T2 has no signal; "reversed" changes its sign. In the unit "share" T2 has the same
-# norm in the fit with either.
+# pairs of a session, of which there must be several, so that T2 has no signal; "reversed" changes
+# its sign. In the unit "share" T2 has the same norm in the fit with either.
 Control = Literal["none", "permuted", "reversed"]
 
 # Number of draws of the policy's actions for the norms of T2 and of the estimates from its halves.

@@ -18,7 +18,10 @@ def hardly_acts(name: str, shares: Sequence[float]) -> list[str]:
     below = [share for share in shares if share < HARDLY]
     if not below:
         return []
+    runs = f"{len(below)} run{'s' if len(below) > 1 else ''}"
+    if not max(below):
+        return [f"{name}: T2 acted in no fit of {runs}, as with lambda = 0"]
     return [
-        f"{name}: T2 stayed below {HARDLY:.0%} of the reward's gradient in every fit of "
-        f"{len(below)} runs (at most {max(below):.2%}); they hardly differ from lambda = 0"
+        f"{name}: T2 stayed below {HARDLY:.0%} of the reward's gradient in every fit of {runs} "
+        f"(at most {max(below):.2%}), which hardly differ from lambda = 0"
     ]

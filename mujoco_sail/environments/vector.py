@@ -99,15 +99,7 @@ class VectorEnv:
 
     def step(self, actions: Array) -> StepResult:
         """Steps every row with actions [M, A]."""
-        actions = np.asarray(actions, np.float32)  # the precision in which they are saved
-        finite = np.isfinite(actions).all(1, keepdims=True)
-        if not finite.all():
-            for row in np.flatnonzero(~finite):
-                self.faults.setdefault(int(row), "not finite: the action")
-            actions = np.where(finite, actions, 0)
-        self._actions[self._all, self._steps] = actions
-        self._steps += 1
-        result = StepResult(*self._backend.step(self._all, actions))
+        result = self._step(self._all, actions)
         if self.states is not None:
             self.states.add(self._episodes)
         self.observation = result.observation
@@ -119,6 +111,36 @@ class VectorEnv:
             self.observation[ended] = self._backend.start(ended, self._episodes[ended])
         self._find_faults(self.observation, result.observation, result.reward)
         return result
+
+    def step_running(self, running: NDArray[np.bool_], actions: Array) -> StepResult:
+        """Steps the running rows, [M], with actions [M, A]; an ended episode has no successor.
+
+        The other rows keep their observations, and all else of theirs is 0.
+        """
+        rows = np.flatnonzero(running)
+        stepped = self._step(rows, actions[rows])
+        result = StepResult(
+            self.observation.copy(),
+            np.zeros(len(running)),
+            *(np.zeros(len(running), np.bool_) for _ in range(3)),
+        )
+        for name, values in vars(stepped).items():
+            getattr(result, name)[rows] = values
+        self.observation = result.observation
+        self._find_faults(self.observation, result.observation, result.reward)
+        return result
+
+    def _step(self, rows: Array, actions: Array) -> StepResult:
+        """Steps some rows, [R], with actions [R, A]."""
+        actions = np.asarray(actions, np.float32)  # the precision in which they are saved
+        finite = np.isfinite(actions).all(1, keepdims=True)
+        if not finite.all():
+            for row in rows[np.flatnonzero(~finite)]:
+                self.faults.setdefault(int(row), "not finite: the action")
+            actions = np.where(finite, actions, 0)
+        self._actions[rows, self._steps[rows]] = actions
+        self._steps[rows] += 1
+        return StepResult(*self._backend.step(rows, actions))
 
     def _find_faults(self, *numbers: Array) -> None:
         """Records rows with numbers that are not finite, and sets values of faulty rows to 0."""

@@ -73,7 +73,7 @@ class TextTask(Task):
             ("heads", self.hidden_units % self.heads == 0, f"a divisor of {self.hidden_units}"),
             ("session_every", self.session_every >= compared, f"at least {compared}"),
         ]
-        demand(self, conditions, f"{self.name}: ")
+        demand(self, conditions)
 
     def load(self, key: str, kind: Any, **options: Any) -> Any:
         """Loads an object of a class of transformers from the folder that a key names.

@@ -12,7 +12,7 @@ from mujoco_sail.preferences import questions
 from mujoco_sail.preferences.answers import AnswerLog
 from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.preferences.questions import LABELS, REPEAT_EVERY, Question
-from mujoco_sail.preferences.teacher import TeacherLabels, margin_unit, normalised_return
+from mujoco_sail.preferences.teacher import TeacherLabels, margin_unit
 from mujoco_sail.recipes.settings import dump
 from mujoco_sail.recipes.task import Task
 
@@ -89,16 +89,14 @@ class Person:
             self.agent,
             self.seed,
         )
-        returns = [
-            normalised_return(*ordered.side(side), self.task.reward_range, 1.0) for side in (0, 1)
-        ]
-        margin = returns[0] - returns[1]
+        returns = ordered.returns()
+        margin = returns[..., 0] - returns[..., 1]
         in_units = (margin / margin_unit(margin)).nan_to_num()  # nan if all returns are equal
         given = AnswerLog(self.run).take(question, in_units[0].tolist())
         if given is None:
             raise Unanswered(self._ask(question, ordered), question)
         questions.remove_questions(self.run)
-        label, answered = torch.full_like(returns[0], 0.5), torch.ones_like(returns[0]).bool()
+        label, answered = torch.full_like(margin, 0.5), torch.ones_like(margin).bool()
         for (pair, again), answer in given.items():
             if not again:
                 value = LABELS[answer.answer]

@@ -194,9 +194,10 @@ class Feedback:
         self.sessions += 1
         for member, indices in enumerate(chosen):
             if missing := wanted - len(indices):
+                advice = "prefer one segment more often" if self.task.human else "lower its 'skip'"
                 self.faults[member] = (
                     f"teacher '{self.task.teacher}' refused nearly all of {MOST_ROUNDS} rounds "
-                    f"of {wanted * self.task.candidates_per_label} pairs; lower its 'skip'"
+                    f"of {wanted * self.task.candidates_per_label} pairs; {advice}"
                 )
                 indices.extend([0] * missing)  # placeholders; the run fails after this step
         index = torch.tensor(chosen, device=self.device)

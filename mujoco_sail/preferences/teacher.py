@@ -69,22 +69,21 @@ class RecentRewards:
         return cls(torch.stack(floors), torch.stack(above))
 
 
-def normalised_return(
-    task_reward: Tensor, valid: Tensor, reward_range: tuple[float, float], myopic: float
-) -> Tensor:
-    """Discounted return of segments, with rewards normalised to [0, 1].
+def scaled_return(task_reward: Tensor, valid: Tensor, width: float, myopic: float) -> Tensor:
+    """Discounted return of segments, relative to the width of the range of rewards.
+
+    Rewards are not shifted: a shift would prefer the longer or the shorter of two segments.
 
     Args:
         task_reward: Task rewards, [M, P, T].
         valid: 1 at steps of the segment, 0 at padding, [M, P, T].
-        reward_range: Task rewards that map to 0 and to 1.
+        width: Upper minus lower end of `reward_range`.
         myopic: Discount per step before the segment's last valid step.
 
     Returns:
         Returns, [M, P].
     """
-    low, high = reward_range
-    return (_weights(valid, myopic) * (task_reward - low) / (high - low)).sum(-1)
+    return (_weights(valid, myopic) * task_reward / width).sum(-1)
 
 
 def label_pairs(
@@ -99,19 +98,19 @@ def label_pairs(
 
     Args:
         teacher: Settings of the teacher.
-        reward_range: Task rewards per step that map to 0 and to 1.
+        reward_range: Lowest and highest task reward per step.
         first: Task rewards and validity of the first segments, each [M, P, T].
         second: Task rewards and validity of the second segments. The root mean square difference
             of returns over the P pairs is the unit of beta.
         recent: Statistics of recent task rewards, for `skip` and `equal`.
         streams: Random streams of the teacher.
     """
-    return_1 = normalised_return(*first, reward_range, teacher.myopic)
-    return_2 = normalised_return(*second, reward_range, teacher.myopic)
+    low, high = reward_range
+    return_1 = scaled_return(*first, high - low, teacher.myopic)
+    return_2 = scaled_return(*second, high - low, teacher.myopic)
     margin = return_1 - return_2
     label = _strict_labels(teacher, margin, streams)
 
-    low, high = reward_range
     whole = _weights(torch.ones_like(first[1]), teacher.myopic).sum(-1)
     level = recent.mean_above.unsqueeze(1) / (high - low) * whole  # [M, P]
     label = torch.where(margin.abs() < teacher.equal * level, 0.5, label)
@@ -119,7 +118,7 @@ def label_pairs(
     floor = recent.floor.view(-1, 1, 1)
     better = torch.maximum(
         *(
-            normalised_return(rewards - floor, valid, (0.0, high - low), teacher.myopic)
+            scaled_return(rewards - floor, valid, high - low, teacher.myopic)
             for rewards, valid in (first, second)
         )
     )
@@ -140,7 +139,7 @@ def flip_similar(
         label: Labels in {0, 0.5, 1}, [M, P]; ties stay ties.
         inputs: Observations and actions of both segments, [M, P, 2, T, O + A].
         valid: 1 at steps of a segment, 0 at padding, [M, P, 2, T].
-        share: Expected share of flipped labels, at most 0.5.
+        share: Expected share of flipped labels, at most 0.5; the probability of a single pair.
         streams: Random streams of the flips; P numbers are drawn.
     """
     exact, steps = inputs.double(), valid.double().unsqueeze(-1)
@@ -149,8 +148,8 @@ def flip_similar(
     gap = mean[:, :, 0] - mean[:, :, 1]
     scaled = torch.where(deviation > 0, gap / deviation, 0)  # constant features say nothing
     rank = scaled.square().sum(-1).argsort(dim=1, stable=True).argsort(1)  # 0 is the closest
-    last = max(label.shape[1] - 1, 1)
-    probability = 2 * share * (1 - rank / last)
+    last = label.shape[1] - 1
+    probability = 2 * share * (1 - rank / last) if last else share
     return torch.where(streams.uniform(label.shape[1]) < probability, 1 - label, label)
 
 

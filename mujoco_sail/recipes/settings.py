@@ -147,16 +147,18 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         f.name: _check(values[key], types[f.name], f.metadata, f"{where}: key '{key}'")
         for key, f in declared.items()
     }
-    return cls(**checked)
+    try:
+        return cls(**checked)
+    except UserError as error:  # of a condition that involves several keys
+        raise UserError(f"{where}: {error.args[0]}", *error.args[1:]) from error
 
 
-def demand(settings: Any, conditions: Iterable[tuple[str, bool, str]], where: str = "") -> None:
+def demand(settings: Any, conditions: Iterable[tuple[str, bool, str]]) -> None:
     """Checks conditions that involve several keys.
 
     Args:
         settings: Settings dataclass to check.
         conditions: Tuples of a key, whether its value is allowed, and what is expected.
-        where: Start of the message.
 
     Raises:
         UserError: A value is not allowed.
@@ -164,7 +166,7 @@ def demand(settings: Any, conditions: Iterable[tuple[str, bool, str]], where: st
     for key, ok, expected in conditions:
         if not ok:
             value = getattr(settings, key)
-            raise UserError(f"{where}key '{key}' is {value}; expected {expected}")
+            raise UserError(f"key '{key}' is {value}; expected {expected}")
 
 
 def dump(settings: Any) -> dict[str, Any]:

@@ -208,4 +208,4 @@ class Task:
                 "true: only Meta-World can hide a goal",
             ),
         ]
-        demand(self, conditions, f"{self.name}: ")
+        demand(self, conditions)

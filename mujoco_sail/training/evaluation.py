@@ -71,9 +71,9 @@ class Evaluation:
                 envs.observation, dtype=torch.get_default_dtype(), device=self.device
             )
             action = policy(observation.view(*shape, -1)).flatten(0, 1)
-            result = envs.step(action.cpu().numpy())
-            returns += np.where(running, result.reward, 0)
-            success |= running & result.success
+            result = envs.step_running(running, action.cpu().numpy())
+            returns += result.reward
+            success |= result.success
             running &= ~(result.terminated | result.truncated)
         return EvaluationResult(
             returns.reshape(shape),

@@ -226,9 +226,8 @@ def test_an_anchor_and_another_loss_of_the_actor_are_refused(
     agent: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--env", "half_cheetah", "--agents", "policer", "--set", "agent.policer.reverse_kl=1"]
-    assert "key 'reverse_kl' is 1.0; expected 0 for an agent with resets" in fails(
-        capsys, "run", *words
-    )
+    said = fails(capsys, "run", *words)
+    assert "policer.toml: key 'reverse_kl' is 1.0; expected 0 for an agent with resets" in said
     own = {"actor_loss": lambda self, *args: super().actor_loss(*args)}
     with pytest.raises(TypeError, match="Other has a loss of its own, actor_loss: extend SAIL"):
         type("Other", (type(agent),), own)

@@ -220,3 +220,11 @@ def test_a_share_of_t2_below_one_percent_is_reported(
     assert [line.partition(":")[0] for line in lines] == ["sail"] * said
     if said:
         assert "2 runs (at most 0.20%)" in lines[0]
+
+
+def test_a_run_of_one_session_which_has_no_t2_is_reported(make_run: MakeRun) -> None:
+    run = make_run([("pebble", 0), ("sail", 0)], tiny_task(labels=4))
+    lines: list[str] = []
+    run.say = lines.append
+    run.execute()
+    assert lines == ["sail: T2 acted in no fit of 1 run, as with lambda = 0"]

@@ -185,7 +185,7 @@ def test_a_term_that_stayed_below_one_percent_is_on_the_page(
     said = re.findall(r"\w+ on \w+: T2 .*?lambda = 0", page(results).text)
     assert said == [
         "sail on walker_walk: T2 stayed below 1% of the reward's gradient in every fit of 3 runs "
-        "(at most 0.40%); they hardly differ from lambda = 0"
+        "(at most 0.40%), which hardly differ from lambda = 0"
     ]
 
 

@@ -106,9 +106,9 @@ def test_losses_of_a_node_do_not_change_the_results(
 def test_the_same_command_resumes_after_the_main_process_was_killed_and_after_a_signal(
     nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
 ) -> None:
-    """A stopped benchmark writes checkpoints that are not due."""
-    results, rare = tmp_path / "results", LONGER | {"checkpoint_minutes": 60}
-    process = start(results, LONGER, "--cluster", nodes.address)
+    """A stopped benchmark writes checkpoints before they are due."""
+    results, rare = tmp_path / "results", LONGER | {"checkpoint_minutes": 0.01}
+    process = start(results, rare, "--cluster", nodes.address)
     wait_for_checkpoints(results, process, 0)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

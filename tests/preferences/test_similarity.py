@@ -77,11 +77,13 @@ def test_ties_stay_ties_and_both_labels_flip() -> None:
     assert said.tolist() == [[0.0, 0.5, 1.0, 1.0]]
 
 
-def test_the_stated_share_of_all_labels_is_flipped() -> None:
-    inputs = torch.randn(1, MANY, 2, 3, 4, generator=torch.Generator().manual_seed(0))
-    ones = torch.ones(1, MANY)
-    said = flip_similar(ones, inputs, torch.ones(1, MANY, 2, 3), 0.1, Streams([0], "s", CPU))
-    wrong = 1 - said.mean().item()
+@pytest.mark.parametrize("pairs", [1, 2, MANY])
+def test_the_stated_share_of_all_labels_is_flipped(pairs: int) -> None:
+    members = MANY // pairs
+    inputs = torch.randn(members, pairs, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    streams = Streams(range(members), "s", CPU)
+    ones, valid = torch.ones(members, pairs), torch.ones(members, pairs, 2, 3)
+    wrong = 1 - flip_similar(ones, inputs, valid, 0.1, streams).mean().item()
     assert abs(wrong - 0.1) < 4.5 * math.sqrt(0.1 * 0.9 / MANY)
 
 

@@ -12,7 +12,7 @@ from mujoco_sail.preferences.teacher import (
     RecentRewards,
     TeacherLabels,
     label_pairs,
-    normalised_return,
+    scaled_return,
 )
 from mujoco_sail.recipes.task import Teacher
 
@@ -113,9 +113,19 @@ def test_the_myopic_teacher_discounts_early_steps() -> None:
 def test_the_myopic_discount_counts_back_from_the_last_valid_step() -> None:
     reward = torch.tensor([[[1.0, 1.0, 7.0]]])
     valid = torch.tensor([[[1.0, 1.0, 0.0]]])
-    assert normalised_return(reward, valid, (0.0, 1.0), 0.5).item() == 1.5
+    assert scaled_return(reward, valid, 2.0, 0.5).item() == 0.75
 
 
-def test_padding_adds_nothing_if_the_reward_range_starts_below_zero() -> None:
-    reward, valid = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[1.0, 0.0]]])
-    assert normalised_return(reward, valid, (-1.0, 1.0), 1.0).item() == 1.0
+def test_the_length_of_a_segment_does_not_decide() -> None:
+    """Returns -5 of 50 steps and 1 of 10, whatever the range of rewards."""
+    rewards = torch.zeros(2, 50)
+    rewards[0], rewards[1, :10] = -0.1, 0.1
+    valid = torch.ones(2, 50)
+    valid[1, 10:] = 0
+    first, second = ((rewards[row].view(1, 1, -1), valid[row].view(1, 1, -1)) for row in (0, 1))
+    streams = Streams([0], "teacher", torch.device("cpu"))
+    for reward_range in ((0.0, 1.0), (-0.4, 5.0), (0.5, 1.0)):
+        recent = RecentRewards.of([rewards.flatten()], reward_range[0])
+        for sides, label in (((first, second), 0.0), ((second, first), 1.0)):
+            given = label_pairs(teacher(), reward_range, *sides, recent, streams)
+            assert given.label.item() == label

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 from helpers.tiny import tiny_task
 
@@ -41,3 +44,37 @@ def test_initial_states_differ_between_evaluations_and_agree_for_equal_seeds() -
     assert np.array_equal(first[0], first[1])
     for other in (first[2], first[0, ::-1], second[0]):
         assert not np.allclose(first[0], other)
+
+
+def test_an_episode_that_has_ended_has_no_successor_while_others_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A crash in it would be a fault of a member that depends on its stack."""
+    task = tiny_task("hopper", horizon="variable", episode_steps=100, evaluation_episodes=1)
+
+    def still_and_falling(observation: torch.Tensor) -> torch.Tensor:
+        action = torch.zeros(*observation.shape[:2], 3)
+        action[-1] = 1
+        return action
+
+    lengths, returns = [], []
+    for seeds in ([0], [1], [1, 0]):
+        evaluation = Evaluation(task, seeds, torch.device("cpu"))
+        backend: Any = evaluation.envs._backend
+        counts = [0] * len(seeds)
+        step = backend.step
+
+        def counted(rows: Any, actions: Any, counts: Any = counts, step: Any = step) -> Any:
+            for row in rows:
+                counts[row] += 1
+            return step(rows, actions)
+
+        monkeypatch.setattr(backend, "step", counted)
+        returns.append(evaluation(still_and_falling, 0).returns.ravel().tolist())
+        lengths.append(counts)
+    assert lengths[0] != lengths[1]
+    assert lengths[2][1:] == lengths[0]
+    assert returns[2][1:] == returns[0]
+    assert lengths[2][0] != lengths[2][1]
+    # Started again for the next evaluation.
+    assert evaluation(still_and_falling, 1).returns.min() > 0
