@@ -60,7 +60,7 @@ class Task:
     # leaks the task reward into the preferences.
     horizon: Literal["fixed", "variable"] = setting()
     goal_visible: bool = setting()  # whether the goal is observed (Meta-World can hide it)
-    # Task rewards per step that the teacher's normalisation maps to 0 and to 1.
+    # Lowest and highest task reward per step: the scale of `skip` and `equal`.
     reward_range: tuple[float, float] = setting()
 
     # --- schedule, in environment steps ---
