@@ -91,6 +91,6 @@ def test_keys_of_a_text_task_are_checked_together() -> None:
         ({"session_every": 7}, "session_every"),
         ({"episode_steps": 2}, "episode_steps"),
     ):
-        with pytest.raises(ValueError, match=f"echo: key '{key}'"):
+        with pytest.raises(ValueError, match=rf"echo\.toml: key '{key}'"):
             text_task(**changes)
     assert torch.tensor(text_task().reward_range).tolist() == [0.0, 1.0]
