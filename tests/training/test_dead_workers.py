@@ -33,7 +33,10 @@ def test_a_killed_worker_gives_one_line_with_its_members_and_the_likely_cause(
 ) -> None:
     (tmp_path / "killed.py").write_text(KILLED)
     (tmp_path / "killed.toml").write_text('title = "x"\nbase = "sac"\nclass = "killed:Killed"\n')
-    assert run(tmp_path / "results", "half_cheetah", f"{tmp_path}/killed.toml,random") == 1
+    assert (
+        run(tmp_path / "results", "half_cheetah", f"{tmp_path}/killed.toml,random", workers=True)
+        == 1
+    )
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
         "mujoco-sail: failed: killed seed 0: the worker process ended with SIGKILL; the system "
@@ -49,7 +52,7 @@ def test_a_worker_that_dies_after_its_runs_are_complete_is_no_failure(tmp_path: 
     )
     (tmp_path / "killed.py").write_text(last)
     (tmp_path / "killed.toml").write_text('title = "x"\nbase = "sac"\nclass = "killed:Killed"\n')
-    assert run(tmp_path / "results", "half_cheetah", f"{tmp_path}/killed.toml") == 0
+    assert run(tmp_path / "results", "half_cheetah", f"{tmp_path}/killed.toml", workers=True) == 0
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,7 @@ def test_a_system_without_semaphores_gives_a_one_line_error(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(multiprocessing.synchronize._multiprocessing, "SemLock", missing)
-    assert run(tmp_path / "results", "half_cheetah", "random") == 2
+    assert run(tmp_path / "results", "half_cheetah", "random", workers=True) == 2
     assert capsys.readouterr().err == (
         "mujoco-sail: no semaphore can be made for worker processes ([Errno 30] Read-only file "
         "system); on Linux they lie in /dev/shm, which must be there and writable\n"
