@@ -21,7 +21,7 @@ from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.off_policy import Due
 from mujoco_sail.agents.own_losses import written_out
 from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings
-from mujoco_sail.agents.reward_model import Objective, whole_segments
+from mujoco_sail.agents.reward_model import Objective, Term, whole_segments
 from mujoco_sail.agents.sampling_term import (
     DRAWS,
     DRAWS_OF_HALVES,
@@ -115,25 +115,26 @@ class SAIL(PEBBLE):
         first session has no T2, because its segments come from random actions and exploration, not
         from pi_nu.
         """
-        t1 = super().reward_objective(session)
+        objective = super().reward_objective(session)
         if not self._has_t2:
-            return t1
-        is_last = self.runner.feedback.labels_used >= self.task.labels_in_reach
-        if session.first:
-            if is_last:
-                self.say_where_t2_hardly_acts()
-            return t1
+            return objective
+        if not session.first:
+            objective = objective.plus(self.weighted_term(session))
+        if self.runner.feedback.labels_used >= self.task.labels_in_reach:
+            self.say_where_t2_hardly_acts()
+        return objective
+
+    def weighted_term(self, session: Session) -> Term:
+        """Weighted T2 of a session, as a term of the objective of a fit."""
         margins = self.reward_model.margin(session.pairs)
         log_p = log_likelihood(margins, session.labels.unsqueeze(1))
         streams = self.streams("sampling term", session.number)
         factor = centred(log_p, self.settings.t2_control, streams)
         term = self.sampling_term(session.pairs, factor)
         weight = self.weigh(term, log_p, streams)
-        if is_last:
-            self.say_where_t2_hardly_acts()
         actions = self.streams("policy gap", session.number)
         rewards = self.reward_model.rewards
-        return t1.plus(lambda _: weight * term.surrogate(rewards, term.noise(actions)))
+        return lambda _: weight * term.surrogate(rewards, term.noise(actions))
 
     @torch.no_grad()
     def sampling_term(self, pairs: Pairs, factor: Tensor) -> SamplingTerm:

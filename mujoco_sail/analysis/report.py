@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +191,12 @@ def _across(
         labels = across.labels_to_reach(runs)
         over_all = tables_across.summary(runs, effects, labels, baseline)
     except UserError as error:
-        of = failures([*runs, *(replace(run, env=across.POOLED) for run in runs)])
-        places = zip(effects["environment"], effects["agent"], strict=True)
-        failed = [of[place] for place in places]
+        lost = failures(runs)
+        for (_, agent), count in [*lost.items()]:
+            lost[across.POOLED, agent] += count
+        failed = [
+            lost[place] for place in zip(effects["environment"], effects["agent"], strict=True)
+        ]
         each = effects.assign(labels=np.nan, reached=0, failed=failed)
         return [], tables_across.single_cells(each, baseline), " ".join(str(error).splitlines())
     each = tables_across.single(runs, effects, labels, baseline)

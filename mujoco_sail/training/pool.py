@@ -199,16 +199,11 @@ def _execute(
         CONTEXT.Process(target=work, args=(unit, messages, *shared))
         for unit, messages in zip(units, queues, strict=True)
     ]
-    failures = []
+    failures: list[Failure] = []
     with _started(workers) as signals:
         try:
             for message in _received(workers, queues):
-                if isinstance(message, UserMessage):
-                    say(message.text)
-                    continue
-                if isinstance(message, Failure):
-                    failures.append(message)
-                report(message)
+                deliver(failures, report, say, message)
         except BaseException:  # of `say` or `report`; in a notebook, workers must not outlive it
             _stop(workers)
             for _ in _received(workers, queues):
@@ -220,6 +215,21 @@ def _execute(
         if worker.exitcode != 0:
             failures += unit.failed(failures, reason_of_death(worker.exitcode or 0))
     return failures
+
+
+def deliver(
+    failures: list[Failure],
+    report: Callable[[Progress | Failure], None],
+    say: Callable[[str], None],
+    message: Message,
+) -> None:
+    """Passes a message of a worker on, and adds it to the failures if it is one."""
+    if isinstance(message, UserMessage):
+        say(message.text)
+        return
+    if isinstance(message, Failure):
+        failures.append(message)
+    report(message)
 
 
 def reason_of_death(code: int) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from helpers.tiny import TINY
 from mujoco_sail.cli import main
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.training import pool
-from mujoco_sail.training.messages import Failure, Progress, UserMessage
+from mujoco_sail.training.messages import Failure, Progress
 from mujoco_sail.training.work_unit import WorkUnit
 from mujoco_sail.training.worker import train_stack
 
@@ -55,15 +56,7 @@ def _train_here(
     say: Callable[[str], None],
 ) -> list[Failure]:
     failures: list[Failure] = []
-
-    def send(message: pool.Message) -> None:
-        if isinstance(message, UserMessage):
-            say(message.text)
-            return
-        if isinstance(message, Failure):
-            failures.append(message)
-        report(message)
-
+    send = partial(pool.deliver, failures, report, say)
     for unit in units:
         for stack in unit.stacks:
             train_stack(unit, stack, send, lambda: False)
