@@ -27,7 +27,7 @@ from mujoco_sail.recipes.task import Task
 Likelihood = Callable[[Tensor, Tensor, Tensor], Tensor]
 # Function of the labels, [M, P], and of the members that are still fitted, [M], called before every
 # epoch, that returns the labels to fit and their weights, both [M, P]. A member's mean weight is 1,
-# or 0 if it has no label to fit.
+# or 0 if it has no label to fit; then only Adam's moments move its networks.
 Targets = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 # Function of the number of pairs in a batch that returns a value per network, [M, E].
 Term = Callable[[int], Tensor]
@@ -183,16 +183,15 @@ class RewardModel:
             loss, correct, strict = torch.zeros(3, members, device=labels.device)
             targets, weights = objective.targets(labels, active)
             batches = torch.split(order, self.task.reward_batch_size, dim=-1)
-            moving = active & (weights > 0).any(1)  # nothing to fit: moments would move them
-            stepping = moving.tolist()
+            moving = active.tolist()
             for at in batches:
                 valid, label, weight = pairs.valid[rows, at], targets[rows, at], weights[rows, at]
-                with self.net.only(stepping):
+                with self.net.only(moving):
                     rewards = self.rewards(pairs.inputs[rows, at])
                     log_p = weight * objective.likelihood(rewards, valid, label)
                     value = objective.value(log_p).sum()
                     gradients = torch.autograd.grad(-value, self.net.parameters)
-                self.adam.step(gradients, stepping)
+                self.adam.step(gradients, moving)
                 loss -= log_p.detach().sum((1, 2)) / order[0].numel()
                 right, counted = correct_predictions(margin(rewards.detach(), valid), label)
                 correct += (right & (weight > 0)).sum((1, 2))
@@ -201,7 +200,7 @@ class RewardModel:
             fitted = Fitted(
                 *(torch.where(active, new, old) for new, old in zip(epoch, fitted, strict=True))
             )
-            self.updates += moving * len(batches)
+            self.updates += active * len(batches)
             active = active & ~(epoch.accuracy >= accuracy_target)
             if not active.any():
                 break

@@ -60,25 +60,6 @@ def test_a_fit_stops_per_member_at_the_accuracy_target() -> None:
     assert reward.accuracy(data, labels)[0] == 1
 
 
-def test_an_epoch_without_labels_to_fit_moves_no_parameter() -> None:
-    """Member 1 fits nothing after the first epoch, in which Adam got moments."""
-    reward, data, epochs = model(epochs=6), pairs(), []
-    data = Pairs.joined([data, data])
-
-    def targets(labels: torch.Tensor, active: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        epochs.append(reward.net.flat.clone())
-        weights = torch.ones_like(labels)
-        weights[1] = float(len(epochs) == 1)
-        return labels, weights
-
-    labels = (torch.arange(18) % 2).float().repeat(2, 1)
-    reward.fit(data, labels, Objective(targets=targets), 1.0, Streams([0, 1], "order", CPU))
-    one, other = (flat.view(2, -1) for flat in (epochs[1], reward.net.flat))
-    assert torch.equal(one[1], other[1])
-    assert not torch.equal(one[0], other[0])
-    assert reward.updates.tolist() == [5 * 6, 5]
-
-
 def test_members_that_have_reached_the_target_are_no_longer_computed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

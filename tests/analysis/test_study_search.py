@@ -48,7 +48,7 @@ def test_the_searches_were_on_two_tasks() -> None:
     [
         ("scores", [], 16),
         ("calibration", [], 13),
-        ("dose_tables", [STUDY.parent / "results"], 23),
+        ("dose_tables", [STUDY.parent / "results"], 31),
     ],
 )
 def test_a_table_in_the_docs_equals_the_output_of_its_program(
@@ -57,4 +57,7 @@ def test_a_table_in_the_docs_equals_the_output_of_its_program(
     command = [sys.executable, STUDY / f"{program}.py", *arguments]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert len(printed.splitlines()) == lines  # scores: candidates, with random and SAC
-    assert printed in (STUDY.parent / "docs/study.md").read_text()
+    page = (STUDY.parent / "docs/study.md").read_text()
+    assert [
+        table for table in printed.strip().split("\n\n") if f"\n\n{table}\n\n" not in page
+    ] == []
