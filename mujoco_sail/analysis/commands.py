@@ -47,15 +47,22 @@ def run_commands(runs: Sequence[RunRecord], results: Path) -> list[str]:
     return commands
 
 
-def analysis_commands(results: Path, baseline: str, margin: float) -> list[str]:
-    """Commands that reproduce the tables, the figures and the report."""
+def analysis_commands(results: Path, baseline: str, margin: float, *, poolable: bool) -> list[str]:
+    """Commands that reproduce the tables, the figures and the report.
+
+    Args:
+        results: Folder of the runs.
+        baseline: Agent that the others are compared with.
+        margin: Margin of equivalence.
+        poolable: Whether the environments can be pooled, which `table --across` needs.
+    """
     folder = ["--results", str(results)]
     against = ["--baseline", baseline, "--margin", f"{margin:g}"]
     return [
         shlex.join(["mujoco-sail", *words])
         for words in (
             ["table", *folder, *against],
-            ["table", *folder, *against, "--across"],
+            *([["table", *folder, *against, "--across"]] if poolable else []),
             ["plot", *folder],
             ["report", *folder, *against],
         )

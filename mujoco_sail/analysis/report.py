@@ -114,8 +114,10 @@ def _content(
     """Variables of the template."""
     single = paired.by_environment(runs, baseline, margin)
     drawings = _drawings(runs, results, baseline, margin, say)
+    together = _pooled(runs, baseline, margin)
+    poolable = not together["not_pooled"]
     return {
-        **_pooled(runs, baseline, margin),
+        **together,
         "environments": sorted({run.env for run in runs}),
         "agents": agents_in_order(runs, baseline),
         "finished": sum(run.status == "complete" for run in runs),
@@ -134,7 +136,7 @@ def _content(
             (tables.place(run), tables.reason(run)) for run in runs if run.status == "failed"
         ],
         "running": [tables.place(run) for run in runs if run.status == "running"],
-        "analyses": commands.analysis_commands(results, baseline, margin),
+        "analyses": commands.analysis_commands(results, baseline, margin, poolable=poolable),
         "trainings": commands.run_commands(runs, results),
     }
 

@@ -148,9 +148,7 @@ class Grid:
 
     def _memory(self, unit: WorkUnit) -> int:
         sizes = space_sizes(unit.task)
-        members = [member for stack in unit.stacks for member in stack]
-        own, count = forecast.memory_of_agents(unit.task, members, 1), len(members)
-        host, _ = forecast.memory_needed(unit.task, count, sizes, unit.device, 1, own)
+        host, _ = forecast.memory_needed(unit.task, [unit.stacks], sizes, unit.device)
         most = max(int(n["Resources"].get("memory", 0)) for n in self.cluster.nodes().values())
         if host > most:
             raise UserError(

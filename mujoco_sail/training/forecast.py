@@ -53,39 +53,28 @@ Shares = Sequence[Sequence[Sequence[Member]]]  # the stacks of each worker
 
 
 def memory_needed(
-    task: Task,
-    members: int,
-    sizes: tuple[int, int],
-    device: torch.device,
-    workers: int,
-    own: float = 0.0,
+    task: Task, shares: Shares, sizes: tuple[int, int], device: torch.device
 ) -> tuple[float, float]:
     """Estimates the bytes of main memory and of GPU memory; the latter is 0 on the CPU.
 
     Args:
         task: Environment and protocol.
-        members: Number of members that train at once.
+        shares: Stacks of each worker process, which trains them one after the other.
         sizes: O and A.
         device: Device of the updates.
-        workers: Number of worker processes.
-        own: Further bytes of the agents, see `memory_of_agents`.
     """
     width, layers = task.hidden_units, task.hidden_layers
     parameters = (sum(sizes) + 1) * width + (layers - 1) * width * (width + 1)
     activations = ACTIVATIONS * 2 * task.batch_size * width * layers
-    capacity = task.stored_transitions
-    learner = own + members * (
-        capacity * ReplayBuffer.row_bytes(*sizes) + 4 * (NETWORKS * parameters + activations)
-    )
-    library = task.id.partition("/")[0]
-    environments = members * (1 + task.evaluation_episodes)
-    host = workers * PROCESS + environments * ENVIRONMENT.get(library, GYMNASIUM_ENVIRONMENT)
+    rows = task.stored_transitions * ReplayBuffer.row_bytes(*sizes)
+    member = rows + 4 * (NETWORKS * parameters + activations)
+    environment = ENVIRONMENT.get(task.id.partition("/")[0], GYMNASIUM_ENVIRONMENT)
+    environments = (1 + task.evaluation_episodes) * environment
+    host = learner = 0.0
+    for stacks in shares:
+        host += PROCESS + max(len(stack) * environments for stack in stacks)
+        learner += max(len(stack) * member + stack[0].spec.agent.memory(task) for stack in stacks)
     return (host + learner, 0.0) if device.type == "cpu" else (host, learner)
-
-
-def memory_of_agents(task: Task, members: Sequence[Member], workers: int) -> float:
-    """Further bytes of the agents that train at once, one for each worker: see `Agent.memory`."""
-    return workers * max(member.spec.agent.memory(task) for member in members)
 
 
 def check_memory(

@@ -81,12 +81,10 @@ def prepare(
     for (task, engine), members in zip(chosen, unfinished, strict=True):
         memory = ""
         if members and here:
-            workers = len(pool.shards(members, pool.max_workers(device)))
-            own = forecast.memory_of_agents(task, members, workers)
-            sizes = space_sizes(task)
-            needed = forecast.memory_needed(task, len(members), sizes, device, workers, own)
+            shares = pool.shards(members, pool.max_workers(device))
+            needed = forecast.memory_needed(task, shares, space_sizes(task), device)
             memory = forecast.check_memory(task, len(members), device, *needed)
-            allow_open_files(len(members), workers)
+            allow_open_files(len(members), len(shares))
         complete = len(specs) * len(seeds) - len(members)
         jobs.append(Job(task, members, complete, engine, memory))
     if not here:  # the locks of all environments are held at once

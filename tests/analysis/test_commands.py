@@ -73,7 +73,7 @@ def test_agents_with_the_same_seeds_train_in_one_command(results: Path) -> None:
 
 @pytest.mark.usefixtures("three_arms")
 def test_the_commands_of_the_analysis_are_valid(results: Path) -> None:
-    lines = commands.analysis_commands(results / "a b", "sail", 0.2)
+    lines = commands.analysis_commands(results / "a b", "sail", 0.2, poolable=True)
     parsed = [_parser().parse_args(shlex.split(line)[1:]) for line in lines]
     assert {args.results for args in parsed} == {results / "a b"}
     assert [args.margin for args in parsed if "margin" in args] == [0.2] * 3

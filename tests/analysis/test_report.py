@@ -158,6 +158,7 @@ def test_environments_that_cannot_be_pooled_keep_their_own_sections(
     assert "'study' and 'quick'; such results are never pooled" in shown.text
     assert "cheetah_run sail study 2 3 0.50" in shown.text
     assert "cheetah_run sail 2 0.00" in shown.text
+    assert "--across" not in shown.text
     drawn = {*shown.all("id")}.intersection(recipe_names("plots"))
     assert drawn == {"learning_curves", "paper_curves", "return_against_labels"}
 

@@ -184,7 +184,8 @@ def test_memory_is_counted_for_the_workers_that_will_be_started(
     monkeypatch.setattr(forecast, "free_memory", lambda: 32 * 1024 * MIB)
     task = load_task("walker_walk", "paper", {})
     (job,) = plan.prepare([task], [registry.load_spec("sac", {})], [0, 1, 2], CPU, tmp_path)
-    host, _ = forecast.memory_needed(task, 3, (24, 6), CPU, 3)
+    shares = [[[member]] for member in job.members]
+    host, _ = forecast.memory_needed(task, shares, (24, 6), CPU)
     assert job.memory.startswith(f"walker_walk: 3 members, about {host / forecast.GIB:.1f} GiB")
 
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from helpers.tiny import CPU
 
+from mujoco_sail.agents.base import Member
+from mujoco_sail.agents.registry import load_spec
 from mujoco_sail.cli import main
 from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.recipes.load import load_task
@@ -16,13 +18,23 @@ from mujoco_sail.training import forecast
 
 def test_the_replay_buffer_dominates_the_estimate_of_the_papers_grid() -> None:
     task = load_task("walker_walk", "paper", {})
-    host, device = forecast.memory_needed(task, 12, (24, 6), CPU, 2)
+    six = [Member(load_spec("sac", {}), seed) for seed in range(6)]
+    host, device = forecast.memory_needed(task, [[six], [six]], (24, 6), CPU)
     replay_buffer = 12 * 400_000 * ReplayBuffer.row_bytes(24, 6)
     assert replay_buffer < host < replay_buffer + 4 * forecast.GIB
     assert device == 0
-    on_host, on_device = forecast.memory_needed(task, 12, (24, 6), torch.device("cuda"), 1)
+    shares = [[six + six]]
+    on_host, on_device = forecast.memory_needed(task, shares, (24, 6), torch.device("cuda"))
     assert on_device > replay_buffer
     assert on_host < 3 * forecast.GIB
+
+
+def test_stacks_that_a_worker_trains_one_after_the_other_do_not_add_up() -> None:
+    task = load_task("walker_walk", "paper", {})
+    stack = [Member(load_spec("sac", {}), seed) for seed in range(3)]
+    one, _ = forecast.memory_needed(task, [[stack]], (24, 6), CPU)
+    assert forecast.memory_needed(task, [[stack, stack[:2]]], (24, 6), CPU) == (one, 0)
+    assert forecast.memory_needed(task, [[stack], [stack]], (24, 6), CPU) == (2 * one, 0)
 
 
 def test_a_benchmark_that_needs_too_much_memory_is_refused(
