@@ -9,7 +9,12 @@ import pandas as pd
 from mujoco_sail.analysis.across import HIGH, POOLED
 from mujoco_sail.analysis.stats import LEVEL
 from mujoco_sail.analysis.tables_text import interval
-from mujoco_sail.results.read import RunRecord, agents_in_order, agents_without_labels
+from mujoco_sail.results.read import (
+    RunRecord,
+    agents_in_order,
+    agents_without_labels,
+    failures,
+)
 
 TITLES = {
     "mrn": "MRN",
@@ -65,7 +70,8 @@ def verdicts(
 
 def _failed(runs: Sequence[RunRecord], agents: Sequence[str]) -> str:
     """Numbers of failed runs of agents over all environments, after a comma; empty if none."""
-    counts = {a: sum(run.agent == a and run.status == "failed" for run in runs) for a in agents}
+    failed = failures(runs).items()
+    counts = {name: sum(count for (_, agent), count in failed if agent == name) for name in agents}
     told = " and ".join(f"{count} of {_title(agent)}" for agent, count in counts.items() if count)
     return f", {told} failed" if told else ""
 

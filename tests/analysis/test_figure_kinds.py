@@ -180,6 +180,17 @@ def test_an_agent_that_lacks_an_environment_has_no_profile(results: Path, make: 
 
 
 @pytest.mark.usefixtures("normalised")
+def test_profiles_and_forests_count_failed_seeds(results: Path, make: MakeFolder) -> None:
+    for env, seed in (("hopper", 4), ("hopper", 5), ("walker_walk", 4)):
+        make(env, "sail", seed, (0, 0, 1), status="failed", failure="loss is nan")
+    (axes,) = draw(results, "performance_profiles").axes
+    assert axes.get_title("right") == "2 environments, n = 4 each, 3 failed"
+    (axes,) = draw(results, "effect_sizes").axes
+    counts = [text.get_text() for text in axes.texts if text.get_text().startswith("n = ")]
+    assert counts == ["n = 4, 2 failed", "n = 4, 1 failed", "n = 8, 3 failed"]
+
+
+@pytest.mark.usefixtures("normalised")
 def test_a_forest_has_a_row_per_effect_at_its_place(results: Path) -> None:
     effects = across.effects(collect(results), "pebble")
     effects = effects[effects["agent"] == "sail"]  # the others use no labels

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullLocator
 
 from mujoco_sail.analysis import controls
@@ -98,9 +97,7 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
     heads = dict.fromkeys(one.against for one in recipe.comparisons.values())
     lines = len(rows) + len(heads) + len(recipe.comparisons) - len(compared)
     figure = sheet(PAGE, ROW * lines + forest.SCALE + TITLE)
-    layout = figure.get_layout_engine()
-    if isinstance(layout, ConstrainedLayoutEngine):
-        layout.set(rect=(0, 0, 0.98, 1))  # the layout leaves slightly too little room for the text
+    forest.narrow(figure, 0.98)
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.6)
     columns = WITH_FAILED if any(row["failed"] for row in rows) else COLUMNS

@@ -8,18 +8,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from mujoco_sail.analysis import across
 from mujoco_sail.analysis.choice import ALL, MissingDataError, choose, missing_where_refused
 from mujoco_sail.analysis.figures.style import COLOURS, PAGE, TITLE, label, sheet
 from mujoco_sail.recipes.settings import setting
-from mujoco_sail.results.read import RunRecord, agents_in_order
+from mujoco_sail.results.read import RunRecord, agents_in_order, failures
 
 ROW = 0.19  # height of a row, inches
 SCALE = 0.55  # height of the axis below the rows with its label, inches
 WIDEST = 5.0  # |d| up to which intervals always fit on the axis; longer ones may end in arrows
-COLUMNS = (1.03, 1.15)
+# Positions of the text beside the rows, see `draw_row`; with failed seeds.
+COLUMNS, WITH_FAILED = (1.03, 1.15), (1.03, 1.27)
 COLOUR = COLOURS[1]
 SINGLE: dict[str, Any] = {"marker": "s", "markersize": 4.5}
 POOLED: dict[str, Any] = {"marker": "D", "markersize": 6}
@@ -66,12 +68,24 @@ def draw(recipe: ForestRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
     figure = sheet(PAGE, ROW * rows + SCALE + TITLE)
     axes = figure.subplots()
     limit = _limit(pd.concat(groups))
+    lost = failures(runs)
+    columns = COLUMNS
+    if any(agent in agents for _, agent in lost):
+        columns = WITH_FAILED
+        narrow(figure, 0.94)
     axes.axvline(0, color="black", linewidth=0.6)
     names: list[str] = []
     for agent, group in zip(agents, groups, strict=True):
         names.append(label(agent))
         for row in group.to_dict("records"):
-            draw_row(axes, len(names), row, limit)
+            everywhere = row["environment"] == across.POOLED
+            failed = sum(
+                count
+                for (env, name), count in lost.items()
+                if name == agent and (everywhere or env == row["environment"])
+            )
+            row["seeds"] = f"{row['seeds']}, {failed} failed" if failed else row["seeds"]
+            draw_row(axes, len(names), row, limit, columns)
             names.append(f"{label(row['environment'])}   ")
     dress(axes, names, {label(agent) for agent in agents}, limit)
     axes.set_title(f"worse than {label(recipe.baseline)}", loc="left", fontsize=7)
@@ -117,6 +131,13 @@ def draw_row(
     axes.text(columns[0], y, f"n = {row['seeds']}", **place)
     text = text.replace("-", "\N{MINUS SIGN}")
     axes.text(columns[1], y, text, fontweight=weight, **place)
+
+
+def narrow(figure: Figure, right: float) -> None:
+    """Ends the layout at a share of the width: it leaves too little room for text beside axes."""
+    layout = figure.get_layout_engine()
+    if isinstance(layout, ConstrainedLayoutEngine):
+        layout.set(rect=(0, 0, right, 1))
 
 
 def dress(axes: Axes, names: Sequence[str], heads: set[str], limit: float) -> None:
