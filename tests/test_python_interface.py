@@ -120,18 +120,19 @@ def trains(monkeypatch: pytest.MonkeyPatch, *outcome: Failure | BaseException) -
 def test_failed_runs_raise_a_training_error_with_their_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    diverged = Failure((("pebble", 0), ("sail", 2)), "a loss is not finite")
-    trains(monkeypatch, diverged, Failure((("sac", 1),), "taken", refused=True))
+    diverged = Failure("ant", (("pebble", 0), ("sail", 2)), "a loss is not finite")
+    trains(monkeypatch, diverged, Failure("hopper", (("sac", 1),), "taken", refused=True))
     with pytest.raises(TrainingError) as caught:
         mujoco_sail.train(**NOTHING)
     assert str(caught.value) == (
-        "failed: pebble seed 0, sail seed 2: a loss is not finite\nfailed: sac seed 1: taken"
+        "failed: ant: pebble seed 0, sail seed 2: a loss is not finite\n"
+        "failed: hopper: sac seed 1: taken"
     )
 
 
 def test_refused_runs_raise_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    trains(monkeypatch, Failure((("sac", 1),), "seed_1 is in use", refused=True))
-    with pytest.raises(UserError, match=r"^failed: sac seed 1: seed_1 is in use$"):
+    trains(monkeypatch, Failure("ant", (("sac", 1),), "seed_1 is in use", refused=True))
+    with pytest.raises(UserError, match=r"^failed: ant: sac seed 1: seed_1 is in use$"):
         mujoco_sail.train(**NOTHING)
 
 

@@ -173,6 +173,7 @@ class Grid:
             else:
                 self.tries[number] += 1
             if self.tries[number] < TRIES:
+                self.failures = unit.others(self.failures)  # they train again, too
                 self._submit(number)
             else:
                 reason = one_line(str(error).strip().splitlines()[-1])

@@ -109,7 +109,7 @@ def train(unit: WorkUnit, number: int, board: Any) -> None:
         for stack in unit.stacks:
             if link.stopped:
                 break
-            with worker.failures_told(stack, link.send):
+            with worker.failures_told(unit, stack, link.send):
                 unit.extras.check()
                 check_shared(unit, stack)
                 # A lost node may have completed some of the runs.

@@ -89,7 +89,7 @@ def run_folders(grid: Grid, results: Path) -> list[Path]:
 def told(failure: Failure) -> str:
     """One line that describes a failure."""
     names = ", ".join(f"{agent} seed {seed}" for agent, seed in failure.members)
-    return f"failed: {names}: {one_line(failure.reason)}"
+    return f"failed: {failure.environment}: {names}: {one_line(failure.reason)}"
 
 
 def train(
@@ -132,5 +132,5 @@ def train(
                     failures += pool.execute(*todo, resume_failed, extras)
                 except UserError as error:  # the other environments are trained all the same
                     refused = tuple((m.spec.name, m.seed) for m in job.members)
-                    failures.append(Failure(refused, str(error), refused=True))
+                    failures.append(Failure(job.task.name, refused, str(error), refused=True))
     return failures

@@ -25,11 +25,13 @@ class Failure:
     """Failure of members.
 
     Attributes:
+        environment: Name of their environment.
         members: Agent and seed of each failed member.
         reason: One or two lines.
         refused: Whether training was refused because of an error that the user can correct.
     """
 
+    environment: str
     members: tuple[tuple[str, int], ...]
     reason: str
     refused: bool = False

@@ -50,11 +50,20 @@ class WorkUnit:
 
     def failed(self, told: Iterable[Failure], reason: str) -> list[Failure]:
         """Failure of the members whose runs are not complete and were not told before, if any."""
-        before = {name for failure in told for name in failure.members}
+        before = {name for failure in self._own(told) for name in failure.members}
         left = [m for stack in self.stacks for m in stack if self.status(m) != "complete"]
         names = [(m.spec.name, m.seed) for m in left]
         untold = tuple(name for name in names if name not in before)
-        return [Failure(untold, reason)] if untold else []
+        return [Failure(self.task.name, untold, reason)] if untold else []
+
+    def others(self, told: Sequence[Failure]) -> list[Failure]:
+        """Failures of members of other units; for a unit that starts again."""
+        own = self._own(told)
+        return [failure for failure in told if failure not in own]
+
+    def _own(self, told: Iterable[Failure]) -> list[Failure]:
+        here = [failure for failure in told if failure.environment == self.task.name]
+        return [failure for failure in here if {*self.members} & {*failure.members}]
 
     @property
     def steps(self) -> int:

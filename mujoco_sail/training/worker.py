@@ -66,7 +66,7 @@ def work(
     def train(stack: Sequence[Member]) -> Unanswered | None:
         return train_stack(unit, stack, messages.put, stopping)
 
-    with failures_told([], messages.put):
+    with failures_told(unit, [], messages.put):
         asking.in_turn(unit.stacks, train, stopping)
 
 
@@ -80,10 +80,10 @@ def train_stack(
     """
     wait: Unanswered | None = None
     groups: list[tuple[list[Member], int]] = []
-    with failures_told(stack, send):
+    with failures_told(unit, stack, send):
         groups += resume_points(unit.task, stack, unit.device, unit.results, send)
     for members, step in groups:
-        with failures_told(members, send):
+        with failures_told(unit, members, send):
             try:
                 _train(unit, members, step, send, stopping)
             except Unanswered as unanswered:
@@ -93,22 +93,22 @@ def train_stack(
 
 
 @contextmanager
-def failures_told(members: Sequence[Member], send: Send) -> Iterator[None]:
+def failures_told(unit: WorkUnit, members: Sequence[Member], send: Send) -> Iterator[None]:
     """Sends exceptions as failures of the members; exits the worker after `Stopped`."""
-    names = _names(members)
+    env, names = unit.task.name, _names(members)
     try:
         yield
     except Stopped:
         sys.exit(128 + signal.SIGTERM)
     except UserError as error:
-        send(Failure(names, str(error), refused=True))
+        send(Failure(env, names, str(error), refused=True))
     except WriteError as error:
         advice = "after this is fixed, the same command goes on from the newest checkpoints"
-        send(Failure(names, f"{error}; {advice}"))
+        send(Failure(env, names, f"{error}; {advice}"))
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}:{frame.lineno}"
-        send(Failure(names, f"{type(error).__name__}: {error} ({where})"))
+        send(Failure(env, names, f"{type(error).__name__}: {error} ({where})"))
 
 
 def _train(
@@ -122,7 +122,7 @@ def _train(
             run.execute()
         except MembersFailed as failed:
             for name, reason in failed.reasons.items():
-                send(Failure((name,), reason))
+                send(Failure(unit.task.name, (name,), reason))
             members, step = failed.survivors, failed.step
         else:
             return

@@ -183,7 +183,7 @@ def test_a_unit_that_ends_its_process_is_reported_and_others_complete(
     assert done.returncode == 1, done.stdout + done.stderr
     failed = [line for line in done.stderr.splitlines() if line.startswith("mujoco-sail: ")]
     assert len(failed) == 1
-    assert failed[0].startswith("mujoco-sail: failed: crash seed 0: ")
+    assert failed[0].startswith("mujoco-sail: failed: half_cheetah: crash seed 0: ")
     assert (tmp_path / "results/half_cheetah/sac/seed_0/evaluations.csv").exists()
 
 

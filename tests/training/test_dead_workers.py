@@ -39,9 +39,9 @@ def test_a_killed_worker_gives_one_line_with_its_members_and_the_likely_cause(
     )
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
-        "mujoco-sail: failed: killed seed 0: the worker process ended with SIGKILL; the system "
-        "does that when memory runs out: train fewer seeds or agents at once; the same command "
-        "goes on from the newest checkpoints"
+        "mujoco-sail: failed: half_cheetah: killed seed 0: the worker process ended with SIGKILL; "
+        "the system does that when memory runs out: train fewer seeds or agents at once; the same "
+        "command goes on from the newest checkpoints"
     )
 
 

@@ -71,7 +71,7 @@ def test_members_resumed_from_a_later_step_are_not_expected_before_it() -> None:
 def test_failed_members_are_not_expected() -> None:
     display = Display()
     display.tell(100, A, B)
-    assert display.after(Failure((B,), "broken")) == ""
+    assert display.after(Failure("ant", (B,), "broken")) == ""
     assert display.tell(1000, A, returns=[7]) == "step 1000/3000 return 7.0"
     (bar,) = display.display.bars.tasks
     assert (bar.completed, bar.total) == (1000, 3000)

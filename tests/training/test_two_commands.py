@@ -99,6 +99,10 @@ def test_a_failure_names_the_members_that_are_neither_complete_nor_named_before(
     done.begin()
     done.write_status("complete", 1.0)
     unit = WorkUnit(task, [members], CPU, tmp_path)
-    told = Failure((("sac", 1),), "before")
-    assert unit.failed([told], "crashed") == [Failure((("sac", 2),), "crashed")]
-    assert unit.failed([told, Failure((("sac", 2),), "too")], "crashed") == []
+    told = Failure(task.name, (("sac", 1),), "before")
+    elsewhere = Failure("another", (("sac", 2),), "too")
+    beside = Failure(task.name, (("sac", 7),), "of another unit")
+    crashed = Failure(task.name, (("sac", 2),), "crashed")
+    assert unit.failed([told, elsewhere], "crashed") == [crashed]
+    assert unit.failed([told, Failure(task.name, (("sac", 2),), "too")], "crashed") == []
+    assert unit.others([told, elsewhere, beside, crashed]) == [elsewhere, beside]
