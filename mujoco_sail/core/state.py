@@ -58,7 +58,7 @@ def restore(current: Any, saved: Any) -> Any:
         current: Value of a new object; a tensor of equal shape is written in place.
         saved: State that `capture` returned.
     """
-    if isinstance(current, Tensor):
+    if isinstance(current, Tensor) and isinstance(saved, Tensor):
         if current.shape != saved.shape:
             return saved.to(current.device)
         with torch.no_grad():

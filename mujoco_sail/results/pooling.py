@@ -166,20 +166,21 @@ def training_tables(records: Sequence[RunRecord]) -> list[pd.DataFrame]:
         records: Runs of the same agent and environment.
 
     Returns:
-        A table per run that has the file, all with the same steps. Columns are "step", "labels"
+        A table per run that logged anything, all with the same steps. Columns are "step", "labels"
         and the agent's metrics; empty cells are nan.
 
     Raises:
         UserError: A file is damaged, or two differ in their steps.
     """
-    records = [record for record in records if (record.folder / "training.csv").exists()]
-    tables = [read_training(record.folder / "training.csv") for record in records]
-    schedules = [
+    paths = [(record, record.folder / "training.csv") for record in records]
+    found = [(record, read_training(path)) for record, path in paths if path.exists()]
+    found = [(record, table) for record, table in found if not table.empty]
+    schedules: list[Mapping[str, Any]] = [
         {f"step of row {i} of training.csv": step for i, step in enumerate(table["step"], start=1)}
-        for table in tables
+        for _, table in found
     ]
-    _agree([(("schedule",), *run) for run in zip(records, schedules, strict=True)])
-    return tables
+    _agree([(("schedule",), record, s) for (record, _), s in zip(found, schedules, strict=True)])
+    return [table for _, table in found]
 
 
 def _agree(groups: Iterable[GroupValues]) -> None:

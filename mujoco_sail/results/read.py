@@ -224,12 +224,17 @@ def _evaluations(path: Path) -> pd.DataFrame:
 def read_training(path: Path) -> pd.DataFrame:
     """Reads `training.csv`; empty cells are nan.
 
+    A run with fewer steps than `log_every` has no rows.
+
     Raises:
         UserError: The file is damaged.
     """
     plain = plain_table.numbers(path, TRAINING, None, LARGEST)
     if plain is not None:
         return plain
+    text = read_cells(path)
+    if text.empty and list(text) == ["step"]:
+        return pd.DataFrame(columns=[*TRAINING], dtype="float64")
     text = _csv(path, TRAINING)
     return _numbers(path, text, [str(name) for name in text if name not in TRAINING])
 

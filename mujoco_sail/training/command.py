@@ -121,7 +121,7 @@ def train(
     for job, recipe in zip(prepared, envs.split(","), strict=True):
         for line in plan.announce(job):
             print(line, flush=True)
-        for line in plan.look_ahead(job, recipe, device, results):
+        for line in plan.look_ahead(job, recipe, device, results, resume_failed):
             print(line, flush=True)
     failures = []
     for job in prepared:

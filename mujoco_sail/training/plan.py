@@ -15,7 +15,7 @@ from mujoco_sail.core.products import bfloat16_slowdown
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.load import shorter_protocols
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.results.write import RunWriter, run_folder
+from mujoco_sail.results.write import RunWriter, run_folder, status_of
 from mujoco_sail.system import scratch
 from mujoco_sail.system.durations import duration
 from mujoco_sail.system.errors import UserError
@@ -81,7 +81,7 @@ def prepare(
     for (task, engine), members in zip(chosen, unfinished, strict=True):
         memory = ""
         if members and here:
-            shares = pool.shards(members, pool.max_workers(device))
+            shares = pool.shares(task, members, device)
             needed = forecast.memory_needed(task, shares, space_sizes(task), device)
             memory = forecast.check_memory(task, len(members), device, *needed)
             allow_open_files(len(members), len(shares))
@@ -120,7 +120,9 @@ def announce(job: Job) -> Iterator[str]:
         )
 
 
-def look_ahead(job: Job, recipe: str, device: torch.device, results: Path) -> Iterator[str]:
+def look_ahead(
+    job: Job, recipe: str, device: torch.device, results: Path, resume_failed: bool = False
+) -> Iterator[str]:
     """Lines about a job on this machine: its memory, and its measured time if it is long.
 
     Args:
@@ -128,6 +130,7 @@ def look_ahead(job: Job, recipe: str, device: torch.device, results: Path) -> It
         recipe: Name or path of the environment recipe.
         device: Device of the updates.
         results: Folder of the results.
+        resume_failed: Whether failed runs are resumed too; otherwise they start from step 0.
     """
     task = job.task
     if not job.members:
@@ -140,13 +143,15 @@ def look_ahead(job: Job, recipe: str, device: torch.device, results: Path) -> It
                 f"{task.name}: bfloat16 products are {slowdown:.1f} times slower than float32 "
                 "on this processor; use float32"
             )
-    yield from _time(job, recipe, device, results)
+    yield from _time(job, recipe, device, results, resume_failed)
 
 
-def _time(job: Job, recipe: str, device: torch.device, results: Path) -> Iterator[str]:
+def _time(
+    job: Job, recipe: str, device: torch.device, results: Path, resume_failed: bool
+) -> Iterator[str]:
     """One line with the estimated time; none if the job is short."""
     task = job.task
-    shares = pool.shards(job.members, pool.max_workers(device))
+    shares = pool.shares(task, job.members, device)
     if not forecast.is_long(task, shares):
         return
     timed = [[stack for stack in stacks if forecast.measurable(stack)] for stacks in shares]
@@ -156,7 +161,8 @@ def _time(job: Job, recipe: str, device: torch.device, results: Path) -> Iterato
             f"{task.name}: the time of {', '.join(sorted(others))} cannot be estimated in advance"
         )
         return
-    left = task.steps - min(_steps_done(task, member, device, results) for member in job.members)
+    done = (_steps_done(task, member, device, results, resume_failed) for member in job.members)
+    left = task.steps - min(done)
     threads = pool.threads(task, len(shares))
     timed = [stacks for stacks in timed if stacks]
     seconds = forecast.seconds_needed(task, timed, left, device, threads)
@@ -170,8 +176,12 @@ def _time(job: Job, recipe: str, device: torch.device, results: Path) -> Iterato
     yield line
 
 
-def _steps_done(task: Task, member: Member, device: torch.device, results: Path) -> int:
-    """Step of the newest checkpoint of a member, or 0."""
+def _steps_done(
+    task: Task, member: Member, device: torch.device, results: Path, resume_failed: bool
+) -> int:
+    """Step of the newest checkpoint from which a member goes on, or 0."""
     folder = run_folder(results, task, member.spec.name, member.seed)
+    if not resume_failed and status_of(folder, task, member.spec) == "failed":
+        return 0
     files = RunWriter(folder, task, member.spec, member.seed, str(device))
     return max(files.checkpoints.steps(), default=0)

@@ -133,6 +133,13 @@ def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
     ]
 
 
+def shares(
+    task: Task, members: Sequence[Member], device: torch.device
+) -> list[list[Sequence[Member]]]:
+    """Stacks of each worker on this machine."""
+    return asking.alone(task, shards(members, max_workers(device)))
+
+
 def max_workers(device: torch.device) -> int:
     """Maximum number of worker processes: one per core, or one on CUDA."""
     return available_cores() if device.type == "cpu" else 1
@@ -178,7 +185,7 @@ def execute(
     with locked(task, members, results, say, resume_failed) as (left, locks):
         if not left:
             return []
-        cut = asking.alone(task, shards(left, max_workers(device)))
+        cut = shares(task, left, device)
         units = [WorkUnit(task, stacks, device, results, extras) for stacks in cut]
         return _execute(units, locks, report, say)
 

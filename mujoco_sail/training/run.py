@@ -18,10 +18,9 @@ from mujoco_sail.preferences.person import Unanswered
 from mujoco_sail.preferences.sessions import Feedback
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results import tracking
-from mujoco_sail.results.checkpoint import MemberState
+from mujoco_sail.results.checkpoint import DamagedError, MemberState
 from mujoco_sail.results.write import RunWriter, remove_checkpoints, run_folder
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.system.files import WriteError
 from mujoco_sail.training import asking
 from mujoco_sail.training.evaluation import Evaluation
 from mujoco_sail.training.messages import MembersFailed, Progress, Stopped
@@ -30,6 +29,15 @@ from mujoco_sail.training.options import NO_EXTRAS, Extras
 # Environment steps between two progress reports without evaluation, and between two checks for
 # non-finite numbers.
 REPORT_EVERY = 100
+
+# Errors of the machine, not of the members, whose runs go on from their checkpoints after it.
+MACHINE_ERRORS = (
+    OSError,  # a file cannot be written, among others
+    DamagedError,
+    MemoryError,
+    torch.OutOfMemoryError,
+    torch.AcceleratorError,
+)
 
 
 class Run:
@@ -106,8 +114,8 @@ class Run:
             Stopped: The stack was asked to stop.
             Unanswered: The stack must wait for a person; its checkpoint is that of the step before.
             MembersFailed: Some or all members failed; their status files say so.
-            WriteError: A file could not be written; the previous state remains on disk.
-            Exception: The whole stack failed; the status files of all members say so.
+            Exception: One of `MACHINE_ERRORS`: the previous state remains on disk. Any other: the
+                whole stack failed; the status files of all members say so.
         """
         try:
             agent = self.members[0].spec.agent(self)
@@ -119,7 +127,7 @@ class Run:
                 self.files, agent.export_policies(self.task.steps), strict=False
             ):
                 policy.save(files.folder / "policy")
-        except (Stopped, Unanswered, MembersFailed, WriteError, UserError):
+        except (Stopped, Unanswered, MembersFailed, UserError, *MACHINE_ERRORS):
             raise
         except Exception as error:
             for m in range(len(self.members)):
@@ -207,7 +215,8 @@ class Run:
             for name, values in saved.tensors.items():
                 if not m:
                     shape = (len(self.files), *values.shape)
-                    stacked[name] = values.new_empty(shape, device=tensors[name].device)
+                    device = tensors[name].device if name in tensors else self.device
+                    stacked[name] = values.new_empty(shape, device=device)
                 stacked[name][m] = values
         tree = unflatten({**plain, **stacked})
         agent.load(tree.get("agent", {}))  # an agent may have no state

@@ -21,14 +21,14 @@ from mujoco_sail.preferences.person import Unanswered
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.checkpoint import Checkpoints, DamagedError
 from mujoco_sail.results.write import RunWriter, run_folder
-from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.files import WriteError
 from mujoco_sail.system.lock import Lock
 from mujoco_sail.system.output import lasting_output
 from mujoco_sail.system.signals import BATCH_SIGNALS, TERMINAL_SIGNALS
 from mujoco_sail.training import asking
 from mujoco_sail.training.messages import Failure, MembersFailed, Progress, Stopped, UserMessage
-from mujoco_sail.training.run import Run
+from mujoco_sail.training.run import MACHINE_ERRORS, Run
 from mujoco_sail.training.work_unit import WorkUnit
 
 Send = Callable[[Progress | Failure | UserMessage], None]
@@ -102,9 +102,10 @@ def failures_told(unit: WorkUnit, members: Sequence[Member], send: Send) -> Iter
         sys.exit(128 + signal.SIGTERM)
     except UserError as error:
         send(Failure(env, names, str(error), refused=True))
-    except WriteError as error:
+    except MACHINE_ERRORS as error:
+        what = str(error) if isinstance(error, WriteError) else f"{type(error).__name__}: {error}"
         advice = "after this is fixed, the same command goes on from the newest checkpoints"
-        send(Failure(env, names, f"{error}; {advice}"))
+        send(Failure(env, names, f"{one_line(what)}; {advice}"))
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}:{frame.lineno}"

@@ -23,6 +23,11 @@ def test_the_error_names_a_value_that_a_checkpoint_cannot_hold() -> None:
         capture(torch.Generator(), "Calm.noise")
 
 
+def test_a_tensor_replaces_none_and_none_a_tensor() -> None:
+    assert restore(torch.zeros(2), None) is None
+    assert restore(None, torch.ones(2)).tolist() == [1, 1]
+
+
 def test_a_tensor_is_restored_in_place_and_its_views_with_it() -> None:
     parameter = torch.zeros(2, 3, requires_grad=True)
     view = parameter.detach()[0]

@@ -12,6 +12,8 @@ from helpers.results import MakeFolder
 
 import mujoco_sail
 from mujoco_sail import UserError
+from mujoco_sail.results.pooling import collect, training_tables
+from mujoco_sail.results.tidy import tidy
 
 
 def test_tables_have_a_row_for_each_observation(make: MakeFolder, results: Path) -> None:
@@ -50,6 +52,17 @@ def test_tables_have_a_row_for_each_observation(make: MakeFolder, results: Path)
     np.testing.assert_array_equal(read.feedback["label"], [1, np.nan, 0.5])
     assert read.feedback["query"].tolist() == [0, 1, 2]
     assert read.evaluations["step"].dtype == read.feedback["session"].dtype == np.int64
+
+
+def test_a_run_that_logged_nothing_is_read_and_left_out_of_figures(
+    make: MakeFolder, results: Path
+) -> None:
+    for seed, training in enumerate(("step,labels\n1,0\n", "step\n")):
+        make("ant", "sail", seed)
+        (results / "ant" / "sail" / f"seed_{seed}" / "training.csv").write_text(training)
+    runs = collect(results)
+    assert set(tidy(runs).training["seed"]) == {0}
+    assert len(training_tables(runs)) == 1
 
 
 def test_tables_without_rows_have_their_columns(make: MakeFolder, results: Path) -> None:

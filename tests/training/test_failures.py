@@ -19,8 +19,9 @@ from helpers.tiny import CPU, TINY, tiny_task
 
 from mujoco_sail.analysis.tables import table
 from mujoco_sail.cli import main
+from mujoco_sail.results.checkpoint import DamagedError
 from mujoco_sail.training import worker
-from mujoco_sail.training.messages import Failure
+from mujoco_sail.training.messages import Failure, UserMessage
 from mujoco_sail.training.run import Run
 from mujoco_sail.training.work_unit import WorkUnit
 
@@ -160,6 +161,41 @@ def test_when_all_members_fail_the_stack_ends(
     worker._train(unit, members, 0, told.append, lambda: False)
     assert [one.members[0] for one in told if isinstance(one, Failure)] == NAMES
     assert {about(tmp_path, name)["status"] for name in NAMES} == {"failed"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"),
+        MemoryError("2 GiB"),
+        DamagedError("step_100.json: its checksum differs"),
+        OSError(116, "Stale file handle"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_of_the_machine_leaves_the_run_to_the_same_command(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_step = Run.after_step
+
+    def breaking_after_step(run: Run, step: int, agent: Any) -> None:
+        after_step(run, step, agent)
+        if step == 95:
+            raise error
+
+    unit = WorkUnit(tiny_task(checkpoint_minutes=1e-6), [members_of(NAMES[:1])], CPU, tmp_path)
+    told: list[Any] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "after_step", breaking_after_step)
+        worker.train_stack(unit, unit.stacks[0], told.append, lambda: False)
+    (failure,) = [one for one in told if isinstance(one, Failure)]
+    assert "the same command goes on from the newest checkpoints" in failure.reason
+    assert len(failure.reason.splitlines()) == 1
+    assert about(tmp_path, NAMES[0])["status"] == "running"
+    told.clear()
+    worker.train_stack(unit, unit.stacks[0], told.append, lambda: False)
+    assert "from step 95 on" in next(x.text for x in told if isinstance(x, UserMessage))
+    assert about(tmp_path, NAMES[0])["status"] == "complete"
 
 
 def test_a_library_agent_with_a_broken_policy_fails(make_run: MakeRun) -> None:

@@ -16,6 +16,7 @@ from mujoco_sail.agents.base import Member
 from mujoco_sail.cli import main
 from mujoco_sail.recipes.load import load_task, shorter_protocols
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.results.write import RunWriter
 from mujoco_sail.system.durations import duration
 from mujoco_sail.training import forecast, plan, pool
 from mujoco_sail.training.messages import Progress
@@ -129,6 +130,14 @@ def test_steps_before_a_checkpoint_are_not_counted(
     folder.mkdir(parents=True)
     (folder / "step_399960.json").touch()
     lines = list(plan.look_ahead(paper, "walker_walk", CPU, tmp_path))
+    assert lines[1:] == ["walker_walk: this will take about 40 s"]
+    member, task = paper.members[0], paper.task
+    RunWriter(folder.parent, task, member.spec, 0, "cpu").write_status(
+        "failed", 1.0, "for the test"
+    )
+    lines = list(plan.look_ahead(paper, "walker_walk", CPU, tmp_path))
+    assert lines[1].startswith(f"walker_walk: this will take about {duration(400_000)}")
+    lines = list(plan.look_ahead(paper, "walker_walk", CPU, tmp_path, resume_failed=True))
     assert lines[1:] == ["walker_walk: this will take about 40 s"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.command_line import run
 from helpers.envpool import needs_envpool
 from helpers.resuming import results_after_stops
@@ -14,6 +15,7 @@ from helpers.runs import MakeRun, flip, members_of, results_of, stop_after
 from helpers.tiny import CPU, TINY, tiny_task
 
 from mujoco_sail.agents.base import Member
+from mujoco_sail.agents.sac import SAC
 from mujoco_sail.training import pool
 from mujoco_sail.training.messages import Stopped
 from mujoco_sail.training.run import Run
@@ -146,12 +148,49 @@ def test_a_checkpoint_of_another_run_is_refused_before_files_are_written(
     assert [path.name for path in here.iterdir()] == ["checkpoints"]
 
 
+def test_an_attribute_that_is_none_at_the_start_is_resumed_as_a_tensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = SAC.__init__
+
+    def begin_without(agent: SAC, runner: Any) -> None:
+        begin(agent, runner)
+        agent.best = None  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(SAC, "__init__", begin_without)
+    agents: list[Any] = []
+
+    def trained_from(step: int) -> Run:
+        run = Run(tiny_task(), members_of([("sac", 0), ("sac", 1)]), CPU, tmp_path, print, step)
+        after_step = run.after_step
+
+        def noticing(now: int, agent: Any) -> None:
+            if now == 90:
+                agent.best = torch.tensor([7.0, 8.0])
+            if now == 110:
+                agents.append(agent)
+            after_step(now, agent)
+
+        run.after_step = noticing  # type: ignore[method-assign]
+        return run
+
+    first = trained_from(0)
+    stop_after(first, 100)
+    with pytest.raises(Stopped):
+        first.execute()
+    trained_from(100).execute()
+    assert agents[0].best.tolist() == [7.0, 8.0]
+
+
 def test_a_failed_run_starts_from_step_0_unless_resume_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = tiny_task()
     (member,) = members_of([("pebble", 0)])
-    for resume, expected in ((True, "from step 100 on: pebble seed 0"), (False, None)):
+    for resume, expected in (
+        (True, "half_cheetah: from step 100 on: pebble seed 0"),
+        (False, "half_cheetah: 1 failed run starts again from step 0 (--resume goes on from"),
+    ):
         results = tmp_path / str(resume)
         stopped = Run(task, [member], CPU, results, lambda _: None)
         stop_after(stopped, 100)
@@ -161,4 +200,4 @@ def test_a_failed_run_starts_from_step_0_unless_resume_is_set(
         notes: list[str] = []
         failures = pool.execute(task, [member], CPU, results, lambda _: None, notes.append, resume)
         assert failures == []
-        assert any(expected in note for note in notes) if expected else notes == []
+        assert [note for note in notes if note.startswith(expected)] == notes
