@@ -7,7 +7,7 @@ is executed when they are read.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,11 +149,16 @@ class Checkpoints:
         return self.folder / f"step_{step}.safetensors"
 
 
-def first_difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """First key in which two nested tables differ, with both values; None if they are equal."""
+def first_difference(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], without: Collection[str] = ()
+) -> str | None:
+    """First key in which two nested tables differ, with both values; None if they are equal.
+
+    Dotted keys in `without` are not compared.
+    """
     there, here = (dict(_flat(table)) for table in (found, wanted))
     for key in {**here, **there}:
-        if differ(key, there, here):
+        if key not in without and differ(key, there, here):
             old, new = (table.get(key, "(absent)") for table in (there, here))
             return f"{key} is {old!r} there and {new!r} here"
     return None

@@ -9,14 +9,12 @@ from typing import Any
 import pandas as pd
 
 from mujoco_sail.results.read import RunRecord, damaged, read, read_training
-from mujoco_sail.results.versions import differ
+from mujoco_sail.results.versions import MACHINE, differ
 from mujoco_sail.system.errors import UserError
 
 # Packages whose versions must be equal in runs that are pooled: simulators and mujoco_sail.
 PACKAGES = ("mujoco", "gymnasium", "dm_control", "metaworld", "envpool", "mujoco_sail")
 VERSIONS = {f"versions.{name}" for name in PACKAGES}
-# Settings of the machine, which change results only by rounding.
-MACHINE = ("env.engine", "env.cuda_graph", "env.checkpoint_minutes")
 # Keys that must be equal over pooled environments, besides settings of teacher and agents.
 EVERYWHERE = ("env.protocol", "env.teacher", "versions.mujoco_sail")
 

@@ -13,6 +13,9 @@ OPTIONAL = frozenset({"dm_control", "metaworld", "shimmy", "stable_baselines3"})
 OPTIONAL_KEYS = frozenset(f"versions.{name}" for name in OPTIONAL)
 # Keys that were added to the recipes, with the value that a run without them had.
 ADDED_KEYS = {"env.oracle.similarity": 0.0}
+# Settings of the machine, which change results only by rounding.
+MACHINE = ("env.engine", "env.cuda_graph")
+INERT = "env.checkpoint_minutes"  # no result depends on it
 QUESTION, TEACHER = "env.question", "env.teacher"
 
 
@@ -35,13 +38,16 @@ def differ(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two runs differ in a key of `run.toml`.
 
     A package of `OPTIONAL` that only one of them has recorded is no difference, nor is a key of
-    `ADDED_KEYS` with its value there, nor the question to a person that none was asked.
+    `ADDED_KEYS` with its value there, nor the question to a person that none was asked. The key
+    `INERT` is never a difference.
 
     Args:
         key: Dotted key, such as `versions.torch`.
         one: Values of one run by dotted keys.
         other: Values of the other run.
     """
+    if key == INERT:
+        return False
     if key == QUESTION and HUMAN not in (one.get(TEACHER), other.get(TEACHER)):
         return False
     if (key in one) != (key in other):

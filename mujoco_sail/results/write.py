@@ -22,7 +22,7 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.checkpoint import Checkpoints, first_difference
 from mujoco_sail.results.read import EVALUATIONS, FEEDBACK, SKIPPED, read_run
 from mujoco_sail.results.tracking import TrackedRun, Tracking
-from mujoco_sail.results.versions import versions
+from mujoco_sail.results.versions import MACHINE, versions
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import holds_nothing, remove_leftovers, write_bytes, write_text
 
@@ -50,6 +50,8 @@ def lock_of(folder: Path) -> Path:
 def status_of(folder: Path, task: Task, spec: AgentSpec) -> str | None:
     """Status of the run in a folder, None if there is no run yet.
 
+    A complete run may be of another engine, because all runs that differ in `MACHINE` are pooled.
+
     Raises:
         UserError: The run is damaged, or has another recipe or other versions.
     """
@@ -57,13 +59,15 @@ def status_of(folder: Path, task: Task, spec: AgentSpec) -> str | None:
         return None
     found = read_run(folder / "run.toml")
     wanted = {**resolved(task, spec), "versions": versions(task.backend, task.packages)}
-    difference = first_difference({table: found.get(table) for table in wanted}, wanted)
+    status = str(found.get("status"))
+    without = MACHINE if status == "complete" else ()
+    difference = first_difference({table: found.get(table) for table in wanted}, wanted, without)
     if difference is not None:
         raise UserError(
             f"{folder} holds another run: {difference};",
             "choose another --results folder, or remove that one",
         )
-    return str(found.get("status"))
+    return status
 
 
 def remove_checkpoints(folder: Path) -> None:

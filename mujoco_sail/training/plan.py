@@ -18,7 +18,7 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import RunWriter, run_folder, status_of
 from mujoco_sail.system import scratch
 from mujoco_sail.system.durations import duration
-from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.lock import allow_open_files
 from mujoco_sail.training import forecast, pool, selection
 
@@ -75,7 +75,14 @@ def prepare(
         pool.check_semaphores()
         for task, _ in chosen:
             pool.check_precision(task, device)
-    unfinished = [selection.unfinished_members(task, specs, seeds, results) for task, _ in chosen]
+    unfinished = []
+    for task, engine in chosen:
+        try:
+            unfinished.append(selection.unfinished_members(task, specs, seeds, results))
+        except UserError as error:
+            if not engine:
+                raise
+            raise UserError(f"{engine};", one_line(error)) from error  # may be the cause
     selection.check_writable(results)
     jobs = []
     for (task, engine), members in zip(chosen, unfinished, strict=True):

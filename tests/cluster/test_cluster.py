@@ -107,8 +107,8 @@ def test_the_same_command_resumes_after_the_main_process_was_killed_and_after_a_
     nodes: Nodes, tmp_path: Path, longer: dict[str, bytes]
 ) -> None:
     """A stopped benchmark writes checkpoints before they are due."""
-    results, rare = tmp_path / "results", LONGER | {"checkpoint_minutes": 0.01}
-    process = start(results, rare, "--cluster", nodes.address)
+    results, rare = tmp_path / "results", LONGER | {"checkpoint_minutes": 60.0}
+    process = start(results, LONGER, "--cluster", nodes.address)
     wait_for_checkpoints(results, process, 0)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

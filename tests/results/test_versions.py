@@ -57,6 +57,9 @@ def test_runs_with_other_machine_settings_are_pooled(tmp_path: Path) -> None:
     records = [read(tmp_path / "half_cheetah" / "sac" / f"seed_{seed}") for seed in (0, 1)]
     assert [record.table["env"]["engine"] for record in records] == ["eager", "compiled"]
     check_poolable(records)
+    assert run(tmp_path, "half_cheetah", "sac", "2", *options) == 0  # both are complete
+    again = [read(record.folder) for record in records]
+    assert [record.table for record in again] == [record.table for record in records]
 
 
 def test_mkl_cbwr_is_recorded_and_runs_without_the_record_stay_valid(

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from helpers.command_line import overrides, run
-from helpers.runs import MakeRun
+from helpers.runs import MakeRun, members_of
 from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.core import compilation
+from mujoco_sail.results.write import RunWriter, run_folder
 from mujoco_sail.training import pool
 from mujoco_sail.training.messages import Stopped
 from mujoco_sail.training.pool import choose_engine, threads
@@ -29,6 +30,22 @@ def test_without_a_compiler_eager_updates_are_reported_and_recorded(
     assert line in capsys.readouterr().out
     recorded = tomllib.loads((tmp_path / "half_cheetah/sac/seed_0/run.toml").read_text())
     assert recorded["env"]["engine"] == "eager"
+
+
+def test_an_interrupted_run_names_the_reason_for_another_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, members = tiny_task(engine="compiled"), members_of([("sac", 0)])
+    files = RunWriter(run_folder(tmp_path, task, "sac", 0), task, members[0].spec, 0, "cpu")
+    files.begin()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    options = overrides({"engine": "compiled", "cuda_graph": task.cuda_graph})
+    assert run(tmp_path, "half_cheetah", "sac", "1", *options) == 2
+    cause, refusal = capsys.readouterr().err.splitlines()
+    assert "no C++ compiler was found" in cause
+    assert "env.engine is 'compiled' there and 'eager' here" in refusal
+    files.write_status("complete", 1.0)
+    assert run(tmp_path, "half_cheetah", "sac", "1", *options) == 0
 
 
 def test_a_failing_compiler_gives_a_one_line_error_with_a_remedy(
