@@ -15,6 +15,7 @@ import pandas as pd
 
 from mujoco_sail.analysis import estimates
 from mujoco_sail.analysis.inference import holm
+from mujoco_sail.analysis.tables_text import p_value
 from mujoco_sail.results.pooling import collect
 
 FREE = ("online_dpo", "sail_lm_tenth", "sail_lm")
@@ -126,7 +127,7 @@ def main(folder: str) -> None:
         ]
         equivalent = "yes" if row["reward"].p_equivalence(MARGIN) < 0.05 else "no"
         names = " | ".join(str(row[key]) for key in ("task", "agent", "against", "seeds"))
-        print(f"| {names} | {cells[0]} | {p:.3f} | {equivalent} | {cells[1]} |")
+        print(f"| {names} | {cells[0]} | {p_value(p)} | {equivalent} | {cells[1]} |")
     print("\n| task | agent | seeds | reference | reward | worst | collapses | win rate | KL |")
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for (task, agent), row in stability(runs, failed).iterrows():  # type: ignore[misc]

@@ -43,10 +43,17 @@ def test_the_published_figures_are_what_is_drawn_today(tmp_path: Path) -> None:
     drawing.plot(["doses"], ROOT / "results/doses", tmp_path, print)
     drawing.plot(["dose_control"], ROOT / "results", tmp_path, print)
     drawing.plot(["controls", "label_budgets"], ROOT / "results/controls", tmp_path, print)
-    drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    published = [path for path in (ROOT / "plots").iterdir() if path.suffix != ".toml"]
-    assert drawn == {path.name: path.read_bytes() for path in published}
-    assert "learning_curves.svg" in drawn
+    drawing.plot(["learning_curves"], ROOT / "results/language", tmp_path / "language", print)
+    drawn, published = (
+        {
+            path.relative_to(folder): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file() and path.suffix != ".toml"
+        }
+        for folder in (tmp_path, ROOT / "plots")
+    )
+    assert drawn == published
+    assert Path("language/learning_curves.svg") in drawn
 
 
 def test_the_centre_median_has_the_quartiles_as_band(results: Path, make: MakeFolder) -> None:
