@@ -1,6 +1,7 @@
 """Temporary folders, removed even after their process was killed."""
 
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from mujoco_sail.system.lock import NO_LOCKS, lock_descriptor
 
-PREFIX = ".mujoco-sail-scratch-"
+# Locks of folders are local to a host, also on file systems that several hosts share.
+HOST = re.sub(r"[^a-zA-Z0-9.-]", "_", platform.node())
+PREFIX = f".mujoco-sail-scratch-{HOST}-"
 NAME = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}")  # as `tempfile.mkdtemp` completes the prefix
 
 
@@ -18,8 +21,8 @@ NAME = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}")  # as `tempfile.mkdtemp` c
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     """Creates a temporary folder and removes it at the end, as a context manager.
 
-    The folder of a killed process is removed by the next process that creates one in the same
-    parent.
+    The folder of a killed process is removed by the next process of the same host that creates one
+    in the same parent.
 
     Args:
         parent: Parent folder; by default the temporary folder of the system, or TMPDIR.
@@ -41,7 +44,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Removes folders of killed processes."""
+    """Removes folders of killed processes of this host."""
     for folder in filter(lambda path: NAME.fullmatch(path.name), parent.glob(f"{PREFIX}*")):
         with suppress(OSError):  # in use, or owned by another user
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

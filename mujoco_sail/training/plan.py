@@ -100,7 +100,7 @@ def prepare(
 
 
 def _remove_leftovers() -> None:
-    """Removes scratch folders of killed commands."""
+    """Removes scratch folders of killed commands of this host."""
     places = set()
     with suppress(OSError):  # there is none that can be written
         places.add(Path(tempfile.gettempdir()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -19,12 +21,22 @@ from mujoco_sail.system.scratch import remove_leftovers, scratch_folder
 from mujoco_sail.training import forecast, plan
 
 KILLED = """
-import os, pathlib, signal, sys
+import os, pathlib, platform, signal, sys
+host = sys.argv[2]
+if host:
+    platform.node = lambda: host
 from mujoco_sail.system.scratch import scratch_folder
 with scratch_folder(pathlib.Path(sys.argv[1])) as folder:
     (folder / "file").write_text("x")
     os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def killed(parent: Path, host: str = "") -> Path:
+    """Folder that a killed process leaves behind, of another host if one is named."""
+    subprocess.run([sys.executable, "-c", KILLED, str(parent), host], check=False)
+    (left,) = parent.iterdir()
+    return left
 
 
 def test_a_folder_is_removed_with_its_content_after_an_error(tmp_path: Path) -> None:
@@ -35,8 +47,7 @@ def test_a_folder_is_removed_with_its_content_after_an_error(tmp_path: Path) -> 
 
 
 def test_the_folder_of_a_killed_process_is_removed_by_the_next_one(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
-    (left,) = tmp_path.iterdir()
+    left = killed(tmp_path)
     with scratch_folder(tmp_path):
         assert not left.exists()
     assert list(tmp_path.iterdir()) == []
@@ -47,10 +58,23 @@ def test_the_folder_of_a_killed_command_is_removed_by_the_next_command(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
-    assert len(list(tmp_path.iterdir())) == 1
+    killed(tmp_path)
     plan.prepare([tiny_task()], [], [0], CPU, tmp_path / "results")
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+@pytest.mark.parametrize("suffix", ["2", "-2", ".lan"])
+def test_a_folder_of_another_host_is_kept(tmp_path: Path, suffix: str) -> None:
+    """Its process may live: the lock of a folder on a shared file system is local to its host."""
+    left = killed(tmp_path, platform.node() + suffix)
+    with scratch_folder(tmp_path):
+        assert (left / "file").exists()
+
+
+def test_the_name_of_a_host_needs_no_quotes_in_the_path_of_its_folder(tmp_path: Path) -> None:
+    left = killed(tmp_path, "Jo's *Büro*/2")
+    assert left.name.startswith(".mujoco-sail-scratch-Jo_s__B_ro__2-")
+    assert shlex.quote(str(left)) == str(left)
 
 
 def test_folders_in_use_and_other_folders_are_kept(tmp_path: Path) -> None:
