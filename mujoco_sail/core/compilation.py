@@ -17,6 +17,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +107,15 @@ def build_folder() -> Path:
 
 
 def _folders() -> Iterator[Path]:
-    """Candidate folders for compilation, in order of preference."""
+    """Candidate folders for compilation, in order of preference; the last one is created."""
     named = os.environ.get("TMPDIR")
     # Not from `tempfile`, which would silently skip a full folder.
     places = [Path(named).absolute()] if named else []
-    yield from dict.fromkeys([*places, Path("/tmp"), Path("/var/tmp"), cache_folder()])
+    yield from dict.fromkeys([*places, Path("/tmp"), Path("/var/tmp")])
+    cache = cache_folder()
+    with suppress(OSError):  # here, so that it is there when judged, but only if no other is fit
+        cache.mkdir(parents=True, exist_ok=True)
+    yield cache
 
 
 def unfit(folder: Path) -> str:

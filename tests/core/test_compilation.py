@@ -63,6 +63,20 @@ def test_a_folder_with_a_space_in_its_path_is_skipped(
     assert obstacle() == ""
 
 
+@pytest.mark.parametrize("others_are_fit", [True, False])
+def test_the_cache_folder_is_created_to_compile_in_only_if_no_other_is_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others_are_fit: bool
+) -> None:
+    cache = tmp_path / "home" / ".cache" / "mujoco-sail"
+    monkeypatch.setattr(compilation, "cache_folder", lambda: cache)
+    if not others_are_fit:
+        for folder in (tmp_path, Path("/tmp"), Path("/var/tmp")):
+            mounted(monkeypatch, folder, os.ST_NOEXEC, 2**40)
+    assert obstacle() == ""
+    assert build_folder() == (tmp_path if others_are_fit else cache)
+    assert cache.exists() == (not others_are_fit)
+
+
 def test_without_a_suitable_folder_the_reasons_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
