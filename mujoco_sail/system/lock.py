@@ -4,6 +4,7 @@ import errno
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,14 @@ class Lock:
     """Exclusive lock on a file, held until this process and all workers that got it have ended.
 
     Args:
-        path: Lock file; it names the process that holds the lock.
+        path: Lock file; it names the process that holds the lock, unless the disk is full.
         patience: Seconds to wait for another process to release the lock, by default `PATIENCE`.
 
     Attributes:
         binding: Whether the lock excludes other processes; some file systems have no locks.
 
     Raises:
-        UserError: Another process holds the lock, or the file cannot be written.
+        UserError: Another process holds the lock, or the file cannot be created or locked.
     """
 
     def __init__(self, path: Path, patience: float | None = None) -> None:
@@ -59,10 +60,11 @@ class Lock:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._wait()
-            os.truncate(self.handle, 0)
-            os.pwrite(self.handle, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
         except OSError as error:
             raise UserError(f"{path}: cannot be locked: {error.strerror}") from error
+        with suppress(OSError):  # full disk: the name is only for a message, the lock holds
+            os.truncate(self.handle, 0)
+            os.pwrite(self.handle, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + self.patience

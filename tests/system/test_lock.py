@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 from helpers.command_line import run
 
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.lock import Lock
 
 
@@ -28,3 +30,18 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     path.write_text("process 999999 on a machine that is no more\n")
     Lock(path).release()
     assert not path.exists()
+
+
+def test_a_lock_on_a_full_disk_holds_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / ".seed_0.lock"
+    monkeypatch.setattr(os, "pwrite", full)
+    lock = Lock(path)
+    with pytest.raises(UserError, match="seed_0 is in use by another process"):
+        Lock(path, patience=0)
+    lock.release()
+    Lock(path, patience=0).release()
