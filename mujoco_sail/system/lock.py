@@ -97,9 +97,14 @@ class Lock:
         return False
 
     def release(self) -> None:
-        """Removes the file and releases the lock; to be called by the process that took it."""
-        self.path.unlink(missing_ok=True)
-        os.close(self.handle)
+        """Removes the file and releases the lock; to be called by the process that took it.
+
+        A file that cannot be removed stays, and locks nothing.
+        """
+        with suppress(OSError):  # the disk has become read-only, or its server has lost the file
+            self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # NFS reports failed writes here; the file is closed all the same
+            os.close(self.handle)
 
     def __getstate__(self) -> dict[str, Any]:
         """Passes the open file to a worker; the lock is held until both have closed it."""

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from helpers.command_line import run
+from helpers.runs import members_of
+from helpers.tiny import tiny_task
 
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.lock import Lock
+from mujoco_sail.training.selection import locked
 
 
 def test_a_second_process_names_the_first_and_exits(
@@ -45,3 +48,37 @@ def test_a_lock_on_a_full_disk_holds_without_a_name(
         Lock(path, patience=0)
     lock.release()
     Lock(path, patience=0).release()
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ESTALE])
+def test_all_locks_are_released_on_a_disk_that_has_become_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    members = members_of([("sac", 0), ("sac", 1)])
+
+    def refused(path: Path, **options: object) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    with monkeypatch.context() as patch, locked(tiny_task(), members, tmp_path, print, False):
+        patch.setattr(Path, "unlink", refused)
+    paths = sorted(tmp_path.rglob(".seed_*.lock"))
+    assert len(paths) == 2
+    for path in paths:
+        Lock(path, patience=0).release()
+    assert not list(tmp_path.rglob(".seed_*.lock"))
+
+
+def test_a_lock_file_whose_close_reports_a_failed_write_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = os.close
+
+    def reports(handle: int) -> None:
+        close(handle)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    lock = Lock(tmp_path / ".seed_0.lock")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", reports)
+        lock.release()
+    assert not list(tmp_path.iterdir())
