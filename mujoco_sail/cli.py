@@ -14,7 +14,7 @@ from mujoco_sail.results import tracking
 from mujoco_sail.speed import command as speed
 from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError, one_line
-from mujoco_sail.system.files import location
+from mujoco_sail.system.files import WriteError, location
 from mujoco_sail.system.output import lasting_output
 from mujoco_sail.theory import command as theory
 from mujoco_sail.training.options import DEVICES
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit code: 0 for success, 1 if a run failed or the output could not be written, 2 for wrong
-        usage, 128 + n after signal n.
+        usage or a file that could not be written, 128 + n after signal n.
     """
     # Set before PyTorch is imported, here and in workers. Otherwise idle threads spin on cores that
     # a compiled update needs, which then took 10 times as long with two threads on two cores.
@@ -54,7 +54,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         _check_working_folder()
         return int(args.command(args))
-    except UserError as error:
+    except (UserError, WriteError) as error:
         print(f"mujoco-sail: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -21,7 +21,7 @@ from mujoco_sail.preferences.answers import TAKEN, AnswerLog
 from mujoco_sail.preferences.questions import LABELS
 from mujoco_sail.results.pooling import read_all
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.system.files import write_text
+from mujoco_sail.system.files import check_writable, write_text
 
 NAME = "person"  # of the fitted teacher in its recipe
 PARTS = 4  # groups of answers by margin, and over time
@@ -48,10 +48,12 @@ def report(results: Path, recipe: Path) -> str:
         recipe: TOML file, to which an environment recipe with the fitted teacher is written.
 
     Raises:
-        UserError: No person answered, there are several environments, or a file is damaged.
+        UserError: No person answered, there are several environments, a file is damaged, or the
+            recipe cannot be written.
     """
     if recipe.suffix != ".toml" or recipe.is_dir():
         raise UserError(f"--teacher-report {recipe}: expected a file that ends in .toml")
+    check_writable(recipe.parent, f"--teacher-report {recipe}")
     runs = {run.folder: run.env for run in read_all(results)}
     tables = [answers(folder) for folder in runs]
     asked = {env for env, table in zip(runs.values(), tables, strict=True) if len(table)}

@@ -1,8 +1,10 @@
-"""Atomic writing of files."""
+"""Atomic writing of files, and a check before it."""
 
 import errno
 import os
 from pathlib import Path
+
+from mujoco_sail.system.errors import UserError, one_line
 
 # Errors of file systems that cannot sync a folder: SMB, shared folders of virtual machines.
 CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -12,8 +14,8 @@ class WriteError(OSError):
     """Error when a file cannot be written, for example because the disk is full."""
 
     def __str__(self) -> str:
-        """Message in one line: the file and the reason."""
-        return f"{self.filename}: cannot be written: {self.strerror}"
+        """Message in one line, safe for a terminal: the file and the reason."""
+        return one_line(f"{self.filename}: cannot be written: {self.strerror}")
 
 
 def location(text: str) -> Path:
@@ -52,6 +54,25 @@ def holds_nothing(path: Path) -> bool:
         return not path.read_bytes().strip(b"\0")
     except OSError:
         return False
+
+
+def check_writable(folder: Path, named: str) -> None:
+    """Creates a folder and checks that files can be written there.
+
+    Args:
+        folder: Folder to check.
+        named: What the user has named, such as `--out FOLDER`, for the message.
+
+    Raises:
+        UserError: The folder cannot be created, or no file in it.
+    """
+    probe = folder / f".writable-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{named}: cannot be written: {error.strerror}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.system.files import location
+from mujoco_sail.system.files import check_writable, location
 
 LEAST_SAMPLES = 1000  # per run, about 30 steps
 DEFAULT_GAMMAS = "0,0.003,0.01,0.03,0.1,0.3,1"
@@ -125,10 +125,7 @@ def check(args: argparse.Namespace) -> tuple[float, ...]:
         any(gammas) and all(0 <= gamma < math.inf for gamma in gammas),
         "numbers joined by commas, none negative, one positive",
     )
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {args.out}: cannot be written: {error.strerror}") from error
+    check_writable(args.out, f"--out {args.out}")
     return tuple(sorted(gammas | {0.0}))
 
 

@@ -19,6 +19,7 @@ from mujoco_sail.results.write import RunWriter, run_folder, status_of
 from mujoco_sail.system import scratch
 from mujoco_sail.system.durations import duration
 from mujoco_sail.system.errors import UserError, one_line
+from mujoco_sail.system.files import check_writable
 from mujoco_sail.system.lock import allow_open_files
 from mujoco_sail.training import forecast, pool, selection
 
@@ -83,7 +84,7 @@ def prepare(
             if not engine:
                 raise
             raise UserError(f"{engine};", one_line(error)) from error  # may be the cause
-    selection.check_writable(results)
+    check_writable(results, f"--results {results}")
     jobs = []
     for (task, engine), members in zip(chosen, unfinished, strict=True):
         memory = ""

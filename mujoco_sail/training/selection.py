@@ -1,7 +1,6 @@
 """Select unfinished runs and lock them."""
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,21 +54,6 @@ def _check_backend(task: Task, specs: Sequence[AgentSpec]) -> None:
                 f"{task.name}: key 'backend' is 'envpool'; expected gymnasium, for {alone[0]} "
                 "makes environments of its own"
             )
-
-
-def check_writable(results: Path) -> None:
-    """Creates the results folder and checks that it is writable.
-
-    Raises:
-        UserError: The folder is not writable.
-    """
-    probe = results / f".writable-{os.getpid()}"
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"--results {results}: cannot be written: {error.strerror}") from error
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import tomllib
 from pathlib import Path
@@ -161,3 +163,29 @@ def test_runs_without_a_person_have_no_report(
         words = ["--results", str(results), "--teacher-report", str(tmp_path / recipe)]
         assert said in fails(capsys, "table", *words)
     assert not (tmp_path / "p.toml").exists()
+
+
+def test_a_recipe_on_a_full_disk_gives_one_line(
+    answered: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    recipe = tmp_path / "p.toml"
+    words = ["--results", str(answered), "--teacher-report", str(recipe)]
+    assert fails(capsys, "table", *words) == (
+        f"mujoco-sail: {recipe}: cannot be written: No space left on device\n"
+    )
+    assert not recipe.exists()
+
+
+def test_a_recipe_that_cannot_be_written_is_refused_before_results_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--results", str(tmp_path / "none"), "--teacher-report", "/dev/null/p.toml"]
+    said = fails(capsys, "table", *words)
+    assert said.startswith("mujoco-sail: --teacher-report /dev/null/p.toml: cannot be written: ")

@@ -23,3 +23,8 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(
         files.write_text(file, "new\n")
     assert list(file.parent.iterdir()) == [file]
     assert file.read_bytes() == "old ä\n".encode()
+
+
+def test_the_message_of_a_file_that_cannot_be_written_is_one_safe_line() -> None:
+    error = files.WriteError(30, "Read-only file system", "a\nb\x1b[2J.csv")
+    assert str(error) == "a b?[2J.csv: cannot be written: Read-only file system"

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -194,3 +197,14 @@ def test_an_invalid_option_is_a_one_line_error(options: str, message: str) -> No
         command.main(parse(*options.split()))
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_on_a_read_only_disk_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "touch", refused)
+    with pytest.raises(UserError, match=f"--out {tmp_path}: cannot be written: Read-only"):
+        command.check(parse("--out", str(tmp_path)))
