@@ -55,7 +55,8 @@ class Cluster:
             )
         except Exception as error:  # types differ: no cluster, another version of Python
             raise UserError(f"--cluster {address}: {one_line(error)}") from error
-        self.results, self.obstacle = results.resolve(), ""
+        # Not resolved: what is a symbolic link here may be a mounted folder on the nodes.
+        self.results, self.obstacle = Path(os.path.abspath(results)), ""
         resources = self.ray.cluster_resources()
         self.cores, self.gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         try:

@@ -62,6 +62,19 @@ def test_a_node_with_other_versions_or_folders_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_results_folder_that_is_a_symbolic_link_has_the_same_path_on_the_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = SimpleNamespace(init=lambda **_: None, cluster_resources=lambda: {"CPU": 1}, nodes=list)
+    monkeypatch.setattr(connection.packages, "load", lambda *_: ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "shared").symlink_to("disk")
+    monkeypatch.chdir(tmp_path)
+    for results in (tmp_path / "shared/results", Path("other/../shared/results")):
+        assert connection.Cluster("auto", results).results == tmp_path / "shared/results"
+
+
 def test_a_node_without_a_compiler_makes_all_updates_eager(tmp_path: Path) -> None:
     fit, unfit = (TwoNodes(tmp_path, {"host": "far", "obstacle": text}) for text in ("", "no g++"))
     fit._check()
