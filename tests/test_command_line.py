@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import tomllib
@@ -58,6 +60,21 @@ def test_a_complete_run_is_not_repeated_and_a_missing_seed_is_added(
     assert "1 of 2 runs are complete already" in capsys.readouterr().out
     assert first.stat().st_mtime_ns == before
     assert (tmp_path / "half_cheetah" / "sac" / "seed_1" / "run.toml").is_file()
+
+
+def test_a_command_with_only_complete_runs_needs_no_writable_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    assert run(tmp_path, "inverted_pendulum", "random") == 0
+    for name in ("touch", "mkdir", "unlink"):
+        monkeypatch.setattr(Path, name, refused)
+    assert run(tmp_path, "inverted_pendulum", "random") == 0
+    assert "1 of 1 runs are complete already" in capsys.readouterr().out
+    assert run(tmp_path, "inverted_pendulum", "random", "2") == 2
+    assert f"--results {tmp_path}: cannot be written: Read-only" in capsys.readouterr().err
 
 
 def test_a_failed_run_is_reported_recorded_and_gives_exit_code_1(

@@ -70,7 +70,7 @@ def check_writable(folder: Path, named: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # removed by a process with the same number in a container
     except OSError as error:
         raise UserError(f"{named}: cannot be written: {error.strerror}") from error
 

@@ -56,7 +56,7 @@ def prepare(
     here: bool = True,
     obstacle: str | None = None,
 ) -> list[Job]:
-    """Determines the unfinished runs, checks requirements and creates the results folder.
+    """Determines the unfinished runs, checks requirements and creates the results folder for them.
 
     Args:
         tasks: Environments and protocol.
@@ -84,7 +84,8 @@ def prepare(
             if not engine:
                 raise
             raise UserError(f"{engine};", one_line(error)) from error  # may be the cause
-    check_writable(results, f"--results {results}")
+    if any(unfinished):
+        check_writable(results, f"--results {results}")
     jobs = []
     for (task, engine), members in zip(chosen, unfinished, strict=True):
         memory = ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mujoco_sail.system.files import WriteError, write_text
+from mujoco_sail.system.files import WriteError, check_writable, write_text
 
 
 def refuse_to_sync(monkeypatch: pytest.MonkeyPatch, code: int, *, folders: bool) -> None:
@@ -59,3 +59,18 @@ def test_a_file_that_cannot_be_synced_and_a_disk_that_fails_are_errors(
     refuse_to_sync(monkeypatch, code, folders=folders)
     with pytest.raises(WriteError, match="file: cannot be written"):
         write_text(tmp_path / "file", "text")
+
+
+def test_a_folder_that_a_process_of_the_same_number_checks_too_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In another container; its process removes the file that both have created."""
+    touch = Path.touch
+
+    def raced(path: Path) -> None:
+        touch(path)
+        path.unlink()
+
+    monkeypatch.setattr(Path, "touch", raced)
+    check_writable(tmp_path / "results", "--results")
+    assert os.listdir(tmp_path / "results") == []
