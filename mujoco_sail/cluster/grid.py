@@ -9,7 +9,7 @@ import itertools
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -90,7 +90,8 @@ def execute(
         failures = grid.execute(signals)
         for unit in made:  # killed units have left their lock files
             for member in itertools.chain(*unit.stacks):
-                node.lock_of(unit, member).unlink(missing_ok=True)
+                with suppress(OSError):  # of a disk that has become read-only
+                    node.lock_of(unit, member).unlink(missing_ok=True)
         return failures
 
 
