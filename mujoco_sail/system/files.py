@@ -28,7 +28,13 @@ def location(text: str) -> Path:
     """
     if not text or b"\0" in os.fsencode(text):
         raise ValueError("not a path")
-    return home_expanded(text)
+    path = home_expanded(text)
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ValueError("too long for a path") from error
+    return path
 
 
 def home_expanded(text: str) -> Path:

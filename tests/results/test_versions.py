@@ -27,7 +27,8 @@ def test_versions_name_everything_that_a_result_depends_on():
         *("mujoco", "gymnasium", "dm_control", "metaworld", "shimmy"),
         *("stable_baselines3", "torch", "python", "mujoco_sail"),
     }
-    assert found["torch"] == torch.__version__
+    # The metadata of a wheel for CUDA lack what the version of the module ends with: +cu130.
+    assert torch.__version__.startswith(found["torch"])
     assert found["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}")
 
 
