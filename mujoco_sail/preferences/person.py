@@ -77,7 +77,7 @@ class Person:
         ordered = pairs.take(torch.tensor([order], device=pairs.inputs.device))
         after = used + self.task.labels_per_session
         question = Question(
-            _digest(ordered, place, wanted),
+            self._digest(ordered, place, wanted),
             step,
             session,
             number,
@@ -115,10 +115,13 @@ class Person:
             questions.write_question(self.run, question, states, steps)
         return path
 
+    def _digest(self, ordered: Pairs, place: tuple[int, int, int], wanted: int) -> str:
+        """Name of the run and its pairs in their order: equal only if they are.
 
-def _digest(ordered: Pairs, place: tuple[int, int, int], wanted: int) -> str:
-    """Name of the pairs in their order: equal only if they are."""
-    digest = hashlib.sha256(repr((place, wanted, ordered.inputs.shape)).encode())
-    for part in (ordered.inputs, ordered.valid, ordered.start):
-        digest.update(part.cpu().numpy().tobytes())
-    return digest.hexdigest()[:32]
+        Runs of equal seeds ask the same first pairs, so the pairs alone would not tell them apart.
+        """
+        about = self.task.name, self.agent, self.seed, place, wanted, ordered.inputs.shape
+        digest = hashlib.sha256(repr(about).encode())
+        for part in (ordered.inputs, ordered.valid, ordered.start):
+            digest.update(part.cpu().numpy().tobytes())
+        return digest.hexdigest()[:32]

@@ -33,7 +33,8 @@ class Question:
     """One round of pairs of a session.
 
     Attributes:
-        key: Digest of the pairs; a resumed run that asks the same pairs gets the same key.
+        key: Digest of the run and its pairs; a resumed run that asks the same pairs gets the same
+            key, and no two runs of a results folder have one.
         step: Environment step of the session.
         session: Number of the session, from 0.
         round: Number of the round; a second one follows if too many pairs are refused.

@@ -141,6 +141,23 @@ def test_two_pages_get_different_pairs_and_share_the_work(client: Client) -> Non
     assert (idle["state"], idle["others"]) == ("answered", True)
 
 
+@pytest.mark.parametrize("other", ["agent", "environment"])
+def test_runs_of_equal_seeds_that_ask_the_same_pairs_share_no_answers(
+    results: Path, tmp_path: Path, other: str
+) -> None:
+    recipe = tmp_path / "another.toml"
+    recipe.write_text('base = "half_cheetah"')
+    waiting(results, "sail") if other == "agent" else waiting(results, env=str(recipe))
+    with server(results) as client:
+        pair, keys = shown(client), []
+        while pair["state"] == "ask":
+            keys.append(pair["key"])
+            pair = press(client, pair, "left")
+    assert [keys.count(key) for key in dict.fromkeys(keys)] == [4, 4]
+    logs = list(results.glob("*/*/*/questions/answers.jsonl"))
+    assert [len(log.read_text().splitlines()) for log in logs] == [4, 4]
+
+
 def test_a_page_that_was_closed_gives_its_pair_to_another(client: Client) -> None:
     assert [shown(client, page)["pair"] for page in "ab"] == [0, 1]
     assert client.post(f"/{TOKEN}/release", {"page": "a"}).status == 204

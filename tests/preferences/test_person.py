@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.people import reply, scripted, trained_by
+from helpers.people import reply, scripted, trained_by, waiting
 from helpers.runs import FILES, members_of
 from helpers.tiny import CPU, tiny_task
 from scipy.special import expit
 
 from mujoco_sail.analysis import person
 from mujoco_sail.preferences import answers
+from mujoco_sail.preferences.questions import read_question, run_of, write_question
 from mujoco_sail.training.run import Run
 
 
@@ -37,6 +39,18 @@ def test_a_person_who_answers_as_a_teacher_gets_its_run(teacher: str, tmp_path: 
     told = {"oracle.skip": 0.9} if "skip" in teacher else {}
     expected = reference(tmp_path / "teacher", teacher, **told)
     assert (b"skip" in files(expected)[-1]) == bool(told)
+    run = trained_by(scripted(expected.files[0].folder), tmp_path / "person")
+    assert files(run) == files(expected)
+
+
+def test_a_run_that_was_asked_under_another_key_asks_anew(tmp_path: Path) -> None:
+    """As a version that made other keys has left it: answered in part."""
+    expected = reference(tmp_path / "teacher", "oracle")
+    path = waiting(tmp_path / "person")
+    question = read_question(path)
+    assert question is not None
+    write_question(run_of(path), replace(question, key="old"), np.zeros(1), np.zeros(1, np.int64))
+    reply(path, 0, False, "skip")
     run = trained_by(scripted(expected.files[0].folder), tmp_path / "person")
     assert files(run) == files(expected)
 
