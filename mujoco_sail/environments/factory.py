@@ -72,8 +72,8 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
         render_mode: None, or "rgb_array" to enable `render`.
 
     Raises:
-        UserError: There is no such environment, its library is not installed, or its actions
-            are not continuous.
+        UserError: There is no such environment, its library is not installed, it cannot be made,
+            or its actions are not continuous.
     """
     where = f"{task.name}: key 'id' is '{task.id}'"
     try:
@@ -87,6 +87,11 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
         raise UserError(_missing(task, where, error)) from error
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError(f"{where}; it cannot be made: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # of any type, from an environment of the user
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"{where}; it cannot be made: {said}") from error
     nested, actions = env.observation_space, env.action_space
     # dm_control writes MuJoCo's largest number for a control without limits.
     largest = _library("mujoco").mjMAXVAL
