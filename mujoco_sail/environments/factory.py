@@ -90,8 +90,9 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
     except UserError:
         raise
     except Exception as error:  # of any type, from an environment of the user
-        said = f"{type(error).__name__}: {error}"
-        raise UserError(f"{where}; it cannot be made: {said}") from error
+        failed = f"{where}; it cannot be made" if render_mode is None else not_drawn(task)
+        said = str(error).partition(" was raised from the environment creator")[0]
+        raise UserError(f"{failed}: {type(error).__name__}: {said}") from error
     nested, actions = env.observation_space, env.action_space
     # dm_control writes MuJoCo's largest number for a control without limits.
     largest = _library("mujoco").mjMAXVAL
@@ -106,6 +107,11 @@ def make_env(task: Task, seed: int, purpose: str, render_mode: str | None = None
     made = SeededEpisodes(TimeLimit(env, task.episode_steps), seed, purpose)
     made.action_space = Box(-1, 1, actions.shape)  # of float32, which all simulators take
     return made
+
+
+def not_drawn(task: Task) -> str:
+    """Begins the message about a task whose environment makes no images."""
+    return f"{task.name}: cannot be drawn"
 
 
 def space_sizes(task: Task) -> tuple[int, int]:
@@ -147,7 +153,10 @@ def _registered(task: Task, render_mode: str | None) -> Env:
             # After a termination, dm_control would reset itself.
             env.get_wrapper_attr("task").get_termination = lambda physics: None
         return env
-    return make(task.id, **task.arguments, **drawn)  # type: ignore[no-any-return]
+    with warnings.catch_warnings():
+        # The error that follows from it says more.
+        warnings.filterwarnings("ignore", message=r".*not in the possible render_modes")
+        return make(task.id, **task.arguments, **drawn)  # type: ignore[no-any-return]
 
 
 def _repair_quadruped() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from gymnasium.spaces import flatdim
 from numpy.typing import NDArray
 
-from mujoco_sail.environments.factory import make_env
+from mujoco_sail.environments.factory import make_env, not_drawn
 from mujoco_sail.environments.wrappers import CrashGuard, Env
 from mujoco_sail.policies.policy import Policy, load
 from mujoco_sail.recipes.load import load_task
@@ -105,8 +106,8 @@ def film(
         report: Called with one line per episode.
 
     Raises:
-        UserError: The policy has other sizes, the environment crashes, or the video cannot be
-            written.
+        UserError: The policy has other sizes, the environment cannot be drawn or crashes, or the
+            video cannot be written.
     """
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)  # fails before minutes of rendering
@@ -119,7 +120,8 @@ def film(
             )
         follow(env)
         every, rate = pace(env)
-        clip = encode(_frames(env, policy, episodes, every, report), rate)
+        frames = _frames(env, policy, episodes, every, partial(_drawn, task, env), report)
+        clip = encode(frames, rate)
     with _writing(out):
         write_bytes(out, clip)
 
@@ -145,11 +147,30 @@ def encode(frames: Iterator[Frame], rate: Fraction) -> bytes:
     return file.getvalue()
 
 
+def _drawn(task: Task, env: Env) -> Frame:
+    """Image of an environment's state.
+
+    Raises:
+        UserError: It cannot be drawn.
+    """
+    try:
+        image: Any = env.render()
+    except Exception as error:  # of any type, from an environment of the user
+        raise UserError(f"{not_drawn(task)}: {type(error).__name__}: {error}") from error
+    if not isinstance(image, np.ndarray) or image.ndim != 3:
+        raise UserError(f"{not_drawn(task)}: its render() returns no image")
+    return image
+
+
 def _frames(
-    env: CrashGuard, policy: Policy, episodes: int, every: int, report: Callable[[str], None]
+    env: CrashGuard,
+    policy: Policy,
+    episodes: int,
+    every: int,
+    draw: Callable[[], Frame],
+    report: Callable[[str], None],
 ) -> Iterator[Frame]:
     """Frames of episodes, from the reset to the end of each."""
-    draw: Callable[[], Any] = env.render
     for episode in range(1, episodes + 1):
         observation, _ = env.reset()
         total, step, ended = 0.0, 0, False
@@ -166,7 +187,7 @@ def _frames(
 
 def pace(env: Env) -> tuple[int, Fraction]:
     """Steps per frame and frames per second of a video in real time."""
-    seconds = getattr(env.unwrapped, "dt", None) or 1 / env.metadata.get("render_fps", 30)
+    seconds = getattr(env.unwrapped, "dt", None) or 1 / (env.metadata.get("render_fps") or 30)
     every = math.ceil(round(1 / seconds / MAX_FPS, 3))
     return every, Fraction(1 / seconds / every).limit_denominator(100)
 

@@ -1,4 +1,4 @@
-"""`watch` of a diverged simulation gives a one-line error and no video."""
+"""`watch` of what diverges or cannot be drawn gives a one-line error and no video."""
 
 from __future__ import annotations
 
@@ -52,4 +52,23 @@ def test_a_diverged_simulation_gives_an_error_and_no_video(
     with pytest.raises(UserError, match=r"episode 1: the environment crashed: .*mjWARN_BADQVEL"):
         film.film(task, policy, Path("clip.mp4"), 2, 0, said.append)
     assert said == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("id", "said"),
+    [
+        ("Invisible", "TypeError: .*'render_mode'$"),
+        ("Torn", "OSError: no screen"),
+        ("Blank", "its render"),
+    ],
+)
+def test_an_environment_that_cannot_be_drawn_gives_an_error_and_no_video(
+    id: str, said: str, tmp_path: Path
+) -> None:
+    task = load_task("reacher", "quick", {"id": f"helpers.broken:{id}-v0"})
+    policy: Any = Still(1, 1)
+    with pytest.raises(UserError, match=f"^reacher: cannot be drawn: {said}"):
+        film.film(task, policy, tmp_path / "clip.mp4", 1, 0, print)
     assert list(tmp_path.iterdir()) == []
