@@ -90,6 +90,6 @@ def _bound(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.listen()  # so that the printed address answers as soon as it is read
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # of an empty label between dots
         raise UserError(f"--host {host} --port {port}: {one_line(error)}") from error
     return listening

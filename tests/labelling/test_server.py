@@ -42,7 +42,8 @@ def test_a_wrong_address_or_folder_gives_a_one_line_error(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert f"--port {port}: " in fails(capsys, "label", *results, "--port", port)
-    for words in (["--port", "99999"], ["--port", "-1"], ["--host", "no.such.host.invalid"]):
+    hosts = [["--host", host] for host in ("no.such.host.invalid", "192.168..10")]
+    for words in (["--port", "99999"], ["--port", "-1"], *hosts):
         assert "--host" in fails(capsys, "label", *results, *words)
 
 
