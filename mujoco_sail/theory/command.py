@@ -1,13 +1,13 @@
 """`mujoco-sail theory`: test the paper's claims on exact problems."""
 
 import argparse
-import math
 from pathlib import Path
 
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import check_writable, location
 
 LEAST_SAMPLES = 1000  # per run, about 30 steps
+LOW, HIGH = 1e-6, 1e6  # of the real numbers: far beyond them, floating-point numbers overflow
 DEFAULT_GAMMAS = "0,0.003,0.01,0.03,0.1,0.3,1"
 
 
@@ -114,7 +114,7 @@ def check(args: argparse.Namespace) -> tuple[float, ...]:
     _expect("samples", args.samples, args.samples >= LEAST_SAMPLES, f"at least {LEAST_SAMPLES}")
     for name in ("beta", "radius"):
         value = getattr(args, name)
-        _expect(name, value, 0 < value < math.inf, "a positive number")
+        _expect(name, value, LOW <= value <= HIGH, "a number from 1e-6 to 1e6")
     try:
         gammas = {float(part) for part in args.gammas.split(",")}
     except ValueError:
@@ -122,11 +122,32 @@ def check(args: argparse.Namespace) -> tuple[float, ...]:
     _expect(
         "gammas",
         args.gammas,
-        any(gammas) and all(0 <= gamma < math.inf for gamma in gammas),
-        "numbers joined by commas, none negative, one positive",
+        any(gammas) and all(gamma == 0 or LOW <= gamma <= HIGH for gamma in gammas),
+        "numbers joined by commas, each 0 or from 1e-6 to 1e6, one of them not 0",
     )
+    _check_memory(args)
     check_writable(args.out, f"--out {args.out}")
     return tuple(sorted(gammas | {0.0}))
+
+
+def _check_memory(args: argparse.Namespace) -> None:
+    """Checks roughly that the problems fit into memory.
+
+    Raises:
+        UserError: They do not.
+    """
+    from mujoco_sail.system.machine import available_cores, free_memory  # noqa: PLC0415
+
+    prompts, responses, features = args.prompts, args.responses, args.features
+    # Per pair of responses, the preferences of five problems and the tensors at one point; per
+    # feature of a response, those of all; and Hessians at a hundred points of five problems.
+    numbers = prompts * responses * (24 * responses + 8 * features) + 2000 * features**2
+    needed = 8 * numbers * min(available_cores(), -(-args.seeds // 5))
+    if needed > (free := free_memory()):
+        raise UserError(
+            f"--prompts {prompts}, --responses {responses} and --features {features} need about "
+            f"{needed / 2**30:.3g} GiB of memory; {free / 2**30:.3g} GiB are free"
+        )
 
 
 def _expect(name: str, got: object, valid: bool, expected: str) -> None:
