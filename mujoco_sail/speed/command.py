@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.system import packages
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.system.files import location
+from mujoco_sail.system.files import check_writable, location
 from mujoco_sail.training.options import DEVICES
 
 if TYPE_CHECKING:
     from mujoco_sail.agents.base import AgentSpec
+    from mujoco_sail.recipes.task import Task
     from mujoco_sail.speed.plan import Plan
 
 PEERS = ("sb3", "sbx")
@@ -62,6 +63,7 @@ def main(args: argparse.Namespace) -> int:
 
     Raises:
         UserError: An option is invalid, a package is missing, or the folder cannot be written.
+        WriteError: The disk is full.
     """
     members, peers = check(args)
     packages.load("stable_baselines3", f"--peers {args.peers}: it")
@@ -74,13 +76,9 @@ def main(args: argparse.Namespace) -> int:
 
     plan = make_plan(args, members, peers)
     task = plan.task
-    sizes = f"{task.name}_width{task.hidden_units}_batch{task.batch_size}"
-    path = args.out / f"{sizes}_{task.precision}_{task.engine}_{plan.device.type}.csv"
-    about = path.with_suffix(".toml")
-    try:
-        write_text(about, tomli_w.dumps(hardware.describe(plan)))
-    except OSError as error:
-        raise UserError(f"--out {args.out}: cannot be written: {error.strerror}") from error
+    path = args.out / f"{file_name(task, plan.device.type)}.csv"
+    about, description = path.with_suffix(".toml"), tomli_w.dumps(hardware.describe(plan))
+    check_writable(args.out, f"--out {args.out}")
     try:
         rates = rounds.measure(plan, lambda line: print(line, flush=True))
     except pool.WorkerError as error:
@@ -88,9 +86,17 @@ def main(args: argparse.Namespace) -> int:
         return 1
     rows = summary.frame(plan, rates)
     write_text(path, rows.to_csv(index=False, float_format="%.6g"))
+    write_text(about, description)
     Console(highlight=False).print(summary.render(plan, rows))
     print(path, about, *summary.lines(plan, rows), sep="\n")
     return 0
+
+
+def file_name(task: "Task", device: str) -> str:
+    """Name of the files of a comparison, of all options that change its rates."""
+    sizes = f"{task.name}_width{task.hidden_units}_batch{task.batch_size}"
+    backend = "" if task.backend == "gymnasium" else f"_{task.backend}"
+    return f"{sizes}_{task.precision}_{task.engine}{backend}_{device}"
 
 
 def check(args: argparse.Namespace) -> tuple[list[int], list[str]]:

@@ -15,7 +15,8 @@ from helpers.tiny import CPU, tiny_task
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.cli import main
-from mujoco_sail.speed import roofline, summary
+from mujoco_sail.speed import roofline, rounds, summary
+from mujoco_sail.speed.command import file_name
 from mujoco_sail.speed.peers import Peer
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.rounds import Rate
@@ -176,6 +177,24 @@ def test_the_command_writes_rates_ratios_and_the_machine(
     # They are not read as runs by `table`.
     assert main(["table", "--results", str(tmp_path / "results")]) == 2
     assert "no results here" in capsys.readouterr().err
+
+
+def test_an_interrupted_comparison_leaves_the_files_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rounds, "measure", interrupted)
+    assert main(speed(tmp_path)) == 130
+    assert list((tmp_path / "results" / "speed").iterdir()) == []
+
+
+def test_the_files_of_a_backend_have_its_name_and_those_of_gymnasium_none() -> None:
+    names = [file_name(tiny_task(backend=name), "cpu") for name in ("gymnasium", "envpool")]
+    assert names == [
+        f"half_cheetah_width16_batch16_float32_eager{backend}_cpu" for backend in ("", "_envpool")
+    ]
 
 
 def test_a_failing_worker_gives_one_line(
