@@ -1,6 +1,7 @@
 """Pool of worker processes that execute requests at the same time."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -95,7 +96,8 @@ class WorkerPool:
             WorkerError: A worker failed.
         """
         for pipe, cores in zip(self.pipes[:workers], pinning.shares(workers), strict=True):
-            pipe.send(replace(request, cores=cores))
+            with suppress(ConnectionError):  # the worker died; its answer is missing, too
+                pipe.send(replace(request, cores=cores))
         return np.array(self._answers(workers))
 
     def _answers(self, workers: int) -> list[float]:
@@ -103,7 +105,7 @@ class WorkerPool:
         for pipe, worker in zip(self.pipes[:workers], self.workers, strict=False):
             try:
                 answer = pipe.recv()
-            except EOFError:
+            except (EOFError, ConnectionError):
                 worker.join(PATIENCE)
                 answer = f"its process ended with {ending(worker.exitcode or 0)}"
             if isinstance(answer, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
-from mujoco_sail.speed import pinning, roofline
+from mujoco_sail.speed import pinning, pool, roofline
 from mujoco_sail.speed.peers import SB3SACBFloat16
 from mujoco_sail.speed.worker import Request, Stopwatch, TimedRun
 
@@ -34,6 +35,12 @@ class Script:
 
     def send(self, answer: Any) -> None:
         self.answers.append(answer)
+
+
+def sleep(*arguments: Any) -> None:
+    """In the place of a worker: warms up at once, then sleeps."""
+    arguments[-1].send(None)
+    time.sleep(60)
 
 
 def paced(folder: Path, *actions: Any, **options: Any) -> tuple[TimedRun, Script]:
@@ -82,6 +89,23 @@ def test_a_request_is_real_training_or_a_part_of_it(
     assert all(answer > 0 for answer in script.answers[1:])
     rows = pd.read_csv(run.files[1].folder / "evaluations.csv")
     assert len(rows) == actions.count("due")
+
+
+@pytest.mark.parametrize("unread", [False, True])
+def test_a_worker_that_died_while_it_slept_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unread: bool
+) -> None:
+    """With a request that it had not read, too, which resets the connection."""
+    request = Request("train", 0.1)
+    monkeypatch.setattr(pool, "work", sleep)
+    with pool.WorkerPool(tiny_task(), [[]], CPU, tmp_path, {}) as workers:
+        workers.warm()
+        if unread:
+            workers.pipes[0].send(request)
+        workers.workers[0].kill()
+        workers.workers[0].join()
+        with pytest.raises(pool.WorkerError, match="its process ended with SIGKILL"):
+            workers.run(request, 1)
 
 
 @pytest.mark.skipif(
