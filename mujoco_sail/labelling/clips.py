@@ -1,7 +1,7 @@
 """Clips of segments, drawn from the simulator's own states, in threads and ahead of time."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from mujoco_sail.recipes.task import Task
 
 Clip = tuple[str, int, int]  # key of the question, pair, side
 Draw = Callable[[NDArray[np.float64]], bytes]
+Rendered = tuple[tuple[Mapping[str, Any], int], Draw]  # task and seed, and what draws them
 
 SIZE = 360  # pixels; half of the time of the 480 of `watch`
 MOST_OPEN = 4  # runs whose environments are kept
@@ -80,7 +81,7 @@ class ClipCache:
     def __init__(self, renderer: Callable[[Question], Draw] = SegmentRenderer) -> None:
         self._renderer = renderer
         self._lock, self._line = threading.Lock(), ThreadPoolExecutor(1, "clips")
-        self._threads: dict[Path, tuple[ThreadPoolExecutor, list[Draw]]] = {}
+        self._threads: dict[Path, tuple[ThreadPoolExecutor, list[Rendered]]] = {}
         self._made: dict[Clip, Future[bytes]] = {}
 
     def clip(self, path: Path, question: Question, pair: int, side: int) -> "Future[bytes]":
@@ -110,13 +111,15 @@ class ClipCache:
         thread, renderers = self._thread(path.parent)
 
         def draw() -> bytes:
-            if not renderers:
-                renderers.append(self._renderer(question))
-            return renderers[0](read_states(path, pair, side))
+            made_for = question.task, question.seed
+            if not renderers or renderers[0][0] != made_for:
+                renderers.clear()  # of a run whose place this one took
+                renderers.append((made_for, self._renderer(question)))
+            return renderers[0][1](read_states(path, pair, side))
 
         return thread.submit(draw).result()
 
-    def _thread(self, folder: Path) -> tuple[ThreadPoolExecutor, list[Draw]]:
+    def _thread(self, folder: Path) -> tuple[ThreadPoolExecutor, list[Rendered]]:
         """Thread of a run, and its renderer once there is one."""
         if folder not in self._threads:
             if len(self._threads) == MOST_OPEN:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,24 @@ def test_every_run_has_a_thread_and_few_are_kept(tmp_path: Path) -> None:
         cache.forget([])
     assert len({thread for _, thread in counted.drawn}) == 1  # named alike
     assert len(cache._threads) == clips.MOST_OPEN
+    cache.close()
+
+
+@pytest.mark.parametrize("changes", [{"task": {"name": "ant"}}, {"seed": 1}])
+def test_a_run_that_takes_the_place_of_another_is_drawn_anew(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    made: list[Question] = []
+
+    def renderer(question: Question) -> clips.Draw:
+        made.append(question)
+        return lambda states: b"%d" % len(made)
+
+    cache, path = ClipCache(renderer), asked(tmp_path)
+    other = replace(QUESTION, key="other", **changes)
+    for question in (QUESTION, replace(QUESTION, key="next"), other):
+        cache.clip(path, question, 0, 0).result()
+    assert made == [QUESTION, other]
     cache.close()
 
 
