@@ -1,5 +1,6 @@
 """Measurements of `mujoco-sail theory` as tidy tables; each seed is a problem with its runs."""
 
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.system.machine import available_cores
+from mujoco_sail.system.signals import signals_to_all_blocked
 from mujoco_sail.theory import picking, truncation
 from mujoco_sail.theory.ascent import Ascents, maximise
 from mujoco_sail.theory.direct import DRAWS, DirectSail
@@ -85,13 +87,24 @@ def run(experiment: Experiment, report: Callable[[str], None]) -> Tables:
     parts = [seeds[i : i + SEEDS_AT_ONCE] for i in seeds[::SEEDS_AT_ONCE]]
     workers = min(available_cores(), len(parts))
     tables = []
-    with ProcessPoolExecutor(workers, CONTEXT, torch.set_num_threads, (1,)) as pool:
-        for part, table in zip(
-            parts, pool.map(_measure_all, [experiment] * len(parts), parts), strict=True
-        ):
-            tables.append(table)
-            report(f"seeds {part[0]} to {part[-1]} done ({part[-1] + 1} of {len(seeds)})")
+    with ProcessPoolExecutor(workers, CONTEXT, _prepare) as pool:
+        try:
+            with signals_to_all_blocked():  # the workers start here
+                found = pool.map(_measure_all, [experiment] * len(parts), parts)
+            for part, table in zip(parts, found, strict=True):
+                tables.append(table)
+                report(f"seeds {part[0]} to {part[-1]} done ({part[-1] + 1} of {len(seeds)})")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # or the pool first measures all the other seeds
+            raise
     return {name: pd.concat([t[name] for t in tables], ignore_index=True) for name in tables[0]}
+
+
+def _prepare() -> None:
+    """Prepares a worker: one thread, and Ctrl-C ends it at once, without a traceback."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _measure_all(experiment: Experiment, seeds: Sequence[int]) -> Tables:

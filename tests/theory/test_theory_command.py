@@ -3,13 +3,18 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
+import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
+from helpers.command_line import PROGRAM
 
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.theory import claims, command, experiment, figure
@@ -212,3 +217,23 @@ def test_a_folder_on_a_read_only_disk_is_refused_before_anything_is_measured(
     monkeypatch.setattr(Path, "touch", refused)
     with pytest.raises(UserError, match=f"--out {tmp_path}: cannot be written: Read-only"):
         command.check(parse("--out", str(tmp_path)))
+
+
+def test_ctrl_c_while_the_workers_start_gives_one_line(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "theory", "--seeds", "20", "--out", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    started = psutil.Process(process.pid)
+    workers: list[psutil.Process] = []
+    while not any("libtorch" in file.path for worker in workers for file in worker.memory_maps()):
+        assert process.poll() is None
+        workers = [c for c in started.children() if "spawn_main" in str(c.cmdline())]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "mujoco-sail: interrupted\n")
+    assert not any(worker.is_running() for worker in workers)
