@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from typing import Any
 
+import pytest
 import yaml
 from helpers.checkout import ROOT
 from packaging.specifiers import SpecifierSet
@@ -35,6 +37,16 @@ def test_classifiers_and_badges_show_the_supported_versions_and_the_licence() ->
     assert named == [f"Programming Language :: Python :: {version}" for version in PYTHONS]
     assert badge("python") == f"Python: {' | '.join(PYTHONS)}"
     assert badge("licence") == f"Licence: {PROJECT['license']}"
+
+
+def test_secrets_and_open_questions_are_not_published_but_answers_are() -> None:
+    run = "results/walker_walk/pebble/seed_0/questions"
+    files = ["results/.label_token", f"{run}/session_0_0.npz", f"{run}/answers.jsonl"]
+    words = ["git", "check-ignore", "--no-index", *files]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 128:
+        pytest.skip("not a Git repository")
+    assert done.stdout.splitlines() == files[:2]
 
 
 def test_public_ci_runs_all_checks_on_every_supported_version() -> None:
