@@ -23,7 +23,7 @@ def ascend(
 
         theta <- project(theta + rate * gradient)
 
-    A step that does not satisfy Armijo's rule (factor 1e-4) is not taken and its rate is halved,
+    A step that does not satisfy Armijo's rule (factor 1e-4) is not taken and its rate is quartered,
     so that the value never decreases.
 
     Args:
