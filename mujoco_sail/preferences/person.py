@@ -118,7 +118,7 @@ class Person:
     def _digest(self, ordered: Pairs, place: tuple[int, int, int], wanted: int) -> str:
         """Name of the run and its pairs in their order: equal only if they are.
 
-        Runs of equal seeds ask the same first pairs, so the pairs alone would not tell them apart.
+        Runs of equal seeds ask the same first pairs, so the pairs alone do not name a run.
         """
         about = self.task.name, self.agent, self.seed, place, wanted, ordered.inputs.shape
         digest = hashlib.sha256(repr(about).encode())
