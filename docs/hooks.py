@@ -47,8 +47,9 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     """Add the API reference, the figures of plots/ and the pages of the repository's root."""
     for name, text in api_pages().items():
         files.append(File.generated(config, f"api/{name}.md", content=text))
-    for figure in sorted((ROOT / "plots").glob("*.png")):
-        files.append(File.generated(config, f"plots/{figure.name}", abs_src_path=str(figure)))
+    for figure in sorted((ROOT / "plots").rglob("*.png")):
+        name = figure.relative_to(ROOT).as_posix()
+        files.append(File.generated(config, name, abs_src_path=str(figure)))
     for name, page in ROOT_PAGES.items():
         text = (ROOT / name).read_text("utf-8")
         files.append(File.generated(config, page, content=text))

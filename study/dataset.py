@@ -25,6 +25,7 @@ FOLDERS = (
     "sb3_parity",
     "precision/float32",
     "precision/bfloat16",
+    "language",
     "demo",
 )
 VERSIONS = ("mujoco_sail", "python", "torch", "mujoco", "gymnasium", "envpool")

@@ -115,6 +115,13 @@ class Lock:
         vars(self).update(state, handle=state["handle"].detach())
 
 
+def remove_if_free(path: Path) -> None:
+    """Removes the lock file of a killed process, unless another process holds it by now."""
+    if path.exists():
+        with suppress(UserError):
+            Lock(path, 0).release()
+
+
 def allow_open_files(locks: int, workers: int) -> None:
     """Raises the limit of open files of this process and its workers, if needed.
 

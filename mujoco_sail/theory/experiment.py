@@ -1,5 +1,6 @@
 """Measurements of `mujoco-sail theory` as tidy tables; each seed is a problem with its runs."""
 
+import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -90,20 +91,21 @@ def run(experiment: Experiment, report: Callable[[str], None]) -> Tables:
     with ProcessPoolExecutor(workers, CONTEXT, _prepare) as pool:
         try:
             with signals_to_all_blocked():  # the workers start here
-                found = pool.map(_measure_all, [experiment] * len(parts), parts)
-            for part, table in zip(parts, found, strict=True):
-                tables.append(table)
+                futures = [pool.submit(_measure_all, experiment, part) for part in parts]
+            for part, future in zip(parts, futures, strict=True):
+                tables.append(future.result())
                 report(f"seeds {part[0]} to {part[-1]} done ({part[-1] + 1} of {len(seeds)})")
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # or the pool first measures all the other seeds
+            for worker in multiprocessing.active_children():
+                worker.terminate()  # or the pool first measures all the other seeds
             raise
     return {name: pd.concat([t[name] for t in tables], ignore_index=True) for name in tables[0]}
 
 
 def _prepare() -> None:
-    """Prepares a worker: one thread, and Ctrl-C ends it at once, without a traceback."""
+    """Prepares a worker: one thread; Ctrl-C is handled by the main process."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

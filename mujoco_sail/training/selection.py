@@ -11,7 +11,7 @@ from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import HUMAN, Task
 from mujoco_sail.results.write import lock_of, remove_checkpoints, run_folder, status_of
 from mujoco_sail.system.errors import UserError
-from mujoco_sail.system.lock import Lock
+from mujoco_sail.system.lock import Lock, remove_if_free
 
 
 def unfinished_members(
@@ -19,7 +19,7 @@ def unfinished_members(
 ) -> list[Member]:
     """Selects the members whose runs are not complete, agent by agent.
 
-    Checkpoints that complete runs have left over are removed.
+    Checkpoints and lock files that complete runs have left over are removed.
 
     Raises:
         UserError: The environment cannot be created, its backend does not support it or these
@@ -34,7 +34,9 @@ def unfinished_members(
     for spec, seed in itertools.product(specs, seeds):
         folder = run_folder(results, task, spec.name, seed)
         if status_of(folder, task, spec) == "complete":
-            remove_checkpoints(folder)  # left by a process that was killed at the end
+            # Left by a process that was killed at the end.
+            remove_checkpoints(folder)
+            remove_if_free(lock_of(folder))
         else:
             members.append(Member(spec, seed))
     return members

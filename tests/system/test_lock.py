@@ -11,9 +11,10 @@ from helpers.command_line import run
 from helpers.runs import members_of
 from helpers.tiny import tiny_task
 
+from mujoco_sail.results.write import RunWriter, lock_of, run_folder
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.lock import Lock
-from mujoco_sail.training.selection import locked
+from mujoco_sail.training.selection import locked, unfinished_members
 
 
 def test_a_second_process_names_the_first_and_exits(
@@ -33,6 +34,21 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     path.write_text("process 999999 on a machine that is no more\n")
     Lock(path).release()
     assert not path.exists()
+
+
+def test_a_left_lock_of_a_complete_run_is_removed_and_a_held_one_is_not(tmp_path: Path) -> None:
+    members = members_of([("sac", 0), ("sac", 1)])
+    task, spec = tiny_task(), members[0].spec
+    for seed in (0, 1):
+        writer = RunWriter(run_folder(tmp_path, task, "sac", seed), task, spec, seed, "cpu")
+        writer.write_status("complete", 1.0)
+    left, held = (lock_of(run_folder(tmp_path, task, "sac", seed)) for seed in (0, 1))
+    left.write_text("process 1 on a node\n")
+    holder = Lock(held)
+    assert unfinished_members(task, [spec], [0, 1], tmp_path) == []
+    assert not left.exists()
+    assert held.exists()
+    holder.release()
 
 
 def test_a_lock_on_a_full_disk_holds_without_a_name(
