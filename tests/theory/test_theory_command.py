@@ -226,6 +226,8 @@ def test_ctrl_c_while_the_workers_start_gives_one_line(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Processes in the background of a shell ignore SIGINT, and theirs inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     started = psutil.Process(process.pid)
     workers: list[psutil.Process] = []
