@@ -16,6 +16,8 @@ FOLDERS = (
     "study_mistake",
     "doses",
     "doses_fifth",
+    "confirmation_choice/few",
+    "confirmation_choice/many",
     "controls/labels_250",
     "controls/labels_100",
     "controls/labels_50",
