@@ -233,7 +233,7 @@ def follow_actor(
     constants: Constants, learner: SACState, log_prob: Tensor, tau: Tensor, logged: Tensor
 ) -> None:
     """Completes an update after the actor's step: projection, temperature and targets."""
-    project(learner)
+    project_actor(learner)
     temperature_step(constants, learner, log_prob, logged)
     target_step(learner, tau)
 
@@ -289,7 +289,7 @@ def kl_to_reference(
     return gaussian_kl(*reference, *pi), gaussian_kl_gradient(*reference, *pi)
 
 
-def project(learner: SACState) -> None:
+def project_actor(learner: SACState) -> None:
     """Projects each member's actor onto the L2 ball of its radius; inf means no projection."""
     if learner.radius is None:
         return

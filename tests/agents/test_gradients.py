@@ -218,7 +218,7 @@ def test_the_projection_keeps_each_actor_in_its_ball_and_is_the_identity_inside(
     before = [p.detach().clone() for p in agent.actor.parameters]
     norm = torch.stack([p.flatten(1).square().sum(1) for p in before]).sum(0).sqrt()
     radius = torch.stack([norm[0] / 2, norm[1] * 2])
-    update_module.project(agent.learner()._replace(radius=radius))
+    update_module.project_actor(agent.learner()._replace(radius=radius))
     for old, new in zip(before, agent.actor.parameters, strict=True):
         torch.testing.assert_close(new[0], old[0] / 2)
         assert torch.equal(new[1], old[1])
