@@ -220,15 +220,16 @@ def test_a_folder_on_a_read_only_disk_is_refused_before_anything_is_measured(
 
 
 def test_ctrl_c_while_the_workers_start_gives_one_line(tmp_path: Path) -> None:
+    # In the background of a shell, SIGINT is ignored, also by processes that are started there.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*PROGRAM, "theory", "--seeds", "20", "--out", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # Processes in the background of a shell ignore SIGINT, and theirs inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    signal.signal(signal.SIGINT, before)
     started = psutil.Process(process.pid)
     workers: list[psutil.Process] = []
     while not any("libtorch" in file.path for worker in workers for file in worker.memory_maps()):
