@@ -18,6 +18,8 @@ FOLDERS = (
     "doses_fifth",
     "confirmation_choice/few",
     "confirmation_choice/many",
+    "confirmation",
+    "confirmation_control",
     "controls/labels_250",
     "controls/labels_100",
     "controls/labels_50",

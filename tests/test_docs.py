@@ -163,6 +163,7 @@ def test_all_other_commands_are_known() -> None:
         "ray stop",
         "study/search.sh",
         "python study/calibration.py",
+        "python study/confirmation_tables.py results",
         "python study/dataset.py results/dataset",
         "python study/dose_tables.py results",
         "python study/language_curvature.py",
