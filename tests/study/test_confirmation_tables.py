@@ -36,3 +36,11 @@ def test_the_comparisons_are_those_of_the_doses(monkeypatch: pytest.MonkeyPatch)
     (stand, _) = tables.control(doses, fifth)[2:]
     assert "| walker_stand | fifth_of_labels | 20 | -0.15 [-0.25, -0.06] |" in page
     assert stand.startswith("| walker_stand | 20 | -0.15 [-0.25, -0.06] |")
+
+
+def test_the_page_has_the_tables_that_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.main(ROOT / "results")
+    printed = capsys.readouterr().out.strip().split("\n\n")
+    assert len(printed) == 3
+    page = (ROOT / "docs/study.md").read_text()
+    assert [table for table in printed if table not in page] == []
