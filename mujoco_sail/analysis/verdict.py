@@ -13,7 +13,7 @@ from mujoco_sail.results.read import (
     RunRecord,
     agents_in_order,
     agents_without_labels,
-    failures,
+    count_failed,
 )
 
 TITLES = {
@@ -70,8 +70,7 @@ def verdicts(
 
 def _failed(runs: Sequence[RunRecord], agents: Sequence[str]) -> str:
     """Numbers of failed runs of agents over all environments, after a comma; empty if none."""
-    failed = failures(runs).items()
-    counts = {name: sum(count for (_, agent), count in failed if agent == name) for name in agents}
+    counts = {agent: count_failed(runs, [agent]) for agent in agents}
     told = " and ".join(f"{count} of {_title(agent)}" for agent, count in counts.items() if count)
     return f", {told} failed" if told else ""
 

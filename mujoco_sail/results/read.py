@@ -5,7 +5,7 @@ Nothing that is read is executed. A damaged file is a `UserError` of one or two 
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -153,6 +153,15 @@ def agents_without_labels(records: Sequence[RunRecord]) -> set[str]:
 def failures(records: Sequence[RunRecord]) -> Counter[tuple[str, str]]:
     """Numbers of failed runs by environment and agent."""
     return Counter((r.env, r.agent) for r in records if r.status == "failed")
+
+
+def count_failed(
+    records: Sequence[RunRecord], agents: Collection[str], env: str | None = None
+) -> int:
+    """Number of failed runs of agents, on one environment or, by default, on all."""
+    return sum(
+        run.status == "failed" and run.agent in agents and env in (None, run.env) for run in records
+    )
 
 
 def damaged(path: Path, error: Exception) -> UserError:

@@ -15,7 +15,7 @@ from mujoco_sail.analysis import across
 from mujoco_sail.analysis.choice import ALL, MissingDataError, choose, missing_where_refused
 from mujoco_sail.analysis.figures.style import COLOURS, PAGE, TITLE, label, sheet
 from mujoco_sail.recipes.settings import setting
-from mujoco_sail.results.read import RunRecord, agents_in_order, failures
+from mujoco_sail.results.read import RunRecord, agents_in_order, count_failed
 
 ROW = 0.19  # height of a row, inches
 SCALE = 0.55  # height of the axis below the rows with its label, inches
@@ -68,9 +68,8 @@ def draw(recipe: ForestRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
     figure = sheet(PAGE, ROW * rows + SCALE + TITLE)
     axes = figure.subplots()
     limit = _limit(pd.concat(groups))
-    lost = failures(runs)
     columns = COLUMNS
-    if any(agent in agents for _, agent in lost):
+    if count_failed(runs, agents):
         columns = WITH_FAILED
         narrow(figure, 0.94)
     axes.axvline(0, color="black", linewidth=0.6)
@@ -78,12 +77,8 @@ def draw(recipe: ForestRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
     for agent, group in zip(agents, groups, strict=True):
         names.append(label(agent))
         for row in group.to_dict("records"):
-            everywhere = row["environment"] == across.POOLED
-            failed = sum(
-                count
-                for (env, name), count in lost.items()
-                if name == agent and (everywhere or env == row["environment"])
-            )
+            env = None if row["environment"] == across.POOLED else row["environment"]
+            failed = count_failed(runs, [agent], env)
             row["seeds"] = f"{row['seeds']}, {failed} failed" if failed else row["seeds"]
             draw_row(axes, len(names), row, limit, columns)
             names.append(f"{label(row['environment'])}   ")

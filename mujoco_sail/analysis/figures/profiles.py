@@ -12,7 +12,7 @@ from mujoco_sail.analysis import across, stats
 from mujoco_sail.analysis.choice import MissingDataError, choose, missing_where_refused
 from mujoco_sail.analysis.figures.style import TITLE, Legend, look, seeds_label, sheet
 from mujoco_sail.recipes.settings import setting
-from mujoco_sail.results.read import RunRecord, agents_in_order, failures
+from mujoco_sail.results.read import RunRecord, agents_in_order, count_failed
 
 SIZE = (4.5, 2.6)  # inches, without title and legend
 THRESHOLDS = 101
@@ -73,7 +73,7 @@ def draw(recipe: ProfileRecipe, runs: Sequence[RunRecord], where: str) -> Figure
     seeds = scores.groupby(["environment", "agent"]).size()
     places = scores["environment"].nunique()
     kept = "environment" if places == 1 else "environments"
-    failed = sum(count for (_, agent), count in failures(runs).items() if agent in agents)
+    failed = count_failed(runs, agents)
     lost = f", {failed} failed" if failed else ""
     shown = f"{places} {kept}, {seeds_label(list(seeds))} each{lost}"
     axes.set_title(shown, loc="right", fontsize=7)
