@@ -15,7 +15,7 @@ from mujoco_sail.agents.reward_model import Objective, margin
 from mujoco_sail.agents.sail import SAIL, SAILSettings
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.crops import crops
+from mujoco_sail.preferences.pairs import crops
 from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.recipes.settings import demand, setting
 from mujoco_sail.recipes.task import MOST

@@ -26,10 +26,10 @@ from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.off_policy import Due
 from mujoco_sail.agents.own_losses import CRITIC_HOOKS, refuse_own_losses
 from mujoco_sail.agents.sail import SAIL, SAILSettings
-from mujoco_sail.core.memberwise import memberwise
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.optimiser import MemberAdam, by_member
 from mujoco_sail.core.passes import Parameters, output_derivative, parameter_gradients
+from mujoco_sail.core.products import memberwise
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.core.update import critic_gradients, q_values
 from mujoco_sail.recipes.settings import setting

@@ -22,9 +22,9 @@ from typing_extensions import override
 
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.sail import SAIL, SAILSettings
-from mujoco_sail.core.activations import SLOPE
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.optimiser import MemberAdam
+from mujoco_sail.core.passes import SLOPE
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.recipes.settings import setting

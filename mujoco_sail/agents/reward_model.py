@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.memberwise import memberwise
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.optimiser import MemberAdam
+from mujoco_sail.core.products import memberwise
 from mujoco_sail.core.state import Tree, capture, restore
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.pairs import Pairs

@@ -28,10 +28,10 @@ from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.off_policy import Due
 from mujoco_sail.agents.reward_model import Objective
 from mujoco_sail.agents.sail import SAIL, SAILSettings
-from mujoco_sail.core.memberwise import memberwise
-from mujoco_sail.core.moments import add_to_moments
+from mujoco_sail.core.entropy import add_to_moments
 from mujoco_sail.core.objectives import label_divergence
 from mujoco_sail.core.optimiser import unchanged
+from mujoco_sail.core.products import memberwise
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.recipes.settings import setting

@@ -33,8 +33,7 @@ from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.off_policy import Due, OffPolicy
 from mujoco_sail.agents.own_losses import own_losses, update_by_autograd, written_out
 from mujoco_sail.core.distributions import LogStd, SquashedGaussian
-from mujoco_sail.core.engine import Updater
-from mujoco_sail.core.graphs import GraphRecorder
+from mujoco_sail.core.engine import GraphRecorder, Updater
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.replay_buffer import Batch

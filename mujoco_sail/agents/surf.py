@@ -18,11 +18,10 @@ from torch import Tensor
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.reward_model import Likelihood, Objective, margin
 from mujoco_sail.agents.sail import SAIL, SAILSettings
-from mujoco_sail.core.memberwise import memberwise
 from mujoco_sail.core.objectives import log_likelihood
+from mujoco_sail.core.products import memberwise
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.crops import crops
-from mujoco_sail.preferences.pairs import Pairs
+from mujoco_sail.preferences.pairs import Pairs, crops
 from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.recipes.task import MOST

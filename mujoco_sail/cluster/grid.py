@@ -7,6 +7,7 @@ the newest checkpoints of its members.
 
 import itertools
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,10 +18,10 @@ import torch
 from mujoco_sail.agents.base import Member
 from mujoco_sail.cluster import node
 from mujoco_sail.cluster.connection import Cluster
-from mujoco_sail.cluster.display import Counts
 from mujoco_sail.cluster.node import Began, Board
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.durations import duration
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.signals import REPEATED, stops_handled
 from mujoco_sail.training import forecast, pool
@@ -33,6 +34,47 @@ from mujoco_sail.training.work_unit import WorkUnit
 WAIT = 0.5  # seconds between two reads of the board
 TRIES = 2  # attempts for a unit, not counting losses of its node
 WAVES = 2  # units per core, so that nodes that join later get some
+SAID_EVERY = 10.0  # seconds between two lines with the progress
+
+
+class Counts:
+    """Counts of finished work units and environment steps.
+
+    Args:
+        units: All work units.
+    """
+
+    def __init__(self, units: Sequence[WorkUnit]) -> None:
+        self.total = sum(unit.steps for unit in units)
+        self.units = len(units)
+        self.steps: dict[tuple[int, tuple[str, int]], int] = {}
+        self.first: dict[tuple[int, tuple[str, int]], int] = {}  # done by a previous process
+        self.done: set[int] = set()
+        self.started = self.told = time.perf_counter()
+
+    def take(self, number: int, news: Progress) -> None:
+        """Processes the progress of a stack of a work unit."""
+        for member in news.members:
+            self.first.setdefault((number, member), news.step)
+            self.steps[number, member] = news.step
+
+    def end(self, number: int) -> None:
+        """Marks a work unit as ended."""
+        self.done.add(number)
+
+    def line(self, nodes: int, waiting: int, running: int) -> str:
+        """Line with the progress, or an empty text if the next line is not due yet."""
+        now = time.perf_counter()
+        if now - self.told < SAID_EVERY:
+            return ""
+        self.told = now
+        steps, first = sum(self.steps.values()), sum(self.first.values())
+        rate = (steps - first) / (now - self.started)
+        left = f", {duration((self.total - steps) / rate)} left" if rate else ""
+        return (
+            f"cluster: {nodes} node{'s' if nodes != 1 else ''}; {len(self.done)} of {self.units} "
+            f"tasks done, {running} running, {waiting} waiting; {rate:.0f} steps/s in all{left}"
+        )
 
 
 def stacks_of(jobs: Sequence[Job], places: int) -> Iterator[tuple[Task, list[list[Member]]]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from mujoco_sail.core.memberwise import memberwise
+from mujoco_sail.core.products import memberwise
 
 
 class LogStd(NamedTuple):

@@ -2,7 +2,8 @@
 
 An eager update processes the members in slices whose activations fit in the cache, on CUDA all at
 once. A compiled update processes one member at a time: a call has little overhead, and one program
-is valid for stacks of any size, so that results do not depend on the size.
+is valid for stacks of any size, so that results do not depend on the size. On CUDA the kernels of
+an update are recorded once as a CUDA graph and then launched together.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache, partial
@@ -34,6 +35,9 @@ Engine = Literal["eager", "compiled"]
 
 # Source folder of the update: a compiled update is valid as long as no file in it changes.
 SOURCES = Path(__file__).parent
+# Eager calls before a CUDA graph is recorded, in which libraries initialise and the allocator warms
+# up.
+WARM_UP = 3
 
 
 class Updater:
@@ -193,3 +197,47 @@ def _load(path: Path) -> Callable[..., Any]:
 def _run_of(library: Path) -> Callable[..., Any]:
     run: Callable[..., Any] = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1).run
     return run
+
+
+class GraphRecorder:
+    """Runs a function as a CUDA graph, recorded once per key and then replayed.
+
+    The function must read and write tensors at fixed addresses, draw no random numbers, and take
+    the same path through its Python code in every call with the same key.
+    """
+
+    def __init__(self) -> None:
+        self.calls: dict[Hashable, int] = {}
+        self.recordings: dict[Hashable, torch.cuda.CUDAGraph] = {}
+
+    def __call__(self, function: Callable[[], None], key: Hashable) -> None:
+        """Runs the function, or replays its recording.
+
+        Args:
+            function: Called without arguments.
+            key: Identifies the sequence of kernels that the function launches.
+        """
+        if key in self.recordings:
+            self.recordings[key].replay()
+            return
+        self.calls[key] = self.calls.get(key, 0) + 1
+        if self.calls[key] <= WARM_UP:
+            self._aside(function)
+        else:
+            self.recordings[key] = self._record(function)
+            self.recordings[key].replay()
+
+    def _aside(self, function: Callable[[], None]) -> None:
+        """Calls the function on a side stream, which CUDA requires before a recording."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            function()
+        torch.cuda.current_stream().wait_stream(stream)
+
+    def _record(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        """Records the function without executing its kernels."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            function()
+        return graph

@@ -1,4 +1,4 @@
-"""State entropy as an intrinsic reward."""
+"""State entropy as an intrinsic reward, and the running moments that normalise it."""
 
 import torch
 from torch import Tensor
@@ -27,3 +27,24 @@ def state_entropy_reward(observation: Tensor, visited: Tensor, neighbours: int) 
         .values
     )
     return distance.clamp_min(SMALLEST_DISTANCE).log()
+
+
+def add_to_moments(moments: Tensor, values: Tensor, used: Tensor) -> None:
+    """Adds values to the running moments of each member, in place.
+
+    Source: Chan, Golub and LeVeque 1979, Updating Formulae and a Pairwise Algorithm for Computing
+    Sample Variances.
+
+    Args:
+        moments: Number, mean and variance of the values so far, [M, 3]; zeros at the start.
+        values: Newest values, [M, N].
+        used: 1 for values to add, 0 for values to leave out, [M, N].
+    """
+    count, mean, variance = moments.unbind(1)
+    number = used.sum(-1)
+    total = (count + number).clamp_min(1)
+    newest = (used * values).sum(-1) / number.clamp_min(1)
+    squares = (used * (values - newest.unsqueeze(1)).square()).sum(-1)
+    step, share = newest - mean, number / total
+    spread = (variance * count + squares + step.square() * count * share) / total
+    moments.copy_(torch.stack([count + number, mean + step * share, spread], 1))

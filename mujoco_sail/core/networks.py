@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mujoco_sail.core.activations import Activation
 from mujoco_sail.core.optimiser import by_member, part
 from mujoco_sail.core.passes import (
+    Activation,
     Parameters,
     Precision,
     cache_parts,

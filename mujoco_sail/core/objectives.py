@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mujoco_sail.core.distributions import GaussianGradient
-from mujoco_sail.core.memberwise import memberwise
+from mujoco_sail.core.products import memberwise
 
 
 def log_likelihood(margin: Tensor, label: Tensor) -> Tensor:

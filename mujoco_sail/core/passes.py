@@ -8,16 +8,33 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from mujoco_sail.core.activations import Activation, activate_, backpropagate
 from mujoco_sail.core.products import product
 
+Parameters = Sequence[Tensor]
+Activation = Literal["relu", "leaky_relu"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+
+SLOPE = 0.01  # of the leaky ReLU below zero
 # Largest size of a hidden layer's activations in one pass; measured to fit the cache of a core, see
 # docs/speed_notebook.md.
 CACHE_BYTES = 2**20
 
-Parameters = Sequence[Tensor]
-Precision = Literal["float32", "tf32", "bfloat16"]
+
+def activate_(name: Activation, z: Tensor) -> Tensor:
+    """Applies the activation in place, h = f(z)."""
+    return functional.leaky_relu_(z, SLOPE) if name == "leaky_relu" else z.relu_()
+
+
+def backpropagate(name: Activation, gradient: Tensor, h: Tensor) -> Tensor:
+    """Gradient with respect to z, given the gradient with respect to h = f(z)."""
+    aten = torch.ops.aten
+    if name == "leaky_relu":
+        grad_z: Tensor = aten.leaky_relu_backward(gradient, h, SLOPE, True)
+    else:
+        grad_z = aten.threshold_backward(gradient, h, 0)
+    return grad_z
 
 
 def cache_parts(members: int, layer_bytes: int, device: torch.device) -> list[slice]:

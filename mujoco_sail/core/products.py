@@ -1,7 +1,11 @@
-"""Batched matrix products with the faster of MKL and oneDNN."""
+"""Matrix products and elementwise functions with bitwise equal results for a member in any stack.
+
+Products use the faster of MKL and oneDNN.
+"""
 
 import math
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -14,6 +18,7 @@ LARGE = 256
 SMALL = 16**3
 TIMINGS = 12  # per precision
 CACHE_LINE = 64  # bytes; no kernel distinguishes alignments beyond it
+PIECE = 2**15  # largest tensor that PyTorch gives to one thread, `at::internal::GRAIN_SIZE`
 
 _MKLDNN: Any = torch.backends.mkldnn  # typed without its `matmul`
 _MATMUL = _MKLDNN.matmul
@@ -120,3 +125,24 @@ def _product_to_time(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(1, rows, 1024, generator=generator).to(dtype) for rows in (256, 1024))
     return a, b
+
+
+def memberwise(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Applies an elementwise function to each member separately.
+
+    On the CPU some PyTorch kernels (sigmoid, softplus, power) compute the last elements of a
+    tensor, those that do not fill a vector register, by another formula than the others. In a
+    tensor of all members, which elements these are would depend on the number of members.
+
+    Args:
+        function: Elementwise function, such as `torch.sigmoid`.
+        x: Input, [M, ...].
+
+    Returns:
+        f(x), [M, ...].
+    """
+    if x.is_cuda or torch.compiler.is_compiling():
+        return function(x)
+    # Pieces small enough for one thread: PyTorch would split larger ones, each with a remainder.
+    pieces = [torch.split(member.flatten(), PIECE) for member in x.unbind()]
+    return torch.stack([torch.cat([function(p) for p in member]) for member in pieces]).view_as(x)

@@ -21,10 +21,10 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Space, flatdim, flatten
 from gymnasium.wrappers import RescaleAction, TimeLimit, TransformObservation
 
-from mujoco_sail.environments.divergence import DivergenceGuard
 from mujoco_sail.environments.envpool import EnvPoolBackend
 from mujoco_sail.environments.wrappers import (
     Array,
+    DivergenceGuard,
     Env,
     FixedHorizon,
     SeededEpisodes,

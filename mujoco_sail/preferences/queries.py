@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.memberwise import memberwise
+from mujoco_sail.core.products import memberwise
 from mujoco_sail.core.streams import Streams
 
 Scheme = Literal[

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mujoco_sail.core.memberwise import memberwise
+from mujoco_sail.core.products import memberwise
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.recipes.task import Teacher
 

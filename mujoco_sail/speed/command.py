@@ -71,13 +71,14 @@ def main(args: argparse.Namespace) -> int:
     import tomli_w  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
 
-    from mujoco_sail.speed import hardware, pool, rounds, summary  # noqa: PLC0415
+    from mujoco_sail.speed import pool, rounds, summary  # noqa: PLC0415
+    from mujoco_sail.speed.plan import describe  # noqa: PLC0415
     from mujoco_sail.system.files import write_text  # noqa: PLC0415
 
     plan = make_plan(args, members, peers)
     task = plan.task
     path = args.out / f"{file_name(task, plan.device.type)}.csv"
-    about, description = path.with_suffix(".toml"), tomli_w.dumps(hardware.describe(plan))
+    about, description = path.with_suffix(".toml"), tomli_w.dumps(describe(plan))
     check_writable(args.out, f"--out {args.out}")
     try:
         rates = rounds.measure(plan, lambda line: print(line, flush=True))

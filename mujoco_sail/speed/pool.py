@@ -13,8 +13,7 @@ import torch
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.speed import pinning
-from mujoco_sail.speed.worker import Request, work
+from mujoco_sail.speed.worker import Request, cores_of, work
 from mujoco_sail.system.machine import ending
 from mujoco_sail.training.spawning import CONTEXT
 
@@ -95,7 +94,7 @@ class WorkerPool:
         Raises:
             WorkerError: A worker failed.
         """
-        for pipe, cores in zip(self.pipes[:workers], pinning.shares(workers), strict=True):
+        for pipe, cores in zip(self.pipes[:workers], cores_of(workers), strict=True):
             with suppress(ConnectionError):  # the worker died; its answer is missing, too
                 pipe.send(replace(request, cores=cores))
         return np.array(self._answers(workers))

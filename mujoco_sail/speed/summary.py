@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.roofline import PRODUCT_CALLS
 from mujoco_sail.speed.rounds import RATIO, Rate
+from mujoco_sail.training.forecast import update_operations
 
 COLUMNS = (
     "measurement",

@@ -11,13 +11,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 from typing_extensions import override
 
 from mujoco_sail.agents.base import Agent, Member
 from mujoco_sail.agents.sac import SAC
 from mujoco_sail.recipes.task import Task
-from mujoco_sail.speed import pinning
 from mujoco_sail.speed.roofline import ProductCall, middle_product
 from mujoco_sail.system.machine import synchronise
 from mujoco_sail.system.output import lasting_output
@@ -36,7 +36,7 @@ class Request:
             log; otherwise a matrix product, see `roofline`.
         seconds: Duration in seconds; 0 for a single call.
         threads: Number of threads of PyTorch.
-        cores: Cores to run on, see `pinning.move`.
+        cores: Cores to run on, see `move_to`.
     """
 
     action: Literal["train", "overhead", "update", "due"] | ProductCall
@@ -84,7 +84,7 @@ class TimedRun(Run):
         while True:
             request: Request = self.requests.recv()
             torch.set_num_threads(request.threads)
-            pinning.move(request.cores)
+            move_to(request.cores)
             call = self._call(request, agent)
             updates = Stopwatch(agent, self.device) if request.action == "overhead" else None
             synchronise(self.device)
@@ -164,3 +164,27 @@ def work(
     except Exception as error:
         with contextlib.suppress(BrokenPipeError):
             requests.send(f"{type(error).__name__}: {error}")
+
+
+def cores_of(processes: int) -> list[frozenset[int]]:
+    """Cores of each of several processes that run at the same time.
+
+    Returns:
+        One core per process if there are as many processes as cores, otherwise all cores for each.
+        Empty sets if the system has no CPU affinity, as macOS.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return [frozenset()] * processes
+    cores = sorted(os.sched_getaffinity(0))
+    if processes == len(cores):
+        return [frozenset([core]) for core in cores]
+    return [frozenset(cores)] * processes
+
+
+def move_to(cores: frozenset[int]) -> None:
+    """Moves all threads of this process to some cores; an empty set changes nothing."""
+    if not cores:
+        return
+    for thread in psutil.Process().threads():
+        with contextlib.suppress(ProcessLookupError):  # the thread has ended
+            os.sched_setaffinity(thread.id, cores)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from mujoco_sail.agents.base import Agent, Member
-from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.agents.sac import SAC
 from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.environments.factory import space_sizes
@@ -245,3 +244,27 @@ class TimingRun(Run):
             synchronise(self.device)
             self.seconds = (time.perf_counter() - self.began) / timed
             raise TimingDone
+
+
+def update_operations(task: Task, sizes: tuple[int, int]) -> int:
+    """Counts the operations in the matrix products of a SAC update of one member.
+
+    A multiply-add counts as two operations.
+
+    A layer's forward pass, the gradient of its weights and the gradient of its input are one
+    product each. The critic step has a forward pass of the actor and of both targets, and a forward
+    and backward pass of both critics. The actor step has a forward and backward pass of the actor
+    and of both critics, for the latter with respect to the action only.
+
+    Args:
+        task: Batch size and hidden layers.
+        sizes: O and A.
+    """
+    observation, action = sizes
+    batch, width = task.batch_size, task.hidden_units
+    middle = 16 * (task.hidden_layers - 1) * width * width
+    # Among the inputs, only the actions of the actor need a gradient.
+    first = (8 * (observation + action) + 2 * action + 3 * observation) * width
+    # The input gradient of the critics' last layer, of one unit, is an outer product, no matmul.
+    last = (8 * 1 + 4 * 2 * action) * width
+    return 2 * batch * (middle + first + last)

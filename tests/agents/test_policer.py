@@ -19,8 +19,7 @@ from helpers.tiny import CPU, tiny_task
 from torch import Tensor
 
 from mujoco_sail.core import update as core_update
-from mujoco_sail.preferences.crops import crops
-from mujoco_sail.preferences.pairs import Pairs
+from mujoco_sail.preferences.pairs import Pairs, crops
 from mujoco_sail.training.run import Run
 
 PLAIN = {"crops_per_pair": 0, "queries": "disagreement"}

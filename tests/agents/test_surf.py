@@ -18,8 +18,7 @@ from torch import Tensor
 from mujoco_sail.agents.reward_model import whole_segments
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.crops import crops
-from mujoco_sail.preferences.pairs import Pairs
+from mujoco_sail.preferences.pairs import Pairs, crops
 
 NEUTRAL = {"unlabelled_weight": 0.0, "shortest_crop": 1.0}
 WEIGHT = 0.7

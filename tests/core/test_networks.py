@@ -9,9 +9,10 @@ import torch
 from helpers.tiny import CPU, draw
 from torch import Tensor
 
-from mujoco_sail.core.activations import SLOPE, Activation
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.passes import (
+    SLOPE,
+    Activation,
     Precision,
     forward,
     input_gradient,

@@ -13,9 +13,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from mujoco_sail.environments.divergence import DivergedError, DivergenceGuard
 from mujoco_sail.environments.factory import make_env
 from mujoco_sail.environments.vector import VectorEnv
+from mujoco_sail.environments.wrappers import DivergedError, DivergenceGuard
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.task import Task
 

@@ -9,7 +9,7 @@ from helpers.tiny import CPU
 from torch import Tensor
 
 from mujoco_sail.core.streams import Streams
-from mujoco_sail.preferences.crops import crops
+from mujoco_sail.preferences.pairs import crops
 
 STEPS = 20
 

@@ -9,9 +9,9 @@ from helpers.runs import MakeRun
 from helpers.tiny import CPU, tiny_task
 from torch.utils.flop_counter import FlopCounterMode
 
-from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.agents.sac import CRITICS
 from mujoco_sail.speed import roofline
+from mujoco_sail.training.forecast import update_operations
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])

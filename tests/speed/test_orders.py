@@ -17,9 +17,9 @@ from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
-from mujoco_sail.speed import pinning, pool, roofline
+from mujoco_sail.speed import pool, roofline
 from mujoco_sail.speed.peers import SB3SACBFloat16
-from mujoco_sail.speed.worker import Request, Stopwatch, TimedRun
+from mujoco_sail.speed.worker import Request, Stopwatch, TimedRun, move_to
 
 
 class Script:
@@ -121,7 +121,7 @@ def test_a_request_moves_all_threads_of_its_process_to_its_cores(tmp_path: Path)
         paced(tmp_path, "train", cores=core)
         assert os.sched_getaffinity(0) == os.sched_getaffinity(older.native_id) == core
     finally:
-        pinning.move(frozenset(allowed))
+        move_to(frozenset(allowed))
         end.set()
     assert os.sched_getaffinity(0) == allowed
 

@@ -21,11 +21,11 @@ from helpers.tiny import CPU, tiny_task
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
 from mujoco_sail.cli import main
-from mujoco_sail.speed import peers, pinning, rounds, summary
+from mujoco_sail.speed import peers, rounds, summary
 from mujoco_sail.speed import plan as plan_module
 from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.pool import WorkerError, WorkerPool
-from mujoco_sail.speed.worker import Request
+from mujoco_sail.speed.worker import Request, cores_of, move_to
 from mujoco_sail.training import pool
 
 needs_sbx = pytest.mark.skipif(
@@ -124,7 +124,7 @@ def test_each_process_has_its_own_core_if_there_are_enough(
     monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7, 2, 5}, raising=False)
-    shares = pinning.shares(processes)
+    shares = cores_of(processes)
     expected = [{2}, {5}, {7}] if processes == 3 else [{2, 5, 7}] * processes
     assert shares == expected
 
@@ -134,9 +134,9 @@ def test_a_system_without_affinity_needs_no_pinning(
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)
-    shares = pinning.shares(2)
+    shares = cores_of(2)
     assert shares == [frozenset()] * 2
-    pinning.move(shares[0])
+    move_to(shares[0])
 
 
 def test_concurrent_workers_get_different_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from helpers.command_line import fails
 from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.agents import registry
-from mujoco_sail.agents.operations import update_operations
 from mujoco_sail.cli import main
 from mujoco_sail.speed import roofline, rounds, summary
 from mujoco_sail.speed.command import file_name
@@ -22,6 +21,7 @@ from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.rounds import Rate
 from mujoco_sail.speed.worker import Request
 from mujoco_sail.training import pool
+from mujoco_sail.training.forecast import update_operations
 from mujoco_sail.training.pool import available_cores
 
 RECIPE = """

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
-from mujoco_sail.core.memberwise import memberwise
+from mujoco_sail.core.products import memberwise
 from mujoco_sail.training.run import Run
 
 # Sizes that are not multiples of a vector register, and some that are.
