@@ -37,7 +37,7 @@ def trained(make_run: MakeRun, names: Sequence[tuple[str, int]] = NAMES, **chang
 
 def assert_equal_training(eager: Any, recorded: Any) -> None:
     assert eager._recorder is None
-    one, other = (agent.learner() for agent in (eager, recorded))
+    one, other = (agent.sac_state() for agent in (eager, recorded))
     for a, b in zip(pytree.tree_leaves(one), pytree.tree_leaves(other), strict=True):
         if a is not None:
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
@@ -73,7 +73,7 @@ def test_updates_on_gpu_and_cpu_agree(make_run: MakeRun) -> None:
     one.train()
     other: Any = on_gpu.members[0].spec.agent(on_gpu)
     other.anchored = one.anchored
-    leaves = [pytree.tree_leaves(agent.learner()) for agent in (one, other)]
+    leaves = [pytree.tree_leaves(agent.sac_state()) for agent in (one, other)]
     with torch.no_grad():
         for a, b in zip(*leaves, strict=True):
             if a is not None:
@@ -83,7 +83,7 @@ def test_updates_on_gpu_and_cpu_agree(make_run: MakeRun) -> None:
     logged = []
     for agent, device in ((one, torch.device("cpu")), (other, CUDA)):
         log = torch.zeros(len(NAMES), 3, device=device)
-        updater = Updater(agent._constants, agent.learner(), 16, "eager")
+        updater = Updater(agent._constants, agent.sac_state(), 16, "eager")
         updater(batch.to(device), uniform.to(device), torch.zeros((), device=device), log)
         logged.append(log.cpu())
     torch.testing.assert_close(*logged, rtol=1e-4, atol=1e-6)

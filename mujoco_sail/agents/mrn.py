@@ -109,12 +109,12 @@ class MRN(SAIL):
         with torch.enable_grad():
             inputs = torch.cat([batch.observation, batch.action], -1)
             reward = self.reward_model.rewards(inputs.unsqueeze(1)).mean(1)  # [M, B]
-        learner, rate = self.learner(), self.settings.virtual_rate
-        theta = learner.critic.parameters
+        state, rate = self.sac_state(), self.settings.virtual_rate
+        theta = state.critic.parameters
         with torch.no_grad():
             batch = batch._replace(reward=reward.detach())
             next_pi = self.distribution(batch.next_observation)
-            grad_theta, _ = critic_gradients(self._constants, learner, batch, next_pi, next_noise)
+            grad_theta, _ = critic_gradients(self._constants, state, batch, next_pi, next_noise)
             virtual = [p - rate * g for p, g in zip(theta, grad_theta, strict=True)]
             _, layers = q_values(theta, batch.observation, batch.action)
             along = output_derivative(theta, layers, self.outer_gradients(virtual))

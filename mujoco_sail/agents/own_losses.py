@@ -66,7 +66,7 @@ def refuse_own_losses(agent: type, losses: Sequence[str] = HOOKS) -> None:
 def update_by_autograd(
     agent: HasLosses,
     constants: Constants,
-    learner: SACState,
+    state: SACState,
     rows: Tensor,
     uniform: Tensor,
     tau: Tensor,
@@ -79,7 +79,7 @@ def update_by_autograd(
     Args:
         agent: Agent with M members.
         constants: Numbers that all members share.
-        learner: Networks and optimisers of the agent.
+        state: Networks and optimisers of the agent.
         rows: Batch of transitions, [M, B, ...].
         uniform: Uniform random numbers in [0, 1), [M, B, 2A].
         tau: Factor of the target update, [].
@@ -93,18 +93,18 @@ def update_by_autograd(
         with torch.no_grad():
             next_sample = next_pi.action_and_log_prob(next_noise)
         critic_loss = agent.critic_loss(batch, *next_sample)
-        _descend(constants, critic_loss, agent.critic, learner.critic)
+        _descend(constants, critic_loss, agent.critic, state.critic)
         logged[:, LOGGED.index("critic_loss")] = critic_loss.detach()
     else:
         with torch.no_grad():
-            critic_step(constants, learner, batch, next_pi, next_noise, logged)
+            critic_step(constants, state, batch, next_pi, next_noise, logged)
     pi = agent.distribution(batch.observation)
     action, log_prob = pi.action_and_log_prob(noise)
     actor_loss = agent.actor_loss(batch.observation, pi, action, log_prob)
-    _descend(constants, actor_loss, agent.actor, learner.actor)
+    _descend(constants, actor_loss, agent.actor, state.actor)
     logged[:, LOGGED.index("actor_loss")] = actor_loss.detach()
     with torch.no_grad():
-        follow_actor(constants, learner, log_prob, tau, logged)
+        follow_actor(constants, state, log_prob, tau, logged)
 
 
 def _descend(constants: Constants, loss: Tensor, net: StackedMLP, trained: Trained) -> None:

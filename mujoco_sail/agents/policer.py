@@ -137,13 +137,13 @@ class PoLiCER(Cropping):
             state = [moment for adam in adams for moment in adam.moments]
             state += [self.critic.flat, self.actor.flat, self.log_alpha, self.largest_q]
             with unchanged(state, (updates <= taken).to(self.device)):
-                self.take_update(streams.uniform(self._drawn.shape[1]), 0.0)
+                self.update_with(streams.uniform(self._drawn.shape[1]), 0.0)
         super().update()
 
     @override
-    def take_update(self, drawn: Tensor, tau: float) -> None:
+    def update_with(self, drawn: Tensor, tau: float) -> None:
         alpha = self.alpha.squeeze(1)
-        super().take_update(drawn, tau)
+        super().update_with(drawn, tau)
         # The actor's loss is the mean of alpha log pi(a|s) - min_i Q_i(s,a).
         q = -self.logged["actor_loss"] - alpha * self.logged["entropy"]
         torch.maximum(self.largest_q, q, out=self.largest_q)

@@ -11,9 +11,9 @@ differences.
     J_alpha     core/update.py, temperature_step       core/update.py, temperature_step
     reward      PreferenceLearner.reward_objective     autograd, in RewardModel.fit
 
-    SAC.update         draws random numbers
-    SAC.take_update    on CUDA, replays a recorded graph of the calls below
-      SAC._update      samples a batch and calls the function that SAC.updater returned:
+    SAC.update               draws random numbers
+    SAC.update_with          on CUDA, replays a recorded graph of the calls below
+      SAC._call_updater      samples a batch and calls the function that SAC.make_updater returned:
         core/engine.py       if no loss is overridden: core/update.py, eager or compiled
         own_losses.py        if a loss is overridden: the agent's losses with autograd, eager
 
@@ -104,7 +104,7 @@ class SAC(OffPolicy):
             task.precision,
         )
         self._log, self._tau = log, torch.zeros((), device=runner.device)
-        # Valid as long as `learner` returns the same tensors.
+        # Valid as long as `sac_state` returns the same tensors.
         self._updater: Callable[[Tensor, Tensor, Tensor, Tensor], None] | None = None
         records = task.cuda_graph and runner.device.type == "cuda"
         self._recorder = GraphRecorder() if records else None
@@ -161,17 +161,17 @@ class SAC(OffPolicy):
         """Takes one gradient step of critics, actor and temperature."""
         self.updates += 1
         moves_target = self.updates % self.settings.target_every == 0
-        self.take_update(self.update_draws.next(), self.settings.tau if moves_target else 0.0)
+        self.update_with(self.update_draws.next(), self.settings.tau if moves_target else 0.0)
 
-    def take_update(self, drawn: Tensor, tau: float) -> None:
+    def update_with(self, drawn: Tensor, tau: float) -> None:
         """Takes an update with random numbers like those of `update_draws`, [M, ...]."""
         self._tau.fill_(tau)
         self._drawn.copy_(drawn)
         key = self.graph_key()
         if self._recorder is None or key is None:
-            self._update()
+            self._call_updater()
         else:
-            self._recorder(self._update, key)
+            self._recorder(self._call_updater, key)
 
     def graph_key(self) -> Hashable | None:
         """Key of the CUDA graph of this update; updates with equal keys launch the same kernels.
@@ -180,24 +180,24 @@ class SAC(OffPolicy):
         """
         return ()
 
-    def _update(self) -> None:
+    def _call_updater(self) -> None:
         """Takes an update with the random numbers in `_drawn`."""
         size, drawn = self.task.batch_size, self._drawn
         rows, uniform = self.sample(drawn[:, :size]), drawn[:, size:].view(len(drawn), size, -1)
         if self._updater is None:
-            self._updater = self.updater()
+            self._updater = self.make_updater()
         self._updater(rows, uniform, self._tau, self._log)
 
-    def updater(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
+    def make_updater(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
         """Function that takes an update, given rows, uniform numbers, tau and the log."""
-        constants, learner, task = self._constants, self.learner(), self.task
+        constants, state, task = self._constants, self.sac_state(), self.task
         if own_losses(type(self)):
-            return partial(update_by_autograd, self, constants, learner)
+            return partial(update_by_autograd, self, constants, state)
         report = self.runner.say, self.runner.waiting
-        later = self.later_learners()
-        return Updater(constants, learner, task.batch_size, task.engine, later, *report)
+        later = self.later_sac_states()
+        return Updater(constants, state, task.batch_size, task.engine, later, *report)
 
-    def learner(self) -> SACState:
+    def sac_state(self) -> SACState:
         """Tensors that an update reads and writes."""
         return SACState(
             self.actor_adam.trained,
@@ -206,8 +206,8 @@ class SAC(OffPolicy):
             self.alpha_adam.trained,
         )
 
-    def later_learners(self) -> list[SACState]:
-        """What `learner` returns in later phases of the training, with tensors of other values."""
+    def later_sac_states(self) -> list[SACState]:
+        """`sac_state` in later phases of the training, when its tensors have other values."""
         return []
 
     # --- losses: a subclass may override these three methods, see the module docstring ---

@@ -266,19 +266,19 @@ class SAIL(PEBBLE):
         if not self.anchored:
             self.anchored, self._updater = True, None
 
-    def learner(self) -> SACState:
+    def sac_state(self) -> SACState:
         """Tensors of SAC and, from the first reference policy on, the anchor."""
         radius = self.projection_radius if self._has_projection else None
-        below = super().learner()._replace(radius=radius)
+        below = super().sac_state()._replace(radius=radius)
         return self._with_anchor(below) if self.anchored else below
 
     @override
-    def later_learners(self) -> list[SACState]:
+    def later_sac_states(self) -> list[SACState]:
         ahead = not self.anchored and self.task.reference_after <= self.task.steps
-        return [self._with_anchor(self.learner())] if ahead else []
+        return [self._with_anchor(self.sac_state())] if ahead else []
 
-    def _with_anchor(self, learner: SACState) -> SACState:
-        return learner._replace(anchor=Anchor(self.reverse_kl, self.reference.layers))
+    def _with_anchor(self, state: SACState) -> SACState:
+        return state._replace(anchor=Anchor(self.reverse_kl, self.reference.layers))
 
     @override
     def graph_key(self) -> Hashable | None:

@@ -144,20 +144,20 @@ def _plain(path: str) -> bool:
 
 
 def compile_update(
-    constants: Constants, learner: SACState, batch_size: int, waiting: Callable[[], None]
+    constants: Constants, state: SACState, batch_size: int, waiting: Callable[[], None]
 ) -> bytes:
     """Compiles the update to a shared library and returns its content.
 
     Args:
         constants: Numbers that all members share.
-        learner: State of the members; only shapes, strides and dtypes are used.
+        state: State of the members; only shapes, strides and dtypes are used.
         batch_size: Batch size, B.
         waiting: Called repeatedly during the compilation; may raise an exception to cancel it.
 
     Raises:
         CompileError: The compiler failed.
     """
-    like = pytree.tree_map(_without_numbers, learner)
+    like = pytree.tree_map(_without_numbers, state)
     request = pickle.dumps((constants, like, batch_size, torch.get_default_dtype()))
     with scratch_folder(build_folder()) as scratch:
         process = subprocess.Popen(
@@ -232,11 +232,11 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
 
 def main() -> None:
     """Compiles the update that is described on standard input."""
-    constants, learner, batch_size, dtype = pickle.load(sys.stdin.buffer)
+    constants, state, batch_size, dtype = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_the_pipe, daemon=True).start()
     torch.set_default_dtype(dtype)
     try:
-        library = _compile(constants, learner, batch_size)
+        library = _compile(constants, state, batch_size)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         Path(REASON).write_text(f"{type(error).__name__}: {reason}", encoding="utf-8")
@@ -250,10 +250,10 @@ def _end_with_the_pipe() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _compile(constants: Constants, learner: SACState, batch_size: int) -> str:
+def _compile(constants: Constants, state: SACState, batch_size: int) -> str:
     """Compiles the update and returns the path of the library."""
     sizes = constants.observation_size, constants.action_size
-    tensors = [t for t in pytree.tree_leaves(learner) if t is not None]
+    tensors = [t for t in pytree.tree_leaves(state) if t is not None]
     like = torch.empty((), dtype=tensors[0].dtype)
     example = (
         *[torch.empty_strided(t.shape, t.stride(), dtype=t.dtype).zero_() for t in tensors],
@@ -275,18 +275,18 @@ def _compile(constants: Constants, learner: SACState, batch_size: int) -> str:
     }
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.export.export(_Update(constants, learner), example, strict=False)
+        program = torch.export.export(_Update(constants, state), example, strict=False)
         return str(torch._inductor.aot_compile(program.module(), example, options=configuration))
 
 
 class _Update(torch.nn.Module):
     """Module that calls `update` with a flat list of tensors, for the export."""
 
-    def __init__(self, constants: Constants, learner: SACState) -> None:
+    def __init__(self, constants: Constants, state: SACState) -> None:
         super().__init__()
-        self.constants, self.spec = constants, pytree.tree_structure(learner)
+        self.constants, self.spec = constants, pytree.tree_structure(state)
         self.numbers = len(inputs_of(constants, torch.float32))
-        self.absent = [leaf is None for leaf in pytree.tree_leaves(learner)]
+        self.absent = [leaf is None for leaf in pytree.tree_leaves(state)]
 
     def forward(self, *tensors: Tensor) -> None:
         given = iter(tensors)

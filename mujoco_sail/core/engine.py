@@ -45,7 +45,7 @@ class Updater:
 
     Args:
         constants: Numbers that all members share.
-        learner: State of all members.
+        state: State of all members.
         batch_size: Batch size, B.
         engine: Eager or compiled.
         later: States of later phases of the training, whose updates are compiled meanwhile.
@@ -59,22 +59,22 @@ class Updater:
     def __init__(
         self,
         constants: Constants,
-        learner: SACState,
+        state: SACState,
         batch_size: int,
         engine: Engine,
         later: Sequence[SACState] = (),
         say: Callable[[str], None] = lambda _: None,
         waiting: Callable[[], None] = lambda: None,
     ) -> None:
-        members, device = len(learner.temperature.steps), learner.temperature.steps.device
-        widest = max(weight.shape[2] for weight in learner.critic.parameters[:-2:2])
-        layer_bytes = batch_size * CRITICS * widest * learner.target[0].element_size()
+        members, device = len(state.temperature.steps), state.temperature.steps.device
+        widest = max(weight.shape[2] for weight in state.critic.parameters[:-2:2])
+        layer_bytes = batch_size * CRITICS * widest * state.target[0].element_size()
         self.parts = (
             cache_parts(members, layer_bytes, device)
             if engine == "eager"
             else [slice(member, member + 1) for member in range(members)]
         )
-        now = list(map(learner.part, self.parts))
+        now = list(map(state.part, self.parts))
         if engine == "compiled" and later:
             ahead = [state.part(members) for state in later for members in self.parts]
             compile_ahead(constants, now, ahead, batch_size)
@@ -94,7 +94,7 @@ class Updater:
 
 def compiled(
     constants: Constants,
-    learner: SACState,
+    state: SACState,
     batch_size: int,
     say: Callable[[str], None],
     waiting: Callable[[], None],
@@ -107,12 +107,12 @@ def compiled(
     Raises:
         UserError: The compiler failed, or the cache cannot be used.
     """
-    key = package_path(constants, learner, batch_size)
+    key = package_path(constants, state, batch_size)
 
     def make() -> bytes:
         say("compiling the update; later runs find it in the cache")
         began = time.perf_counter()
-        program = compilation.compile_update(constants, learner, batch_size, waiting)
+        program = compilation.compile_update(constants, state, batch_size, waiting)
         say(f"compiled in {duration(time.perf_counter() - began)}")
         return program
 
@@ -128,13 +128,13 @@ def compiled(
             f"no compiled update at {key} ({one_line(error)});",
             f"compiler: {os.environ.get('CXX', 'g++')}; see to it, or use --set env.engine=eager",
         ) from error
-    state = [*_tensors(learner), *inputs_of(constants, learner.target[0].dtype)]
+    inputs = [*_tensors(state), *inputs_of(constants, state.target[0].dtype)]
 
     def call(rows: Tensor, uniform: Tensor, tau: Tensor, logged: Tensor) -> None:
         # The moments of inactive units decay to denormal numbers, which are slow on processors.
         torch.set_flush_denormal(True)
         try:
-            run([*state, rows, uniform, tau, logged])
+            run([*inputs, rows, uniform, tau, logged])
         finally:
             torch.set_flush_denormal(False)
 
@@ -160,9 +160,9 @@ def compile_ahead(
             threading.Thread(target=work, args=[state], daemon=True).start()
 
 
-def package_path(constants: Constants, learner: SACState, batch_size: int) -> Path:
+def package_path(constants: Constants, state: SACState, batch_size: int) -> Path:
     """Path of the compiled update in the cache, without checksum and suffix."""
-    tensors = [(str(t.dtype), *t.shape, *t.stride()) for t in _tensors(learner)]
+    tensors = [(str(t.dtype), *t.shape, *t.stride()) for t in _tensors(state)]
     structure = with_inputs(constants, [0.0] * len(inputs_of(constants, torch.float32)))
     about = [asdict(structure), batch_size, tensors, *_surroundings(SOURCES)]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
@@ -181,8 +181,8 @@ def _surroundings(sources: Path) -> list[str]:
     ]
 
 
-def _tensors(learner: SACState) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(learner) if leaf is not None]
+def _tensors(state: SACState) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(state) if leaf is not None]
 
 
 @cache

@@ -142,7 +142,7 @@ class SACState(NamedTuple):
 
 def update(
     constants: Constants,
-    learner: SACState,
+    state: SACState,
     rows: Tensor,
     uniform: Tensor,
     tau: Tensor,
@@ -152,7 +152,7 @@ def update(
 
     Args:
         constants: Numbers that all members share.
-        learner: State of m members.
+        state: State of m members.
         rows: Batch of transitions, [m, B, ...], see `replay_buffer.Batch`.
         uniform: Uniform random numbers in [0, 1), [m, B, 2A].
         tau: Factor of the target update, []; 0 for no update.
@@ -160,22 +160,22 @@ def update(
     """
     batch = Batch.of(rows, constants.observation_size, constants.action_size)
     next_noise, noise = standard_normals(uniform)
-    actor = rounded(learner.actor.parameters, constants.precision)
+    actor = rounded(state.actor.parameters, constants.precision)
     # One forward pass for both current and next observations.
     output, inputs = forward(actor, torch.cat([batch.next_observation, batch.observation], 1))
     next_output, output = output.chunk(2, 1)
     next_pi = SquashedGaussian.from_output(next_output, constants.log_std)
     pi = SquashedGaussian.from_output(output, constants.log_std)
-    critic_step(constants, learner, batch, next_pi, next_noise, logged)
+    critic_step(constants, state, batch, next_pi, next_noise, logged)
 
     action, log_prob = pi.action_and_log_prob(noise)
-    q, grad_action = min_q(constants, learner.critic.parameters, batch.observation, action)
-    alpha = learner.temperature.parameters[0].exp()[:, None]
+    q, grad_action = min_q(constants, state.critic.parameters, batch.observation, action)
+    alpha = state.temperature.parameters[0].exp()[:, None]
     loss = alpha * log_prob - q
     grad_pi = pi.soft_value_gradient(noise, action, grad_action, alpha[..., None])
-    if learner.anchor is not None:
-        reverse_kl = learner.anchor.reverse_kl[:, None]
-        kl, grad_kl = kl_to_reference(constants, learner.anchor, batch.observation, pi)
+    if state.anchor is not None:
+        reverse_kl = state.anchor.reverse_kl[:, None]
+        kl, grad_kl = kl_to_reference(constants, state.anchor, batch.observation, pi)
         loss = loss + reverse_kl * kl
         grad_pi = GaussianGradient(
             grad_pi.mean + reverse_kl[..., None] * grad_kl.mean,
@@ -185,44 +185,44 @@ def update(
     size = batch.observation.shape[1]
     if constants.natural is None:
         gradients = parameter_gradients(actor, [h[:, size:] for h in inputs], grad_output / size)
-        adam_step(learner.actor, gradients, constants.learning_rate)
+        adam_step(state.actor, gradients, constants.learning_rate)
     else:
-        exact, log_std = learner.actor.parameters, constants.log_std
+        exact, log_std = state.actor.parameters, constants.log_std
         natural_step(constants.natural, exact, grad_output / size, batch.observation, log_std)
     logged[:, 1] = loss.mean(-1)
-    follow_actor(constants, learner, log_prob, tau, logged)
+    follow_actor(constants, state, log_prob, tau, logged)
 
 
 def critic_step(
     constants: Constants,
-    learner: SACState,
+    state: SACState,
     batch: Batch,
     next_pi: SquashedGaussian,
     next_noise: Tensor,
     logged: Tensor,
 ) -> None:
     """Takes an Adam step on J_Q, equations 5 and 6."""
-    gradients, error = critic_gradients(constants, learner, batch, next_pi, next_noise)
-    adam_step(learner.critic, gradients, constants.learning_rate)
+    gradients, error = critic_gradients(constants, state, batch, next_pi, next_noise)
+    adam_step(state.critic, gradients, constants.learning_rate)
     logged[:, 0] = 0.5 * (error * error).mean(-1).sum(-1)
 
 
 def critic_gradients(
     constants: Constants,
-    learner: SACState,
+    state: SACState,
     batch: Batch,
     next_pi: SquashedGaussian,
     next_noise: Tensor,
 ) -> tuple[list[Tensor], Tensor]:
     """Gradient of J_Q by the critics' layers, and the errors Q_i(s,a) - y, [m, 2, B]."""
     next_action, next_log_prob = next_pi.action_and_log_prob(next_noise)
-    target = rounded(learner.target, constants.precision)
+    target = rounded(state.target, constants.precision)
     next_q = q_values(target, batch.next_observation, next_action)[0].amin(1)
-    alpha = learner.temperature.parameters[0].exp()[:, None]
+    alpha = state.temperature.parameters[0].exp()[:, None]
     y = batch.reward + constants.discount * (1 - batch.terminated) * (
         next_q - alpha * next_log_prob
     )
-    critic = rounded(learner.critic.parameters, constants.precision)
+    critic = rounded(state.critic.parameters, constants.precision)
     q, inputs = q_values(critic, batch.observation, batch.action)
     error = q - y[:, None]  # [m, 2, B]
     grad_q = (error / error.shape[-1]).flatten(0, 1).unsqueeze(-1)
@@ -230,31 +230,31 @@ def critic_gradients(
 
 
 def follow_actor(
-    constants: Constants, learner: SACState, log_prob: Tensor, tau: Tensor, logged: Tensor
+    constants: Constants, state: SACState, log_prob: Tensor, tau: Tensor, logged: Tensor
 ) -> None:
     """Completes an update after the actor's step: projection, temperature and targets."""
-    project_actor(learner)
-    temperature_step(constants, learner, log_prob, logged)
-    target_step(learner, tau)
+    project_actor(state)
+    temperature_step(constants, state, log_prob, logged)
+    target_step(state, tau)
 
 
 def temperature_step(
-    constants: Constants, learner: SACState, log_prob: Tensor, logged: Tensor
+    constants: Constants, state: SACState, log_prob: Tensor, logged: Tensor
 ) -> None:
     """Takes an Adam step on J_alpha, equation 18."""
     entropy = -log_prob.mean(-1)
     # The target entropy is minus the number of action dimensions, as in appendix D.
-    (log_alpha,) = learner.temperature.parameters
+    (log_alpha,) = state.temperature.parameters
     gradient = entropy + constants.action_size
     if constants.temperature_loss == "alpha":
         gradient = gradient * log_alpha.exp()
-    adam_step(learner.temperature, [gradient], constants.learning_rate)
+    adam_step(state.temperature, [gradient], constants.learning_rate)
     logged[:, 2] = entropy
 
 
-def target_step(learner: SACState, tau: Tensor) -> None:
+def target_step(state: SACState, tau: Tensor) -> None:
     """Updates the targets by Polyak averaging: theta' <- theta' + tau (theta - theta')."""
-    for slow, fast in zip(learner.target, learner.critic.parameters, strict=True):
+    for slow, fast in zip(state.target, state.critic.parameters, strict=True):
         slow.add_(tau * (fast - slow))
 
 
@@ -289,11 +289,11 @@ def kl_to_reference(
     return gaussian_kl(*reference, *pi), gaussian_kl_gradient(*reference, *pi)
 
 
-def project_actor(learner: SACState) -> None:
+def project_actor(state: SACState) -> None:
     """Projects each member's actor onto the L2 ball of its radius; inf means no projection."""
-    if learner.radius is None:
+    if state.radius is None:
         return
-    parameters, radius = learner.actor.parameters, learner.radius
+    parameters, radius = state.actor.parameters, state.radius
     norm = member_sums([p.square() for p in parameters]).sqrt()
     scale = torch.where(norm > radius, radius / norm, torch.ones_like(norm))
     for p in parameters:

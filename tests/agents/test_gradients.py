@@ -55,8 +55,8 @@ class Step(NamedTuple):
 
 @pytest.fixture
 def step(agent: Any, monkeypatch: pytest.MonkeyPatch) -> Step:
-    learner = agent.learner()
-    recorder = Recorder(learner)
+    state = agent.sac_state()
+    recorder = Recorder(state)
     monkeypatch.setattr(update_module, "adam_step", recorder)
     streams = agent.streams("test")
     rows = agent.replay_buffer.sample(streams.uniform(8))
@@ -66,7 +66,7 @@ def step(agent: Any, monkeypatch: pytest.MonkeyPatch) -> Step:
     logged = torch.zeros(2, len(LOGGED))
     still = torch.zeros(())
     with torch.no_grad():
-        update_module.update(agent._constants, learner, rows, uniform, still, logged)
+        update_module.update(agent._constants, state, rows, uniform, still, logged)
     return Step(batch, *standard_normals(uniform), recorder.gradients, logged)
 
 
@@ -194,7 +194,7 @@ def test_a_coefficient_changes_only_the_gradient_of_its_own_parameters(
     before_draws = agent.update_draws.state()
 
     def gradients() -> dict[str, list[Tensor]]:
-        recorder = Recorder(agent.learner())
+        recorder = Recorder(agent.sac_state())
         monkeypatch.setattr(update_module, "adam_step", recorder)
         agent.update_draws.load(before_draws)
         agent._updater, agent.updates = None, 0  # the first update leaves the target unchanged
@@ -218,7 +218,7 @@ def test_the_projection_keeps_each_actor_in_its_ball_and_is_the_identity_inside(
     before = [p.detach().clone() for p in agent.actor.parameters]
     norm = torch.stack([p.flatten(1).square().sum(1) for p in before]).sum(0).sqrt()
     radius = torch.stack([norm[0] / 2, norm[1] * 2])
-    update_module.project_actor(agent.learner()._replace(radius=radius))
+    update_module.project_actor(agent.sac_state()._replace(radius=radius))
     for old, new in zip(before, agent.actor.parameters, strict=True):
         torch.testing.assert_close(new[0], old[0] / 2)
         assert torch.equal(new[1], old[1])

@@ -75,7 +75,7 @@ def test_an_update_reduces_the_actor_loss_on_its_batch(
     losses = []
     for _ in range(2):
         with torch.no_grad():
-            update_module.update(agent._constants, agent.learner(), rows, uniform, still, log)
+            update_module.update(agent._constants, agent.sac_state(), rows, uniform, still, log)
         losses.append(log[:, 1].clone())
     assert (losses[1] < losses[0]).all()
 

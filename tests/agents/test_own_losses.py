@@ -42,7 +42,7 @@ def test_its_gradient_equals_that_of_the_huber_loss(
 ) -> None:
     agent = trained_agent(make_run([(recipe, 0), (recipe, 1)], settings={recipe: SETTINGS}))
     assert own_losses.own_losses(type(agent)) == ["critic_loss"]
-    recorder = Recorder(agent.learner())
+    recorder = Recorder(agent.sac_state())
     for module in ("agents.own_losses", "core.update"):
         monkeypatch.setattr(f"mujoco_sail.{module}.adam_step", recorder)
     streams = agent.streams("test")
@@ -51,7 +51,7 @@ def test_its_gradient_equals_that_of_the_huber_loss(
     batch.terminated[:, ::2] = 1.0
     logged = torch.zeros(2, 3)
     own_losses.update_by_autograd(
-        agent, agent._constants, agent.learner(), rows, uniform, torch.zeros(()), logged
+        agent, agent._constants, agent.sac_state(), rows, uniform, torch.zeros(()), logged
     )
     assert recorder.gradients.keys() == {"critic", "actor", "temperature"}
     with torch.no_grad():

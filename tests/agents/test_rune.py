@@ -95,8 +95,8 @@ def test_the_critic_gradient_includes_the_bonus(
     agent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beta = BETA * (1 - RHO) ** LAST
-    learner = agent.learner()
-    recorder = Recorder(learner)
+    state = agent.sac_state()
+    recorder = Recorder(state)
     monkeypatch.setattr(update_module, "adam_step", recorder)
     streams = agent.streams("test")
     drawn, uniform = streams.uniform(8), streams.uniform(8, 2 * agent.action_size)
@@ -104,7 +104,7 @@ def test_the_critic_gradient_includes_the_bonus(
     logged = torch.zeros(2, len(LOGGED))
     with torch.no_grad():
         still = torch.zeros(())
-        update_module.update(agent._constants, learner, agent.sample(drawn), uniform, still, logged)
+        update_module.update(agent._constants, state, agent.sample(drawn), uniform, still, logged)
         pi = agent.distribution(plain.next_observation)
         action, log_prob = pi.action_and_log_prob(standard_normals(uniform)[0])
         q = torch.minimum(*agent.q(agent.target, plain.next_observation, action).unbind(1))

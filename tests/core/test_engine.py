@@ -45,10 +45,10 @@ STACK_IDS = ["anchor", "natural gradient"]
 
 
 def updated(
-    agent: Any, learner: SACState, kind: engine.Engine, constants: Constants | None = None
+    agent: Any, state: SACState, kind: engine.Engine, constants: Constants | None = None
 ) -> list[Tensor]:
     """State and log after three updates of a copy of the state."""
-    copies = SACState(*_copied(learner))
+    copies = SACState(*_copied(state))
     task, streams = agent.task, agent.streams("test")
     updater = Updater(constants or agent._constants, copies, task.batch_size, kind)
     logged = torch.zeros(len(copies.temperature.steps), len(LOGGED))
@@ -91,23 +91,23 @@ def test_compiled_and_eager_updates_agree_to_twelve_digits(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, names: list[tuple[str, int]]
 ) -> None:
     agent = agent_of(make_run, names)
-    learner = agent.learner()
-    assert learner.anchor is not None
-    if learner.radius is not None:  # the actor is inside its ball: a smaller one
-        learner = learner._replace(radius=learner.radius / 2)
-    eager, compiled = (updated(agent, learner, kind) for kind in ("eager", "compiled"))
+    state = agent.sac_state()
+    assert state.anchor is not None
+    if state.radius is not None:  # the actor is inside its ball: a smaller one
+        state = state._replace(radius=state.radius / 2)
+    eager, compiled = (updated(agent, state, kind) for kind in ("eager", "compiled"))
     assert_agree(eager, compiled)
-    assert not torch.equal(eager[1], learner.actor.parameters[0])
-    if learner.radius is not None:
-        actor = compiled[1 : 1 + len(learner.actor.parameters)]
+    assert not torch.equal(eager[1], state.actor.parameters[0])
+    if state.radius is not None:
+        actor = compiled[1 : 1 + len(state.actor.parameters)]
         norm = math.sqrt(sum(float(p.square().sum()) for p in actor))
-        assert norm <= float(learner.radius) * (1 + 1e-12)
+        assert norm <= float(state.radius) * (1 + 1e-12)
     # The same program is valid for other numbers.
     monkeypatch.setattr(compilation, "compile_update", None)
     others = halved(agent._constants)
-    eager, compiled = (updated(agent, learner, kind, others) for kind in ("eager", "compiled"))
+    eager, compiled = (updated(agent, state, kind, others) for kind in ("eager", "compiled"))
     assert_agree(eager, compiled)
-    assert not torch.equal(eager[1], updated(agent, learner, "eager")[1])
+    assert not torch.equal(eager[1], updated(agent, state, "eager")[1])
 
 
 def assert_agree(eager: list[Tensor], compiled: list[Tensor]) -> None:
@@ -143,16 +143,16 @@ def test_results_do_not_depend_on_the_slices_of_the_stack(
     results = []
     for cache in (1, 2**40):
         monkeypatch.setattr(passes, "CACHE_BYTES", cache)
-        parts = Updater(agent._constants, agent.learner(), 16, "eager").parts
+        parts = Updater(agent._constants, agent.sac_state(), 16, "eager").parts
         assert len(parts) == (4 if cache == 1 else 1)
-        results.append(updated(agent, agent.learner(), "eager"))
+        results.append(updated(agent, agent.sac_state(), "eager"))
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
 def test_the_anchor_is_not_computed_for_members_without_one(make_run: MakeRun) -> None:
-    learner = agent_of(make_run, AGENTS).learner()
-    assert learner.anchor is not None
-    anchored = [learner.part(slice(m, m + 1)).anchor is not None for m in range(4)]
+    state = agent_of(make_run, AGENTS).sac_state()
+    assert state.anchor is not None
+    anchored = [state.part(slice(m, m + 1)).anchor is not None for m in range(4)]
     assert anchored == [False, False, True, True]
 
 
@@ -174,7 +174,7 @@ def test_a_compiled_update_leaves_no_files_in_the_temporary_folder(
     monkeypatch.setenv("TMPDIR", str(spaced))
     agent = agent_of(make_run, [("sac", 0)])
     engine._load.cache_clear()
-    updated(agent, agent.learner(), "compiled")
+    updated(agent, agent.sac_state(), "compiled")
     assert list(spaced.iterdir()) == []
 
 
@@ -184,8 +184,8 @@ def test_the_path_of_a_program_depends_on_everything_that_it_is_compiled_from(
     def place(batch_size: int = 16, **changes: Any) -> Path:
         run = make_run([("sac", 0), ("sac", 1)], tiny_task(**changes))
         agent: Any = run.members[0].spec.agent(run)
-        learner = agent.learner().part(slice(0, 1))
-        return engine.package_path(agent._constants, learner, batch_size)
+        state = agent.sac_state().part(slice(0, 1))
+        return engine.package_path(agent._constants, state, batch_size)
 
     places = {place(), place(17), place(hidden_units=24), place(precision="bfloat16")}
     assert place(learning_rate=0.5) in places
@@ -225,11 +225,11 @@ def _update_on_a_fake_device(natural: NaturalGradient | None = None) -> None:
     with fake_cuda():
         log_std = LogStd(-5.0, 2.0, "tanh")
         constants = Constants(17, 6, 0.99, 1e-3, log_std, "alpha", "float32", natural)
-        learner = on_cuda(constants, members=2, width=8)
+        state = on_cuda(constants, members=2, width=8)
         rows, uniform, tau, logged = (
             torch.empty(shape, device="cuda") for shape in ((2, 16, 43), (2, 16, 12), (), (2, 3))
         )
-        update(constants, learner, rows, uniform, tau, logged)
+        update(constants, state, rows, uniform, tau, logged)
 
 
 def on_cuda(constants: Constants, members: int, width: int) -> SACState:
@@ -246,9 +246,9 @@ def on_cuda(constants: Constants, members: int, width: int) -> SACState:
         moments = ([torch.empty_like(p) for p in parameters] for _ in range(2))
         return Trained(parameters, *moments, torch.empty(members, device="cuda"))
 
-    state, action = constants.observation_size, constants.action_size
-    actor = [state, width, width, 2 * action]
-    critic = [state + action, width, width, 1]
+    observation, action = constants.observation_size, constants.action_size
+    actor = [observation, width, width, 2 * action]
+    critic = [observation + action, width, width, 1]
     one_each = torch.empty(members, device="cuda")
     return SACState(
         trained(layers(1, actor)),

@@ -18,12 +18,12 @@ STEP = 1e-7
 class Recorder:
     """Replacement of Adam that records the gradients and changes no parameter."""
 
-    def __init__(self, learner: SACState) -> None:
-        self.learner = learner
+    def __init__(self, state: SACState) -> None:
+        self.state = state
         self.gradients: dict[str, list[Tensor]] = {}
 
     def __call__(self, trained: Trained, gradients: Sequence[Tensor], rate: float) -> None:
-        for name, one in self.learner._asdict().items():
+        for name, one in self.state._asdict().items():
             # Compared by address, because slices of the stack are views.
             pointer = trained.parameters[0].data_ptr()
             if isinstance(one, Trained) and one.parameters[0].data_ptr() == pointer:
