@@ -89,12 +89,12 @@ def train(
         ... )
         >>> trained.evaluations.groupby(["agent", "step"])["episode_return"].mean()
     """
-    from mujoco_sail.training import command, pool  # noqa: PLC0415 (PyTorch is slow to import)
+    from mujoco_sail.training import command, plan, pool  # noqa: PLC0415 (PyTorch is slow to import)
 
     place, envs = _folder(results), _joined(env)
     settings = [_override(key, value) for key, value in (overrides or {}).items()]
     with _alone():
-        chosen = pool.choose_device(device)
+        chosen = plan.choose_device(device)
         grid = command.load(envs, _joined(agents), _seeds(seeds), protocol, settings, teacher)
         try:
             failures = command.train(grid, envs, chosen, place)

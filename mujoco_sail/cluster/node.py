@@ -15,7 +15,7 @@ from mujoco_sail.agents.base import Member
 from mujoco_sail.core import compilation
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.lock import Lock
-from mujoco_sail.training import pool, worker
+from mujoco_sail.training import plan, worker
 from mujoco_sail.training.messages import Progress
 from mujoco_sail.training.work_unit import WorkUnit
 
@@ -116,7 +116,7 @@ def train(unit: WorkUnit, number: int, board: Any) -> None:
                 left = [member for member in stack if unit.status(member) != "complete"]
                 if not left:
                     continue
-                pool.check_precision(unit.task, unit.device)
+                plan.check_precision(unit.task, unit.device)
                 # A worker on a node that was considered lost may still run and write files.
                 for member in left:
                     locks.append(Lock(lock_of(unit, member), PATIENCE))

@@ -144,10 +144,14 @@ def make_plan(args: argparse.Namespace, members: list[int], names: list[str]) ->
     from mujoco_sail.environments.factory import disable_rendering, space_sizes  # noqa: PLC0415
     from mujoco_sail.speed import peers  # noqa: PLC0415
     from mujoco_sail.speed.plan import Plan  # noqa: PLC0415
-    from mujoco_sail.training import pool  # noqa: PLC0415
+    from mujoco_sail.training.plan import (  # noqa: PLC0415
+        check_precision,
+        choose_device,
+        choose_engine,
+    )
 
     disable_rendering()
-    device = pool.choose_device(args.device)
+    device = choose_device(args.device)
     asked = {
         "hidden_units": args.width,
         "batch_size": args.batch,
@@ -159,10 +163,10 @@ def make_plan(args: argparse.Namespace, members: list[int], names: list[str]) ->
     tasks, specs = registry.load(args.env, args.agents, "paper", overrides, None)
     if len(tasks) > 1:
         raise UserError(f"--env {args.env}: expected one environment")
-    paper, engine = pool.choose_engine(tasks[0], device)
+    paper, engine = choose_engine(tasks[0], device)
     if engine:
         print(engine)
-    pool.check_precision(paper, device)
+    check_precision(paper, device)
     space_sizes(paper)
     task = dataclasses.replace(
         paper,

@@ -59,7 +59,7 @@ def run_with(execute: Execute, args: argparse.Namespace) -> int:
 
 
 def _here(args: argparse.Namespace, grid: Grid, extras: Extras) -> list[Failure]:
-    device = pool.choose_device(args.device)
+    device = plan.choose_device(args.device)
     return train(grid, args.env, device, args.results, args.resume, extras)
 
 

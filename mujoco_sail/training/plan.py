@@ -1,9 +1,9 @@
-"""Plan of a benchmark: unfinished runs, and the lines printed before training."""
+"""Plan of a benchmark: device, unfinished runs, and the lines printed before training."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from mujoco_sail.core.compilation import CompileError
 from mujoco_sail.core.products import bfloat16_slowdown
 from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.load import shorter_protocols
+from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import RunWriter, run_folder, status_of
 from mujoco_sail.system import scratch
@@ -22,6 +23,7 @@ from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.files import check_writable
 from mujoco_sail.system.lock import allow_open_files
 from mujoco_sail.training import forecast, pool, selection
+from mujoco_sail.training.options import DEVICES
 
 LONG = 12 * 60 * 60  # seconds above which shorter protocols are suggested
 NOTICEABLE = 1.2  # slowdown relative to float32; smaller values are within measurement noise
@@ -46,6 +48,67 @@ class Job:
     memory: str
 
 
+def choose_device(name: str) -> torch.device:
+    """Selects the device for a value of `--device`.
+
+    Raises:
+        UserError: CUDA is requested but not available, or the name is unknown.
+    """
+    if name not in DEVICES:
+        raise UserError(f"--device {one_line(name)}: {nearest(name, DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch finds no CUDA device; use cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def check_precision(task: Task, device: torch.device) -> None:
+    """Checks that the device supports the precision of the task.
+
+    Raises:
+        UserError: The precision is TF32 and the device does not support it.
+    """
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if task.precision == "tf32" and not has_tf32:
+        raise UserError(
+            f"{task.name}: key 'precision' is 'tf32', which CUDA devices have from compute "
+            f"capability 8.0 on; expected float32 or bfloat16 on this {device.type}"
+        )
+
+
+def choose_engine(
+    task: Task, device: torch.device, obstacle: str | None = None
+) -> tuple[Task, str]:
+    """Replaces the engine of the task if it is not available.
+
+    Args:
+        task: Environment and protocol.
+        device: Device of the updates.
+        obstacle: Reason why updates cannot be compiled, empty if they can; by default, this machine
+            is checked.
+
+    Returns:
+        The task, and one line if its engine was replaced, else an empty text.
+    """
+    if device.type == "cpu":
+        task = replace(task, cuda_graph=False)  # recorded in run.toml: the CPU has no graphs
+    if task.engine == "eager":
+        return task, ""
+    if device.type == "cpu":
+        obstacle = compilation.obstacle() if obstacle is None else obstacle
+        if not obstacle:
+            return task, ""
+        reason = f"{obstacle}, so"
+    else:
+        reason = f"on {device.type}"
+    line = (
+        f"{task.name}: {reason} updates are not compiled: env.engine is now 'eager', whose results "
+        "differ in the last bits"
+    )
+    return replace(task, engine="eager"), line
+
+
 def prepare(
     tasks: Sequence[Task],
     specs: Sequence[AgentSpec],
@@ -65,17 +128,17 @@ def prepare(
         device: Device of the updates.
         results: Folder of the results.
         here: Whether this machine trains the members; its memory and precision are then checked.
-        obstacle: Reason why updates cannot be compiled, see `pool.choose_engine`.
+        obstacle: Reason why updates cannot be compiled, see `choose_engine`.
 
     Raises:
         UserError: The benchmark cannot be trained; no run has started.
     """
-    chosen = [pool.choose_engine(task, device, obstacle) for task in tasks]
+    chosen = [choose_engine(task, device, obstacle) for task in tasks]
     if here:
         _remove_leftovers()
         pool.check_semaphores()
         for task, _ in chosen:
-            pool.check_precision(task, device)
+            check_precision(task, device)
     unfinished = []
     for task, engine in chosen:
         try:

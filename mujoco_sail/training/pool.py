@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,7 +16,6 @@ import torch
 
 from mujoco_sail.agents.base import Member
 from mujoco_sail.core import compilation
-from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.lock import Lock
@@ -24,7 +23,7 @@ from mujoco_sail.system.machine import available_cores, ending
 from mujoco_sail.system.signals import REPEATED, signals_to_all_blocked, stops_handled
 from mujoco_sail.training import asking
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
-from mujoco_sail.training.options import DEVICES, NO_EXTRAS, Extras
+from mujoco_sail.training.options import NO_EXTRAS, Extras
 from mujoco_sail.training.selection import locked
 from mujoco_sail.training.spawning import CONTEXT
 from mujoco_sail.training.work_unit import WorkUnit
@@ -40,67 +39,6 @@ Message = Progress | Failure | UserMessage
 
 class Interrupted(Exception):  # noqa: N818
     """Raised when a signal ended the benchmark; its argument is the signal number."""
-
-
-def choose_device(name: str) -> torch.device:
-    """Selects the device for a value of `--device`.
-
-    Raises:
-        UserError: CUDA is requested but not available, or the name is unknown.
-    """
-    if name not in DEVICES:
-        raise UserError(f"--device {one_line(name)}: {nearest(name, DEVICES)}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch finds no CUDA device; use cpu or auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def check_precision(task: Task, device: torch.device) -> None:
-    """Checks that the device supports the precision of the task.
-
-    Raises:
-        UserError: The precision is TF32 and the device does not support it.
-    """
-    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    if task.precision == "tf32" and not has_tf32:
-        raise UserError(
-            f"{task.name}: key 'precision' is 'tf32', which CUDA devices have from compute "
-            f"capability 8.0 on; expected float32 or bfloat16 on this {device.type}"
-        )
-
-
-def choose_engine(
-    task: Task, device: torch.device, obstacle: str | None = None
-) -> tuple[Task, str]:
-    """Replaces the engine of the task if it is not available.
-
-    Args:
-        task: Environment and protocol.
-        device: Device of the updates.
-        obstacle: Reason why updates cannot be compiled, empty if they can; by default, this machine
-            is checked.
-
-    Returns:
-        The task, and one line if its engine was replaced, else an empty text.
-    """
-    if device.type == "cpu":
-        task = replace(task, cuda_graph=False)  # recorded in run.toml: the CPU has no graphs
-    if task.engine == "eager":
-        return task, ""
-    if device.type == "cpu":
-        obstacle = compilation.obstacle() if obstacle is None else obstacle
-        if not obstacle:
-            return task, ""
-        reason = f"{obstacle}, so"
-    else:
-        reason = f"on {device.type}"
-    line = (
-        f"{task.name}: {reason} updates are not compiled: env.engine is now 'eager', whose results "
-        "differ in the last bits"
-    )
-    return replace(task, engine="eager"), line
 
 
 def stack_key(member: Member) -> tuple[Any, ...]:

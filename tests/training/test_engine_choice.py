@@ -16,7 +16,8 @@ from mujoco_sail.core import compilation
 from mujoco_sail.results.write import RunWriter, run_folder
 from mujoco_sail.training import pool
 from mujoco_sail.training.messages import Stopped
-from mujoco_sail.training.pool import choose_engine, threads
+from mujoco_sail.training.plan import choose_engine
+from mujoco_sail.training.pool import threads
 
 SHORT = overrides({"engine": "compiled", "steps": 70, "evaluation_every": 70})
 
