@@ -33,7 +33,7 @@ class Comparison:
 
     arm: str = setting()  # folder and agent, such as "labels_50/uniform"
     against: str = setting()  # folder and agent of the arm it is compared with
-    predicted: Literal["better", "worse"] = setting()
+    predicted: Literal["better", "worse", "not better", "none"] = setting()
     differs: str = setting()  # keys joined by commas; `*` matches any characters
 
 

@@ -83,8 +83,8 @@ def test_the_lower_threshold_is_the_hand_computed_one(agent: Any) -> None:
 
 
 def test_labels_are_fitted_flipped_or_left_out_by_their_divergence(agent: Any) -> None:
-    """-ln 0.1 = 2.30 and -ln 0.00102 = 6.89 are left out, -ln 0.001 = 6.91 is flipped."""
-    probability = torch.tensor([0.9, 0.9, 0.6, 0.4, 0.001, 0.00102])
+    """-ln 0.38 = 0.97 and -ln 0.00102 = 6.89 are left out, -ln 0.001 = 6.91 is flipped."""
+    probability = torch.tensor([0.9, 0.62, 0.6, 0.4, 0.001, 0.00102])
     labels = torch.tensor([1.0, 0.0, 0.5, 0.0, 1.0, 1.0]).expand(2, 6)
     agent.reward_model.margin = lambda pairs: torch.logit(probability).expand(2, 3, 6)
     agent.per_member = {
@@ -178,6 +178,15 @@ def test_a_batch_has_the_normalised_entropy_before_the_first_label(make_run: Mak
     score = (h[0] - h[0].mean()) / (3 * h[0].std(correction=0))
     torch.testing.assert_close(batch.reward[0], score.clamp(-1, 1))
     torch.testing.assert_close(batch.reward[1], h[1])
+
+
+def test_a_batch_has_the_learned_reward_after_the_first_label(agent: Any) -> None:
+    assert agent.labels.shape[1]
+    agent.warm = torch.tensor([1, 0])
+    uniform, moments = agent.streams("test").uniform(8), agent.entropy.clone()
+    rows = agent.sample(uniform).clone()
+    assert torch.equal(rows, super(rime.RIME, agent).sample(uniform))
+    assert torch.equal(agent.entropy, moments)
 
 
 def test_the_gradient_of_the_warm_start_is_that_of_the_squared_error(agent: Any) -> None:

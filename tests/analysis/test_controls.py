@@ -281,7 +281,7 @@ def test_the_command_reads_folders_of_several_protocols(
     ("old", "new", "message"),
     [
         ("[comparisons.labels_50]", "[comparisons.labels_50.x]", "key 'comparisons', 'labels_50':"),
-        ('predicted = "worse"', 'predicted = "none"', "'labels_50': key 'predicted' is 'none'"),
+        ('predicted = "worse"', 'predicted = "most"', "'labels_50': key 'predicted' is 'most'"),
         ("[scale]", "comparisons = 3\n[scale]", "key 'comparisons' is 3; expected tables"),
     ],
 )

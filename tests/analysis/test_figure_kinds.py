@@ -41,7 +41,7 @@ def test_the_published_figures_are_what_is_drawn_today(tmp_path: Path) -> None:
     drawing.plot([], ROOT / "results/study", tmp_path, print)
     drawing.plot(["estimators"], ROOT / "results/mechanism", tmp_path, print)
     drawing.plot(["doses"], ROOT / "results/doses", tmp_path, print)
-    drawing.plot(["dose_control"], ROOT / "results", tmp_path, print)
+    drawing.plot(["confirmation", "dose_control"], ROOT / "results", tmp_path, print)
     drawing.plot(["controls", "label_budgets"], ROOT / "results/controls", tmp_path, print)
     drawing.plot(["learning_curves"], ROOT / "results/language", tmp_path / "language", print)
     drawn, published = (

@@ -35,7 +35,15 @@ RUN: dict[str, Any] = {
 }
 STEPS = (100, 200, 300)
 # Figures that need other results than agents with runs in every environment.
-OTHER_FIGURES = {"controls", "dose_control", "doses", "estimators", "label_budgets", "other_agents"}
+OTHER_FIGURES = {
+    "confirmation",
+    "controls",
+    "dose_control",
+    "doses",
+    "estimators",
+    "label_budgets",
+    "other_agents",
+}
 MakeFolder = Callable[..., Path]
 
 
