@@ -12,6 +12,7 @@ Names of tensor axes in all docstrings:
     T   steps of a segment
     O   size of an observation
     A   size of an action
+    S   networks of a stack of networks, over all members
     N   transitions of a replay buffer
     K   episodes of an evaluation
 """

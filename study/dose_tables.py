@@ -84,6 +84,6 @@ def trend(runs: Sequence[RunRecord]) -> list[str]:
 
 if __name__ == "__main__":
     doses, fifth = (collect(Path(sys.argv[1]) / name) for name in ("doses", "doses_fifth"))
-    control = [replace(run, agent="fifth_of_labels") for run in fifth]
+    control = [replace(run, agent="fewer_labels") for run in fifth]
     tables = declared(doses), differences([*doses, *control]), trend(doses)
     print("\n\n".join("\n".join(table) for table in tables))

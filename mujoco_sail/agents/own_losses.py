@@ -60,7 +60,10 @@ def refuse_own_losses(agent: type, losses: Sequence[str] = HOOKS) -> None:
         TypeError: It overrides one.
     """
     if own := [name for name in own_losses(agent) if name in losses]:
-        raise TypeError(f"{agent.__name__} has a loss of its own, {own[0]}: extend SAIL instead")
+        raise TypeError(
+            f"{agent.__name__} overrides {own[0]}, which its base class does not allow: extend "
+            "SAIL instead"
+        )
 
 
 def update_by_autograd(

@@ -1,17 +1,18 @@
 """PoLiCER: PEBBLE with queries by policy likelihood and resets by the critics' values.
 
-Segments sigma, drawn uniformly, are ranked by l, the best first. A session of K labels compares
-2 K of them, drawn without replacement and paired at random:
+Segments sigma are drawn uniformly, and ranked by l, the largest first. A session of L labels
+compares 2 L of them, drawn without replacement with probability p and paired at random:
 
     l(sigma) = 1/T sum_t log pi(a_t|s_t),    p(sigma) proportional to rank(sigma)^-tau
 
 The critic-exploited reset reinitialises reward networks and critics before the fit of a session,
 except for the first, if q exceeds its threshold:
 
-    q = max_updates mean_B min_i Q_i(s,a) since the last reset,  a ~ pi(.|s)
+    q = largest mean_B min_i Q_i(s,a) of all updates since the last reset,  a ~ pi(.|s)
     threshold = q_0, and after n >= 1 resets min(q_0 + d (1 + k + ... + k^(n-1)), 100)
 
-A step has min(1 + n, most) updates until the label budget is spent. The reward is fitted to crops.
+A step has min(1 + n, most_updates) updates until the label budget is spent. The reward is fitted to
+crops.
 
 Source: PoLiCER (Heo et al., ICLR 2026, openreview.net/forum?id=ITeuGb2bYg). The formulas are those
 of the released code; the text of the paper was not available for comparison.

@@ -102,7 +102,7 @@ class PreferenceLearner(Agent):
         )
 
     def reward_objective(self, session: Session) -> Objective:
-        """Objective that the fit after a session maximises; by default E[ log P_nu(y) ], see T1."""
+        """Objective that the fit after a session maximises; by default E[ log P_nu(y) ]."""
         return Objective()
 
     @override

@@ -68,7 +68,7 @@ def load_spec(name: str, overrides: Mapping[str, Any]) -> AgentSpec:
     path, table = layers[0][0], merged(layers)
     for key in ("class", "title"):
         if not isinstance(table.get(key), str):
-            raise UserError(f"{path}: missing key '{key}', a text")
+            raise UserError(f"{path}: missing key '{key}'; expected a string")
     class_path, title = table.pop("class"), table.pop("title")
     # The class lies next to the recipe that names it, which may be a base recipe.
     home = next(file for file, own in layers if "class" in own)
@@ -110,10 +110,10 @@ def _import_agent(class_path: str, recipe: Path) -> tuple[type[Agent], plugins.P
         raise UserError(f"{where}; workers do not run the script or notebook: expected a module")
     if inspect.isabstract(found) or not is_dataclass(getattr(found, "Settings", None)):
         raise UserError(
-            f"{where}; the class is abstract or its Settings are no dataclass: not an agent yet"
+            f"{where}; expected a class without abstract methods, whose Settings are a dataclass"
         )
     if taken := RESERVED.intersection(key_of(f.name) for f in fields(found.Settings)):
-        raise UserError(f"{where}; its Settings have '{min(taken)}', which means something else")
+        raise UserError(f"{where}; its Settings have '{min(taken)}', which is a reserved key")
     for f in fields(found.Settings):
         if "per_member" not in f.metadata:
             raise UserError(

@@ -2,6 +2,8 @@
 
     T2 = E[ (log P_nu(y) - b) sum_i grad log p(sigma_i; pi_nu) ]
 
+In the agents, T2 is this term divided by its exact weight T / (E alpha), see
+`objectives.exact_t2_weight`; the fit adds w T2, which is the term itself for w = T / (E alpha).
 The factor log P_nu(y) - b is computed once before the fit, when the networks have not been trained
 on its pairs. During the fit, only the gradient of the score is recomputed.
 
@@ -55,7 +57,7 @@ class SamplingTerm:
         return streams.normal(*self.pi.mean.shape[1:])
 
     def surrogate(self, rewards: Rewards, noise: Tensor) -> Tensor:
-        """Surrogate whose gradient with respect to the reward networks estimates T2 / weight.
+        """Surrogate whose gradient with respect to the reward networks estimates T2.
 
         Args:
             rewards: Function for the rewards of every network, for inputs [M, 1, ..., O + A].

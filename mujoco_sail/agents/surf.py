@@ -48,7 +48,7 @@ class SURF(SAIL):
         super().__init__(runner)
         self.unlabelled_weight = self.per_member("unlabelled_weight")
         self.shortest_crop = self.per_member("shortest_crop")
-        # P > tau means R_nu(sigma_k) - R_nu(sigma_{1-k}) > logit(tau).
+        # P > tau means R_nu(sigma_k) - R_nu(sigma_-k) > logit(tau).
         self.sure_margin = memberwise(torch.logit, self.per_member("confidence")).view(-1, 1, 1)
         self.log_columns("sure_predictions")
 

@@ -20,7 +20,7 @@ def hardly_acts(name: str, shares: Sequence[float]) -> list[str]:
         return []
     runs = f"{len(below)} run{'s' if len(below) > 1 else ''}"
     if not max(below):
-        return [f"{name}: T2 acted in no fit of {runs}, as with lambda = 0"]
+        return [f"{name}: T2 was 0 in every fit of {runs}, as with lambda = 0"]
     return [
         f"{name}: T2 stayed below {HARDLY:.0%} of the reward's gradient in every fit of {runs} "
         f"(at most {max(below):.2%}), which hardly differ from lambda = 0"

@@ -30,7 +30,7 @@ class Unanswered(Exception):  # noqa: N818
         self.path, self.question = path, question
 
     def is_over(self) -> bool:
-        """Whether the answers are there, or the question is not."""
+        """Whether the run need not wait: the question is answered, or its file is gone."""
         if not self.path.exists():
             return True
         return AnswerLog(questions.run_of(self.path)).is_answered(self.question)
@@ -116,7 +116,7 @@ class Person:
         return path
 
     def _digest(self, ordered: Pairs, place: tuple[int, int, int], wanted: int) -> str:
-        """Name of the run and its pairs in their order: equal only if they are.
+        """Digest of the run, the place in it, the wanted labels and the pairs in their order.
 
         Runs of equal seeds ask the same first pairs, so the pairs alone do not name a run.
         """

@@ -50,17 +50,17 @@ class Candidates:
 
 
 def uniform(probability: Tensor) -> Tensor:
-    """Constant value, so that the order stays that of the uniformly drawn candidates."""
+    """Constant, [M, P], for [M, E, P]; keeps the order of the uniformly drawn candidates."""
     return torch.zeros_like(probability[:, 0])
 
 
 def disagreement(probability: Tensor) -> Tensor:
-    """Standard deviation of the preference probability across the ensemble."""
+    """Standard deviation of the probability across the ensemble, [M, P], for [M, E, P]."""
     return probability.std(1, correction=0)
 
 
 def entropy(probability: Tensor) -> Tensor:
-    """Entropy of the predicted label, in nats, averaged over the ensemble."""
+    """Entropy of the predicted label in nats, mean of the ensemble, [M, P], for [M, E, P]."""
     p = torch.stack([probability, 1 - probability])
     return -torch.xlogy(p, p).sum(0).mean(1)
 

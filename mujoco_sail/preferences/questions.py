@@ -34,7 +34,7 @@ class Question:
 
     Attributes:
         key: Digest of the run and its pairs; a resumed run that asks the same pairs gets the same
-            key, and no two runs of a results folder have one.
+            key, and no two runs of a results folder share one.
         step: Environment step of the session.
         session: Number of the session, from 0.
         round: Number of the round; a second one follows if too many pairs are refused.
@@ -89,7 +89,7 @@ class Question:
 def write_question(
     run: Path, question: Question, states: NDArray[np.float64], steps: NDArray[np.int64]
 ) -> Path:
-    """Writes a question; questions of other pairs are removed, as the run asks for them no more.
+    """Writes a question and removes the run's other questions, which it no longer asks.
 
     Args:
         run: Folder of the run.
@@ -111,7 +111,7 @@ def write_question(
 
 
 def remove_questions(run: Path, but: Path | None = None) -> None:
-    """Removes the questions of a run, but one."""
+    """Removes all question files of a run except `but`."""
     for path in (run / FOLDER).glob("session_*.npz"):
         if path != but:
             path.unlink(missing_ok=True)

@@ -47,7 +47,10 @@ class Session:
 
 @dataclass(frozen=True)
 class Query:
-    """Query, a row of `feedback.csv`; `label` is None if the teacher skipped it."""
+    """Query, a row of `feedback.csv`; `label` is None if the teacher skipped it.
+
+    `session` counts from 0, unlike `Session.number`.
+    """
 
     step: int
     session: int
@@ -161,6 +164,12 @@ class Feedback:
             draw: Function from the session's streams to the candidates of one round.
             order: Function from candidates to the order in which to ask, [M, P].
             recent: Function from candidates to the rewards that the teacher's thresholds refer to.
+
+        Returns:
+            The session with its labelled pairs.
+
+        Raises:
+            RuntimeError: The label budget is spent.
         """
         wanted = self.task.labels_per_session
         if wanted > self.labels_left:

@@ -104,6 +104,9 @@ def label_pairs(
             of returns over the P pairs is the unit of beta.
         recent: Statistics of recent task rewards, for `skip` and `equal`.
         streams: Random streams of the teacher.
+
+    Returns:
+        Labels, and which pairs the teacher answers, both [M, P].
     """
     low, high = reward_range
     return_1 = scaled_return(*first, high - low, teacher.myopic)
@@ -128,7 +131,7 @@ def label_pairs(
 def flip_similar(
     label: Tensor, inputs: Tensor, valid: Tensor, share: float, streams: Streams
 ) -> Tensor:
-    """Flips labels with a probability that is the larger, the more alike the two segments are.
+    """Flips labels; more similar segments have a higher probability of a flip.
 
     The distance of two segments is Euclidean, between their mean observations and actions, each in
     units of its standard deviation over the segments shown. The probability depends on the rank of
@@ -139,7 +142,7 @@ def flip_similar(
         label: Labels in {0, 0.5, 1}, [M, P]; ties stay ties.
         inputs: Observations and actions of both segments, [M, P, 2, T, O + A].
         valid: 1 at steps of a segment, 0 at padding, [M, P, 2, T].
-        share: Expected share of flipped labels, at most 0.5; the probability of a single pair.
+        share: Mean probability of a flip over the P pairs, at most 0.5; for P = 1 that pair's.
         streams: Random streams of the flips; P numbers are drawn.
     """
     exact, steps = inputs.double(), valid.double().unsqueeze(-1)

@@ -81,6 +81,13 @@ def check_memory(
 ) -> str:
     """Checks that the memory that `memory_needed` estimated is free.
 
+    Args:
+        task: Environment and protocol.
+        members: Number of members.
+        device: Device of the updates.
+        host: Main memory needed, bytes.
+        learner: Memory of the device needed, bytes; only used on CUDA.
+
     Returns:
         One line with the estimate.
 

@@ -153,7 +153,7 @@ def prepare(
     for (task, engine), members in zip(chosen, unfinished, strict=True):
         memory = ""
         if members and here:
-            shares = pool.shares(task, members, device)
+            shares = pool.stacks_here(task, members, device)
             needed = forecast.memory_needed(task, shares, space_sizes(task), device)
             memory = forecast.check_memory(task, len(members), device, *needed)
             allow_open_files(len(members), len(shares))
@@ -223,7 +223,7 @@ def _time(
 ) -> Iterator[str]:
     """One line with the estimated time; none if the job is short."""
     task = job.task
-    shares = pool.shares(task, job.members, device)
+    shares = pool.stacks_here(task, job.members, device)
     if not forecast.is_long(task, shares):
         return
     timed = [[stack for stack in stacks if forecast.measurable(stack)] for stacks in shares]

@@ -55,7 +55,7 @@ def stack_key(member: Member) -> tuple[Any, ...]:
 
 
 def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
-    """Stacks of each worker: equal numbers of members, with stacks split only where necessary."""
+    """Stacks of each worker: equal numbers of members, in as few parts of stacks as possible."""
     stacks: dict[tuple[Any, ...], list[Member]] = {}
     for member in members:
         stacks.setdefault(stack_key(member), []).append(member)
@@ -71,10 +71,10 @@ def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
     ]
 
 
-def shares(
+def stacks_here(
     task: Task, members: Sequence[Member], device: torch.device
 ) -> list[list[Sequence[Member]]]:
-    """Stacks of each worker on this machine."""
+    """Stacks of each worker on this machine, see `shards`."""
     return asking.alone(task, shards(members, max_workers(device)))
 
 
@@ -123,7 +123,7 @@ def execute(
     with locked(task, members, results, say, resume_failed) as (left, locks):
         if not left:
             return []
-        cut = shares(task, left, device)
+        cut = stacks_here(task, left, device)
         units = [WorkUnit(task, stacks, device, results, extras) for stacks in cut]
         return _execute(units, locks, report, say)
 

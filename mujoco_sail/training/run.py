@@ -30,7 +30,8 @@ from mujoco_sail.training.options import NO_EXTRAS, Extras
 # non-finite numbers.
 REPORT_EVERY = 100
 
-# Errors of the machine, not of the members, whose runs go on from their checkpoints after it.
+# Errors of the machine: the members have not failed, and the same command resumes them from their
+# checkpoints.
 MACHINE_ERRORS = (
     OSError,  # a file cannot be written, among others
     DamagedError,

@@ -96,7 +96,7 @@ def locked(
         if not all(lock.binding for lock in locks):
             say(
                 f"{task.name}: the file system of {results} has no locks: a second command on "
-                "these runs would not be stopped, and would mix its files with these"
+                "these runs would not be stopped, and would overwrite their files: do not start one"
             )
         yield left, locks
     finally:

@@ -170,7 +170,7 @@ def _whole(checkpoints: Checkpoints, send: Send) -> Iterator[int]:
         try:
             checkpoints.read(step)
         except DamagedError as error:
-            send(UserMessage(f"damaged, and not used: {error}"))
+            send(UserMessage(f"ignoring a damaged checkpoint: {error}"))
         else:
             yield step
 

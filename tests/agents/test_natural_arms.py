@@ -57,7 +57,7 @@ def test_no_step_exceeds_max_kl_by_more_than_ten_percent(
 
 
 def test_an_overridden_loss_is_refused() -> None:
-    with pytest.raises(TypeError, match="Penalised has a loss of its own, actor_loss: extend SAIL"):
+    with pytest.raises(TypeError, match="Penalised overrides actor_loss, which its base class"):
 
         class Penalised(NaturalSAIL):
             def actor_loss(self, observation: Tensor, *sample: Any) -> Tensor:

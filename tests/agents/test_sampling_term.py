@@ -227,4 +227,4 @@ def test_a_run_of_one_session_which_has_no_t2_is_reported(make_run: MakeRun) -> 
     lines: list[str] = []
     run.say = lines.append
     run.execute()
-    assert lines == ["sail: T2 acted in no fit of 1 run, as with lambda = 0"]
+    assert lines == ["sail: T2 was 0 in every fit of 1 run, as with lambda = 0"]

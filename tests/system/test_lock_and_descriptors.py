@@ -75,7 +75,7 @@ def test_a_benchmark_without_locks_warns_once_and_continues(
     said = capsys.readouterr().out
     assert said.count("has no locks") == 1
     assert "a second command on these runs would not be stopped" in said
-    assert "mix its files" in said
+    assert "overwrite their files" in said
     assert len(list(tmp_path.glob("half_cheetah/pebble/seed_*/policy*"))) > 0
     assert not list(tmp_path.glob("*/*/.seed_*"))
 
