@@ -36,9 +36,12 @@ def choice(few: Sequence[RunRecord], many: Sequence[RunRecord]) -> list[str]:
     table.append("|---|---:|---:|---:|---:|---:|")
     ends = across.measures(few).groupby(["environment", "agent"])["auc"]
     for runs in (few, many):
-        labels = {run.env: run.labels for run in runs if run.agent == "s_0"}
+        done = [run for run in runs if run.status == "complete"]
+        labels = {run.env: run.labels for run in done if run.agent == "s_0"}
         areas = across.measures(runs).groupby(["environment", "agent"])["auc"]
         for env, count in labels.items():
+            if not {(env, across.LOW), (env, across.HIGH)} <= {*ends.groups}:
+                continue  # not yet
             area = areas.get_group((env, "s_0"))
             low, high = (ends.get_group((env, agent)) for agent in (across.LOW, across.HIGH))
             gain = high.mean() - low.mean()
@@ -58,9 +61,9 @@ def declared(runs: Sequence[RunRecord]) -> list[str]:
         tests += rows[rows["environment"] == across.POOLED].to_dict("records")
     adjusted = holm(pd.Series([row["p"] for row in tests]))
     names = [" | ".join(each) for each in COMPARED]
-    table = [f"| arm | against | {COLUMNS} p (Holm) |", "|---|---|" + 6 * "---:|"]
+    table = [f"| arm | against | tasks | {COLUMNS} p (Holm) |", "|---|---|" + 7 * "---:|"]
     for name, row, p in zip(names, tests, adjusted, strict=True):
-        table.append(f"| {name} | {_cells(row)} | {p_value(p)} |")
+        table.append(f"| {name} | {row['environments']} | {_cells(row)} | {p_value(p)} |")
     return table
 
 

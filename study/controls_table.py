@@ -26,15 +26,20 @@ def rows(folder: str) -> list[str]:
         if name not in run:
             reason = controls.reason(recipe.comparisons[name], arms)
             lacking.setdefault(reason.capitalize(), []).append(name)
+        elif of_one := controls.of_one_arm(recipe.comparisons[name], arms):
+            of_one = [f"{name} on {env}" for env in of_one]
+            lacking.setdefault("Finished by one arm only", []).extend(of_one)
     return [*table, *(f"\n{reason}: {', '.join(names)}" for reason, names in lacking.items())]
 
 
 def _table(compared: pd.DataFrame, metric: str) -> list[str]:
     table = ["| control | predicted | " + " | ".join(COLUMNS) + " |", "|---|---|" + 5 * "---:|"]
+    several = compared["environment"].nunique() > 1
     for row in compared[compared["metric"] == metric].to_dict("records"):
         share = "{share:.2f} [{share_low:.2f}, {share_high:.2f}]".format(**row)
         cells = "{p:.4f} | {p_holm:.4f} | {detectable_share:.2f}".format(**row)
-        names = "{agent} | {predicted}".format(**row)
+        place = f", {row['environment']}" if several else ""
+        names = f"{row['agent']}{place} | {row['predicted']}"
         pairs = seeds(row["n_pairs"], row["failed"])
         table.append(f"| {names} | {pairs} | {share} | {cells} |")
     return table

@@ -128,7 +128,8 @@ NOT_SAVED = ("runner", "task", "device", "settings")
 class Agent(ABC):
     """Base class of agents; an object trains one stack of members.
 
-    The members of a stack have the same agent class and network shapes, and each has its own seed.
+    The members of a stack have the same agent class and equal settings, but for those declared
+    `per_member`, and each has its own seed.
     A subclass declares its hyperparameters in `Settings`, a frozen dataclass whose fields are
     created with `mujoco_sail.recipes.setting`. Their values are read from the agent's recipe.
 

@@ -160,9 +160,9 @@ class RewardModel:
         accuracy_target: float,
         streams: Streams,
     ) -> Fitted:
-        """Trains every member until its accuracy in an epoch reaches the target.
+        """Trains each member until its accuracy in an epoch reaches the target.
 
-        It ends after `reward_epochs` epochs. A batch's accuracy is that before its step.
+        It takes at most `reward_epochs` epochs. A batch's accuracy is that before its step.
 
         Args:
             pairs: P labelled pairs.

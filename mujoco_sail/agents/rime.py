@@ -1,8 +1,8 @@
 """RIME: PEBBLE that leaves out or flips the labels it finds unlikely, with a warm start.
 
 Before every epoch of a fit, D = KL(y || P) in nats compares each label y with the prediction P, the
-mean probability of the ensemble. Labels with D > tau_upper are flipped. The epoch fits these and
-the labels with D < tau_lower, where
+mean probability of the ensemble. The epoch fits the labels with D < tau_lower, and those with
+D > tau_upper after flipping them; the others have weight 0. Here
 
     tau_lower = -ln(rho) + alpha rho + min(beta_t s^2, cap)
     beta_t = max(beta_min, beta_max - (beta_max - beta_min) t / k)
@@ -37,6 +37,7 @@ from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.recipes.settings import setting
 
 RHO_RATE, SMALLEST = 0.1, 1e-8  # rate of rho's average and least rho, as in the released code
+AT_ONCE = 500  # pairs whose margins are computed together, for the memory of large label budgets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,10 @@ class RIME(SAIL):
 
     def select(self, labels: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """Labels and weights of an epoch, a `reward_model.Targets`; updates rho, s^2 and t."""
-        divergence = label_divergence(self.reward_model.margin(self.pairs), labels)
+        starts = range(0, labels.shape[1], AT_ONCE)
+        parts = [self.pairs.part(slice(start, start + AT_ONCE)) for start in starts]
+        margins = torch.cat([self.reward_model.margin(part) for part in parts], -1)
+        divergence = label_divergence(margins, labels)
         tau_lower = self.tau_lower()
         trusted = divergence < tau_lower.unsqueeze(1)
         flipped = divergence > self.per_member("tau_upper").unsqueeze(1)

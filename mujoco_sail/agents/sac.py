@@ -51,7 +51,7 @@ class SACSettings:
     tau: float = setting(above=0, high=1)  # factor of the critic in a target update
     target_every: int = setting(low=1)  # updates between target updates
     initial_temperature: float = setting(above=0)  # initial alpha
-    log_std_low: float = setting()
+    log_std_low: float = setting(low=-40)
     log_std_high: float = setting()
     log_std_form: Literal["tanh", "clamp"] = setting()  # how log-std is bounded
     temperature_loss: Literal["alpha", "log_alpha"] = setting()  # see `core.update`

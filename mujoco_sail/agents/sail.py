@@ -42,6 +42,7 @@ from mujoco_sail.core.update import Anchor, SACState
 from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.recipes.settings import setting
+from mujoco_sail.system.errors import UserError
 
 LOGGED = (
     "t1_norm",
@@ -85,6 +86,12 @@ class SAIL(PEBBLE):
         # A term is computed only if a member of this stack has a positive weight.
         self._has_t2 = bool(self.lambda_.any())
         self._has_projection = bool(self.projection_radius.isfinite().any())
+        permuted = self._has_t2 and self.settings.t2_control == "permuted"
+        if permuted and self.task.labels_per_session < 2:
+            raise UserError(
+                "t2_control = 'permuted' permutes the pairs of a session, and there is one; "
+                "expected labels_per_session of at least 2"
+            )
         # pi_ref; not used before the first refresh.
         self.reference = self.actor.frozen_copy()
         self.anchored = False
@@ -94,7 +101,7 @@ class SAIL(PEBBLE):
         # actions were uniformly random.
         size = (self.query_window + 1) * self.task.episode_steps
         self.acted = torch.full(
-            (len(self.lambda_), min(size, self.replay_buffer.capacity), 2 * self.action_size),
+            (len(self.lambda_), min(size, self.replay_buffer.capacity + 1), 2 * self.action_size),
             torch.nan,
             device=self.device,
         )

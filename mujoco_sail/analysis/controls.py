@@ -163,6 +163,12 @@ def with_runs(comparisons: Mapping[str, Comparison], arms: Arms) -> dict[str, Co
     }
 
 
+def of_one_arm(one: Comparison, arms: Arms) -> list[str]:
+    """Environments on which only one of both arms has finished runs, sorted."""
+    mine, theirs = ({run.env for run in arms.of(place)} for place in (one.arm, one.against))
+    return sorted(mine ^ theirs)
+
+
 def reason(one: Comparison, arms: Arms) -> str:
     """Reason why a comparison is not among those `with_runs`."""
     failed = arms.failed(*(place for place in (one.arm, one.against) if not arms.has(place)))
@@ -238,6 +244,11 @@ def budgets(
             check_alike_but(runs, firsts.setdefault(agent, runs), differs)
             ends = measures(arms.scale(scale, runs)).groupby(["environment", "agent"])
             for env, of_env in measures(runs).groupby("environment"):
+                if not {(env, LOW), (env, HIGH)} <= {*ends.groups}:
+                    raise MissingDataError(
+                        f"{arms.where}: no finished run of {LOW} and {HIGH} on {env} in "
+                        f"{arms.folder / scale.folder}"
+                    )
                 labels = next(run.labels for run in runs if run.env == env)
                 at: dict[str, object] = {"environment": env, "agent": agent, "labels": labels}
                 for metric in METRICS:

@@ -61,7 +61,9 @@ def report(results: Path, recipe: Path) -> str:
         got = f"answers on {', '.join(sorted(asked))}" if asked else "no answers of a person"
         raise UserError(f"{results}: {got}; expected runs of one environment, --teacher human")
     (env,) = asked
-    table = pd.concat(tables).sort_values("at", kind="stable", ignore_index=True)
+    # Without the runs that were not asked, whose empty tables have no types.
+    table = pd.concat([one for one in tables if len(one)])
+    table = table.sort_values("at", kind="stable", ignore_index=True)
     firsts = table[~table["repeat"]]
     strict = firsts[(firsts["label"] != 0.5) & firsts["label"].notna() & (firsts["margin"] != 0)]
     if strict.empty:

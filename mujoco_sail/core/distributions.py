@@ -17,7 +17,7 @@ class LogStd(NamedTuple):
         low: Lower bound.
         high: Upper bound.
         form: "tanh" squashes the output (B-Pref): an untrained policy starts at the middle of the
-            range. "clamp" clips the output (Stable-Baselines3): it starts near 0.
+            range. "clamp" clips the output (Stable-Baselines3): its log-std starts near 0.
     """
 
     low: float

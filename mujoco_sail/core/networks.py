@@ -103,7 +103,7 @@ class StackedMLP:
         if torch.is_grad_enabled():
             out: Tensor = _Apply.apply(x, self, *self.parameters)  # type: ignore[no-untyped-call]
         else:
-            out, _ = self.outputs(x, self.parts(x))
+            out, _ = self.outputs(x, self.parts(x), keep=False)
         return by_member(out, members)
 
     @contextmanager
@@ -126,13 +126,18 @@ class StackedMLP:
         slices = cache_parts(members, groups * rows * widest * x.element_size(), x.device)
         return [part for part in slices if any(self.active[part])]
 
-    def outputs(self, x: Tensor, parts: Sequence[slice]) -> tuple[Tensor, list[list[Tensor]]]:
-        """Outputs, [M G, B, out], and for each slice of members the inputs of every layer."""
-        passes = [self.forward(x, members) for members in parts]
+    def outputs(
+        self, x: Tensor, parts: Sequence[slice], keep: bool = True
+    ) -> tuple[Tensor, list[list[Tensor]]]:
+        """Outputs, [M G, B, out], and, if kept, for each slice of members every layer's inputs."""
         whole = x.new_zeros(*x.shape[:3], self._shapes[-1][-1])
-        for members, (out, _) in zip(parts, passes, strict=True):
+        kept = []
+        for members in parts:
+            out, inputs = self.forward(x, members)
             whole[members] = out.view_as(whole[members])
-        return whole.flatten(0, 1), [inputs for _, inputs in passes]
+            if keep:
+                kept.append(inputs)
+        return whole.flatten(0, 1), kept
 
     def forward(self, x: Tensor, members: slice) -> tuple[Tensor, list[Tensor]]:
         """Applies `passes.forward` to a slice of the members; x is [M, G, B, in]."""

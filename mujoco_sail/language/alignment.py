@@ -144,7 +144,8 @@ class Alignment(Agent):
         share = anchored = torch.tensor(torch.nan)
         if settings.lambda_:
             of_t2 = self._gradient(t2)
-            share = settings.lambda_ * get_total_norm(of_t2) / get_total_norm(of_t1)
+            usual = get_total_norm(of_t1)  # 0 where every label is a tie and every margin 0
+            share = torch.where(usual > 0, settings.lambda_ * get_total_norm(of_t2) / usual, share)
             gradient = _sum(gradient, settings.lambda_, of_t2)
         if settings.reverse_kl:
             anchored = self.anchored(flat[0][::2], session.number)

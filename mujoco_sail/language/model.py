@@ -139,7 +139,10 @@ def until_end(completions: Tensor, end: int | None) -> Tensor:
 
 
 def trained_part(module: Any, layers: int) -> list[nn.Parameter]:
-    """Parameters of the last blocks of a model and of the norm after them; of all for 0."""
+    """Parameters of the last blocks of a model and of the modules that it lists after them.
+
+    These are usually the final norm. All parameters if `layers` is 0.
+    """
     if not layers:
         return list(module.parameters())
     for parent in module.modules():

@@ -137,10 +137,12 @@ def drawn_by_rank(score: Tensor, exponent: Tensor, at_once: int, streams: Stream
     """
     best_first = score.argsort(dim=-1, descending=True, stable=True)
     rank = best_first.argsort(-1).to(score.dtype) + 1
-    mean_time = memberwise(torch.exp, exponent.unsqueeze(1) * memberwise(torch.log, rank))
     # Exponential variables of rates rank^-exponent, sorted, are in the order of such draws
-    # (Efraimidis and Spirakis 2006, Weighted random sampling with a reservoir).
-    times = mean_time * -memberwise(torch.log1p, -streams.uniform(score.shape[1]))
+    # (Efraimidis and Spirakis 2006, Weighted random sampling with a reservoir). Their logarithms
+    # are finite for any exponent.
+    variables = -memberwise(torch.log1p, -streams.uniform(score.shape[1]))
+    log_mean = exponent.unsqueeze(1) * memberwise(torch.log, rank)
+    times = log_mean + memberwise(torch.log, variables)
     sets = times.argsort(dim=-1, stable=True).view(len(score), -1, at_once)
     shuffled = streams.uniform(*sets.shape[1:]).argsort(dim=-1, stable=True)
     given = torch.arange(score.shape[1], device=score.device)

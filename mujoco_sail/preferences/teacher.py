@@ -5,15 +5,16 @@ setting once. Two units differ from B-Pref, so that a setting means the same on 
 every stage of learning:
 
 - beta multiplies the difference of returns divided by its root mean square over the candidate
-  pairs of one round, which are drawn uniformly from the query window. Exact ties are excluded from
-  the mean, because otherwise a sparse reward would have almost no noise. B-Pref's beta is per unit
-  of return: the teacher is almost an oracle if returns differ by tens, and almost random if they
-  differ by hundredths.
+  pairs of one round: drawn uniformly from the query window, unless an agent draws them otherwise.
+  Exact ties are excluded from the mean, because otherwise a sparse reward would have almost no
+  noise. B-Pref's beta is per unit of return: the teacher is almost an oracle if returns differ by
+  tens, and almost random if they differ by hundredths.
 - The thresholds of `skip` and `equal` are shares of the return, above a floor, of a whole segment
   all of whose rewards are the mean reward in the query window. The floor is the lower end of
   `reward_range` or the lowest reward in the query window, whichever is smaller, so that no return
   or mean above it is negative. If the lower end is 0 and no reward is negative, as on DeepMind
-  Control, they equal B-Pref's shares of the recent mean return.
+  Control, they equal B-Pref's shares of the recent mean return. With `myopic` they compare
+  discounted returns, B-Pref's undiscounted ones.
 
 The fault `similarity` is not in B-Pref: it flips preferences between segments that look alike. Li,
 Kethireddy and Das 2026 (arXiv 2601.01904) compare agents under errors that depend on the segments'
@@ -134,9 +135,10 @@ def flip_similar(
     """Flips labels; more similar segments have a higher probability of a flip.
 
     The distance of two segments is Euclidean, between their mean observations and actions, each in
-    units of its standard deviation over the segments shown. The probability depends on the rank of
-    the distance among the P pairs, so that a share means the same on every task: it falls linearly
-    from 2 `share` for the closest pair to 0 for the farthest. Its mean over the pairs is `share`.
+    units of its standard deviation over the candidate segments. The probability depends on the rank
+    of the distance among the P pairs, so that a share means the same on every task: it falls
+    linearly from 2 `share` for the closest pair to 0 for the farthest. Its mean over the pairs is
+    `share`.
 
     Args:
         label: Labels in {0, 0.5, 1}, [M, P]; ties stay ties.

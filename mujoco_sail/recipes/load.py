@@ -153,7 +153,7 @@ def _task_class(class_path: Any, path: Path) -> type[Task]:
     where = f"{path}: key 'class' is {class_path!r}"
     try:
         found = getattr(import_module(module), name, None)
-    except (ImportError, ValueError) as error:  # ValueError: an empty name
+    except (Exception, SystemExit) as error:  # a module may raise anything
         raise UserError(f"{where}; it cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise UserError(f"{where}; expected module:Class, a subclass of {Task.__module__}:Task")

@@ -26,7 +26,7 @@ class Teacher:
     """
 
     # Rationality: inverse temperature of the Bradley-Terry model, in units of the root mean square
-    # difference of returns over the pairs shown, so that one beta means the same on every task.
+    # difference of returns over the candidate pairs, so that one beta means the same on every task.
     beta: float = setting(above=0, infinite=True)
     # Probability that a strict preference is flipped.
     mistake: float = setting(low=0, high=1)

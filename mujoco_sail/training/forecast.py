@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mujoco_sail.agents.base import Agent, Member
+from mujoco_sail.agents.preference_learner import PreferenceLearner
 from mujoco_sail.agents.sac import SAC
 from mujoco_sail.core.replay_buffer import ReplayBuffer
 from mujoco_sail.environments.factory import space_sizes
@@ -69,10 +70,16 @@ def memory_needed(
     member = rows + 4 * (NETWORKS * parameters + activations)
     environment = ENVIRONMENT.get(task.id.partition("/")[0], GYMNASIUM_ENVIRONMENT)
     environments = (1 + task.evaluation_episodes) * environment
+    # Twice, because joining copies them.
+    pairs = 2 * task.labels_in_reach * 2 * task.segment_steps * 4 * (sum(sizes) + 2)
     host = learner = 0.0
     for stacks in shares:
         host += PROCESS + max(len(stack) * environments for stack in stacks)
-        learner += max(len(stack) * member + stack[0].spec.agent.memory(task) for stack in stacks)
+        learner += max(
+            len(stack) * (member + pairs * issubclass(stack[0].spec.agent, PreferenceLearner))
+            + stack[0].spec.agent.memory(task)
+            for stack in stacks
+        )
     return (host + learner, 0.0) if device.type == "cpu" else (host, learner)
 
 

@@ -120,6 +120,11 @@ class Run:
         """
         try:
             agent = self.members[0].spec.agent(self)
+            try:
+                if agent.resumable:
+                    agent.state()
+            except TypeError as error:  # before the training, not at the first checkpoint
+                raise UserError(str(error)) from error
             if self.step:
                 self._load(agent)
             self.report(Progress(self.names, self.step, None))

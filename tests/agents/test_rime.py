@@ -117,6 +117,26 @@ def test_labels_are_fitted_flipped_or_left_out_by_their_divergence(agent: Any) -
     assert agent.epochs.tolist() == [8.0, 7.0]
 
 
+def test_labels_are_selected_in_slices_of_pairs(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    margin, sizes = agent.reward_model.margin, []
+
+    def counted(pairs: Any) -> torch.Tensor:
+        sizes.append(pairs.valid.shape[1])
+        return margin(pairs)  # type: ignore[no-any-return]
+
+    active = torch.tensor([True, True])
+    before = agent.divergence.clone(), agent.rho.clone(), agent.epochs.clone()
+    whole = agent.select(agent.labels, active)
+    agent.divergence, agent.rho, agent.epochs = before
+    agent.reward_model.margin = counted
+    monkeypatch.setattr(rime, "AT_ONCE", 3)
+    for one, other in zip(agent.select(agent.labels, active), whole, strict=True):
+        torch.testing.assert_close(one, other)
+    assert sizes == [3, 3, 2]
+
+
 def test_the_first_epoch_fits_all_labels(agent: Any) -> None:
     """rho is 1e-8, so that tau_lower is 18.4."""
     agent.rho.zero_()

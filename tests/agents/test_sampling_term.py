@@ -22,6 +22,7 @@ from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.preferences.sessions import Session
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.training.run import Run
 
 LAMBDA = 0.3
@@ -150,6 +151,16 @@ def test_a_session_of_one_label_has_t2_without_a_baseline(make_run: MakeRun) -> 
     assert session.labels.shape[1] == 1
     assert (weight > 0).all()
     assert agent.logged["t2_signal"].isnan().all()  # there are no two halves
+
+
+def test_a_permutation_of_one_pair_is_refused(make_run: MakeRun) -> None:
+    run = make_run(
+        [("sail", 0)],
+        tiny_task(labels_per_session=1, labels=4),
+        settings={"sail": {"t2_control": "permuted"}},
+    )
+    with pytest.raises(UserError, match="labels_per_session of at least 2"):
+        run.members[0].spec.agent(run)
 
 
 def test_the_signal_of_t2_has_no_bias_from_noise(make_run: MakeRun) -> None:

@@ -237,6 +237,26 @@ def test_a_comparison_without_runs_is_named_below_the_others(folder: Path) -> No
         draw(folder, "controls", comparisons={"more": more})
 
 
+def test_an_environment_of_one_arm_alone_is_named(folder: Path) -> None:
+    arm(folder / "few", "pebble", [1, 2], env="hopper", **{"env.labels": 2})
+    assert rows_of(draw(folder, "controls", comparisons={"few": FEW})) == [
+        "against many/pebble",
+        "few, ant (predicted: worse)\nenv.labels, env.seen",
+        "few, hopper (predicted: worse)\nonly one arm has finished runs",
+    ]
+
+
+def test_scores_need_the_scale_on_every_environment(folder: Path) -> None:
+    options: dict[str, Any] = {"protocols": "few, many", "agents": "pebble"}
+    arm(folder / "few", "pebble", [1, 2], env="hopper", **{"env.labels": 2})
+    with pytest.raises(MissingDataError, match="no finished run of random and sac on hopper in"):
+        draw(folder, "label_budgets", **options)
+    for agent in ("random", "sac"):
+        arm(folder / "many", agent, [3, 5], env="hopper")
+    with pytest.raises(MissingDataError, match="no score is defined on hopper: sac not above ran"):
+        draw(folder, "label_budgets", **options)
+
+
 def test_an_undefined_comparison_is_an_error(folder: Path) -> None:
     arm(folder / "elsewhere", "pebble", [1, 2], env="hopper")
     arm(folder / "flat", "random", [0, 0])

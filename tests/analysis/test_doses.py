@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,21 @@ def test_environments_and_their_mean_differ_in_colour_and_position(
     none = [x for marker, x, _ in points(by_signal) if marker == "X"]
     assert len(set(none)) == 2
     assert sum(none) == pytest.approx(0)
+
+
+def test_failed_seeds_are_named_and_a_mean_of_fewer_environments_is_not_drawn(
+    results: Path,
+) -> None:
+    make(results, "ant")
+    make(results, "hopper")
+    shutil.rmtree(results / "hopper/exact")
+    changes = {"agent.lambda": 1.0, "agent.lambda_unit": "exact", "agent.t2_control": "none"}
+    for seed in range(2):
+        write_run(results, "hopper", "exact", seed, status="failed", **changes)
+    by_share = draw(results).axes[0]
+    assert by_share.get_title("right") == "n = 2, 2 failed"
+    assert [marker for marker, _, _ in points(by_share)].count("D") == 1  # on ant
+    assert [marker for marker, _, _ in points(by_share)].count("X") == 3
 
 
 def test_the_figure_needs_the_baseline_and_a_gain_of_sac(

@@ -134,6 +134,17 @@ def test_every_answer_of_several_runs_is_counted_once(
     assert len(sizes) == 4
 
 
+def test_runs_that_were_not_asked_are_left_out(
+    answered: Path, tmp_path: Path, make: MakeFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["table", "--results", str(answered), "--teacher-report", str(tmp_path / "p.toml")]
+    assert main(words) == 0
+    alone = capsys.readouterr().out
+    make("walker_walk", "sac", 0, (1, 2, 3), answers=())
+    assert main(words) == 0
+    assert capsys.readouterr().out == alone
+
+
 def test_answers_that_no_run_took_are_not_counted(answered: Path) -> None:
     log = AnswerLog(answered / "walker_walk/pebble/seed_0")
     before = person.answers(log.path.parent.parent)

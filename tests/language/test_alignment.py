@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,14 @@ def test_offline_pairs_come_from_the_reference_and_have_no_t2(make_run: MakeRun)
     whole = agent_of(make_run, {"offline": 1.0})
     whole.learn(whole.ask(8))
     assert whole.logged["t2_share"].item() == 0
+
+
+def test_a_share_of_t1_is_undefined_where_t1_is_zero(make_run: MakeRun) -> None:
+    """At the reference every margin is 0, so that ties have no T1; one label has no baseline."""
+    agent = agent_of(make_run, {}, labels_per_session=1)
+    session = agent.ask(8)
+    agent.learn(replace(session, labels=torch.full_like(session.labels, 0.5)))
+    assert agent.logged["t2_share"].isnan()
 
 
 def test_a_projected_policy_stays_in_the_ball_around_the_reference(make_run: MakeRun) -> None:

@@ -158,6 +158,15 @@ def test_draws_have_probabilities_of_rank_to_the_power_minus_tau() -> None:
         torch.testing.assert_close(second, weight / weight.sum(), rtol=0, atol=0.03)
 
 
+def test_large_exponents_draw_by_rank_alone() -> None:
+    """rank^80 is infinite in float32 from rank 4 on."""
+    score = torch.rand(50, 20, generator=torch.Generator().manual_seed(0))
+    streams = Streams(range(50), "t", torch.device("cpu"))
+    order = drawn_by_rank(score, torch.full((50,), 80.0), 10, streams)
+    best, drawn = score.topk(10).indices.sort().values, order[:, :10].sort().values
+    assert (best == drawn).float().mean() > 0.9  # neighbouring ranks can change places
+
+
 def test_draws_within_a_set_are_shuffled_and_sets_are_not() -> None:
     """With a large exponent, draws are by rank: sets of 2 are {0, 1}, {2, 3} and {4, 5}."""
     score = -torch.arange(6.0).expand(200, 6)

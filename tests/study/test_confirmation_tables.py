@@ -31,7 +31,7 @@ def test_the_comparisons_are_those_of_the_doses(monkeypatch: pytest.MonkeyPatch)
     of_doses, _ = tables.declared(doses)[2:]
     page = (ROOT / "docs/study.md").read_text()
     assert "| s_0.5 | 40 | -0.13 [-0.24, -0.02] | 0.0189 |" in page
-    assert of_doses.startswith("| s_0.5 | s_0 | 40 | -0.13 [-0.24, -0.02] | 0.0189 |")
+    assert of_doses.startswith("| s_0.5 | s_0 | 2 | 40 | -0.13 [-0.24, -0.02] | 0.0189 |")
     assert of_doses.endswith(" 0.0378 |")  # of two: twice the smaller p
     (stand, _) = tables.control(doses, fifth)[2:]
     assert "| walker_stand | fewer_labels | 20 | -0.15 [-0.25, -0.06] |" in page

@@ -37,6 +37,16 @@ def test_stacks_that_a_worker_trains_one_after_the_other_do_not_add_up() -> None
     assert forecast.memory_needed(task, [[stack], [stack]], (24, 6), CPU) == (2 * one, 0)
 
 
+def test_labelled_pairs_are_counted_twice_for_agents_that_keep_them() -> None:
+    """On sweep_into 19 900 labels in reach, each of two segments of 50 steps; joining copies."""
+    task = load_task("sweep_into", "paper", {})
+    sac, pebble = (
+        forecast.memory_needed(task, [[[Member(load_spec(name, {}), 0)]]], (39, 4), CPU)[0]
+        for name in ("sac", "pebble")
+    )
+    assert pebble - sac == 2 * 19_900 * 2 * 50 * 4 * (39 + 4 + 2)
+
+
 def test_a_benchmark_that_needs_too_much_memory_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

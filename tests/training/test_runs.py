@@ -10,8 +10,10 @@ from helpers.environments import KINDS
 from helpers.runs import MakeRun
 from helpers.tiny import TINY, tiny_task
 
+from mujoco_sail.agents.sac import SAC
 from mujoco_sail.agents.sail import LOGGED, SAIL
 from mujoco_sail.recipes.load import load_task
+from mujoco_sail.system.errors import UserError
 
 
 @pytest.mark.parametrize("env", KINDS)
@@ -47,3 +49,18 @@ def test_a_step_learns_from_the_transitions_of_earlier_steps(
     make_run([("pebble", 0)]).execute()
     first, last = TINY["random_steps"], TINY["steps"]
     assert seen == [(step, step - 1) for step in range(first, last + 1)]
+
+
+def test_what_a_checkpoint_cannot_hold_is_refused_before_the_training(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = SAC.__init__
+
+    def with_list(agent: Any, runner: Any) -> None:
+        made(agent, runner)
+        agent.nets = [torch.zeros(1, 1)]
+
+    monkeypatch.setattr(SAC, "__init__", with_list)
+    monkeypatch.setattr(SAC, "train", None)
+    with pytest.raises(UserError, match=r"^SAC\.nets is a list: a checkpoint holds tensors"):
+        make_run([("sac", 0)]).execute()

@@ -91,11 +91,20 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
             "random, and seeds that both arms have"
         )
     rows: list[dict[Any, Any]] = table.to_dict("records")
-    several = len({row["environment"] for row in rows}) > 1
+    # Environments on which a comparison cannot be made, with the reason; "" for all.
+    gaps: dict[str, dict[str, str]] = {
+        name: dict.fromkeys(controls.of_one_arm(one, arms), "only one arm has finished runs")
+        if name in compared
+        else {"": controls.reason(one, arms)}
+        for name, one in recipe.comparisons.items()
+    }
+    several = len({row["environment"] for row in rows}) > 1 or any(
+        env for of_one in gaps.values() for env in of_one
+    )
     ends = ("share", "share_low", "share_high", "detectable_share")
     limit = 1.05 * max(np.nan_to_num(abs(row[end])) for row in rows for end in ends) or 1.0
     heads = dict.fromkeys(one.against for one in recipe.comparisons.values())
-    lines = len(rows) + len(heads) + len(recipe.comparisons) - len(compared)
+    lines = len(rows) + len(heads) + sum(map(len, gaps.values()))
     figure = sheet(PAGE, ROW * lines + forest.SCALE + TITLE)
     forest.narrow(figure, 0.98)
     axes = figure.subplots()
@@ -116,9 +125,9 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
             name = f"{label(row['agent'])}{place}"
             names.append(f"{name} (predicted: {row['predicted']})\n{allowed}")
         for name, one in recipe.comparisons.items():
-            if one.against == head and name not in compared:
-                reason = controls.reason(one, arms)
-                names.append(f"{label(name)} (predicted: {one.predicted})\n{reason}")
+            for env, reason in gaps[name].items() if one.against == head else ():
+                place = f", {label(env)}" if env else ""
+                names.append(f"{label(name)}{place} (predicted: {one.predicted})\n{reason}")
     forest.dress(axes, names, {f"against {label(head)}" for head in heads}, limit)
     axes.set_title("worse", loc="left", fontsize=7)
     axes.set_title("better", loc="right", fontsize=7)
@@ -136,6 +145,9 @@ def draw_budgets(recipe: BudgetsRecipe, folder: Path, where: str) -> Figure:
     arms = controls.Arms(folder, where)
     table = controls.budgets(protocols, agents, recipe.differs, recipe.scale, arms)
     environments = list(table["environment"].unique())
+    if table["score"].isna().any():
+        lacking = ", ".join(table.loc[table["score"].isna(), "environment"].unique())
+        raise MissingDataError(f"{where}: no score is defined on {lacking}: sac not above random")
     places = [f"{protocol}/{agent}" for protocol in protocols for agent in agents]
     lost = Counter(env for place in places for env, _ in arms.failed(place))
     looks = {name: look(at) for at, name in enumerate(agents) if (table["agent"] == name).any()}

@@ -30,7 +30,7 @@ from mujoco_sail.analysis.figures.style import (
 from mujoco_sail.analysis.stats import Array
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.pooling import check_alike, training_tables
-from mujoco_sail.results.read import RunRecord
+from mujoco_sail.results.read import RunRecord, count_failed
 
 EXACT = "exact"
 # Marker and label of each kind of agent.
@@ -145,8 +145,10 @@ def draw(recipe: DosesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
         )
     environments = sorted({*table["environment"]} - {POOLED})
     colours = dict(zip([POOLED, *environments], COLOURS * 9, strict=False))
-    if len(environments) == 1:
-        table = table[table["environment"] != POOLED]
+    # A mean of fewer environments than are drawn is not comparable with the others.
+    whole = (table["environments"] == len(environments)) & (len(environments) > 1)
+    table = table[(table["environment"] != POOLED) | whole]
+    failed = count_failed(runs, {*table["agent"], recipe.baseline})
     figure = sheet(PAGE, HEIGHT * len(METRICS) + TITLE + 0.4)
     grid = figure.subplots(len(METRICS), 2, sharey="row", squeeze=False)
     for metric, (by_share, by_signal) in zip(METRICS, grid, strict=True):
@@ -164,7 +166,8 @@ def draw(recipe: DosesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
             axes.axhline(0, color="black", linewidth=0.6)
         by_share.set_title(METRIC_NAMES[metric], loc="left")
         seeds = here.loc[here["environment"] != POOLED, "n_pairs"]
-        by_share.set_title(seeds_label(list(seeds)), loc="right", fontsize=7)
+        note = f", {failed} failed" if failed else ""
+        by_share.set_title(f"{seeds_label(list(seeds))}{note}", loc="right", fontsize=7)
         by_share.set_ylabel(recipe.y_label)
     by_share.set_xlabel("share of the gradient that T2 is")
     by_signal.set_xlabel("share that is signal of T2")
