@@ -217,6 +217,20 @@ def test_a_forest_has_a_row_per_effect_at_its_place(results: Path) -> None:
 
 
 @pytest.mark.usefixtures("normalised")
+def test_an_undefined_effect_keeps_its_row(results: Path, make: MakeFolder) -> None:
+    """One seed on ant, so that neither its effect nor the mean over environments is defined."""
+    for agent in ("pebble", "sail"):
+        make("ant", agent, 0, (0, 0, 1), answers=("1", "0"))
+    (axes,) = draw(results, "effect_sizes").axes
+    names = [text.get_text().strip() for text in axes.get_yticklabels()]
+    assert names == ["sail", "ant", "hopper", "walker-walk", "pooled"]
+    written = [text.get_text() for text in axes.texts]
+    assert written[:2] == ["n = 1", "undefined"]
+    assert written[-2:] == ["n = 9", "undefined"]
+    assert len([line for line in axes.lines if line.get_marker() in ("s", "D")]) == 2
+
+
+@pytest.mark.usefixtures("normalised")
 def test_the_marker_is_filled_if_the_interval_excludes_zero(results: Path) -> None:
     (axes,) = draw(results, "effect_sizes", agents="random,sail").axes
     points = [line for line in axes.lines if line.get_marker() in ("s", "D")]

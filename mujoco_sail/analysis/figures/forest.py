@@ -53,8 +53,8 @@ def draw(recipe: ForestRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
     """
     with missing_where_refused(where):
         table = across.effects(runs, recipe.baseline)
-    table = table[table["d"].notna()]
-    there = [a for a in agents_in_order(runs, recipe.baseline) if (table["agent"] == a).any()]
+    known = {*table.loc[table["d"].notna(), "agent"]}
+    there = [a for a in agents_in_order(runs, recipe.baseline) if a in known]
     if recipe.agents == ALL:  # only agents that use labels can be compared at equal labels
         there = [a for a in there if any(run.labels for run in runs if run.agent == a)]
     agents = choose(recipe.agents, there, f"{where}: key 'agents'")
@@ -107,6 +107,11 @@ def draw_row(
         columns: Positions of the number of seeds and of the effect, in units of the axis' width.
     """
     d, low, high = row["d"], row["d_low"], row["d_high"]
+    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 7}
+    axes.text(columns[0], y, f"n = {row['seeds']}", **place)
+    if np.isnan(d):
+        axes.text(columns[1], y, "undefined", **place)
+        return
     pooled = row["environment"] == across.POOLED
     line: dict[str, Any] = {"color": COLOUR, "linewidth": 1.8 if pooled else 1.2}
     text = f"{d:z.2f}"
@@ -121,9 +126,7 @@ def draw_row(
         apart = low > 0 or high < 0  # a filled marker: the interval excludes zero
         face = COLOUR if apart else "white"
         axes.plot(d, y, color=COLOUR, markerfacecolor=face, **(POOLED if pooled else SINGLE))
-    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 7}
     weight = "bold" if pooled else "normal"
-    axes.text(columns[0], y, f"n = {row['seeds']}", **place)
     text = text.replace("-", "\N{MINUS SIGN}")
     axes.text(columns[1], y, text, fontweight=weight, **place)
 
