@@ -47,8 +47,8 @@ class UserMessage:
 class Stopped(Exception):  # noqa: N818
     """Raised when a stack stops on request.
 
-    Between two steps, a resumable agent has written a checkpoint; within one (`Run.waiting`), the
-    newest checkpoint counts.
+    If it is raised between two steps, a resumable agent has just written a checkpoint. If it is
+    raised within a step (`Run.waiting`), the run resumes from its newest earlier checkpoint.
     """
 
 

@@ -49,7 +49,7 @@ class WorkUnit:
         return lock_of(self.folder(member))
 
     def failed(self, told: Iterable[Failure], reason: str) -> list[Failure]:
-        """Failure of the members whose runs are not complete and were not told before, if any."""
+        """Failure of members whose runs are not complete and who have none in `told`, if any."""
         before = {name for failure in self._own(told) for name in failure.members}
         left = [m for stack in self.stacks for m in stack if self.status(m) != "complete"]
         names = [(m.spec.name, m.seed) for m in left]
