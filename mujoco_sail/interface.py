@@ -99,8 +99,9 @@ def train(
         try:
             failures = command.train(grid, envs, chosen, place)
         except pool.Interrupted as stop:
-            print("stopped; the same call goes on from here", flush=True)
-            signal.raise_signal(stop.args[0])  # handled as usual, by default KeyboardInterrupt
+            lines = [*map(command.told, stop.failures), "stopped; the same call goes on from here"]
+            print(*lines, sep="\n", flush=True)
+            signal.raise_signal(stop.number)  # handled as usual, by default KeyboardInterrupt
             raise KeyboardInterrupt from None
     lines = [command.told(failure) for failure in failures]
     if failures and all(failure.refused for failure in failures):

@@ -5,10 +5,10 @@ import argparse
 from mujoco_sail.cluster.connection import Cluster
 from mujoco_sail.cluster.grid import execute
 from mujoco_sail.recipes.task import HUMAN
-from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.training import plan
 from mujoco_sail.training.command import Grid, run_with
-from mujoco_sail.training.messages import Failure
+from mujoco_sail.training.messages import Failure, names_of
 from mujoco_sail.training.options import Extras
 
 
@@ -32,7 +32,14 @@ def _on_cluster(args: argparse.Namespace, grid: Grid, extras: Extras) -> list[Fa
         todo = [job for job in prepared if job.members]
         if not todo:
             return []
-        return execute(cluster, todo, device, _say, args.resume, extras)
+        try:
+            return execute(cluster, todo, device, _say, args.resume, extras)
+        except cluster.ray.exceptions.RayError as error:
+            reason = one_line(f"the cluster was lost: {type(error).__name__}: {error}")
+            advice = "the same command goes on from the newest checkpoints"
+            return [
+                Failure(job.task.name, names_of(job.members), f"{reason}; {advice}") for job in todo
+            ]
     finally:
         cluster.close()
 

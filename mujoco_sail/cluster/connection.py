@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import time
 import uuid
@@ -46,6 +47,7 @@ class Cluster:
             raise UserError(f"--results {results}: expected a folder that all nodes have mounted")
         self.ray = packages.load("ray", "--cluster")
         _check_answers(address)
+        at_stop = signal.getsignal(signal.SIGTERM)
         try:
             self.ray.init(
                 address=address,
@@ -55,6 +57,8 @@ class Cluster:
             )
         except Exception as error:  # types differ: no cluster, another version of Python
             raise UserError(f"--cluster {address}: {one_line(error)}") from error
+        finally:
+            signal.signal(signal.SIGTERM, at_stop)  # Ray's own ends with another exit code
         # Not resolved: what is a symbolic link here may be a mounted folder on the nodes.
         self.results, self.obstacle = Path(os.path.abspath(results)), ""
         resources = self.ray.cluster_resources()

@@ -23,6 +23,7 @@ from mujoco_sail.environments.factory import space_sizes
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.system.durations import duration
 from mujoco_sail.system.errors import UserError, one_line
+from mujoco_sail.system.lock import remove_if_free
 from mujoco_sail.system.signals import REPEATED, stops_handled
 from mujoco_sail.training import forecast, pool
 from mujoco_sail.training.messages import Failure, Progress, UserMessage
@@ -133,7 +134,7 @@ def execute(
         for unit in made:  # killed units have left their lock files
             for member in itertools.chain(*unit.stacks):
                 with suppress(OSError):  # of a disk that has become read-only
-                    node.lock_of(unit, member).unlink(missing_ok=True)
+                    remove_if_free(node.lock_of(unit, member))
         return failures
 
 
@@ -178,7 +179,7 @@ class Grid:
             if line := self.counts.line(len(self.cluster.nodes()), waiting, len(self.where)):
                 self.say(line)
         if signals:
-            raise pool.Interrupted(signals[0])
+            raise pool.Interrupted(signals[0], self.failures)
         return self.failures
 
     def _submit(self, number: int) -> None:
@@ -192,7 +193,10 @@ class Grid:
     def _memory(self, unit: WorkUnit) -> int:
         sizes = space_sizes(unit.task)
         host, _ = forecast.memory_needed(unit.task, [unit.stacks], sizes, unit.device)
-        most = max(int(n["Resources"].get("memory", 0)) for n in self.cluster.nodes().values())
+        kind = "GPU" if unit.device.type == "cuda" else "CPU"
+        nodes = [each["Resources"] for each in self.cluster.nodes().values()]
+        usable = [each for each in nodes if min(each.get("CPU", 0), each.get(kind, 0)) >= 1]
+        most = max((int(each.get("memory", 0)) for each in usable), default=0)
         if host > most:
             raise UserError(
                 f"{unit.task.name}: {len(unit.members)} members need {host / 2**30:.1f} GiB, no "

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from mujoco_sail.labelling.clips import ClipCache
 from mujoco_sail.preferences.answers import Answer, AnswerLog, NotOpenError, answers_of
 from mujoco_sail.preferences.questions import FOLDER, LABELS, Ask, Question, read_question, run_of
+from mujoco_sail.system.errors import UserError
 
 LEASE = 120.0  # seconds for which a pair is one page's; then another page may get it, too
 SPARE = 2  # pairs drawn beyond those that are asked for, in case some are refused
@@ -59,7 +61,7 @@ class QuestionQueue:
         self._leases: dict[tuple[str, Ask], tuple[str, float]] = {}
 
     def questions(self) -> list[OpenQuestion]:
-        """All open questions, the oldest first."""
+        """All open questions, the oldest first, without those of runs with damaged answers."""
         found: dict[Path, tuple[int, Question | None]] = {}
         for path in self.results.glob(f"*/*/seed_*/{FOLDER}/session_*.npz"):
             try:
@@ -73,9 +75,9 @@ class QuestionQueue:
         opened = []
         for _, path in order:
             if (question := found[path][1]) is not None:
-                opened.append(
-                    OpenQuestion(path, question, *AnswerLog(run_of(path)).given(question.key))
-                )
+                with suppress(UserError):  # the run reports it
+                    given = AnswerLog(run_of(path)).given(question.key)
+                    opened.append(OpenQuestion(path, question, *given))
         return opened
 
     def next(self, page: str) -> dict[str, Any]:

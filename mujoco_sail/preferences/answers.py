@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mujoco_sail.preferences.questions import FOLDER, Ask, Question
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.files import WriteError, sync_folder
 from mujoco_sail.system.lock import NO_LOCKS
 
@@ -63,29 +64,46 @@ class AnswerLog:
         self.path = run / FOLDER / ANSWERS
 
     def entries(self) -> list[dict[str, Any]]:
-        """All lines, without a last one that a killed process left incomplete."""
+        """All lines, without a last one that a killed process left incomplete.
+
+        Raises:
+            UserError: A line is not what was written.
+        """
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return []
         lines = data[: data.rfind(b"\n") + 1].splitlines()
-        return [json.loads(line) for line in lines]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise self._damaged() from error
 
     def given(self, key: str) -> tuple[dict[Ask, Answer], bool]:
-        """Answers to a question that are not undone, oldest first, and whether a run took them."""
+        """Answers to a question that are not undone, oldest first, and whether a run took them.
+
+        Raises:
+            UserError: A line is not what was written.
+        """
         found: dict[Ask, Answer] = {}
         taken = False
         for entry in self.entries():
-            if entry["key"] != key:
-                continue
-            if TAKEN in entry:
-                taken = True
-                continue
-            answer = Answer(**entry)
+            try:
+                if entry["key"] != key:
+                    continue
+                if TAKEN in entry:
+                    taken = True
+                    continue
+                answer = Answer(**entry)
+            except (KeyError, TypeError) as error:
+                raise self._damaged() from error
             found.pop((answer.pair, answer.repeat), None)
             if answer.answer != UNDO:
                 found[answer.pair, answer.repeat] = answer
         return found, taken
+
+    def _damaged(self) -> UserError:
+        return UserError(f"{self.path}: cannot be read: not what was written")
 
     def answer(self, question: Question, answer: Answer) -> None:
         """Appends an answer.

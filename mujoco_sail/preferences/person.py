@@ -15,6 +15,7 @@ from mujoco_sail.preferences.questions import LABELS, REPEAT_EVERY, Question
 from mujoco_sail.preferences.teacher import TeacherLabels, margin_unit
 from mujoco_sail.recipes.settings import dump
 from mujoco_sail.recipes.task import Task
+from mujoco_sail.system.errors import UserError
 
 
 class Unanswered(Exception):  # noqa: N818
@@ -33,7 +34,10 @@ class Unanswered(Exception):  # noqa: N818
         """Whether the run need not wait: the question is answered, or its file is gone."""
         if not self.path.exists():
             return True
-        return AnswerLog(questions.run_of(self.path)).is_answered(self.question)
+        try:
+            return AnswerLog(questions.run_of(self.path)).is_answered(self.question)
+        except UserError:  # which the run itself reports
+            return True
 
 
 class Person:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mujoco_sail.agents.base import AgentSpec
 from mujoco_sail.agents.registry import resolved
+from mujoco_sail.preferences import questions
 from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.preferences.sessions import Query
 from mujoco_sail.recipes.task import Task
@@ -125,6 +126,7 @@ class RunWriter:
         run.
         """
         remove_leftovers(self.folder)
+        remove_leftovers(self.folder / questions.FOLDER)
         self.checkpoints.remove_leftovers()
         if saved is not None:
             self.rows = {name: [list(row) for row in saved["rows"][name]] for name in CSV_FILES}

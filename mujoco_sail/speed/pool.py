@@ -15,6 +15,7 @@ from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.speed.worker import Request, cores_of, work
 from mujoco_sail.system.machine import ending
+from mujoco_sail.system.signals import signals_to_all_blocked
 from mujoco_sail.training.spawning import CONTEXT
 
 PATIENCE = 10.0  # seconds to wait for a worker to exit
@@ -53,7 +54,8 @@ class WorkerPool:
             ours, theirs = CONTEXT.Pipe()
             arguments = (task, stack, device, results, dict(variables), theirs)
             worker = CONTEXT.Process(target=work, args=arguments, daemon=True)
-            worker.start()
+            with signals_to_all_blocked():  # until the worker handles them
+                worker.start()
             theirs.close()
             self.pipes.append(ours)
             self.workers.append(worker)

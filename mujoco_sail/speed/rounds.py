@@ -11,6 +11,7 @@ from mujoco_sail.speed.plan import Plan
 from mujoco_sail.speed.pool import WorkerPool
 from mujoco_sail.speed.roofline import PRODUCT_CALLS, product_operations
 from mujoco_sail.speed.worker import Request
+from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.scratch import scratch_folder
 from mujoco_sail.training.pool import shards, threads
 
@@ -69,9 +70,14 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Rate]:
         say: Called with lines about the progress.
 
     Raises:
+        UserError: No temporary folder can be made.
         WorkerError: A worker failed.
     """
-    with scratch_folder() as scratch, ExitStack() as stack:
+    with ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(scratch_folder())
+        except OSError as error:
+            raise UserError(f"no temporary folder can be made: {error}; set TMPDIR") from error
 
         def pool(
             name: str, stacks: Sequence[Sequence[Member]], variables: Mapping[str, str]

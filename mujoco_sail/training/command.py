@@ -16,7 +16,7 @@ from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import run_folder
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.training import plan, pool, progress
-from mujoco_sail.training.messages import Failure
+from mujoco_sail.training.messages import Failure, names_of
 from mujoco_sail.training.options import NO_EXTRAS, Extras
 
 Grid = tuple[Sequence[Task], Sequence[AgentSpec], Sequence[int]]  # environments, agents, seeds
@@ -49,13 +49,18 @@ def run_with(execute: Execute, args: argparse.Namespace) -> int:
     try:
         failures = execute(args, grid, extras)
     except pool.Interrupted as stop:
+        _tell(stop.failures)
         print("stopped; the same command goes on from here")
-        return 128 + int(stop.args[0])
-    for failure in failures:
-        print(f"mujoco-sail: {told(failure)}", file=sys.stderr)
+        return 128 + stop.number
+    _tell(failures)
     if failures:
         return 2 if all(failure.refused for failure in failures) else 1
     return 0
+
+
+def _tell(failures: Sequence[Failure]) -> None:
+    for failure in failures:
+        print(f"mujoco-sail: {told(failure)}", file=sys.stderr)
 
 
 def _here(args: argparse.Namespace, grid: Grid, extras: Extras) -> list[Failure]:
@@ -123,7 +128,7 @@ def train(
             print(line, flush=True)
         for line in plan.look_ahead(job, recipe, device, results, resume_failed):
             print(line, flush=True)
-    failures = []
+    failures: list[Failure] = []
     for job in prepared:
         if job.members:
             with progress.ProgressDisplay(job.task, job.members) as display:
@@ -131,6 +136,8 @@ def train(
                 try:
                     failures += pool.execute(*todo, resume_failed, extras)
                 except UserError as error:  # the other environments are trained all the same
-                    refused = tuple((m.spec.name, m.seed) for m in job.members)
-                    failures.append(Failure(job.task.name, refused, str(error), refused=True))
+                    who = job.task.name, names_of(job.members)
+                    failures.append(Failure(*who, str(error), refused=True))
+                except pool.Interrupted as stop:
+                    raise pool.Interrupted(stop.number, [*failures, *stop.failures]) from None
     return failures

@@ -1,8 +1,14 @@
 """Messages and exceptions of a stack in training."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mujoco_sail.agents.base import Member
+
+
+def names_of(members: Iterable[Member]) -> tuple[tuple[str, int], ...]:
+    """Agent and seed of each member."""
+    return tuple((member.spec.name, member.seed) for member in members)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,16 @@ Message = Progress | Failure | UserMessage
 
 
 class Interrupted(Exception):  # noqa: N818
-    """Raised when a signal ended the benchmark; its argument is the signal number."""
+    """Raised when a signal ended the benchmark.
+
+    Attributes:
+        number: Number of the signal.
+        failures: Failures before it.
+    """
+
+    def __init__(self, number: int, failures: Sequence[Failure] = ()) -> None:
+        super().__init__(number)
+        self.number, self.failures = number, failures
 
 
 def stack_key(member: Member) -> tuple[Any, ...]:
@@ -155,7 +164,7 @@ def _execute(
                 pass
             raise
     if signals:
-        raise Interrupted(signals[0])
+        raise Interrupted(signals[0], failures)
     for worker, unit in zip(workers, units, strict=True):
         if worker.exitcode != 0:
             failures += unit.failed(failures, reason_of_death(worker.exitcode or 0))

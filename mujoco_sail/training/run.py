@@ -23,15 +23,13 @@ from mujoco_sail.results.write import RunWriter, remove_checkpoints, run_folder
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.training import asking
 from mujoco_sail.training.evaluation import Evaluation
-from mujoco_sail.training.messages import MembersFailed, Progress, Stopped
+from mujoco_sail.training.messages import MembersFailed, Progress, Stopped, names_of
 from mujoco_sail.training.options import NO_EXTRAS, Extras
 
 # Environment steps between two progress reports without evaluation, and between two checks for
 # non-finite numbers.
 REPORT_EVERY = 100
 
-# Errors of the machine: the members have not failed, and the same command resumes them from their
-# checkpoints.
 MACHINE_ERRORS = (
     OSError,  # a file cannot be written, among others
     DamagedError,
@@ -39,6 +37,24 @@ MACHINE_ERRORS = (
     torch.OutOfMemoryError,
     torch.AcceleratorError,
 )
+# Parts of the text of a RuntimeError, as which PyTorch and Python raise further ones.
+MACHINE_TEXTS = (
+    "DefaultCPUAllocator",
+    "bad_alloc",
+    "CUDA error",
+    "CUDA driver error",
+    "CUBLAS_STATUS",
+    "can't start new thread",
+)
+
+
+def is_of_machine(error: Exception) -> bool:
+    """Whether an error is the machine's, such as a lack of memory, and not that of members.
+
+    The members have not failed then: the same command resumes them from their checkpoints.
+    """
+    told = isinstance(error, RuntimeError) and any(text in str(error) for text in MACHINE_TEXTS)
+    return told or isinstance(error, MACHINE_ERRORS)
 
 
 class Run:
@@ -79,7 +95,7 @@ class Run:
         self.feedback = Feedback(task, self.seeds, device, person)
         self.evaluation = Evaluation(task, self.seeds, device)
         self.report, self.stopping, self.say, self.extras = report, stopping, say, extras
-        self.names = tuple((member.spec.name, member.seed) for member in members)
+        self.names = names_of(members)
         self.tracking = tracking.start(extras.track, say)
         self.files = [
             RunWriter(
@@ -115,7 +131,7 @@ class Run:
             Stopped: The stack was asked to stop.
             Unanswered: The stack must wait for a person; its checkpoint is that of the step before.
             MembersFailed: Some or all members failed; their status files say so.
-            Exception: One of `MACHINE_ERRORS`: the previous state remains on disk. Any other: the
+            Exception: If `is_of_machine`, the previous state remains on disk. Any other: the
                 whole stack failed; the status files of all members say so.
         """
         try:
@@ -133,10 +149,10 @@ class Run:
                 self.files, agent.export_policies(self.task.steps), strict=False
             ):
                 policy.save(files.folder / "policy")
-        except (Stopped, Unanswered, MembersFailed, UserError, *MACHINE_ERRORS):
+        except (Stopped, Unanswered, MembersFailed, UserError):
             raise
         except Exception as error:
-            for m in range(len(self.members)):
+            for m in range(0 if is_of_machine(error) else len(self.members)):
                 self._fail(m, f"{type(error).__name__}: {error}")
             raise
         finally:

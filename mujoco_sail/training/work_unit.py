@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from mujoco_sail.agents.base import Member
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import lock_of, run_folder, status_of
-from mujoco_sail.training.messages import Failure
+from mujoco_sail.training.messages import Failure, names_of
 from mujoco_sail.training.options import NO_EXTRAS, Extras
 
 
@@ -34,7 +35,7 @@ class WorkUnit:
     @property
     def members(self) -> tuple[tuple[str, int], ...]:
         """Agent and seed of each member."""
-        return tuple((m.spec.name, m.seed) for stack in self.stacks for m in stack)
+        return names_of(chain(*self.stacks))
 
     def folder(self, member: Member) -> Path:
         """Run folder of a member."""

@@ -27,8 +27,15 @@ from mujoco_sail.system.lock import Lock
 from mujoco_sail.system.output import lasting_output
 from mujoco_sail.system.signals import BATCH_SIGNALS, TERMINAL_SIGNALS
 from mujoco_sail.training import asking
-from mujoco_sail.training.messages import Failure, MembersFailed, Progress, Stopped, UserMessage
-from mujoco_sail.training.run import MACHINE_ERRORS, Run
+from mujoco_sail.training.messages import (
+    Failure,
+    MembersFailed,
+    Progress,
+    Stopped,
+    UserMessage,
+    names_of,
+)
+from mujoco_sail.training.run import Run, is_of_machine
 from mujoco_sail.training.work_unit import WorkUnit
 
 Send = Callable[[Progress | Failure | UserMessage], None]
@@ -87,7 +94,7 @@ def train_stack(
             try:
                 _train(unit, members, step, send, stopping)
             except Unanswered as unanswered:
-                wait = unanswered
+                wait = unanswered.with_traceback(None)  # its frames hold the whole stack
                 send(UserMessage(asking.where_to_answer(unit.results, wait.question)))
     return wait
 
@@ -95,21 +102,22 @@ def train_stack(
 @contextmanager
 def failures_told(unit: WorkUnit, members: Sequence[Member], send: Send) -> Iterator[None]:
     """Sends exceptions as failures of the members; exits the worker after `Stopped`."""
-    env, names = unit.task.name, _names(members)
+    env, names = unit.task.name, names_of(members)
     try:
         yield
     except Stopped:
         sys.exit(128 + signal.SIGTERM)
     except UserError as error:
         send(Failure(env, names, str(error), refused=True))
-    except MACHINE_ERRORS as error:
-        what = str(error) if isinstance(error, WriteError) else f"{type(error).__name__}: {error}"
-        advice = "after this is fixed, the same command goes on from the newest checkpoints"
-        send(Failure(env, names, f"{one_line(what)}; {advice}"))
     except Exception as error:
+        what = str(error) if isinstance(error, WriteError) else f"{type(error).__name__}: {error}"
+        if is_of_machine(error):
+            advice = "after this is fixed, the same command goes on from the newest checkpoints"
+            send(Failure(env, names, f"{one_line(what)}; {advice}"))
+            return
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}:{frame.lineno}"
-        send(Failure(env, names, f"{type(error).__name__}: {error} ({where})"))
+        send(Failure(env, names, f"{what} ({where})"))
 
 
 def _train(
@@ -147,7 +155,7 @@ def resume_points(
         UserError: A checkpoint belongs to another run.
     """
     steps: dict[tuple[str, int], set[int]] = {}
-    for member, name in zip(stack, _names(stack), strict=True):
+    for member, name in zip(stack, names_of(stack), strict=True):
         folder = run_folder(results, task, *name)
         files = RunWriter(folder, task, member.spec, member.seed, str(device))
         steps[name] = set(_whole(files.checkpoints, send))
@@ -159,7 +167,7 @@ def resume_points(
     for step, group in itertools.groupby(sorted(stack, key=start), start):
         members = list(group)
         if step:
-            names = ", ".join(f"{agent} seed {seed}" for agent, seed in _names(members))
+            names = ", ".join(f"{agent} seed {seed}" for agent, seed in names_of(members))
             send(UserMessage(f"{task.name}: from step {step} on: {names}"))
         yield members, step
 
@@ -173,10 +181,6 @@ def _whole(checkpoints: Checkpoints, send: Send) -> Iterator[int]:
             send(UserMessage(f"ignoring a damaged checkpoint: {error}"))
         else:
             yield step
-
-
-def _names(members: Sequence[Member]) -> tuple[tuple[str, int], ...]:
-    return tuple((member.spec.name, member.seed) for member in members)
 
 
 def end_with_the_main_process() -> None:

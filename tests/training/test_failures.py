@@ -168,6 +168,7 @@ def test_when_all_members_fail_the_stack_ends(
     [
         torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"),
         MemoryError("2 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
         DamagedError("step_100.json: its checksum differs"),
         OSError(116, "Stale file handle"),
     ],
