@@ -20,6 +20,7 @@ import mujoco_sail
 from mujoco_sail import TrainingError, UserError, interface
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.sail import SAIL
+from mujoco_sail.cli import main
 from mujoco_sail.training import command, pool
 from mujoco_sail.training.messages import Failure
 
@@ -148,6 +149,18 @@ def test_a_signal_is_raised_again_after_the_runs_are_saved(
     finally:
         signal.signal(signal.SIGTERM, before)
     assert came == [signal.SIGTERM]
+
+
+def test_failures_before_a_signal_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = Failure("ant", (("sac", 1),), "no space left")
+    trains(monkeypatch, pool.Interrupted(signal.SIGTERM, [failure]))
+    words = ["--env", "half_cheetah", "--agents", "pebble", "--protocol", "quick"]
+    assert main(["run", *words]) == 128 + signal.SIGTERM
+    said = capsys.readouterr()
+    assert said.err == "mujoco-sail: failed: ant: sac seed 1: no space left\n"
+    assert said.out == "stopped; the same command goes on from here\n"
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {

@@ -15,7 +15,6 @@ from helpers.tiny import tiny_task
 from torch import Tensor
 from torch.nn import functional
 
-from mujoco_sail.core.optimiser import MemberAdam
 from mujoco_sail.core.passes import forward, output_derivative
 from mujoco_sail.core.replay_buffer import Batch
 
@@ -140,7 +139,7 @@ def test_the_meta_step_is_an_adam_step_scaled_by_the_weight(
     agent = agent_of(make_run, EVERY)
     weights = agent.meta_weight = torch.tensor([1.0, 0.5])
     net, rate = agent.reward_model.net, agent.settings.reward_learning_rate
-    agent.meta_adam = MemberAdam(net.layers, 2, rate)
+    agent.meta_adam.reset()
     kept: list[list[Tensor]] = []
     meta_gradients = agent.meta_gradients
     agent.meta_gradients = lambda *args: kept.append(meta_gradients(*args)) or kept[-1]
@@ -183,6 +182,8 @@ def test_a_member_of_weight_zero_equals_pebble_in_a_stack_with_other_weights(
     pebble = make_run([("pebble", 3)])
     for a, b in zip(parameters["idle", 3], trained(pebble)["pebble", 3], strict=True):
         assert torch.equal(a, b)
+    alone = trained(make_run([("mrn", 5)], settings=SETTINGS))["mrn", 5]
+    assert all(torch.equal(a, b) for a, b in zip(parameters["mrn", 5], alone, strict=True))
     text = columns(rows(mixed, 1, "training.csv"), "outer_loss")
     assert text == rows(pebble, 0, "training.csv")
 

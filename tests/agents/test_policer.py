@@ -18,8 +18,10 @@ from helpers.sessions import newest_session
 from helpers.tiny import CPU, tiny_task
 from torch import Tensor
 
+from mujoco_sail.agents import policer
 from mujoco_sail.core import update as core_update
 from mujoco_sail.preferences.pairs import Pairs, crops
+from mujoco_sail.preferences.queries import drawn_by_rank
 from mujoco_sail.training.run import Run
 
 PLAIN = {"crops_per_pair": 0, "queries": "disagreement"}
@@ -108,6 +110,20 @@ def test_a_session_compares_the_likeliest_segments_if_the_exponent_is_large(agen
     torch.testing.assert_close(rewards.gather(-1, start), paired.task_reward)
 
 
+def test_a_session_draws_two_segments_per_label(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def recorded(score: Tensor, exponent: Tensor, at_once: int, streams: Any) -> Tensor:
+        seen.append(at_once)
+        return drawn_by_rank(score, exponent, at_once, streams)
+
+    monkeypatch.setattr(policer, "drawn_by_rank", recorded)
+    agent.candidates(3)(drawn(agent))
+    assert seen == [2 * agent.task.labels_per_session]
+
+
 def test_every_session_is_asked_about_likelier_segments_than_were_drawn(make_run: MakeRun) -> None:
     """The first session too."""
     settings = {"policer": {"rank_exponent": 8.0, "reset_threshold": math.inf}}
@@ -184,8 +200,13 @@ def test_a_reset_reinitialises_reward_and_critics_of_the_members_above_their_thr
 ) -> None:
     agent.threshold, agent.largest_q = torch.tensor([25.0, 25.0]), torch.tensor([25.1, 24.9])
     before = copies(agent)
-    fits: list[int] = []
-    agent.reward_model.fit = lambda *_: fits.append(1) or (torch.zeros(2), torch.zeros(2))
+    fits: list[Tensor] = []
+
+    def fit(*_: Any) -> tuple[Tensor, Tensor]:
+        fits.append(copies(agent)["reward"])
+        return torch.zeros(2), torch.zeros(2)
+
+    agent.reward_model.fit = fit
     agent.fit_reward(newest_session(agent))
     after = copies(agent)
     changed = {name for name in before if not torch.equal(before[name][0], after[name][0])}
@@ -197,7 +218,8 @@ def test_a_reset_reinitialises_reward_and_critics_of_the_members_above_their_thr
     assert not any(after[name][0].any() for name in moments)
     for name in ("critic", "reward"):
         assert not torch.isclose(before[name][0], after[name][0]).float().mean() > 0.2
-    assert fits == [1]
+    assert len(fits) == 1
+    assert torch.equal(fits[0], after["reward"])  # the fit is after the reset
     assert agent.largest_q.tolist() == pytest.approx([0.0, 24.9])
     assert agent.metrics()["largest_q"].tolist() == pytest.approx([25.1, 24.9])
     assert agent.metrics()["resets"].tolist() == [1, 0]
@@ -233,6 +255,20 @@ def test_an_anchor_and_another_loss_of_the_actor_are_refused(
 
 
 # --- several updates per step ---
+
+
+def test_every_further_update_has_random_numbers_of_its_own(agent: Any) -> None:
+    agent.runner.feedback.labels_used, agent.resets = 4, torch.tensor([3.0, 0.0])
+    seen, update_with = [], agent.update_with
+
+    def recorded(drawn: Tensor, tau: float) -> None:
+        seen.append(drawn[0].clone())
+        update_with(drawn, tau)
+
+    agent.update_with = recorded
+    agent.update()
+    agent.update()
+    assert len(seen) == len(torch.stack(seen).unique(dim=0)) == 8
 
 
 def test_members_take_as_many_updates_per_step_as_they_had_resets_up_to_the_most(

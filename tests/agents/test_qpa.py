@@ -169,7 +169,7 @@ def test_every_batch_of_a_fit_has_new_crops_and_accuracy_uses_whole_segments(
     assert len(drawn) >= 6  # an epoch of one batch, then two epochs of two
     assert not torch.equal(drawn[0], drawn[1])
     assert set(drawn[0].sum(-1).flatten().tolist()) == {7.0, 8.0, 9.0}  # of 10 steps
-    assert all(margins.shape[:2] == (2, 3) for margins in whole[1:-1])
+    assert all(margins.shape[:2] == (2, 3) and margins.ndim == 3 for margins in whole[1:-1])
 
 
 def test_a_shortest_crop_above_the_longest_is_refused(

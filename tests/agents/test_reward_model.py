@@ -11,6 +11,7 @@ from helpers.tiny import CPU, tiny_task
 from torch import Tensor
 
 from mujoco_sail.agents.reward_model import Objective, RewardModel
+from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.state import flatten
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.pairs import Pairs
@@ -101,3 +102,41 @@ def test_the_session_with_number_one_is_the_first() -> None:
     nothing = pairs(0), torch.zeros(2, 0)
     assert Session(1, *nothing).first
     assert not Session(2, *nothing).first
+
+
+def test_every_network_sees_every_pair_once_per_epoch_in_an_order_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reward, data, seen = model(epochs=2), pairs(), []
+    data.inputs[..., 0] = torch.arange(9.0).view(1, 9, 1, 1)  # the number of the pair
+    rewards = reward.rewards
+
+    def recorded(inputs: Tensor) -> Tensor:
+        seen.append(inputs[..., 0, 0, 0])
+        return rewards(inputs)
+
+    labels = torch.ones(2, 9)
+    labels[:, ::2] = 0
+    reward.adam.learning_rate = 1e-12
+    log_p = log_likelihood(reward.margin(data), labels[:, None])
+    monkeypatch.setattr(reward, "rewards", recorded)
+    fitted = reward.fit(data, labels, Objective(), 1.0, Streams([0, 1], "order", CPU))
+    epochs = [torch.cat(seen[first : first + 3], -1) for first in (0, 3)]  # [2, 3, 9]
+    for order in epochs:
+        assert torch.equal(order.sort(-1).values, torch.arange(9.0).expand(2, 3, 9))
+    assert len(torch.cat(epochs).flatten(0, 1).unique(dim=0)) == 12
+    torch.testing.assert_close(fitted.loss, -log_p.mean((1, 2)))
+
+
+def test_padding_does_not_count_in_a_margin() -> None:
+    reward, data = model(), pairs()
+    data.valid[:, :, 0, 2:] = 0
+    rewards = reward.rewards(data.inputs[:, None])
+    expected = rewards[..., 0, :2].sum(-1) - rewards[..., 1, :].sum(-1)
+    torch.testing.assert_close(reward.margin(data), expected)
+
+
+def test_a_target_of_all_labels_can_be_reached() -> None:
+    reward = model(epochs=100)
+    reward.fit(pairs(), torch.ones(2, 9), Objective(), 1.0, Streams([0, 1], "order", CPU))
+    assert (reward.updates < 300).all()  # nine labels in batches of four

@@ -163,6 +163,32 @@ def test_a_permutation_of_one_pair_is_refused(make_run: MakeRun) -> None:
         run.members[0].spec.agent(run)
 
 
+def test_every_estimate_of_t2_has_actions_of_its_own(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 draws for the norm, 4 for each half, and one at every step of the fit."""
+    agent, seen, noise = sail(make_run), [], SamplingTerm.noise
+
+    def recorded(term: SamplingTerm, streams: Streams) -> Tensor:
+        seen.append(noise(term, streams))
+        return seen[-1]
+
+    monkeypatch.setattr(SamplingTerm, "noise", recorded)
+    before = agent.reward_model.updates.clone()
+    agent.fit_reward(newest_session(agent))
+    steps = int((agent.reward_model.updates - before).max())
+    assert len(seen) == 16 + 2 * 4 + steps
+    assert len(torch.stack([drawn.flatten()[:5] for drawn in seen[24:]]).unique(dim=0)) == steps
+
+
+def test_the_signal_is_in_units_of_t1_at_the_weight_of_t2(make_run: MakeRun) -> None:
+    agent = sail(make_run)
+    agent.signal = lambda *_: torch.ones(2, 3)
+    weight = weigh_again(agent).weight
+    expected = weight.square().sum(1) / agent.logged["t1_norm"].square()
+    torch.testing.assert_close(agent.logged["t2_signal"], expected)
+
+
 def test_the_signal_of_t2_has_no_bias_from_noise(make_run: MakeRun) -> None:
     """The mean inner product of the halves over permutations, without signal, is 0."""
     signals, shares = [], []

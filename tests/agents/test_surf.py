@@ -126,11 +126,13 @@ def test_a_fit_uses_mu_unlabelled_pairs_per_label_and_no_task_reward(
     agent: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: list[int] = []
+    kept: list[Pairs] = []
     draw = agent.unlabelled
 
     def counting(count: int, streams: Streams) -> Pairs:
         counts.append(count)
-        return draw(count, streams)
+        kept.append(draw(count, streams))
+        return kept[-1]
 
     agent.unlabelled = counting
     session = newest_session(agent)
@@ -139,6 +141,8 @@ def test_a_fit_uses_mu_unlabelled_pairs_per_label_and_no_task_reward(
     agent.fit_reward(session)
     # Eight labels in batches of four, three epochs; then the pairs for the logged fraction.
     assert counts == [16] * 6 + [40]
+    assert len(torch.stack([pairs.start.flatten() for pairs in kept[:6]]).unique(dim=0)) == 6
+    assert all(pairs.valid.shape[-1] == agent.pairs.valid.shape[-1] for pairs in kept)
     once = agent.reward_model.net.flat.clone()
 
     agent.replay_buffer.task_reward.fill_(torch.nan)

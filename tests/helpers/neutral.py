@@ -38,10 +38,16 @@ def assert_neutral_member_is_pebble(
     active: dict[str, Any],
     results: Path,
 ) -> None:
-    """Checks that in a stack of two, only the neutral member equals PEBBLE bit for bit."""
+    """Checks that in a stack of two only the neutral member equals PEBBLE bit for bit.
+
+    The active one equals itself alone.
+    """
     members = members_of([(arm, 3)], {arm: neutral}) + members_of([(arm, 4)], {arm: active})
     ours = trained(Run(tiny_task(), members, CPU, results, lambda _: None))
     theirs = trained(make_run([("pebble", 3), ("pebble", 4)]))
     pairs = [zip(ours[arm, seed], theirs["pebble", seed], strict=True) for seed in (3, 4)]
     same = [all(torch.equal(a, b) for a, b in both) for both in pairs]
     assert same == [True, False]
+    alone = trained(Run(tiny_task(), members[1:], CPU, results / "alone", lambda _: None))
+    both = zip(ours[arm, 4], alone[arm, 4], strict=True)
+    assert all(torch.equal(a, b) for a, b in both)

@@ -55,6 +55,19 @@ def client(results: Path) -> Iterator[Client]:
         yield made
 
 
+@pytest.mark.parametrize("damage", ["nonsense\n", "[]\n", '{"key":"k0"}\n'])
+def test_damaged_answers_stop_their_run_alone(results: Path, damage: str) -> None:
+    (path,) = results.glob("*/*/seed_*/questions/session_*.npz")
+    question = read_question(path)
+    assert question is not None
+    log = AnswerLog(run_of(path))
+    log.path.write_text(damage.replace("k0", question.key))
+    with pytest.raises(UserError, match=r"answers\.jsonl: cannot be read: not what was w"):
+        log.given(question.key)
+    with server(results) as client:
+        assert shown(client)["state"] == "idle"
+
+
 def shown(client: Client, page: str = "a") -> dict[str, Any]:
     reply = client.get(f"/{TOKEN}/next?page={page}")
     assert reply.status == 200

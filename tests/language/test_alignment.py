@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,11 +15,13 @@ from helpers.resuming import results_after_stops
 from helpers.runs import MakeRun, members_of, results_of
 from helpers.tiny import CPU
 from torch import Tensor
+from torch.nn.functional import logsigmoid
+from torch.nn.utils import get_total_norm
 
 from mujoco_sail.cli import main
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.language.alignment import OFFLINE
-from mujoco_sail.language.text import text_of
+from mujoco_sail.language.text import text_of, to_tokens
 from mujoco_sail.training.run import Run
 
 ARMS = ("online_dpo", "sail_lm_tenth", "sail_lm", "sail_revkl_lm")
@@ -217,3 +220,66 @@ def test_teachers_of_the_suite_judge_completions(make_run: MakeRun) -> None:
     labels = [query.label for query in run.feedback.queries[0]]
     assert sum(label is not None for label in labels) == 16
     assert None in labels
+
+
+def test_a_step_is_along_t1_plus_lambda_t2_plus_gamma_anchor(make_run: MakeRun) -> None:
+    agent = agent_of(make_run, {"lambda": 0.7, "reverse_kl": 0.3})
+    session, steps = agent.ask(8), []
+    with torch.no_grad():
+        for p in agent.model.parameters:
+            p.mul_(1.5)
+    assert agent.adam.learning_rate == agent.task.learning_rate
+    agent.adam.step = steps.append
+    agent.learn(session)
+    inputs = session.pairs.inputs[0, :, :, 0]
+    prompts, actions = inputs.tensor_split([agent.task.prompt_tokens], -1)
+    completions = torch.from_numpy(to_tokens(actions.numpy(), agent._text.size)).flatten(0, 1)
+    flat = prompts.long().flatten(0, 1), completions
+    policy, reference = (m.log_prob(*flat).view(-1, 2) for m in (agent.model, agent.reference))
+    implicit = agent.settings.beta * (policy - reference.detach())
+    margin, label = implicit[:, 0] - implicit[:, 1], session.labels[0]
+    log_p = label * logsigmoid(margin) + (1 - label) * logsigmoid(-margin)
+    factor = log_p.detach()
+    factor = factor - (factor.sum() - factor) / (len(factor) - 1)
+    t1, t2 = log_p.mean(), (factor * policy.sum(-1)).mean()
+    anchor = agent.anchored(prompts[:, 0].long(), session.number)
+
+    def gradient(value: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(value, agent.model.parameters, retain_graph=True)
+
+    for step, g in zip(steps[0], gradient(t1 + 0.7 * t2 + 0.3 * anchor), strict=True):
+        torch.testing.assert_close(-step, g, rtol=1e-3, atol=1e-5)
+    share = 0.7 * get_total_norm(gradient(t2)) / get_total_norm(gradient(t1))
+    assert agent.logged["t2_share"].item() == pytest.approx(share.item(), rel=1e-3)
+
+
+def test_both_completions_of_a_pair_answer_one_prompt_and_come_from_the_right_model(
+    make_run: MakeRun,
+) -> None:
+    agent = agent_of(make_run, {"offline": 0.5}, candidates_per_label=2)
+    with torch.no_grad():
+        for p in agent.model.parameters:
+            p.mul_(3)
+    pairs = agent.draw(Streams([0], "session", agent.device))
+    streams = Streams([0], "session", agent.device)
+    streams.uniform(8, agent.task.prompt_tokens)
+    uniform = streams.uniform(16, agent.task.completion_tokens)[0]
+    prompts, actions = pairs.inputs[0, :, :, 0].tensor_split([agent.task.prompt_tokens], -1)
+    assert torch.equal(prompts[:, 0], prompts[:, 1])
+    found = torch.from_numpy(to_tokens(actions.numpy(), agent._text.size))
+    flat = prompts.long().flatten(0, 1)
+    own, others = (m.sample(flat, uniform).view(8, 2, -1) for m in (agent.model, agent.reference))
+    assert torch.equal(found[::2], own[::2])
+    assert torch.equal(found[1::2], others[1::2])
+    assert not torch.equal(own, others)
+
+
+def test_wins_are_the_policys_and_a_tie_is_half_of_one(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = agent_of(make_run)
+    rewards = iter([np.array([1.0, 1.0, 0.5, 0.0]), np.array([0.0, 0.5, 0.5, 1.0])])
+    monkeypatch.setattr(agent._text, "rewards", lambda *_: next(rewards))
+    agent.policy(prompts_of(agent, 4)[None].float())
+    assert agent.measured["success_rate"].item() == 0.625
+    assert agent.measured["reference_return"].item() == 0.5

@@ -32,6 +32,8 @@ def test_both_segments_of_a_pair_keep_the_same_number_of_consecutive_steps() -> 
         (0.9, 1.0, {18, 19, 20}),
         (0.55, 1.0, set(range(11, 21))),
         (0.7, 0.9, set(range(14, 19))),
+        (0.74, 0.91, set(range(15, 19))),
+        (0.02, 0.1, {1, 2}),
     ):
         left = drawn([share], longest=longest)
         length = left.sum(-1)

@@ -86,6 +86,7 @@ def test_exact_ties_do_not_change_the_noise_of_other_labels() -> None:
     ).label[0]
     assert label[::4].mean().item() == pytest.approx(0.7310586, abs=0.015)
     assert label[1::4].mean().item() == pytest.approx(0.5, abs=0.015)
+    assert set(label[1::4].unique().tolist()) == {0.0, 1.0}
 
 
 def test_a_members_noise_does_not_depend_on_its_neighbours() -> None:
@@ -106,6 +107,7 @@ def test_equal_agents_with_equal_seeds_get_equal_labels() -> None:
 def test_pairs_without_a_difference_get_random_labels() -> None:
     label = say(NOISY, torch.full((1, 2, PAIRS, STEPS), 0.3), [0]).label
     assert 0.45 < label.mean() < 0.55
+    assert set(label.unique().tolist()) == {0.0, 1.0}
 
 
 def test_all_faults_together_give_labels(make_run: MakeRun) -> None:

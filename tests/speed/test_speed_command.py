@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -245,3 +246,14 @@ def test_an_invalid_option_is_an_error_before_anything_is_measured(
     for part in parts:
         assert part in said
     assert not (tmp_path / "results").exists()
+
+
+def test_without_a_temporary_folder_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full() -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(rounds, "scratch_folder", full)
+    said = fails(capsys, *speed(tmp_path))
+    assert "no temporary folder can be made: [Errno 28] No space left on device; set TMP" in said

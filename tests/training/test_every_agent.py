@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail import policies
 from mujoco_sail.cli import main
+from mujoco_sail.core.streams import Streams
 from mujoco_sail.training.run import Run
 
 # With these values, all mechanisms of the agents act in a tiny run.
@@ -105,3 +107,24 @@ def test_the_table_shows_all_agents(
     assert main(["table", "--results", str(folder)]) == 0
     shown = capsys.readouterr().out
     assert [arm for arm in runs if f"| {arm} " not in shown] == []
+
+
+@pytest.mark.parametrize("arm", ["pebble", "sail", *ARMS])
+def test_no_random_stream_is_opened_twice_in_a_run(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
+    """Two uses of one stream would be dependent."""
+    opened: list[tuple[Any, ...]] = []
+    begin = Streams.__init__
+
+    def recorded(
+        streams: Streams, seeds: Any, purpose: str, device: torch.device, index: int = 0
+    ) -> None:
+        opened.append((tuple(seeds), purpose, index))
+        begin(streams, seeds, purpose, device, index)
+
+    monkeypatch.setattr(Streams, "__init__", recorded)
+    run = make_run([(arm, 3), (arm, 4)], tiny_task(labels=16, session_every=15), ARMS)
+    agent: Any = run.members[0].spec.agent(run)
+    agent.train()
+    assert len(opened) == len(set(opened)) > 5
