@@ -61,9 +61,7 @@ def report(results: Path, recipe: Path) -> str:
         got = f"answers on {', '.join(sorted(asked))}" if asked else "no answers of a person"
         raise UserError(f"{results}: {got}; expected runs of one environment, --teacher human")
     (env,) = asked
-    # Without the runs that were not asked, whose empty tables have no types.
-    table = pd.concat([one for one in tables if len(one)])
-    table = table.sort_values("at", kind="stable", ignore_index=True)
+    table = pd.concat(tables).sort_values("at", kind="stable", ignore_index=True)
     firsts = table[~table["repeat"]]
     strict = firsts[(firsts["label"] != 0.5) & firsts["label"].notna() & (firsts["margin"] != 0)]
     if strict.empty:
@@ -125,7 +123,8 @@ def answers(folder: Path) -> pd.DataFrame:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{log.path}: cannot be read: not what was written") from error
     columns = ["at", "seconds", "margin", "label", "repeat", "same"]
-    return pd.DataFrame(rows, columns=columns).astype({"repeat": bool})
+    types = dict.fromkeys(columns, float) | {"repeat": bool}  # also without answers
+    return pd.DataFrame(rows, columns=columns).astype(types)
 
 
 def fit(margin: NDArray[np.float64], label: NDArray[np.float64]) -> Fit:

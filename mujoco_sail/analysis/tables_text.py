@@ -99,3 +99,8 @@ def _latex(cells: Cells, texts: int) -> str:
             r"\end{tabular}",
         ]
     )
+
+
+def failed_note(count: int) -> str:
+    """Text after a number of finished runs, such as ", 2 failed"; empty if none failed."""
+    return f", {count} failed" if count else ""

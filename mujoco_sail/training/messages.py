@@ -3,7 +3,37 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
+
 from mujoco_sail.agents.base import Member
+from mujoco_sail.results.checkpoint import DamagedError
+
+MACHINE_ERRORS = (
+    OSError,  # a file cannot be written, among others
+    DamagedError,
+    MemoryError,
+    torch.OutOfMemoryError,
+    torch.AcceleratorError,
+)
+# Parts of the text of a RuntimeError, as which PyTorch and Python raise further ones.
+MACHINE_TEXTS = (
+    "DefaultCPUAllocator",
+    "bad_alloc",
+    "CUDA error",
+    "CUDA driver error",
+    "CUBLAS_STATUS",
+    "can't start new thread",
+)
+GOES_ON = "the same command goes on from the newest checkpoints"
+
+
+def is_of_machine(error: Exception) -> bool:
+    """Whether an error is the machine's, such as a lack of memory, and not that of members.
+
+    The members have not failed then: the same command resumes them from their checkpoints.
+    """
+    told = isinstance(error, RuntimeError) and any(text in str(error) for text in MACHINE_TEXTS)
+    return told or isinstance(error, MACHINE_ERRORS)
 
 
 def names_of(members: Iterable[Member]) -> tuple[tuple[str, int], ...]:

@@ -18,43 +18,23 @@ from mujoco_sail.preferences.person import Unanswered
 from mujoco_sail.preferences.sessions import Feedback
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results import tracking
-from mujoco_sail.results.checkpoint import DamagedError, MemberState
+from mujoco_sail.results.checkpoint import MemberState
 from mujoco_sail.results.write import RunWriter, remove_checkpoints, run_folder
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.training import asking
 from mujoco_sail.training.evaluation import Evaluation
-from mujoco_sail.training.messages import MembersFailed, Progress, Stopped, names_of
+from mujoco_sail.training.messages import (
+    MembersFailed,
+    Progress,
+    Stopped,
+    is_of_machine,
+    names_of,
+)
 from mujoco_sail.training.options import NO_EXTRAS, Extras
 
 # Environment steps between two progress reports without evaluation, and between two checks for
 # non-finite numbers.
 REPORT_EVERY = 100
-
-MACHINE_ERRORS = (
-    OSError,  # a file cannot be written, among others
-    DamagedError,
-    MemoryError,
-    torch.OutOfMemoryError,
-    torch.AcceleratorError,
-)
-# Parts of the text of a RuntimeError, as which PyTorch and Python raise further ones.
-MACHINE_TEXTS = (
-    "DefaultCPUAllocator",
-    "bad_alloc",
-    "CUDA error",
-    "CUDA driver error",
-    "CUBLAS_STATUS",
-    "can't start new thread",
-)
-
-
-def is_of_machine(error: Exception) -> bool:
-    """Whether an error is the machine's, such as a lack of memory, and not that of members.
-
-    The members have not failed then: the same command resumes them from their checkpoints.
-    """
-    told = isinstance(error, RuntimeError) and any(text in str(error) for text in MACHINE_TEXTS)
-    return told or isinstance(error, MACHINE_ERRORS)
 
 
 class Run:

@@ -53,8 +53,7 @@ class WorkUnit:
         """Failure of members whose runs are not complete and who have none in `told`, if any."""
         before = {name for failure in self._own(told) for name in failure.members}
         left = [m for stack in self.stacks for m in stack if self.status(m) != "complete"]
-        names = [(m.spec.name, m.seed) for m in left]
-        untold = tuple(name for name in names if name not in before)
+        untold = tuple(name for name in names_of(left) if name not in before)
         return [Failure(self.task.name, untold, reason)] if untold else []
 
     def others(self, told: Sequence[Failure]) -> list[Failure]:

@@ -28,14 +28,16 @@ from mujoco_sail.system.output import lasting_output
 from mujoco_sail.system.signals import BATCH_SIGNALS, TERMINAL_SIGNALS
 from mujoco_sail.training import asking
 from mujoco_sail.training.messages import (
+    GOES_ON,
     Failure,
     MembersFailed,
     Progress,
     Stopped,
     UserMessage,
+    is_of_machine,
     names_of,
 )
-from mujoco_sail.training.run import Run, is_of_machine
+from mujoco_sail.training.run import Run
 from mujoco_sail.training.work_unit import WorkUnit
 
 Send = Callable[[Progress | Failure | UserMessage], None]
@@ -112,8 +114,7 @@ def failures_told(unit: WorkUnit, members: Sequence[Member], send: Send) -> Iter
     except Exception as error:
         what = str(error) if isinstance(error, WriteError) else f"{type(error).__name__}: {error}"
         if is_of_machine(error):
-            advice = "after this is fixed, the same command goes on from the newest checkpoints"
-            send(Failure(env, names, f"{one_line(what)}; {advice}"))
+            send(Failure(env, names, f"{one_line(what)}; after this is fixed, {GOES_ON}"))
             return
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}:{frame.lineno}"

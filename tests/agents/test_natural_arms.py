@@ -57,7 +57,8 @@ def test_no_step_exceeds_max_kl_by_more_than_ten_percent(
 
 
 def test_an_overridden_loss_is_refused() -> None:
-    with pytest.raises(TypeError, match="Penalised overrides actor_loss, which its base class"):
+    refusal = "Penalised overrides actor_loss, which its base class does not allow: extend SAIL"
+    with pytest.raises(TypeError, match=refusal):
 
         class Penalised(NaturalSAIL):
             def actor_loss(self, observation: Tensor, *sample: Any) -> Tensor:

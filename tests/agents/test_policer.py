@@ -250,7 +250,8 @@ def test_an_anchor_and_another_loss_of_the_actor_are_refused(
     said = fails(capsys, "run", *words)
     assert "policer.toml: key 'reverse_kl' is 1.0; expected 0 for an agent with resets" in said
     own = {"actor_loss": lambda self, *args: super().actor_loss(*args)}
-    with pytest.raises(TypeError, match="Other overrides actor_loss, which its base class"):
+    refusal = "Other overrides actor_loss, which its base class does not allow: extend SAIL"
+    with pytest.raises(TypeError, match=refusal):
         type("Other", (type(agent),), own)
 
 

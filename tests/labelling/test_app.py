@@ -62,7 +62,7 @@ def test_damaged_answers_stop_their_run_alone(results: Path, damage: str) -> Non
     assert question is not None
     log = AnswerLog(run_of(path))
     log.path.write_text(damage.replace("k0", question.key))
-    with pytest.raises(UserError, match=r"answers\.jsonl: cannot be read: not what was w"):
+    with pytest.raises(UserError, match=r"answers\.jsonl: cannot be read: not what"):
         log.given(question.key)
     with server(results) as client:
         assert shown(client)["state"] == "idle"

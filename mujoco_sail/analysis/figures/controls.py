@@ -24,6 +24,7 @@ from mujoco_sail.analysis.figures.style import (
     seeds_label,
     sheet,
 )
+from mujoco_sail.analysis.tables_text import failed_note
 from mujoco_sail.recipes.settings import setting
 
 ROW = 0.34  # height of a comparison, inches
@@ -117,7 +118,7 @@ def draw_controls(recipe: ControlsRecipe, folder: Path, where: str) -> Figure:
             y, detectable = len(names), row["detectable_share"]
             axes.plot([-detectable, detectable], [y, y], color="0.85", linewidth=9, **FLAT)
             effect = {f"d{end}": row[f"share{end}"] for end in ("", "_low", "_high")}
-            failed = f", {row['failed']} failed" if row["failed"] else ""
+            failed = failed_note(row["failed"])
             effect |= {"environment": row["environment"], "seeds": f"{row['n_pairs']}{failed}"}
             forest.draw_row(axes, y, effect, limit, columns)
             place = f", {label(row['environment'])}" if several else ""
@@ -169,7 +170,7 @@ def draw_budgets(recipe: BudgetsRecipe, folder: Path, where: str) -> Figure:
             axes.set_xticks(labels, [f"{count:g}" for count in labels])
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_title(f"{label(env)}: {METRIC_NAMES[metric]}", loc="left")
-            failed = f", {lost[env]} failed" if lost[env] else ""
+            failed = failed_note(lost[env])
             seeds = seeds_label(list(here["seeds"]))
             axes.set_title(f"{seeds}{failed}", loc="right", fontsize=7)
             axes.set_xlabel(recipe.x_label)

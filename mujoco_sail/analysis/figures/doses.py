@@ -28,6 +28,7 @@ from mujoco_sail.analysis.figures.style import (
     sheet,
 )
 from mujoco_sail.analysis.stats import Array
+from mujoco_sail.analysis.tables_text import failed_note
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.pooling import check_alike, training_tables
 from mujoco_sail.results.read import RunRecord, count_failed
@@ -166,8 +167,8 @@ def draw(recipe: DosesRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
             axes.axhline(0, color="black", linewidth=0.6)
         by_share.set_title(METRIC_NAMES[metric], loc="left")
         seeds = here.loc[here["environment"] != POOLED, "n_pairs"]
-        note = f", {failed} failed" if failed else ""
-        by_share.set_title(f"{seeds_label(list(seeds))}{note}", loc="right", fontsize=7)
+        note = seeds_label(list(seeds)) + failed_note(failed)
+        by_share.set_title(note, loc="right", fontsize=7)
         by_share.set_ylabel(recipe.y_label)
     by_share.set_xlabel("share of the gradient that T2 is")
     by_signal.set_xlabel("share that is signal of T2")

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from mujoco_sail.analysis import across
 from mujoco_sail.analysis.choice import ALL, MissingDataError, choose, missing_where_refused
 from mujoco_sail.analysis.figures.style import COLOURS, PAGE, TITLE, label, sheet
+from mujoco_sail.analysis.tables_text import failed_note
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.read import RunRecord, agents_in_order, count_failed
 
@@ -79,7 +80,7 @@ def draw(recipe: ForestRecipe, runs: Sequence[RunRecord], where: str) -> Figure:
         for row in group.to_dict("records"):
             env = None if row["environment"] == across.POOLED else row["environment"]
             failed = count_failed(runs, [agent], env)
-            row["seeds"] = f"{row['seeds']}, {failed} failed" if failed else row["seeds"]
+            row["seeds"] = f"{row['seeds']}{failed_note(failed)}"
             draw_row(axes, len(names), row, limit, columns)
             names.append(f"{label(row['environment'])}   ")
     dress(axes, names, {label(agent) for agent in agents}, limit)

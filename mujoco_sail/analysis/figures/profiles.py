@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from mujoco_sail.analysis import across, stats
 from mujoco_sail.analysis.choice import MissingDataError, choose, missing_where_refused
 from mujoco_sail.analysis.figures.style import TITLE, Legend, look, seeds_label, sheet
+from mujoco_sail.analysis.tables_text import failed_note
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.results.read import RunRecord, agents_in_order, count_failed
 
@@ -74,7 +75,7 @@ def draw(recipe: ProfileRecipe, runs: Sequence[RunRecord], where: str) -> Figure
     places = scores["environment"].nunique()
     kept = "environment" if places == 1 else "environments"
     failed = count_failed(runs, agents)
-    lost = f", {failed} failed" if failed else ""
+    lost = failed_note(failed)
     shown = f"{places} {kept}, {seeds_label(list(seeds))} each{lost}"
     axes.set_title(shown, loc="right", fontsize=7)
     axes.set_xlim(thresholds[0], thresholds[-1])
