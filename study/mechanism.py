@@ -94,7 +94,8 @@ def gradients(env: str, out: Path, seeds: Sequence[int]) -> Iterator[dict[str, A
         )
         mean = [0.5 * (a + b) for a, b in zip(one, other, strict=True)]
         about = {"env": env, "session": session}
-        t1 = inner(*2 * [agent.t1_gradient()], agent.settings.ensemble).sqrt()
+        t1_grad = agent.reward_model.gradient(agent.pairs, agent.labels)
+        t1 = inner(t1_grad, t1_grad, agent.settings.ensemble).sqrt()
         extra = {"t1_norm": t1, "alpha": agent.alpha.expand_as(t1)}
         yield from rows(agent, {**about, "estimate": "reference"}, one, other, extra)
         for place, estimate in estimates(agent, session):

@@ -44,6 +44,9 @@ class Stack:
         if step in self.until:
             raise Stopped
 
+    def waiting(self) -> None:
+        """Does nothing: nothing asks a stack to stop while an update is compiled."""
+
     def train(self, until: int) -> None:
         """Trains until the end of a step."""
         self.until = {until}

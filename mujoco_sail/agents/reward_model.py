@@ -152,6 +152,23 @@ class RewardModel:
 
     # --- fitting ---
 
+    def gradient(self, pairs: Pairs, labels: Tensor) -> list[Tensor]:
+        """Gradient of the mean log P_nu(y) over labelled pairs, of every network, as `net.layers`.
+
+        Args:
+            pairs: P labelled pairs.
+            labels: Labels, [M, P].
+        """
+        total = [torch.zeros_like(layer) for layer in self.net.layers]
+        count, size = labels.shape[1], self.task.reward_batch_size
+        for at in range(0, count, size):
+            batch, label = pairs.part(slice(at, at + size)), labels[:, at : at + size]
+            rewards = self.rewards(batch.inputs.unsqueeze(1))
+            log_p = whole_segments(rewards, batch.valid.unsqueeze(1), label.unsqueeze(1))
+            grad = gradient_of(log_p.sum(-1) / count, self.net)
+            total = [sum_ + g for sum_, g in zip(total, grad, strict=True)]
+        return total
+
     def fit(
         self,
         pairs: Pairs,
@@ -205,6 +222,12 @@ class RewardModel:
             if not active.any():
                 break
         return fitted
+
+
+def gradient_of(objective: Tensor, net: StackedMLP) -> list[Tensor]:
+    """Gradient of objectives [M, E], each with respect to its own network, as `net.layers`."""
+    gradients = torch.autograd.grad(objective.sum(), net.parameters)
+    return [g.flatten(0, 1) for g in gradients]
 
 
 def margin(rewards: Tensor, valid: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.off_policy import Due
 from mujoco_sail.agents.own_losses import written_out
 from mujoco_sail.agents.pebble import PEBBLE, PEBBLESettings
-from mujoco_sail.agents.reward_model import Objective, Term, whole_segments
+from mujoco_sail.agents.reward_model import Objective, Term
 from mujoco_sail.agents.sampling_term import (
     DRAWS,
     DRAWS_OF_HALVES,
@@ -29,7 +29,6 @@ from mujoco_sail.agents.sampling_term import (
     SamplingTerm,
     Unit,
     centred,
-    gradient_of,
     halves,
     inner,
     ordered_sum,
@@ -161,7 +160,7 @@ class SAIL(PEBBLE):
         """
         model, lambda_ = self.reward_model, self.lambda_.unsqueeze(1)
         networks = model.networks
-        t1 = self.t1_gradient()
+        t1 = model.gradient(self.pairs, self.labels)
         t2 = term.gradient(model.net, model.rewards, streams, DRAWS)
         t1_square, t2_square = inner(t1, t1, networks), inner(t2, t2, networks)
         exact = exact_t2_weight(self.task.segment_steps, networks, self.alpha)
@@ -214,19 +213,6 @@ class SAIL(PEBBLE):
         )
         return inner(one, other, model.networks)
 
-    def t1_gradient(self) -> list[Tensor]:
-        """Gradient T1 over all labels so far, of every network, as `reward_model.net.layers`."""
-        net = self.reward_model.net
-        total = [torch.zeros_like(layer) for layer in net.layers]
-        count, size = self.labels.shape[1], self.task.reward_batch_size
-        for at in range(0, count, size):
-            pairs, label = self.pairs.part(slice(at, at + size)), self.labels[:, at : at + size]
-            rewards = self.reward_model.rewards(pairs.inputs.unsqueeze(1))
-            log_p = whole_segments(rewards, pairs.valid.unsqueeze(1), label.unsqueeze(1))
-            grad = gradient_of(log_p.sum(-1) / count, net)
-            total = [sum_ + g for sum_, g in zip(total, grad, strict=True)]
-        return total
-
     def age(self, pairs: Pairs, pi: SquashedGaussian) -> tuple[Tensor, Tensor]:
         """Age of pairs in environment steps, and KL divergence to the policy that acted.
 
@@ -249,15 +235,11 @@ class SAIL(PEBBLE):
 
     def say_where_t2_hardly_acts(self) -> None:
         """Reports agents whose T2 was small in every fit, see `t2_share`."""
-        shares: dict[str, list[float]] = {}
-        weighed = zip(
-            self.runner.members, self.lambda_.tolist(), self.largest_share.tolist(), strict=True
-        )
-        for member, lambda_, share in weighed:
-            if lambda_:
-                shares.setdefault(member.spec.name, []).append(share)
-        for name, of_agent in shares.items():
-            for line in hardly_acts(name, of_agent):
+        names = [member.spec.name for member in self.runner.members]
+        shares = zip(names, self.lambda_.tolist(), self.largest_share.tolist(), strict=True)
+        with_t2 = [(name, share) for name, lambda_, share in shares if lambda_]
+        for agent in dict.fromkeys(names):
+            for line in hardly_acts(agent, [share for name, share in with_t2 if name == agent]):
                 self.runner.say(line)
 
     # --- the anchor ---

@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mujoco_sail.agents.reward_model import gradient_of
 from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.networks import StackedMLP
 from mujoco_sail.core.objectives import leave_one_out, reward_advantage
@@ -106,12 +107,6 @@ def centred(log_p: Tensor, control: Control, streams: Streams) -> Tensor:
         order = streams.uniform(1, factor.shape[-1]).argsort(-1)
         factor = factor.gather(-1, order.expand_as(factor))
     return -factor if control == "reversed" else factor
-
-
-def gradient_of(objective: Tensor, net: StackedMLP) -> list[Tensor]:
-    """Gradient of objectives [M, E], each with respect to its own network, as `net.layers`."""
-    gradients = torch.autograd.grad(objective.sum(), net.parameters)
-    return [g.flatten(0, 1) for g in gradients]
 
 
 def inner(one: list[Tensor], other: list[Tensor], networks: int) -> Tensor:

@@ -29,7 +29,7 @@ from mujoco_sail.system.files import write_bytes
 
 Frame = NDArray[np.uint8]
 
-GL_BACKENDS = "egl", "osmesa"
+GL_BACKENDS = "egl", "osmesa", "glfw"  # in the order of trial; macOS has only GLFW
 MAX_FPS = 50  # frames per second
 FAST = {"preset": "veryfast"}  # half the time of the usual preset, for files as small
 
@@ -49,17 +49,17 @@ def choose_gl_backend() -> None:
     Must be called before MuJoCo is imported.
 
     Raises:
-        UserError: Neither EGL nor OSMesa renders, or the backend in `MUJOCO_GL` does not.
+        UserError: No backend renders, or the one in `MUJOCO_GL` does not.
     """
     wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
     for backend in [wanted] if wanted else GL_BACKENDS:
-        if backend in (*GL_BACKENDS, "glfw") and can_render(backend):
+        if backend in GL_BACKENDS and can_render(backend):
             os.environ["MUJOCO_GL"] = backend
             return
-    failed = f"MUJOCO_GL={wanted} does not draw" if wanted else "neither EGL nor OSMesa draws"
+    failed = f"MUJOCO_GL={wanted} does not draw" if wanted else "neither EGL, OSMesa nor GLFW draws"
     raise UserError(
         f"{failed} on this machine;",
-        "apt-get install libegl1 libosmesa6, with MUJOCO_GL unset, egl or osmesa",
+        "on Linux: apt-get install libegl1 libosmesa6, with MUJOCO_GL unset, egl or osmesa",
     )
 
 

@@ -50,6 +50,14 @@ def test_a_neutral_member_equals_pebble_in_a_stack_with_other_settings(
     assert_neutral_member_is_pebble(make_run, "rime", OFF, {}, tmp_path)
 
 
+def test_a_neutral_member_equals_pebble_beside_one_that_leaves_labels_out(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rime, "RHO_RATE", 1.0)  # leaves labels out of a tiny run
+    active = {"alpha": 1e-3, "uncertainty_cap": 0.0}
+    assert_neutral_member_is_pebble(make_run, "rime", OFF, active, tmp_path)
+
+
 @pytest.mark.parametrize(
     "changed",
     [{"alpha": 1e-3, "uncertainty_cap": 0.0}, {"tau_upper": 0.6}, {"warm_start_updates": 2}],
@@ -205,7 +213,7 @@ def test_a_batch_has_the_learned_reward_after_the_first_label(agent: Any) -> Non
     agent.warm = torch.tensor([1, 0])
     uniform, moments = agent.streams("test").uniform(8), agent.entropy.clone()
     rows = agent.sample(uniform).clone()
-    assert torch.equal(rows, super(rime.RIME, agent).sample(uniform))
+    assert torch.equal(rows, agent.replay_buffer.sample(uniform))
     assert torch.equal(agent.entropy, moments)
 
 

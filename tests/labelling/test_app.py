@@ -55,16 +55,20 @@ def client(results: Path) -> Iterator[Client]:
         yield made
 
 
-@pytest.mark.parametrize("damage", ["nonsense\n", "[]\n", '{"key":"k0"}\n'])
+@pytest.mark.parametrize("damage", ["nonsense\n", "[]\n", "{}\n", '{"key":"k0"}\n'])
 def test_damaged_answers_stop_their_run_alone(results: Path, damage: str) -> None:
     (path,) = results.glob("*/*/seed_*/questions/session_*.npz")
     question = read_question(path)
     assert question is not None
+    other = run_of(path).with_name("seed_9")
+    shutil.copytree(run_of(path), other)
     log = AnswerLog(run_of(path))
     log.path.write_text(damage.replace("k0", question.key))
     with pytest.raises(UserError, match=r"answers\.jsonl: cannot be read: not what"):
         log.given(question.key)
     with server(results) as client:
+        assert shown(client)["state"] == "ask"
+        shutil.rmtree(other)
         assert shown(client)["state"] == "idle"
 
 

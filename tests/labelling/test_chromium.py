@@ -38,7 +38,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if not any(film.can_render(backend) for backend in film.GL_BACKENDS):
-        pytest.skip("neither EGL nor OSMesa draws here: apt-get install libegl1 libosmesa6")
+        pytest.skip("no OpenGL backend draws here: apt-get install libegl1 libosmesa6")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

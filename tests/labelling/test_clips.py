@@ -30,7 +30,7 @@ QUESTION = Question("k", 80, 0, 0, 3, 1, 8, 6, {"name": "hopper"}, "pebble", 0)
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     backends = [backend for backend in film.GL_BACKENDS if film.can_render(backend)]
     if not backends:
-        pytest.skip("neither EGL nor OSMesa draws here: apt-get install libegl1 libosmesa6")
+        pytest.skip("no OpenGL backend draws here: apt-get install libegl1 libosmesa6")
     out = tmp_path_factory.mktemp("drawn")
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     variables = {**os.environ, "MUJOCO_GL": backends[0], "PYTHONPATH": path}

@@ -278,8 +278,25 @@ def test_wins_are_the_policys_and_a_tie_is_half_of_one(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = agent_of(make_run)
-    rewards = iter([np.array([1.0, 1.0, 0.5, 0.0]), np.array([0.0, 0.5, 0.5, 1.0])])
-    monkeypatch.setattr(agent._text, "rewards", lambda *_: next(rewards))
-    agent.policy(prompts_of(agent, 4)[None].float())
+    prompts = prompts_of(agent, 4)
+    with torch.no_grad():
+        for parameter in agent.model.parameters:
+            parameter.mul_(3)
+    streams = agent.streams("completions", agent._step)
+    of_policy, of_reference = (
+        model.sample(prompts, streams.uniform(4, agent.task.completion_tokens)[0])
+        for model in (agent.model, agent.reference)
+    )
+    assert not torch.equal(of_policy, of_reference)
+
+    def rewards(_: Tensor, completions: Tensor) -> np.ndarray:
+        if torch.equal(completions, of_policy):
+            return np.array([1.0, 1.0, 0.5, 0.0])
+        assert torch.equal(completions, of_reference)
+        return np.array([0.0, 0.5, 0.5, 1.0])
+
+    monkeypatch.setattr(agent._text, "rewards", rewards)
+    action = agent.policy(prompts[None].float())[0].numpy()
+    assert torch.equal(torch.from_numpy(to_tokens(action, agent._text.size)), of_policy)
     assert agent.measured["success_rate"].item() == 0.625
     assert agent.measured["reference_return"].item() == 0.5

@@ -62,7 +62,7 @@ def test_an_error_of_watch_is_one_clear_line(
 @pytest.mark.parametrize(
     ("wanted", "tried", "said"),
     [
-        ("", ["egl", "osmesa"], "neither EGL nor OSMesa draws"),
+        ("", ["egl", "osmesa", "glfw"], "neither EGL, OSMesa nor GLFW draws"),
         ("osmesa", ["osmesa"], "MUJOCO_GL=osmesa does not draw"),
         ("on", [], "MUJOCO_GL=on does not draw"),
     ],
@@ -85,11 +85,12 @@ def test_a_machine_that_cannot_render_gets_the_packages_to_install(
     assert os.environ["MUJOCO_GL"] == wanted
 
 
-def test_the_first_backend_that_renders_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("only", ["egl", "osmesa", "glfw"])
+def test_the_first_backend_that_renders_is_used(monkeypatch: pytest.MonkeyPatch, only: str) -> None:
     monkeypatch.setenv("MUJOCO_GL", "")
-    monkeypatch.setattr(film, "can_render", lambda backend: backend == "osmesa")
+    monkeypatch.setattr(film, "can_render", lambda backend: backend == only)
     film.choose_gl_backend()
-    assert os.environ["MUJOCO_GL"] == "osmesa"
+    assert os.environ["MUJOCO_GL"] == only
 
 
 def test_a_backend_that_does_not_exist_cannot_render() -> None:
@@ -122,7 +123,7 @@ def test_frames_of_odd_size_become_a_valid_video(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def _can_draw() -> None:
     if not any(film.can_render(backend) for backend in film.GL_BACKENDS):
-        pytest.skip("neither EGL nor OSMesa draws here: apt-get install libegl1 libosmesa6")
+        pytest.skip("no OpenGL backend draws here: apt-get install libegl1 libosmesa6")
 
 
 @pytest.mark.usefixtures("_can_draw")
