@@ -8,6 +8,7 @@ import pandas as pd
 from mujoco_sail.analysis import controls
 from mujoco_sail.analysis.figures import drawing
 from mujoco_sail.analysis.tables import seeds
+from mujoco_sail.analysis.tables_text import p_value
 
 COLUMNS = "pairs", "AUC: share of sac's gain [95 % t]", "p", "p (Holm)", "detectable share"
 
@@ -37,7 +38,7 @@ def _table(compared: pd.DataFrame, metric: str) -> list[str]:
     several = compared["environment"].nunique() > 1
     for row in compared[compared["metric"] == metric].to_dict("records"):
         share = "{share:.2f} [{share_low:.2f}, {share_high:.2f}]".format(**row)
-        cells = "{p:.4f} | {p_holm:.4f} | {detectable_share:.2f}".format(**row)
+        cells = f"{p_value(row['p'])} | {p_value(row['p_holm'])} | {row['detectable_share']:.2f}"
         place = f", {row['environment']}" if several else ""
         names = f"{row['agent']}{place} | {row['predicted']}"
         pairs = seeds(row["n_pairs"], row["failed"])

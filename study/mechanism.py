@@ -20,7 +20,7 @@ from typing import Any
 import estimators
 import pandas as pd
 import torch
-from rollouts import Episodes, labels_of, play
+from rollouts import Episodes, play
 from stacks import stack
 from torch import Tensor
 
@@ -116,7 +116,7 @@ def estimates(agent: Any, session: int) -> Iterator[tuple[dict[str, Any], list[T
         for count, repeats in LABELS.items():
             for repeat in range(repeats):
                 pairs = newest(agent, window, count, streams)
-                difference, label = agent.reward_model.margin(pairs), labels_of(pairs)
+                difference, label = agent.reward_model.margin(pairs), pairs.true_labels()
                 place = {"window": window, "labels": count, "repeat": repeat}
                 factor = estimators.by_labels(difference, label)
                 yield {"estimate": "labels", **place}, gradient(agent, pairs, factor)
@@ -204,7 +204,7 @@ def refits(env: str, out: Path, seeds: Sequence[int]) -> Iterator[dict[str, Any]
             episodes = play(agent, EVALUATION_EPISODES, f"after {session}")
             streams = agent.streams("pairs after", session)
             pairs = episodes.segments(streams, EVALUATION_PAIRS, at.task.segment_steps)
-            label = labels_of(pairs)
+            label = pairs.true_labels()
             with torch.no_grad():
                 rewards = agent.reward_model.rewards(pairs.inputs.unsqueeze(1))
                 difference = margin(rewards, pairs.valid.unsqueeze(1))

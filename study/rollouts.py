@@ -69,9 +69,3 @@ def play(agent: Any, count: int, purpose: str) -> Episodes:
             rewards[:, at, step] = torch.as_tensor(result.reward).float().view(members, side)
     envs.close()
     return Episodes(inputs, rewards)
-
-
-def labels_of(pairs: Pairs) -> Tensor:
-    """Labels of the perfect teacher, [M, P]."""
-    returns = pairs.returns()
-    return 0.5 * (1 + (returns[..., 0] - returns[..., 1]).sign())

@@ -40,7 +40,7 @@ class PEBBLE(PreferenceLearner, SAC):
 
     def training_reward(self, observation: Tensor, action: Tensor, task_reward: Tensor) -> Tensor:
         """Learned reward, [M], instead of the task reward."""
-        return self.reward_model.mean(observation.unsqueeze(1), action.unsqueeze(1)).squeeze(1)
+        return self.predicted_reward(observation, action)
 
     def relabel(self) -> None:
         """Recomputes the reward of all stored transitions with the current networks."""

@@ -59,7 +59,7 @@ class PrefPPO(PreferenceLearner, SB3PPO):
     def learned_reward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Reward to maximise, [1], of an observation [1, O] and an action [1, A]."""
         if self.labels.shape[1]:
-            return self.reward_model.mean(observation.unsqueeze(1), action.unsqueeze(1)).squeeze(1)
+            return self.predicted_reward(observation, action)
         visited = self.replay_buffer.observation[:, : len(self.replay_buffer)]
         seen = torch.cat([visited, observation.unsqueeze(1)], 1)
         return state_entropy_reward(observation.unsqueeze(1), seen, self.settings.neighbours)[:, 0]

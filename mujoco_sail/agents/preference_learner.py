@@ -105,6 +105,10 @@ class PreferenceLearner(Agent):
         """Objective that the fit after a session maximises; by default E[ log P_nu(y) ]."""
         return Objective()
 
+    def predicted_reward(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Learned reward, [M], of observations [M, O] and actions [M, A]."""
+        return self.reward_model.mean(observation.unsqueeze(1), action.unsqueeze(1)).squeeze(1)
+
     @override
     def labelled_pairs(self) -> tuple[Pairs, Tensor]:
         return self.pairs, self.labels

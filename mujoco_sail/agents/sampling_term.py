@@ -25,8 +25,8 @@ from mujoco_sail.core.objectives import leave_one_out, reward_advantage
 from mujoco_sail.core.streams import Streams
 from mujoco_sail.preferences.pairs import Pairs
 
-# Unit of lambda. "share": the norm of T1 divided by that of T2; "exact": the weight of T2 in SAIL's
-# objective, see `objectives.exact_t2_weight`; "fixed": 1.
+# Unit of lambda. "share": |T1| / |T2|, so that lambda is the share of T2; "exact": the weight of
+# T2 in SAIL's objective, see `objectives.exact_t2_weight`; "fixed": 1.
 Unit = Literal["share", "exact", "fixed"]
 # Replacement of the factor log P - b, for control experiments. "permuted" permutes it among the
 # pairs of a session, of which there must be several, so that T2 has no signal; "reversed" changes

@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 
 from mujoco_sail.recipes.listing import shipped_name
-from mujoco_sail.recipes.load import Kind, load_task, read_recipe, with_bases
+from mujoco_sail.recipes.load import Kind, load_task, read_merged, read_recipe
 from mujoco_sail.recipes.settings import dump
 from mujoco_sail.results.read import RunRecord
 from mujoco_sail.system.errors import UserError, one_line
@@ -101,7 +101,7 @@ def _agent(run: RunRecord) -> list[str]:
     name = shipped_name("agents", run.agent)
     if name is None:
         return _set(f"agent.{run.agent}", run.table["agent"], dict.fromkeys(run.table["agent"]))
-    _, usual = with_bases("agents", *read_recipe("agents", name))
+    _, usual = read_merged("agents", name)
     return _set(f"agent.{run.agent}", run.table["agent"], usual)
 
 

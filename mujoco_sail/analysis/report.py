@@ -69,16 +69,13 @@ def report(results: Path, out: Path, baseline: str, margin: float, say: Say) -> 
         say: Called with a line about letters that no font has.
 
     Raises:
-        UserError: The baseline is unknown, the results cannot be pooled, or the file cannot be
-            written.
+        UserError: The baseline is unknown, or the results cannot be pooled.
+        WriteError: The file cannot be written.
     """
     runs = collect(results)
     tables.check_baseline(baseline, runs)
     page = render(runs, results, baseline, margin, say)
-    try:
-        write_text(out, page)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from error
+    write_text(out, page)
 
 
 def render(

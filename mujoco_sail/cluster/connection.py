@@ -116,7 +116,9 @@ class Cluster:
         try:
             write_text(probe, token)
         except OSError as error:
-            raise UserError(f"--results {self.results}: cannot be written: {error}") from error
+            raise UserError(
+                f"--results {self.results}: cannot be written: {error.strerror}"
+            ) from error
         try:
             own = node.describe(probe)
             for node_id, about in self.nodes().items():

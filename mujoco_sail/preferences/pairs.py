@@ -86,6 +86,15 @@ class Pairs:
         """Task return of both segments, [M, P, 2]."""
         return self.task_reward.sum(-1)
 
+    def margin(self) -> Tensor:
+        """Task return of the first segment minus that of the second, [M, P]."""
+        returns = self.returns()
+        return returns[..., 0] - returns[..., 1]
+
+    def true_labels(self) -> Tensor:
+        """Labels of the perfect teacher, [M, P]."""
+        return 0.5 * (1 + self.margin().sign())
+
 
 def crops(valid: Tensor, shortest: Tensor, longest: Tensor, streams: Streams) -> Tensor:
     """Crops both segments of every pair to a common random length, at independent positions.

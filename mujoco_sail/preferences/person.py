@@ -93,8 +93,7 @@ class Person:
             self.agent,
             self.seed,
         )
-        returns = ordered.returns()
-        margin = returns[..., 0] - returns[..., 1]
+        margin = ordered.margin()
         in_units = (margin / margin_unit(margin)).nan_to_num()  # nan if all returns are equal
         given = AnswerLog(self.run).take(question, in_units[0].tolist())
         if given is None:

@@ -223,8 +223,7 @@ class Feedback:
         pairs = self._draw(
             replay_buffer, Streams(self.seeds, "held out", self.device, self.sessions)
         )
-        margin = pairs.returns()[..., 0] - pairs.returns()[..., 1]
-        return pairs, 0.5 * (1 + margin.sign())
+        return pairs, pairs.true_labels()
 
     def _draw(self, replay_buffer: ReplayBuffer, streams: Streams) -> Pairs:
         count = self.task.labels_per_session * self.task.candidates_per_label

@@ -1,18 +1,18 @@
 """List of the recipes that the suite ships: environments by family, agents, and text tasks."""
 
+import contextlib
 from collections.abc import Iterator
 
 from mujoco_sail.recipes.ids import ENVPOOL_IDS, FAMILIES, family, has_success
 from mujoco_sail.recipes.load import (
     Kind,
-    read_recipe,
+    load_task,
+    read_merged,
     recipe_folder,
     recipe_names,
-    recipe_title,
-    with_bases,
 )
 from mujoco_sail.system import packages
-from mujoco_sail.system.errors import one_line
+from mujoco_sail.system.errors import UserError, one_line
 
 ROW = "{:<20} {:<11} {:<8} {:<8} {}"
 ENDS = {"fixed": "fixed", "variable": "terminates"}  # by horizon
@@ -33,7 +33,7 @@ def lines() -> Iterator[str]:
     """Lines that `mujoco-sail list` prints."""
     rows: dict[str, list[str]] = {name: [] for name in FAMILIES}
     for name in recipe_names("envs"):
-        _, table = with_bases("envs", *read_recipe("envs", name))
+        _, table = read_merged("envs", name)
         id, title = (one_line(table.get(key, "")) for key in ("id", "title"))
         horizon = f"{ENDS.get(table.get('horizon', ''), '?')} {table.get('episode_steps', '?')}"
         known = ("yes" if it else "no" for it in (has_success(id), id in ENVPOOL_IDS))
@@ -52,4 +52,15 @@ def _titles(heading: str, kind: Kind, group: str = "") -> Iterator[str]:
     names = recipe_names(kind, group)
     width = max([18, *map(len, names)])
     for name in names:
-        yield f"  {name:<{width}} {recipe_title(kind, name)}"
+        yield f"  {name:<{width}} {one_line(read_merged(kind, name)[1].get('title', ''))}"
+
+
+def shorter_protocols(name: str, steps: int) -> list[str]:
+    """Protocols of an environment recipe, given by name or path, that have fewer steps."""
+    _, table = read_merged("envs", name)
+    shorter = []
+    for protocol in table["protocols"]:
+        with contextlib.suppress(UserError):  # a protocol that is not used may be invalid
+            if load_task(name, protocol, {}).steps < steps:
+                shorter.append(protocol)
+    return shorter

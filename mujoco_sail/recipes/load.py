@@ -8,7 +8,6 @@ name a class of tasks. No other code is executed when recipes are loaded. (When 
 made, Gymnasium imports the module of an id such as `module:Name-v0`.)
 """
 
-import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -17,7 +16,7 @@ from typing import Any, Literal
 
 from mujoco_sail.recipes.settings import build, check_name, nearest, parse_toml, read_toml
 from mujoco_sail.recipes.task import HUMAN, Task
-from mujoco_sail.system.errors import UserError, one_line
+from mujoco_sail.system.errors import UserError
 
 Kind = Literal["envs", "agents", "plots"]
 MOST_SEEDS = 10_000
@@ -82,11 +81,6 @@ def _working_folder() -> Path:
         return Path()
 
 
-def recipe_title(kind: Kind, name: str) -> str:
-    """Title of a recipe, one line."""
-    return one_line(with_bases(kind, *read_recipe(kind, name))[1].get("title", ""))
-
-
 def parse_seeds(text: str) -> list[int]:
     """Parses a number of seeds, `3` for 0, 1 and 2, or a list of seeds such as `0,4,7`.
 
@@ -122,7 +116,7 @@ def load_task(
     Raises:
         UserError: The recipe or an argument is invalid.
     """
-    path, table = with_bases("envs", *read_recipe("envs", name))
+    path, table = read_merged("envs", name)
     kind = _task_class(table.pop("class", None), path)
     protocols, teachers = (_table(table, key, path) for key in ("protocols", "teachers"))
     if protocol not in protocols:
@@ -163,17 +157,6 @@ def _task_class(class_path: Any, path: Path) -> type[Task]:
 def teacher_name(names: str) -> str:
     """The one name of teachers joined by `+`, whose order means nothing."""
     return "+".join(sorted({*names.split("+")}))
-
-
-def shorter_protocols(name: str, steps: int) -> list[str]:
-    """Protocols of an environment recipe, given by name or path, that have fewer steps."""
-    _, table = with_bases("envs", *read_recipe("envs", name))
-    shorter = []
-    for protocol in table["protocols"]:
-        with contextlib.suppress(UserError):  # a protocol that is not used may be invalid
-            if load_task(name, protocol, {}).steps < steps:
-                shorter.append(protocol)
-    return shorter
 
 
 def split_overrides(
@@ -222,8 +205,13 @@ def _value(text: str) -> Any:
     return table["value"] if len(table) == 1 else text
 
 
-def with_bases(kind: Kind, path: Path, table: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """Merges a recipe with the chain of recipes named by `base`."""
+def read_merged(kind: Kind, name: str) -> tuple[Path, dict[str, Any]]:
+    """Reads a recipe, given by name or path, merged with the chain of recipes named by `base`.
+
+    Raises:
+        UserError: As `read_recipe` and `chain`.
+    """
+    path, table = read_recipe(kind, name)
     return path, merged(chain(kind, path, table))
 
 

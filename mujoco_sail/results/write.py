@@ -9,12 +9,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tomli_w
+import torch
 from torch import Tensor
 
-from mujoco_sail.agents.base import AgentSpec
+from mujoco_sail.agents.base import AgentSpec, Member
 from mujoco_sail.agents.registry import resolved
 from mujoco_sail.preferences import questions
 from mujoco_sail.preferences.pairs import Pairs
@@ -90,6 +91,19 @@ class RunWriter:
     Attributes:
         checkpoints: Checkpoints of the run.
     """
+
+    @classmethod
+    def of(
+        cls,
+        results: Path,
+        task: Task,
+        member: Member,
+        device: torch.device,
+        tracking: Sequence[Tracking] = (),
+    ) -> Self:
+        """Writer of a member's run in a folder of results."""
+        folder = run_folder(results, task, member.spec.name, member.seed)
+        return cls(folder, task, member.spec, member.seed, str(device), tracking)
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from mujoco_sail.core import compilation
 from mujoco_sail.core.compilation import CompileError
 from mujoco_sail.core.products import bfloat16_slowdown
 from mujoco_sail.environments.factory import space_sizes
-from mujoco_sail.recipes.load import shorter_protocols
+from mujoco_sail.recipes.listing import shorter_protocols
 from mujoco_sail.recipes.settings import nearest
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import RunWriter, run_folder, status_of
@@ -255,5 +255,5 @@ def _steps_done(
     folder = run_folder(results, task, member.spec.name, member.seed)
     if not resume_failed and status_of(folder, task, member.spec) == "failed":
         return 0
-    files = RunWriter(folder, task, member.spec, member.seed, str(device))
+    files = RunWriter.of(results, task, member, device)
     return max(files.checkpoints.steps(), default=0)

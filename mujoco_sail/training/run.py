@@ -19,7 +19,7 @@ from mujoco_sail.preferences.sessions import Feedback
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results import tracking
 from mujoco_sail.results.checkpoint import MemberState
-from mujoco_sail.results.write import RunWriter, remove_checkpoints, run_folder
+from mujoco_sail.results.write import RunWriter, remove_checkpoints
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.training import asking
 from mujoco_sail.training.evaluation import Evaluation
@@ -77,17 +77,7 @@ class Run:
         self.report, self.stopping, self.say, self.extras = report, stopping, say, extras
         self.names = names_of(members)
         self.tracking = tracking.start(extras.track, say)
-        self.files = [
-            RunWriter(
-                run_folder(results, task, m.spec.name, m.seed),
-                task,
-                m.spec,
-                m.seed,
-                str(device),
-                self.tracking,
-            )
-            for m in members
-        ]
+        self.files = [RunWriter.of(results, task, m, device, self.tracking) for m in members]
         self.step = start
         if not start:
             for files in self.files:

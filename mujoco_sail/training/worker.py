@@ -20,7 +20,7 @@ from mujoco_sail.agents.base import Member
 from mujoco_sail.preferences.person import Unanswered
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.checkpoint import Checkpoints, DamagedError
-from mujoco_sail.results.write import RunWriter, run_folder
+from mujoco_sail.results.write import RunWriter
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.system.files import WriteError
 from mujoco_sail.system.lock import Lock
@@ -157,8 +157,7 @@ def resume_points(
     """
     steps: dict[tuple[str, int], set[int]] = {}
     for member, name in zip(stack, names_of(stack), strict=True):
-        folder = run_folder(results, task, *name)
-        files = RunWriter(folder, task, member.spec, member.seed, str(device))
+        files = RunWriter.of(results, task, member, device)
         steps[name] = set(_whole(files.checkpoints, send))
     common = set.intersection(*steps.values())
 

@@ -241,7 +241,7 @@ def test_only_members_with_t2_log_it(make_run: MakeRun) -> None:
     run = make_run([("pebble", 0), ("sail", 0)])
     run.execute()
     pebble, sail_ = (pd.read_csv(io.StringIO(rows(run, m, "training.csv"))) for m in (0, 1))
-    assert pebble[list(LOGGED)].isna().all(None)
+    assert pebble[list(LOGGED)].isna().all(axis=None)
     always = [name for name in LOGGED if name != "t2_age_nats"]  # undefined for random actions
     assert sail_[always].iloc[-1].notna().all()
 

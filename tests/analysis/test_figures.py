@@ -13,13 +13,13 @@ import pytest
 from helpers.command_line import program
 from helpers.results import MakeFolder
 
-from mujoco_sail.analysis import fonts
-from mujoco_sail.analysis.figures import drawing, style
+from mujoco_sail.analysis.figures import drawing, fonts, style
 from mujoco_sail.analysis.figures.curves import CurvesRecipe
 from mujoco_sail.recipes.load import recipe_folder
 from mujoco_sail.recipes.settings import build
 from mujoco_sail.results.pooling import collect
 from mujoco_sail.system.errors import UserError
+from mujoco_sail.system.files import WriteError
 
 RECIPE = build(
     CurvesRecipe,
@@ -250,5 +250,5 @@ def test_mathematics_that_cannot_be_parsed_is_an_error_that_names_the_recipe(
 @pytest.mark.usefixtures("three_arms")
 def test_folder_that_cannot_be_written_is_named(results: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"effect_sizes\.png: cannot be written"):
+    with pytest.raises(WriteError, match=r"effect_sizes\.png: cannot be written"):
         drawing.plot([], results, tmp_path / "file", print)

@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 from hypothesis import strategies as st
 
-from mujoco_sail.recipes.load import Kind, read_recipe, recipe_names, with_bases
+from mujoco_sail.recipes.load import Kind, read_merged, read_recipe, recipe_names
 
 # --- values ------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ def tables(kind: Kind, longest: str) -> list[dict[str, Any]]:
     short = [read_recipe(kind, name)[1] for name in recipe_names(kind)]
     if kind == "envs":
         short = [{**table, "base": "hopper"} for table in short]
-    return [*short, with_bases(kind, *read_recipe(kind, longest))[1]]
+    return [*short, read_merged(kind, longest)[1]]
 
 
 ENVS, AGENTS = tables("envs", "walker_walk"), tables("agents", "sail_revkl")

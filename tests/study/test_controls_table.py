@@ -15,7 +15,7 @@ from mujoco_sail.analysis.figures import drawing
 def test_the_page_has_the_table_of_the_published_controls() -> None:
     *table, missing = controls_table.rows(str(ROOT / "results/controls"))
     assert "\n".join(table) in (ROOT / "docs/study.md").read_text()
-    assert missing == "\nNot run: labels_1000, surf_50, qpa_50"
+    assert missing == "\nNot run: labels_1000, surf_50"
 
 
 def test_failed_seeds_are_in_the_table(tmp_path: Path) -> None:

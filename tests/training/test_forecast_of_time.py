@@ -14,7 +14,8 @@ from rich.console import Console
 from mujoco_sail.agents import registry
 from mujoco_sail.agents.base import Member
 from mujoco_sail.cli import main
-from mujoco_sail.recipes.load import load_task, shorter_protocols
+from mujoco_sail.recipes.listing import shorter_protocols
+from mujoco_sail.recipes.load import load_task
 from mujoco_sail.recipes.task import Task
 from mujoco_sail.results.write import RunWriter
 from mujoco_sail.system.durations import duration

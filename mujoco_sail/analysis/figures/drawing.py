@@ -69,8 +69,9 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
 
     Raises:
         NoRunsError: No runs, and no figure that does without them.
-        UserError: There is no such figure, its recipe is invalid, the results cannot be pooled,
-            the folder cannot be written, or there are no data for a named figure or for any.
+        UserError: There is no such figure, its recipe is invalid, the results cannot be pooled, or
+            there are no data for a named figure or for any.
+        WriteError: The folder cannot be written.
     """
     recipes = load(names)
     runs, no_runs = [], None
@@ -95,10 +96,7 @@ def plot(names: Sequence[str], results: Path, out: Path, say: Callable[[str], No
             continue
         for suffix, image in rendered.items():
             file = out / f"{path.stem}.{suffix}"
-            try:
-                write_bytes(file, image)
-            except OSError as error:
-                raise UserError(f"{file}: cannot be written: {error.strerror}") from error
+            write_bytes(file, image)
             files.append(file)
     if not files and (no_runs or missing):
         raise no_runs or missing[0]

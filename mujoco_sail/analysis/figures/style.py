@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mujoco_sail.analysis import fonts
+from mujoco_sail.analysis.figures import fonts
 
 NARROWEST = 3.3  # inches, width of a column of a two-column page
 PAGE = 6.75  # inches, width of both columns
