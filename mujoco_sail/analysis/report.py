@@ -32,7 +32,7 @@ from mujoco_sail.system.files import write_text
 
 TEMPLATE = "report.html.jinja"
 SIZE = ("width", "height")
-SHARE = "t2_share"  # column of training.csv: T2's share of the gradient
+SHARE = "t2_share"  # column of training.csv: norm of the weighted T2 over that of T1
 POINT = 1.9  # pixels per point of a figure, so that its text has the size of the page's text
 
 

@@ -191,8 +191,8 @@ class Feedback:
             if self.person is not None:  # after as many draws as for a synthetic teacher
                 place, left = (step, self.sessions, len(rounds)), wanted - len(chosen[0])
                 given = self.person.label(pairs, ranked[0], place, self.labels_used, left)
-            if share := self.task.oracle.similarity:  # no draw, and so equal streams, without it
-                label = flip_similar(given.label, pairs.inputs, pairs.valid, share, streams)
+            if fraction := self.task.oracle.similarity:  # no draw, and so equal streams, without it
+                label = flip_similar(given.label, pairs.inputs, pairs.valid, fraction, streams)
                 given = TeacherLabels(label, given.answered)
             offset = len(rounds) * pairs.inputs.shape[1]
             for member, indices in enumerate(chosen):

@@ -130,21 +130,20 @@ def label_pairs(
 
 
 def flip_similar(
-    label: Tensor, inputs: Tensor, valid: Tensor, share: float, streams: Streams
+    label: Tensor, inputs: Tensor, valid: Tensor, fraction: float, streams: Streams
 ) -> Tensor:
     """Flips labels; more similar segments have a higher probability of a flip.
 
     The distance of two segments is Euclidean, between their mean observations and actions, each in
     units of its standard deviation over the candidate segments. The probability depends on the rank
-    of the distance among the P pairs, so that a share means the same on every task: it falls
-    linearly from 2 `share` for the closest pair to 0 for the farthest. Its mean over the pairs is
-    `share`.
+    of the distance among the P pairs, so that `fraction` means the same on every task: it falls
+    linearly from twice `fraction` for the closest pair to 0 for the farthest.
 
     Args:
         label: Labels in {0, 0.5, 1}, [M, P]; ties stay ties.
         inputs: Observations and actions of both segments, [M, P, 2, T, O + A].
         valid: 1 at steps of a segment, 0 at padding, [M, P, 2, T].
-        share: Mean probability of a flip over the P pairs, at most 0.5; for P = 1 that pair's.
+        fraction: Mean probability of a flip over the P pairs, at most 0.5; for P = 1 that pair's.
         streams: Random streams of the flips; P numbers are drawn.
     """
     exact, steps = inputs.double(), valid.double().unsqueeze(-1)
@@ -154,7 +153,7 @@ def flip_similar(
     scaled = torch.where(deviation > 0, gap / deviation, 0)  # constant features say nothing
     rank = scaled.square().sum(-1).argsort(dim=1, stable=True).argsort(1)  # 0 is the closest
     last = label.shape[1] - 1
-    probability = 2 * share * (1 - rank / last) if last else share
+    probability = 2 * fraction * (1 - rank / last) if last else fraction
     return torch.where(streams.uniform(label.shape[1]) < probability, 1 - label, label)
 
 

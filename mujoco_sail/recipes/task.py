@@ -30,14 +30,14 @@ class Teacher:
     beta: float = setting(above=0, infinite=True)
     # Probability that a strict preference is flipped.
     mistake: float = setting(low=0, high=1)
-    # Share of strict preferences that are flipped because their segments look alike: the flip
-    # probability grows from 0 for the least alike pair shown to twice this share for the most.
+    # Mean probability, over the pairs shown, that a strict preference is flipped because its
+    # segments look alike: from 0 for the least alike pair to twice this value for the most alike.
     similarity: float = setting(low=0, high=0.5)
-    # A pair is refused if both segments are below this share of the recent mean return. Returns
+    # A pair is refused if both segments are below this fraction of the recent mean return. Returns
     # are measured from a floor: the lower end of the reward range or, if lower, the lowest recent
     # reward.
     skip: float = setting(low=0)
-    # Two segments are equal if they differ by less than this share of the same mean return.
+    # Two segments are equal if they differ by less than this fraction of the same mean return.
     equal: float = setting(low=0)
     # Discount per step before the end of a segment.
     myopic: float = setting(above=0, high=1)

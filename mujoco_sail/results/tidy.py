@@ -59,7 +59,7 @@ def tidy(records: Sequence[RunRecord]) -> Results:
     """Reads the remaining files of runs and joins the rows of all runs.
 
     Args:
-        records: Runs from `results.pooling.read_all`.
+        records: Runs of any status.
 
     Raises:
         UserError: A file is damaged; the message names the file.
