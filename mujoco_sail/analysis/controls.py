@@ -28,7 +28,7 @@ AGAINST = "against"  # temporary agent name of the arm that another is compared 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Contrast:
     """Comparison of two arms, with the prediction."""
 
     arm: str = setting()  # folder and agent, such as "labels_50/uniform"
@@ -131,7 +131,7 @@ def check_alike_but(
     Args:
         runs: Complete runs.
         others: Complete, poolable runs; only the first of each environment is compared.
-        differs: Keys, see `Comparison`.
+        differs: Keys, see `Contrast`.
 
     Returns:
         The keys in which they differ, in order.
@@ -154,7 +154,7 @@ def check_alike_but(
     return found
 
 
-def with_runs(comparisons: Mapping[str, Comparison], arms: Arms) -> dict[str, Comparison]:
+def with_runs(comparisons: Mapping[str, Contrast], arms: Arms) -> dict[str, Contrast]:
     """Comparisons of which both arms have finished runs."""
     return {
         name: one
@@ -163,19 +163,19 @@ def with_runs(comparisons: Mapping[str, Comparison], arms: Arms) -> dict[str, Co
     }
 
 
-def of_one_arm(one: Comparison, arms: Arms) -> list[str]:
+def of_one_arm(one: Contrast, arms: Arms) -> list[str]:
     """Environments on which only one of both arms has finished runs, sorted."""
     mine, theirs = ({run.env for run in arms.of(place)} for place in (one.arm, one.against))
     return sorted(mine ^ theirs)
 
 
-def reason(one: Comparison, arms: Arms) -> str:
+def reason(one: Contrast, arms: Arms) -> str:
     """Reason why a comparison is not among those `with_runs`."""
     failed = arms.failed(*(place for place in (one.arm, one.against) if not arms.has(place)))
     return f"not finished, {len(failed)} failed" if failed else "not run"
 
 
-def compare(comparisons: Mapping[str, Comparison], scale: Scale, arms: Arms) -> pd.DataFrame:
+def compare(comparisons: Mapping[str, Contrast], scale: Scale, arms: Arms) -> pd.DataFrame:
     """Evaluates all comparisons, paired by seed.
 
     Args:
@@ -221,7 +221,7 @@ def budgets(
     Args:
         protocols: Folders, one for each number of labels.
         agents: Names of agents; one without runs under a protocol is left out there.
-        differs: Keys in which an agent's runs may differ between protocols, see `Comparison`.
+        differs: Keys in which an agent's runs may differ between protocols, see `Contrast`.
         scale: See `compare`.
         arms: The runs.
 

@@ -90,7 +90,7 @@ def stacks_of(jobs: Sequence[Job], places: int) -> Iterator[tuple[Task, list[lis
     everyone = sum(len(job.members) for job in jobs)
     for job in jobs:
         share = max(1, round(places * len(job.members) / everyone))
-        for stacks in pool.shards(job.members, share):
+        for stacks in pool.stacks_of_workers(job.members, share):
             yield job.task, stacks
 
 
@@ -125,12 +125,12 @@ def execute(
         WorkUnit(task, stacks, device, cluster.results, extras)
         for task, stacks in stacks_of(jobs, places)
     ]
-    grid = Grid(cluster, made, say)
+    tasks = RayTasks(cluster, made, say)
     with ExitStack() as held:
         for job in jobs:
             held.enter_context(locked(job.task, job.members, cluster.results, say, resume_failed))
         signals = held.enter_context(_signals())
-        failures = grid.execute(signals)
+        failures = tasks.execute(signals)
         for unit in made:  # killed units have left their lock files
             for member in itertools.chain(*unit.stacks):
                 with suppress(OSError):  # of a disk that has become read-only
@@ -138,7 +138,7 @@ def execute(
         return failures
 
 
-class Grid:
+class RayTasks:
     """Work units of a benchmark as Ray tasks.
 
     Args:

@@ -13,7 +13,7 @@ from mujoco_sail.speed.roofline import PRODUCT_CALLS, product_operations
 from mujoco_sail.speed.worker import Request
 from mujoco_sail.system.errors import UserError
 from mujoco_sail.system.scratch import scratch_folder
-from mujoco_sail.training.pool import shards, threads
+from mujoco_sail.training.pool import stacks_of_workers, threads
 
 RATIO = "x"  # unit of a ratio
 Pools = Mapping[tuple[str, int], WorkerPool]
@@ -118,7 +118,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Rate]:
 
 def _stacks(plan: Plan, spec: AgentSpec, count: int) -> list[list[Member]]:
     members = [Member(spec, seed) for seed in range(count)]
-    return [stacks[0] for stacks in shards(members, plan.processes)]
+    return [stacks[0] for stacks in stacks_of_workers(members, plan.processes)]
 
 
 def _of_one_size(

@@ -48,14 +48,14 @@ def asks_next(runner: Runner, step: int, agent: Agent) -> bool:
     return due and agent.labelled_pairs() is not None
 
 
-def alone(task: Task, shares: Sequence[Sequence[Stack]]) -> list[list[Stack]]:
+def alone(task: Task, by_worker: Sequence[Sequence[Stack]]) -> list[list[Stack]]:
     """Stacks of each worker; with a person as the teacher, every member is a stack of its own.
 
     In a stack, one member that waits would hold up the others.
     """
     if not task.human:
-        return [list(stacks) for stacks in shares]
-    return [[[member] for stack in stacks for member in stack] for stacks in shares]
+        return [list(stacks) for stacks in by_worker]
+    return [[[member] for stack in stacks for member in stack] for stacks in by_worker]
 
 
 def where_to_answer(results: Path, question: Question) -> str:

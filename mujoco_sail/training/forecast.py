@@ -49,17 +49,17 @@ SECONDS = 1.0  # of timed learning; a quarter of it for timed environment steps
 CAPACITY = 10_000  # transitions of a replay buffer: far more than a measurement writes
 ENDLESS = 10**9  # environment steps
 
-Shares = Sequence[Sequence[Sequence[Member]]]  # the stacks of each worker
+ByWorker = Sequence[Sequence[Sequence[Member]]]  # the stacks of each worker
 
 
 def memory_needed(
-    task: Task, shares: Shares, sizes: tuple[int, int], device: torch.device
+    task: Task, by_worker: ByWorker, sizes: tuple[int, int], device: torch.device
 ) -> tuple[float, float]:
     """Estimates the bytes of main memory and of GPU memory; the latter is 0 on the CPU.
 
     Args:
         task: Environment and protocol.
-        shares: Stacks of each worker process, which trains them one after the other.
+        by_worker: Stacks of each worker process, which trains them one after the other.
         sizes: O and A.
         device: Device of the updates.
     """
@@ -73,7 +73,7 @@ def memory_needed(
     # Twice, because joining copies them.
     pairs = 2 * task.labels_in_reach * 2 * task.segment_steps * 4 * (sum(sizes) + 2)
     host = learner = 0.0
-    for stacks in shares:
+    for stacks in by_worker:
         host += PROCESS + max(len(stack) * environments for stack in stacks)
         learner += max(
             len(stack) * (member + pairs * issubclass(stack[0].spec.agent, PreferenceLearner))
@@ -123,14 +123,14 @@ def measurable(members: Sequence[Member]) -> bool:
     return all(issubclass(member.spec.agent, SAC) for member in members)
 
 
-def is_long(task: Task, shares: Shares) -> bool:
+def is_long(task: Task, by_worker: ByWorker) -> bool:
     """Whether a benchmark is long enough to measure its speed in advance."""
-    most = max(sum(map(len, stacks)) for stacks in shares)
+    most = max(sum(map(len, stacks)) for stacks in by_worker)
     return most * task.steps * update_operations(task, space_sizes(task)) > WORTH_MEASURING
 
 
 def seconds_needed(
-    task: Task, shares: Shares, steps: int, device: torch.device, threads: int
+    task: Task, by_worker: ByWorker, steps: int, device: torch.device, threads: int
 ) -> float | None:
     """Estimates the training time from some steps of all workers at once, in new processes.
 
@@ -139,7 +139,7 @@ def seconds_needed(
 
     Args:
         task: Environment and protocol.
-        shares: Stacks of each worker, all measurable.
+        by_worker: Stacks of each worker, all measurable.
         steps: Environment steps of every stack.
         device: Device of the updates.
         threads: Threads per worker.
@@ -150,25 +150,25 @@ def seconds_needed(
     """
     try:
         with scratch_folder() as scratch:
-            return steps * _slowest(task, shares, device, threads, scratch)
+            return steps * _slowest(task, by_worker, device, threads, scratch)
     except (EOFError, OSError):
         return None
 
 
 def _slowest(
-    task: Task, shares: Shares, device: torch.device, threads: int, scratch: Path
+    task: Task, by_worker: ByWorker, device: torch.device, threads: int, scratch: Path
 ) -> float:
     """Seconds per step of the slowest worker; the arguments are those of `seconds_needed`.
 
     Raises:
         EOFError: A worker ended without a measurement.
     """
-    pipes = [CONTEXT.Pipe(duplex=False) for _ in shares]
+    pipes = [CONTEXT.Pipe(duplex=False) for _ in by_worker]
     workers = [
         CONTEXT.Process(
             target=_work, args=(task, stacks, device, scratch / str(i), threads, sender)
         )
-        for i, (stacks, (_, sender)) in enumerate(zip(shares, pipes, strict=True))
+        for i, (stacks, (_, sender)) in enumerate(zip(by_worker, pipes, strict=True))
     ]
     try:
         with signals_to_all_blocked():

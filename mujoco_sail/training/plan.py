@@ -153,10 +153,10 @@ def prepare(
     for (task, engine), members in zip(chosen, unfinished, strict=True):
         memory = ""
         if members and here:
-            shares = pool.stacks_here(task, members, device)
-            needed = forecast.memory_needed(task, shares, space_sizes(task), device)
+            by_worker = pool.stacks_here(task, members, device)
+            needed = forecast.memory_needed(task, by_worker, space_sizes(task), device)
             memory = forecast.check_memory(task, len(members), device, *needed)
-            allow_open_files(len(members), len(shares))
+            allow_open_files(len(members), len(by_worker))
         complete = len(specs) * len(seeds) - len(members)
         jobs.append(Job(task, members, complete, engine, memory))
     if not here:  # the locks of all environments are held at once
@@ -223,10 +223,10 @@ def _time(
 ) -> Iterator[str]:
     """One line with the estimated time; none if the job is short."""
     task = job.task
-    shares = pool.stacks_here(task, job.members, device)
-    if not forecast.is_long(task, shares):
+    by_worker = pool.stacks_here(task, job.members, device)
+    if not forecast.is_long(task, by_worker):
         return
-    timed = [[stack for stack in stacks if forecast.measurable(stack)] for stacks in shares]
+    timed = [[stack for stack in stacks if forecast.measurable(stack)] for stacks in by_worker]
     others = {m.spec.name for m in job.members if not forecast.measurable([m])}
     if not any(timed):
         yield (
@@ -235,7 +235,7 @@ def _time(
         return
     done = (_steps_done(task, member, device, results, resume_failed) for member in job.members)
     left = task.steps - min(done)
-    threads = pool.threads(task, len(shares))
+    threads = pool.threads(task, len(by_worker))
     timed = [stacks for stacks in timed if stacks]
     seconds = forecast.seconds_needed(task, timed, left, device, threads)
     if seconds is None:

@@ -63,7 +63,7 @@ def stack_key(member: Member) -> tuple[Any, ...]:
     return (spec.agent, *shared)
 
 
-def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
+def stacks_of_workers(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
     """Stacks of each worker: equal numbers of members, in as few parts of stacks as possible."""
     stacks: dict[tuple[Any, ...], list[Member]] = {}
     for member in members:
@@ -83,8 +83,8 @@ def shards(members: Sequence[Member], workers: int) -> list[list[list[Member]]]:
 def stacks_here(
     task: Task, members: Sequence[Member], device: torch.device
 ) -> list[list[Sequence[Member]]]:
-    """Stacks of each worker on this machine, see `shards`."""
-    return asking.alone(task, shards(members, max_workers(device)))
+    """Stacks of each worker on this machine, see `stacks_of_workers`."""
+    return asking.alone(task, stacks_of_workers(members, max_workers(device)))
 
 
 def max_workers(device: torch.device) -> int:
@@ -132,8 +132,8 @@ def execute(
     with locked(task, members, results, say, resume_failed) as (left, locks):
         if not left:
             return []
-        cut = stacks_here(task, left, device)
-        units = [WorkUnit(task, stacks, device, results, extras) for stacks in cut]
+        by_worker = stacks_here(task, left, device)
+        units = [WorkUnit(task, stacks, device, results, extras) for stacks in by_worker]
         return _execute(units, locks, report, say)
 
 

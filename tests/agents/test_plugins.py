@@ -52,7 +52,7 @@ def test_two_recipes_of_one_folder_share_a_stack(tmp_path: Path) -> None:
     agents = [write_plugin(tmp_path, 1, "one"), write_plugin(tmp_path / "b" / "..", 1, "two")]
     _, (one, two) = registry.load("half_cheetah", ",".join(agents), "quick", [], None)
     assert one.agent is two.agent
-    assert len(pool.shards([Member(one, 0), Member(two, 0)], 1)[0]) == 1
+    assert len(pool.stacks_of_workers([Member(one, 0), Member(two, 0)], 1)[0]) == 1
 
 
 def test_equal_module_names_in_two_folders_give_two_stacks(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_equal_module_names_in_two_folders_give_two_stacks(tmp_path: Path) -> No
     one, two = load(write_plugin(tmp_path / "a", 1)), load(write_plugin(tmp_path / "b", 2))
     assert (one.agent.number, two.agent.number) == (1, 2)  # type: ignore[attr-defined]
     members = [Member(one, 0), Member(two, 0), Member(one, 1)]
-    assert [[m.spec for m in stack] for stack in pool.shards(members, 1)[0]] == [
+    assert [[m.spec for m in stack] for stack in pool.stacks_of_workers(members, 1)[0]] == [
         [one, one],
         [two],
     ]

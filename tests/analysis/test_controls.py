@@ -18,14 +18,14 @@ from helpers.results import write_run
 
 from mujoco_sail.analysis import controls
 from mujoco_sail.analysis.choice import MissingDataError, NotApplicableError
-from mujoco_sail.analysis.controls import Arms, Comparison, Scale
+from mujoco_sail.analysis.controls import Arms, Contrast, Scale
 from mujoco_sail.analysis.figures import drawing
 from mujoco_sail.cli import main
 from mujoco_sail.system.errors import UserError
 
 T = 12.7062  # 97.5 % quantile of Student's t with one degree of freedom
 SCALE = Scale(folder="many", differs="env.labels")
-FEW = Comparison(
+FEW = Contrast(
     arm="few/pebble", against="many/pebble", predicted="worse", differs="env.labels, env.seen"
 )
 TEACHER = replace(FEW, arm="noisy/pebble", predicted="better", differs="env.teacher, env.oracle.*")
@@ -51,7 +51,7 @@ def folder(results: Path) -> Path:
     return results
 
 
-def compare(folder: Path, **comparisons: Comparison) -> list[dict[Any, Any]]:
+def compare(folder: Path, **comparisons: Contrast) -> list[dict[Any, Any]]:
     return controls.compare(comparisons, SCALE, Arms(folder, "R")).to_dict("records")
 
 

@@ -61,11 +61,11 @@ def test_a_worker_whose_stacks_all_wait_can_be_stopped() -> None:
 
 def test_with_a_person_every_member_is_a_stack_of_its_own() -> None:
     members = members_of([("pebble", seed) for seed in range(5)])
-    shares = pool.shards(members, 2)
-    alone = asking.alone(tiny_task(teacher="human"), shares)
+    by_worker = pool.stacks_of_workers(members, 2)
+    alone = asking.alone(tiny_task(teacher="human"), by_worker)
     assert [len(stacks) for stacks in alone] == [2, 3]
     assert all(len(stack) == 1 for stacks in alone for stack in stacks)
-    assert asking.alone(tiny_task(), shares) == shares
+    assert asking.alone(tiny_task(), by_worker) == by_worker
 
 
 def test_the_line_for_the_user_says_where_to_answer(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def test_the_replay_buffer_dominates_the_estimate_of_the_papers_grid() -> None:
     replay_buffer = 12 * 400_000 * ReplayBuffer.row_bytes(24, 6)
     assert replay_buffer < host < replay_buffer + 4 * forecast.GIB
     assert device == 0
-    shares = [[six + six]]
-    on_host, on_device = forecast.memory_needed(task, shares, (24, 6), torch.device("cuda"))
+    by_worker = [[six + six]]
+    on_host, on_device = forecast.memory_needed(task, by_worker, (24, 6), torch.device("cuda"))
     assert on_device > replay_buffer
     assert on_host < 3 * forecast.GIB
 

@@ -123,7 +123,7 @@ def test_steps_before_a_checkpoint_are_not_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     paper = job("paper", members("pebble"))
-    monkeypatch.setattr(forecast, "seconds_needed", lambda task, shares, steps, *_: float(steps))
+    monkeypatch.setattr(forecast, "seconds_needed", lambda task, by_worker, steps, *_: float(steps))
     assert list(plan.look_ahead(paper, "walker_walk", CPU, tmp_path))[1:] == [
         f"walker_walk: this will take about {duration(400_000)}; shorter: --protocol study or quick"
     ]

@@ -13,7 +13,7 @@ from helpers.runs import FILES, MakeRun, members_of, rows, trained
 from helpers.tiny import CPU, tiny_task
 
 from mujoco_sail.agents.base import Member
-from mujoco_sail.training.pool import shards, stack_key
+from mujoco_sail.training.pool import stack_key, stacks_of_workers
 from mujoco_sail.training.run import Run
 
 
@@ -24,12 +24,12 @@ def members(names: str, seeds: int) -> list[Member]:
 def test_pebble_sail_and_sail_revkl_with_three_seeds_form_one_stack() -> None:
     nine = members("pebble,sail,sail_revkl", 3)
     assert len({stack_key(member) for member in nine}) == 1
-    assert [len(stack) for stack in shards(nine, 1)[0]] == [9]
+    assert [len(stack) for stack in stacks_of_workers(nine, 1)[0]] == [9]
 
 
-def test_shards_have_equal_sizes_and_contain_every_member_once() -> None:
+def test_workers_have_equal_numbers_of_members_and_each_member_once() -> None:
     twelve = members("sac,pebble,sail,sail_revkl", 3)
-    parts = shards(twelve, 2)
+    parts = stacks_of_workers(twelve, 2)
     assert [sum(len(stack) for stack in part) for part in parts] == [6, 6]
     assert [member for part in parts for stack in part for member in stack] == twelve
 

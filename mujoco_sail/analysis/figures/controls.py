@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 from mujoco_sail.analysis import controls
 from mujoco_sail.analysis.across import METRICS
 from mujoco_sail.analysis.choice import MissingDataError, names_of
-from mujoco_sail.analysis.controls import Comparison, Scale
+from mujoco_sail.analysis.controls import Contrast, Scale
 from mujoco_sail.analysis.figures import forest
 from mujoco_sail.analysis.figures.style import (
     METRIC_NAMES,
@@ -45,7 +45,7 @@ class ControlsRecipe:
     metric: Literal["auc", "final"] = setting()
     x_label: str = setting()
     scale: Scale = setting()  # noqa: RUF009 (a field)
-    comparisons: dict[str, Comparison] = setting()  # noqa: RUF009 (a field)
+    comparisons: dict[str, Contrast] = setting()  # noqa: RUF009 (a field)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class BudgetsRecipe:
     caption: str = setting()  # meaning of points and intervals, for the report
     protocols: str = setting()  # folders joined by commas
     agents: str = setting()  # names joined by commas; a protocol may have only some of them
-    differs: str = setting()  # keys in which an agent's runs may differ, see `Comparison`
+    differs: str = setting()  # keys in which an agent's runs may differ, see `Contrast`
     x_label: str = setting()
     y_label: str = setting()
     scale: Scale = setting()  # noqa: RUF009 (a field)
