@@ -21,6 +21,7 @@ FOLDERS = (
     "confirmation",
     "confirmation_control",
     "controls/labels_250",
+    "controls/labels_1000",
     "controls/labels_100",
     "controls/labels_50",
     "controls/no_exploration",
