@@ -1,8 +1,8 @@
 """Support for agents that override a loss: detection, and an update by autograd.
 
-The losses of the suite are marked with `written_out`, because `core.update` computes their
-gradients without autograd. A method that overrides one is not marked and is differentiated by
-autograd.
+The losses of the suite and the methods that they call are marked with `written_out`, because
+`core.update` computes their gradients without autograd. A method that overrides one is not marked
+and is differentiated by autograd.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +17,13 @@ from mujoco_sail.core.optimiser import Trained, adam_step
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.core.update import LOGGED, Constants, SACState, critic_step, follow_actor
 
-CRITIC_HOOKS = ("critic_loss", "critic_target")
-HOOKS = (*CRITIC_HOOKS, "actor_loss")
+# What the critics' and the actor's gradient depend on; `q` is in both.
+CRITIC_HOOKS = ("critic_loss", "critic_target", "q")
+ACTOR_HOOKS = ("actor_loss", "min_q", "q", "distribution")
+HOOKS = tuple(dict.fromkeys((*CRITIC_HOOKS, *ACTOR_HOOKS)))
 
 _WRITTEN_OUT: set[Any] = set()
-Loss = TypeVar("Loss", bound=Callable[..., Tensor])
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class HasLosses(Protocol):
@@ -42,10 +44,10 @@ class HasLosses(Protocol):
         """Actor loss J_pi."""
 
 
-def written_out(loss: Loss) -> Loss:
+def written_out(method: Method) -> Method:
     """Decorator that marks a method in `HOOKS` whose gradient `core.update` computes."""
-    _WRITTEN_OUT.add(loss)
-    return loss
+    _WRITTEN_OUT.add(method)
+    return method
 
 
 def own_losses(agent: type) -> list[str]:
@@ -54,7 +56,7 @@ def own_losses(agent: type) -> list[str]:
 
 
 def refuse_own_losses(agent: type, losses: Sequence[str] = HOOKS) -> None:
-    """Checks that a class overrides none of these losses.
+    """Checks that a class overrides none of these methods.
 
     Raises:
         TypeError: It overrides one.
@@ -77,7 +79,8 @@ def update_by_autograd(
 ) -> None:
     """Takes the step of `core.update.update` in eager mode, with the losses of the agent.
 
-    The actor's gradient is computed by autograd, and so is the critic's if its loss is overridden.
+    The actor's gradient is computed by autograd, and so is the critics' if a method in
+    `CRITIC_HOOKS` is overridden.
 
     Args:
         agent: Agent with M members.

@@ -27,7 +27,7 @@ from typing_extensions import override
 
 from mujoco_sail.agents.base import Runner
 from mujoco_sail.agents.cropping import Cropping, CroppingSettings
-from mujoco_sail.agents.own_losses import refuse_own_losses
+from mujoco_sail.agents.own_losses import ACTOR_HOOKS, refuse_own_losses
 from mujoco_sail.core.optimiser import unchanged
 from mujoco_sail.preferences.pairs import Pairs
 from mujoco_sail.preferences.queries import drawn_by_rank
@@ -65,7 +65,7 @@ class PoLiCER(Cropping):
     def __init_subclass__(cls) -> None:
         """Checks that the subclass does not override the actor's loss."""
         super().__init_subclass__()
-        refuse_own_losses(cls, ["actor_loss"])
+        refuse_own_losses(cls, ACTOR_HOOKS)
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)

@@ -1,21 +1,21 @@
 """Soft actor-critic on the task reward, for a stack of members.
 
-An agent states its losses in methods, which a subclass may override. The losses of the suite are
-marked `written_out`: core/update.py computes their gradients without autograd, so that the whole
-update can be compiled. Tests compare these gradients with the stated losses and with finite
-differences.
+An agent states its losses in methods, which a subclass may override. Those of the suite, and the
+methods that they call, are marked `written_out`: core/update.py computes their gradients without
+autograd, so that the whole update can be compiled. Tests compare these gradients with the stated
+losses and with finite differences.
 
     loss        stated in                              gradient
     J_Q         SAC.critic_loss, SAC.critic_target     core/update.py, critic_gradients
-    J_pi        SAC.actor_loss; anchor in SAIL's       core/update.py, update
+    J_pi        SAC.actor_loss; SAIL's adds the anchor core/update.py, update
     J_alpha     core/update.py, temperature_step       core/update.py, temperature_step
     reward      PreferenceLearner.reward_objective     autograd, in RewardModel.fit
 
     SAC.update               draws random numbers
     SAC.update_with          on CUDA, replays a recorded graph of the calls below
       SAC._call_updater      samples a batch and calls the function that SAC.make_updater returned:
-        core/engine.py       if no loss is overridden: core/update.py, eager or compiled
-        own_losses.py        if a loss is overridden: the agent's losses with autograd, eager
+        core/engine.py       if none is overridden: core/update.py, eager or compiled
+        own_losses.py        if one is overridden: the agent's losses with autograd, eager
 
 Source: SAC (Haarnoja et al. 2018, arXiv 1812.05905).
 """
@@ -47,7 +47,7 @@ from mujoco_sail.recipes.settings import demand, setting
 class SACSettings:
     """Hyperparameters that the protocol does not fix."""
 
-    discount: float = setting(low=0, below=1)  # gamma
+    discount: float = setting(low=0, below=1)  # of future rewards
     tau: float = setting(above=0, high=1)  # factor of the critic in a target update
     target_every: int = setting(low=1)  # updates between target updates
     initial_temperature: float = setting(above=0)  # initial alpha
@@ -111,6 +111,7 @@ class SAC(OffPolicy):
 
     # --- acting ---
 
+    @written_out
     def distribution(
         self, observation: Tensor, actor: StackedMLP | None = None
     ) -> SquashedGaussian:
@@ -128,16 +129,11 @@ class SAC(OffPolicy):
         weights, biases = self.actor.parameters[::2], self.actor.parameters[1::2]
         # The mean is the first half of the output.
         weights[-1], biases[-1] = (p[-1][..., : self.action_size] for p in (weights, biases))
-        return [
-            self._make_policy(
-                m,
-                step,
-                [(w[m, 0].T, b[m, 0, 0]) for w, b in zip(weights, biases, strict=True)],
-                "relu",
-                "tanh",
-            )
+        layers = [
+            [(w[m, 0].T, b[m, 0, 0]) for w, b in zip(weights, biases, strict=True)]
             for m in range(len(self.runner.members))
         ]
+        return [self._make_policy(m, step, own, "relu", "tanh") for m, own in enumerate(layers)]
 
     @torch.no_grad()
     def act(self, observation: Tensor, step: int) -> Tensor:
@@ -193,9 +189,8 @@ class SAC(OffPolicy):
         constants, state, task = self._constants, self.sac_state(), self.task
         if own_losses(type(self)):
             return partial(update_by_autograd, self, constants, state)
-        report = self.runner.say, self.runner.waiting
-        later = self.later_sac_states()
-        return Updater(constants, state, task.batch_size, task.engine, later, *report)
+        later, say, waiting = self.later_sac_states(), self.runner.say, self.runner.waiting
+        return Updater(constants, state, task.batch_size, task.engine, later, say, waiting)
 
     def sac_state(self) -> SACState:
         """Tensors that an update reads and writes."""
@@ -210,7 +205,7 @@ class SAC(OffPolicy):
         """`sac_state` in later phases of the training, when its tensors have other values."""
         return []
 
-    # --- losses: a subclass may override these three methods, see the module docstring ---
+    # --- losses: a subclass may override the methods marked `written_out`, see the module docstring
 
     @written_out
     def critic_loss(self, batch: Batch, next_action: Tensor, next_log_prob: Tensor) -> Tensor:
@@ -264,6 +259,7 @@ class SAC(OffPolicy):
         """
         return (self.alpha * log_prob - self.min_q(observation, action)).mean(-1)
 
+    @written_out
     def min_q(self, observation: Tensor, action: Tensor) -> Tensor:
         """Minimum of the critics, min_i Q_i(s,a), [M, B]."""
         return self.q(self.critic, observation, action).min(1).values
@@ -273,6 +269,7 @@ class SAC(OffPolicy):
         """Entropy temperature, [M, 1]."""
         return self.log_alpha.exp().unsqueeze(1)
 
+    @written_out
     def q(self, critic: StackedMLP, observation: Tensor, action: Tensor) -> Tensor:
         """Q(s, a) of every critic, [M, C, B]."""
         return critic(torch.cat([observation, action], -1).unsqueeze(1)).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Plug-in with an overridden critic loss, the example of docs/agents.md."""
+"""Plug-ins that override a loss, the example of docs/agents.md among them, or what a loss calls."""
 
 from __future__ import annotations
 
@@ -110,3 +110,45 @@ def test_agents_that_need_the_suites_loss_refuse_an_overridden_one(base: type[SA
     refusal = "Other overrides critic_loss, which its base class does not allow: extend SAIL"
     with pytest.raises(TypeError, match=refusal):
         type("Other", (base,), own)
+
+
+# A subclass with one changed method; `{change}` is applied to its value.
+CHANGED = """
+from mujoco_sail.agents.sail import SAIL
+
+
+class Changed(SAIL):
+    def {method}(self, *args):
+        value = super().{method}(*args)
+        return {change}
+"""
+
+
+def of_plug_in(make_run: MakeRun, folder: Path, method: str, change: str) -> list[torch.Tensor]:
+    """Parameters after a run of a plug-in."""
+    folder.mkdir()
+    (folder / "changed.py").write_text(CHANGED.format(method=method, change=change))
+    recipe = folder / "changed.toml"
+    recipe.write_text('title = "x"\nbase = "pebble"\nclass = "changed:Changed"\n')
+    run = make_run([(str(recipe), 0)])
+    assert own_losses.own_losses(run.members[0].spec.agent) == [method]
+    return trained(run)["changed", 0]
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("q", "value / 2"),
+        ("min_q", "value / 2"),
+        ("distribution", "value._replace(mean=value.mean / 2)"),
+    ],
+)
+def test_an_overridden_method_of_a_loss_takes_effect(
+    make_run: MakeRun, tmp_path: Path, float64: None, method: str, change: str
+) -> None:
+    pebble = trained(make_run([("pebble", 0)]))["pebble", 0]
+    same = of_plug_in(make_run, tmp_path / "same", method, "value")
+    for one, other in zip(same, pebble, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    changed = of_plug_in(make_run, tmp_path / "changed", method, change)
+    assert not torch.allclose(changed[0], pebble[0], rtol=1e-3)
