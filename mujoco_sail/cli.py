@@ -145,7 +145,9 @@ def _parser() -> Parser:
     labelling.add_arguments(one)
     one.set_defaults(command=labelling.main)
 
-    one = commands.add_parser("theory", help="check the paper's claims on an exact problem")
+    one = commands.add_parser(
+        "theory", help="check the theorems of SAIL-RevKL on small problems that can be enumerated"
+    )
     theory.add_arguments(one)
     one.set_defaults(command=theory.main)
 
@@ -179,7 +181,12 @@ def _add_run(one: argparse.ArgumentParser) -> None:
         help="env.KEY=VALUE or agent.NAME.KEY=VALUE; may be given many times",
     )
     one.add_argument("--teacher", help="teachers joined by +, such as noisy+skip")
-    one.add_argument("--device", default="auto", choices=DEVICES)
+    one.add_argument(
+        "--device",
+        default="auto",
+        choices=DEVICES,
+        help="auto: a GPU if there is one",
+    )
     one.add_argument(
         "--resume",
         action="store_true",
@@ -217,14 +224,17 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
         "--margin",
         type=float,
         default=MARGIN,
-        help="largest difference that counts as equivalence, relative to that of sac and random "
+        help="largest difference that counts as equivalence, as a share of sac minus random "
         "(default: %(default)s)",
     )
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--results", type=location, default=Path("results"), help="default: %(default)s"
+        "--results",
+        type=location,
+        default=Path("results"),
+        help="results folder (default: %(default)s)",
     )
 
 

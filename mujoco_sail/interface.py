@@ -99,7 +99,7 @@ def train(
         try:
             failures = command.train(grid, envs, chosen, place)
         except pool.Interrupted as stop:
-            lines = [*map(command.told, stop.failures), "stopped; the same call goes on from here"]
+            lines = [*map(command.told, stop.failures), "stopped; the same call resumes from here"]
             print(*lines, sep="\n", flush=True)
             signal.raise_signal(stop.number)  # handled as usual, by default KeyboardInterrupt
             raise KeyboardInterrupt from None

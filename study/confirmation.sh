@@ -1,5 +1,5 @@
 #!/bin/sh
-# The confirmation of docs/study.md; the same command goes on after a stop.
+# The confirmation of docs/study.md; the same command resumes after a stop.
 cd "$(dirname "$0")/arms" || exit
 run() { # folder, environment, labels per session, labels, seeds, agents
     mujoco-sail run --env "$2" --protocol study --seeds "$5" --set env.backend=envpool \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The controls of docs/study.md; the same command goes on after a stop.
+# The controls of docs/study.md; the same command resumes after a stop.
 cd "$(dirname "$0")/arms" || exit
 run() { # folder, agents, further options
     folder=$1 agents=$2

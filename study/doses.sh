@@ -1,5 +1,5 @@
 #!/bin/sh
-# Dose and response of docs/study.md; the same command goes on after a stop.
+# Dose and response of docs/study.md; the same command resumes after a stop.
 # usage: study/doses.sh ENVIRONMENT LABELS_PER_SESSION
 cd "$(dirname "$0")/arms" || exit
 env=$1 session=$2

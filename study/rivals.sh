@@ -1,5 +1,5 @@
 #!/bin/sh
-# The comparison of RIME, REED and PoLiCER with PEBBLE of docs/study.md; the same command goes on
+# The comparison of RIME, REED and PoLiCER with PEBBLE of docs/study.md; the same command resumes
 # after a stop.
 cd "$(dirname "$0")/.." || exit
 run() { # folder, environment, labels per session, agents, further options

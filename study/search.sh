@@ -1,5 +1,5 @@
 #!/bin/sh
-# The searches of docs/study.md; the same command goes on after a stop.
+# The searches of docs/study.md; the same command resumes after a stop.
 cd "$(dirname "$0")/candidates" || exit
 run() {
     mujoco-sail run --env half_cheetah,walker2d --protocol study --seeds 10 --set env.steps=50000 \

@@ -151,6 +151,7 @@ def test_all_other_commands_are_known() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     others = {line for _, line in COMMANDS if not re.match(r"mujoco-sail |\./envs/", line)}
     assert others == {
+        ". .venv/bin/activate",
         "make check",
         "make demo",
         "make docs",

@@ -93,7 +93,7 @@ print(train("half_cheetah", "pebble", seeds=1, overrides=long))
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, error = process.communicate()
-    assert "stopped; the same call goes on from here" in out
+    assert "stopped; the same call resumes from here" in out
     assert error.splitlines()[-1] == "KeyboardInterrupt"
     assert process.returncode != 0
     assert [*mujoco_sail.read_results(tmp_path / "results").runs["status"]] == ["running"]
@@ -160,7 +160,7 @@ def test_failures_before_a_signal_are_told(
     assert main(["run", *words]) == 128 + signal.SIGTERM
     said = capsys.readouterr()
     assert said.err == "mujoco-sail: failed: ant: sac seed 1: no space left\n"
-    assert said.out == "stopped; the same command goes on from here\n"
+    assert said.out == "stopped; the same command resumes from here\n"
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {

@@ -1,1 +1,1 @@
-"""Agents: one module per class, which also states its loss."""
+"""Agents and their base classes, reward models, and the loading of agent recipes and plug-ins."""

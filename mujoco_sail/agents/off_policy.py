@@ -17,7 +17,8 @@ class Due(NamedTuple):
     """Operation that learning repeats in a fixed period.
 
     Attributes:
-        first: First environment step of the operation.
+        first: Environment step from which the period counts; no operation runs before
+            `task.random_steps`.
         every: Period in environment steps.
         run: The operation, called with the step.
     """

@@ -56,7 +56,7 @@ class PrefPPO(PreferenceLearner, SB3PPO):
         if self.task.session_at(step) and self.runner.feedback.labels_left:
             self.label_session(step)
 
-    def learned_reward(self, observation: Tensor, action: Tensor) -> Tensor:
+    def training_reward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Reward to maximise, [1], of an observation [1, O] and an action [1, A]."""
         if self.labels.shape[1]:
             return self.predicted_reward(observation, action)
@@ -91,7 +91,7 @@ class LearnedReward(Wrapper):
             torch.as_tensor(row, dtype=torch.float32, device=agent.device).unsqueeze(0)
             for row in (self.observation, action, following)
         )
-        reward = agent.learned_reward(observation, taken)
+        reward = agent.training_reward(observation, taken)
         scalars = torch.tensor([[task_reward], [terminated]], device=agent.device).float()
         ended = np.array([terminated or truncated])
         agent.replay_buffer.add(observation, taken, reward, scalars[0], after, scalars[1], ended)

@@ -65,7 +65,7 @@ class Objective:
         return replace(self, terms=(*self.terms, term))
 
     def value(self, log_p: Tensor) -> Tensor:
-        """Objective of every network, [M, E], from the log-likelihoods of a batch, [M, E, B]."""
+        """Objective of every network, [M, E], from weighted log-likelihoods, [M, E, B]."""
         total = log_p.mean(-1)
         for term in self.terms:
             total = total + term(log_p.shape[-1])
@@ -76,8 +76,9 @@ class Fitted(NamedTuple):
     """Results of a fit: values of each member in its last epoch, [M].
 
     Attributes:
-        loss: Mean of -log P_nu(y) over the labels and networks.
-        accuracy: Fraction of correctly predicted labels without ties; NaN if all are ties.
+        loss: Weighted mean of -log P_nu(y) over the labels and networks.
+        accuracy: Fraction of correctly predicted labels with a weight above 0, without ties; NaN if
+            there are none.
     """
 
     loss: Tensor

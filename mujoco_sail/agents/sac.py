@@ -150,7 +150,7 @@ class SAC(OffPolicy):
     # --- learning ---
 
     def schedule(self) -> list[Due]:
-        """One update at every step."""
+        """One update at every step from `task.random_steps` on."""
         return [Due(0, 1, lambda _: self.update())]
 
     def update(self) -> None:

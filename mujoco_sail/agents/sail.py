@@ -33,7 +33,7 @@ from mujoco_sail.agents.sampling_term import (
     inner,
     ordered_sum,
 )
-from mujoco_sail.agents.t2_share import hardly_acts
+from mujoco_sail.agents.t2_share import negligible_t2
 from mujoco_sail.core.distributions import SquashedGaussian
 from mujoco_sail.core.objectives import exact_t2_weight, gaussian_kl, log_likelihood
 from mujoco_sail.core.streams import Streams
@@ -43,7 +43,7 @@ from mujoco_sail.preferences.sessions import Session
 from mujoco_sail.recipes.settings import setting
 from mujoco_sail.system.errors import UserError
 
-LOGGED = (
+T2_LOGGED = (
     "t1_norm",
     "t2_norm",
     "t2_share",
@@ -95,7 +95,7 @@ class SAIL(PEBBLE):
         self.reference = self.actor.frozen_copy()
         self.anchored = False
         self.largest_share = torch.zeros_like(self.lambda_)  # largest |T2| / |T1| of all fits
-        self.log_columns(*LOGGED)
+        self.log_columns(*T2_LOGGED)
         # Mean and log-std of the policy that acted, for the steps of the query window; NaN where
         # actions were uniformly random.
         size = (self.query_window + 1) * self.task.episode_steps
@@ -110,8 +110,9 @@ class SAIL(PEBBLE):
     def acting_policy(self, observation: Tensor) -> SquashedGaussian:
         """Policy for exploration; also stored, to measure the age of the pairs of T2."""
         pi = super().acting_policy(observation)
-        at = self.replay_buffer.written % self.acted.shape[1]
-        self.acted[:, at] = torch.cat(pi, -1).squeeze(1)
+        if self._has_t2:
+            at = self.replay_buffer.written % self.acted.shape[1]
+            self.acted[:, at] = torch.cat(pi, -1).squeeze(1)
         return pi
 
     def reward_objective(self, session: Session) -> Objective:
@@ -127,7 +128,7 @@ class SAIL(PEBBLE):
         if not session.first:
             objective = objective.plus(self.weighted_term(session))
         if self.runner.feedback.labels_used >= self.task.labels_in_reach:
-            self.say_where_t2_hardly_acts()
+            self.warn_of_negligible_t2()
         return objective
 
     def weighted_term(self, session: Session) -> Term:
@@ -151,7 +152,7 @@ class SAIL(PEBBLE):
         return SamplingTerm(pairs, SquashedGaussian(mean, log_std), factor)
 
     def weigh(self, term: SamplingTerm, log_p: Tensor, streams: Streams) -> Tensor:
-        """Weight of T2 in the fit of every network, [M, E]; logs the quantities `LOGGED`.
+        """Weight of T2 in the fit of every network, [M, E]; logs the quantities `T2_LOGGED`.
 
         Args:
             term: T2 of the newest session.
@@ -190,7 +191,7 @@ class SAIL(PEBBLE):
             "t2_age_steps": steps,
             "t2_age_nats": nats,
         }
-        for name in LOGGED:
+        for name in T2_LOGGED:
             self.logged[name] = torch.where(self.lambda_ > 0, values[name], torch.nan)
         self.largest_share = torch.maximum(self.largest_share, share.nan_to_num())
         return weight
@@ -233,13 +234,13 @@ class SAIL(PEBBLE):
         means = [torch.where(valid, x, torch.nan).flatten(1).nanmean(1) for x in (steps, nats)]
         return means[0], means[1]
 
-    def say_where_t2_hardly_acts(self) -> None:
+    def warn_of_negligible_t2(self) -> None:
         """Reports agents whose T2 was small in every fit, see `t2_share`."""
         names = [member.spec.name for member in self.runner.members]
         shares = zip(names, self.lambda_.tolist(), self.largest_share.tolist(), strict=True)
         with_t2 = [(name, share) for name, lambda_, share in shares if lambda_]
         for agent in dict.fromkeys(names):
-            for line in hardly_acts(agent, [share for name, share in with_t2 if name == agent]):
+            for line in negligible_t2(agent, [share for name, share in with_t2 if name == agent]):
                 self.runner.say(line)
 
     # --- the anchor ---

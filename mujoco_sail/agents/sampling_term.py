@@ -2,8 +2,9 @@
 
     T2 = E[ (log P_nu(y) - b) sum_i grad log p(sigma_i; pi_nu) ]
 
-In the agents, T2 is this term divided by its exact weight T / (E alpha), see
-`objectives.exact_t2_weight`; the fit adds w T2, which is the term itself for w = T / (E alpha).
+This module estimates the term divided by its exact weight T / (E alpha), see
+`objectives.exact_t2_weight`; the agents call that T2. The fit adds w T2, which is the term itself
+for w = T / (E alpha).
 The factor log P_nu(y) - b is computed once before the fit, when the networks have not been trained
 on its pairs. During the fit, only the gradient of the score is recomputed.
 

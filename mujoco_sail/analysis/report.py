@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mujoco_sail.agents.t2_share import hardly_acts
+from mujoco_sail.agents.t2_share import negligible_t2
 from mujoco_sail.analysis import (
     across,
     commands,
@@ -175,7 +175,7 @@ def small_terms(runs: Sequence[RunRecord]) -> list[str]:
     for (env, agent), arm in arms.items():
         shares = [table[SHARE] for table in training_tables(arm) if SHARE in table]
         # Without a value there was no fit with T2.
-        lines += hardly_acts(f"{agent} on {env}", [float(x.fillna(0).max()) for x in shares])
+        lines += negligible_t2(f"{agent} on {env}", [float(x.fillna(0).max()) for x in shares])
     return lines
 
 

@@ -8,7 +8,7 @@ from mujoco_sail.recipes.task import HUMAN
 from mujoco_sail.system.errors import UserError, one_line
 from mujoco_sail.training import plan
 from mujoco_sail.training.command import Grid, run_with
-from mujoco_sail.training.messages import GOES_ON, Failure, names_of
+from mujoco_sail.training.messages import RESUMES, Failure, names_of
 from mujoco_sail.training.options import Extras
 
 
@@ -37,7 +37,7 @@ def _on_cluster(args: argparse.Namespace, grid: Grid, extras: Extras) -> list[Fa
         except cluster.ray.exceptions.RayError as error:
             reason = one_line(f"the cluster was lost: {type(error).__name__}: {error}")
             return [
-                Failure(job.task.name, names_of(job.members), f"{reason}; {GOES_ON}")
+                Failure(job.task.name, names_of(job.members), f"{reason}; {RESUMES}")
                 for job in todo
             ]
     finally:

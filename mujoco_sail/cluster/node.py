@@ -138,7 +138,7 @@ def check_shared(unit: WorkUnit, stack: Sequence[Member]) -> None:
     if not all(unit.lock(member).exists() for member in stack):
         raise UserError(
             f"node {platform.node()} does not share the results folder {unit.results}: mount it "
-            "there, then the same command goes on"
+            "there, then the same command resumes"
         )
 
 

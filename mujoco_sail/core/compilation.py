@@ -40,9 +40,9 @@ from mujoco_sail.system.machine import ending
 from mujoco_sail.system.scratch import scratch_folder
 
 NEEDED = 64 * 2**20  # free bytes required; a compilation writes less
-HOMELESS = "this user has no home folder to keep compiled updates in (set XDG_CACHE_HOME)"
+NO_HOME = "this user has no home folder to keep compiled updates in (set XDG_CACHE_HOME)"
 LIBRARY, REASON = "update.so", "reason"  # output files of the process
-PATIENCE = 0.1  # seconds between two checks of the process
+POLL = 0.1  # seconds between two checks of the process
 
 
 class CompileError(Exception):
@@ -58,9 +58,9 @@ def cache_folder() -> Path:
     try:
         folder = user_cache_path("mujoco-sail")
     except RuntimeError as error:
-        raise UserError(HOMELESS) from error
+        raise UserError(NO_HOME) from error
     if not folder.is_absolute():  # older versions of platformdirs do not expand "~"
-        raise UserError(HOMELESS)
+        raise UserError(NO_HOME)
     return folder
 
 
@@ -176,7 +176,7 @@ def compile_update(
                 pipe.flush()  # the pipe stays open; when it closes, the process ends
                 while process.poll() is None:
                     waiting()
-                    time.sleep(PATIENCE)
+                    time.sleep(POLL)
         except BrokenPipeError:
             process.wait()
         finally:

@@ -107,7 +107,7 @@ def compiled(
     Raises:
         UserError: The compiler failed, or the cache cannot be used.
     """
-    key = package_path(constants, state, batch_size)
+    key = program_path(constants, state, batch_size)
 
     def make() -> bytes:
         say("compiling the update; later runs find it in the cache")
@@ -153,14 +153,14 @@ def compile_ahead(
         with suppress(UserError):
             compiled(constants, state, batch_size, lambda _: None, lambda: None)
 
-    current = {package_path(constants, state, batch_size) for state in now}
-    updates = {package_path(constants, state, batch_size): state for state in later}
+    current = {program_path(constants, state, batch_size) for state in now}
+    updates = {program_path(constants, state, batch_size): state for state in later}
     for path, state in updates.items():
         if path not in current:
             threading.Thread(target=work, args=[state], daemon=True).start()
 
 
-def package_path(constants: Constants, state: SACState, batch_size: int) -> Path:
+def program_path(constants: Constants, state: SACState, batch_size: int) -> Path:
     """Path of the compiled update in the cache, without checksum and suffix."""
     tensors = [(str(t.dtype), *t.shape, *t.stride()) for t in _tensors(state)]
     structure = with_inputs(constants, [0.0] * len(inputs_of(constants, torch.float32)))

@@ -6,7 +6,8 @@
 
 J is the Jacobian of the actor's outputs with respect to theta, D the Fisher information of
 pi(.|s) with respect to these outputs. A squashed Gaussian has the Fisher information of its base
-Gaussian, since tanh is a bijection. Expectations are means over the states of a batch.
+Gaussian, since tanh is a bijection. Expectations are means over the states of a batch; the code
+puts their factor 1/B into D.
 
 The gradient is g = J^T w, w the gradient with respect to the outputs. So x = J^T xi with
 

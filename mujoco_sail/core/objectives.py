@@ -41,7 +41,8 @@ def label_divergence(margin: Tensor, label: Tensor) -> Tensor:
         label: Labels in {0, 0.5, 1}, [M, P].
 
     Returns:
-        -ln P(y), less ln 2, the entropy of the label, for ties, [M, P].
+        Cross-entropy of label and prediction minus the label's entropy (ln 2 for a tie, else 0),
+        [M, P].
     """
     least = torch.finfo(margin.dtype).tiny
     chances = [memberwise(torch.sigmoid, m).mean(1).clamp_min(least) for m in (margin, -margin)]
@@ -79,10 +80,11 @@ def t1_t2_surrogates(
 
 
 def reward_advantage(reward: Tensor, policy_reward: Tensor, valid: Tensor) -> Tensor:
-    """Score of a segment, truncated at one step (grad Q ~ grad r) and divided by T.
+    """Function whose gradient, times T / (E alpha), is the score of a segment.
 
+    The score is truncated at one step, with grad Q replaced by grad r:
     grad log pi_nu(a|s) = (grad r(s,a) - E_{a'~pi} grad r(s,a')) / alpha, where r is the mean of
-    the E networks. The weight holds the factors T, 1/E and 1/alpha, see `exact_t2_weight`.
+    the E networks. The factor T / (E alpha) is in the weight, see `exact_t2_weight`.
 
     Args:
         reward: r_nu(s_t, a_t), [..., T].

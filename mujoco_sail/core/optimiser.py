@@ -159,12 +159,12 @@ def adam_step(
         active: Which of the m members take the step; all by default.
     """
     if torch.compiler.is_compiling():
-        _written_out(trained, gradients, learning_rate)
+        _for_compiler(trained, gradients, learning_rate)
     else:
         _fused(trained, gradients, learning_rate, active)
 
 
-def _written_out(
+def _for_compiler(
     trained: Trained, gradients: Sequence[Tensor], learning_rate: float | Tensor
 ) -> None:
     """Adam in PyTorch operations, for the compiler, which cannot fuse the library's kernel."""

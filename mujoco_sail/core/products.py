@@ -14,7 +14,8 @@ from torch import Tensor
 
 # Smallest dimension from which oneDNN multiplies float32 matrices faster than MKL (measured).
 LARGE = 256
-# PyTorch passes a bfloat16 product to oneDNN if S m k n is larger.
+# PyTorch passes a bfloat16 product to oneDNN if S m k n is larger. Products with m k n up to this
+# number are computed in float32, so that the choice does not depend on S.
 SMALL = 16**3
 TIMINGS = 12  # per precision
 CACHE_LINE = 64  # bytes; no kernel distinguishes alignments beyond it

@@ -248,7 +248,7 @@ class ReplayBuffer:
         For the teacher only.
 
         Returns:
-            One tensor [N] per member, oldest first.
+            One tensor per member, as long as its window, oldest first.
         """
         rewards = []
         for member in range(len(self.episode_starts)):

@@ -92,11 +92,11 @@ class Anchor(NamedTuple):
     """KL anchor of the actor.
 
     Attributes:
-        reverse_kl: Weight gamma, [m].
+        weight: Weight gamma of the KL divergence, [m].
         reference: Layers of the reference policy.
     """
 
-    reverse_kl: Tensor
+    weight: Tensor
     reference: Parameters
 
 
@@ -174,7 +174,7 @@ def update(
     loss = alpha * log_prob - q
     grad_pi = pi.soft_value_gradient(noise, action, grad_action, alpha[..., None])
     if state.anchor is not None:
-        reverse_kl = state.anchor.reverse_kl[:, None]
+        reverse_kl = state.anchor.weight[:, None]
         kl, grad_kl = kl_to_reference(constants, state.anchor, batch.observation, pi)
         loss = loss + reverse_kl * kl
         grad_pi = GaussianGradient(
@@ -189,7 +189,7 @@ def update(
     else:
         exact, log_std = state.actor.parameters, constants.log_std
         natural_step(constants.natural, exact, grad_output / size, batch.observation, log_std)
-    logged[:, 1] = loss.mean(-1)
+    logged[:, LOGGED.index("actor_loss")] = loss.mean(-1)
     follow_actor(constants, state, log_prob, tau, logged)
 
 
@@ -204,7 +204,7 @@ def critic_step(
     """Takes an Adam step on J_Q, equations 5 and 6."""
     gradients, error = critic_gradients(constants, state, batch, next_pi, next_noise)
     adam_step(state.critic, gradients, constants.learning_rate)
-    logged[:, 0] = 0.5 * (error * error).mean(-1).sum(-1)
+    logged[:, LOGGED.index("critic_loss")] = 0.5 * (error * error).mean(-1).sum(-1)
 
 
 def critic_gradients(
@@ -214,14 +214,16 @@ def critic_gradients(
     next_pi: SquashedGaussian,
     next_noise: Tensor,
 ) -> tuple[list[Tensor], Tensor]:
-    """Gradient of J_Q by the critics' layers, and the errors Q_i(s,a) - y, [m, 2, B]."""
+    """Gradient of J_Q with respect to the critics' layers, and the errors Q_i(s,a) - y, [m, C, B].
+
+    The policy at the next observations has parameters [m, B, A]; the noise has the same shape.
+    """
     next_action, next_log_prob = next_pi.action_and_log_prob(next_noise)
     target = rounded(state.target, constants.precision)
     next_q = q_values(target, batch.next_observation, next_action)[0].amin(1)
     alpha = state.temperature.parameters[0].exp()[:, None]
-    y = batch.reward + constants.discount * (1 - batch.terminated) * (
-        next_q - alpha * next_log_prob
-    )
+    soft_value = next_q - alpha * next_log_prob
+    y = batch.reward + constants.discount * (1 - batch.terminated) * soft_value
     critic = rounded(state.critic.parameters, constants.precision)
     q, inputs = q_values(critic, batch.observation, batch.action)
     error = q - y[:, None]  # [m, 2, B]
@@ -249,7 +251,7 @@ def temperature_step(
     if constants.temperature_loss == "alpha":
         gradient = gradient * log_alpha.exp()
     adam_step(state.temperature, [gradient], constants.learning_rate)
-    logged[:, 2] = entropy
+    logged[:, LOGGED.index("entropy")] = entropy
 
 
 def target_step(state: SACState, tau: Tensor) -> None:

@@ -27,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of the command."""
     add = parser.add_argument
     add("--env", default="walker_walk", help="name or path of a recipe (default: %(default)s)")
-    add("--agents", default="sac", help="of our core, joined by commas (default: %(default)s)")
+    add(
+        "--agents",
+        default="sac",
+        help="agents of the suite, joined by commas (default: %(default)s)",
+    )
     add(
         "--peers",
         default="sb3",
@@ -46,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--engine",
         choices=("compiled", "eager"),
-        help="that carries out our updates (default: the recipe's)",
+        help="engine of the updates (default: the recipe's)",
     )
-    add("--backend", help="that environments are stepped by (default: the recipe's)")
+    add("--backend", help="simulator of the environments (default: the recipe's)")
     add("--device", default="auto", choices=DEVICES)
     add("--rounds", type=int, default=5, help="default: %(default)s")
     add("--seconds", type=float, default=2.5, help="of each timing (default: %(default)s)")
@@ -182,7 +186,9 @@ def make_plan(args: argparse.Namespace, members: list[int], names: list[str]) ->
     )
     for spec in specs:
         if not issubclass(spec.agent, SAC):
-            raise UserError(f"--agents {spec.name}: expected agents of our core, as sac,sail")
+            raise UserError(
+                f"--agents {spec.name}: expected agents of the suite that extend SAC, as sac,sail"
+            )
     return Plan(
         task,
         [_without_reset(spec) for spec in specs],

@@ -15,11 +15,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of the command; 0 is always added to the gammas."""
     add = parser.add_argument
     add("--prompts", type=int, default=3, help="default: %(default)s")
-    add("--responses", type=int, default=6, help="of each prompt (default: %(default)s)")
+    add("--responses", type=int, default=6, help="responses per prompt (default: %(default)s)")
     add("--features", type=int, default=4, help="size of theta (default: %(default)s)")
     add("--beta", type=float, default=0.1, help="scale of the margin (default: %(default)s)")
     add("--gammas", default=DEFAULT_GAMMAS, help="weights of the anchor (default: %(default)s)")
-    add("--radius", type=float, default=3.0, help="of the ball of theta (default: %(default)s)")
+    add(
+        "--radius",
+        type=float,
+        default=3.0,
+        help="radius of the ball of theta (default: %(default)s)",
+    )
     add("--seeds", type=int, default=20, help="problems, each with its runs (default: %(default)s)")
     add("--samples", type=int, default=100_000, help="preferences of a run (default: %(default)s)")
     add("--out", type=location, default=Path("theory"), help="default: %(default)s")

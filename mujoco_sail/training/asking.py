@@ -1,4 +1,4 @@
-"""Runs whose teacher is a person: what a stack keeps for it, and who trains while one waits."""
+"""A person as the teacher: stored states of the simulator; stacks train while others wait."""
 
 import shlex
 import time
@@ -62,8 +62,8 @@ def where_to_answer(results: Path, question: Question) -> str:
     """Line for the user about a question."""
     name = f"{question.task['name']}: {question.agent} seed {question.seed}"
     return (
-        f"{name}, step {question.step}: waits for {question.wanted} answers of a person: "
-        f"mujoco-sail label --results {shlex.quote(str(results))}"
+        f"{name}, step {question.step}: waits for {question.wanted} answers of a person; "
+        f"to answer: mujoco-sail label --results {shlex.quote(str(results))}"
     )
 
 

@@ -50,7 +50,7 @@ def run_with(execute: Execute, args: argparse.Namespace) -> int:
         failures = execute(args, grid, extras)
     except pool.Interrupted as stop:
         _tell(stop.failures)
-        print("stopped; the same command goes on from here")
+        print("stopped; the same command resumes from here")
         return 128 + stop.number
     _tell(failures)
     if failures:

@@ -24,7 +24,7 @@ MACHINE_TEXTS = (
     "CUBLAS_STATUS",
     "can't start new thread",
 )
-GOES_ON = "the same command goes on from the newest checkpoints"
+RESUMES = "the same command resumes from the newest checkpoints"
 
 
 def is_of_machine(error: Exception) -> bool:

@@ -187,7 +187,7 @@ def announce(job: Job) -> Iterator[str]:
         yield job.engine
     if task.labels_in_reach < task.labels:
         yield (
-            f"{task.name}: {task.steps} steps leave room for {task.labels_in_reach} of "
+            f"{task.name}: {task.steps} steps end after {task.labels_in_reach} of "
             f"{task.labels} labels"
         )
 
@@ -242,7 +242,7 @@ def _time(
         return
     line = f"{task.name}: this will take about {duration(seconds)}"
     if others:
-        line += f", without {', '.join(sorted(others))}"
+        line += f", not counting {', '.join(sorted(others))}"
     if seconds > LONG and (shorter := shorter_protocols(recipe, task.steps)):
         line += f"; shorter: --protocol {' or '.join(shorter)}"
     yield line
@@ -251,7 +251,7 @@ def _time(
 def _steps_done(
     task: Task, member: Member, device: torch.device, results: Path, resume_failed: bool
 ) -> int:
-    """Step of the newest checkpoint from which a member goes on, or 0."""
+    """Step of the newest checkpoint from which a member resumes, or 0."""
     folder = run_folder(results, task, member.spec.name, member.seed)
     if not resume_failed and status_of(folder, task, member.spec) == "failed":
         return 0

@@ -22,7 +22,7 @@ from mujoco_sail.system.lock import Lock
 from mujoco_sail.system.machine import available_cores, ending
 from mujoco_sail.system.signals import REPEATED, signals_to_all_blocked, stops_handled
 from mujoco_sail.training import asking
-from mujoco_sail.training.messages import GOES_ON, Failure, Progress, UserMessage
+from mujoco_sail.training.messages import RESUMES, Failure, Progress, UserMessage
 from mujoco_sail.training.options import NO_EXTRAS, Extras
 from mujoco_sail.training.selection import locked
 from mujoco_sail.training.spawning import CONTEXT
@@ -196,7 +196,7 @@ def reason_of_death(code: int) -> str:
     elif how == "SIGILL":
         folder = compilation.cache_folder()
         cause = f"a compiled update may be of another processor: remove {folder}"
-    return f"the worker process ended with {how}; {cause}; {GOES_ON}"
+    return f"the worker process ended with {how}; {cause}; {RESUMES}"
 
 
 def check_semaphores() -> None:

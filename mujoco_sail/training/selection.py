@@ -90,7 +90,7 @@ def locked(
                 left.append(member)
         if afresh:
             runs = "1 failed run starts" if len(afresh) == 1 else f"{len(afresh)} failed runs start"
-            say(f"{task.name}: {runs} again from step 0 (--resume goes on from checkpoints)")
+            say(f"{task.name}: {runs} again from step 0 (from checkpoints with --resume)")
         for folder in afresh:
             remove_checkpoints(folder)
         if not all(lock.binding for lock in locks):

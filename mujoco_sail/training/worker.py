@@ -28,7 +28,7 @@ from mujoco_sail.system.output import lasting_output
 from mujoco_sail.system.signals import BATCH_SIGNALS, TERMINAL_SIGNALS
 from mujoco_sail.training import asking
 from mujoco_sail.training.messages import (
-    GOES_ON,
+    RESUMES,
     Failure,
     MembersFailed,
     Progress,
@@ -114,7 +114,7 @@ def failures_told(unit: WorkUnit, members: Sequence[Member], send: Send) -> Iter
     except Exception as error:
         what = str(error) if isinstance(error, WriteError) else f"{type(error).__name__}: {error}"
         if is_of_machine(error):
-            send(Failure(env, names, f"{one_line(what)}; after this is fixed, {GOES_ON}"))
+            send(Failure(env, names, f"{one_line(what)}; after this is fixed, {RESUMES}"))
             return
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}:{frame.lineno}"

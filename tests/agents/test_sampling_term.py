@@ -16,7 +16,7 @@ from helpers.tiny import tiny_task
 from torch import Tensor
 
 from mujoco_sail.agents import sail as sail_module
-from mujoco_sail.agents.sail import LOGGED
+from mujoco_sail.agents.sail import T2_LOGGED
 from mujoco_sail.agents.sampling_term import SamplingTerm, centred, halves
 from mujoco_sail.core.objectives import log_likelihood
 from mujoco_sail.core.streams import Streams
@@ -241,8 +241,8 @@ def test_only_members_with_t2_log_it(make_run: MakeRun) -> None:
     run = make_run([("pebble", 0), ("sail", 0)])
     run.execute()
     pebble, sail_ = (pd.read_csv(io.StringIO(rows(run, m, "training.csv"))) for m in (0, 1))
-    assert pebble[list(LOGGED)].isna().all(axis=None)
-    always = [name for name in LOGGED if name != "t2_age_nats"]  # undefined for random actions
+    assert pebble[list(T2_LOGGED)].isna().all(axis=None)
+    always = [name for name in T2_LOGGED if name != "t2_age_nats"]  # undefined for random actions
     assert sail_[always].iloc[-1].notna().all()
 
 

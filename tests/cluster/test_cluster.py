@@ -120,7 +120,7 @@ def test_the_same_command_resumes_after_the_main_process_was_killed_and_after_a_
     output, _ = process.communicate()
     assert process.returncode == 130, output
     assert "from step" in output
-    assert "stopped; the same command goes on from here" in output
+    assert "stopped; the same command resumes from here" in output
     assert has_newer(results, "checkpoints/*.json", since)
     files, _ = made(results, rare, "--cluster", nodes.address)
     assert files == longer

@@ -185,7 +185,7 @@ def test_the_path_of_a_program_depends_on_everything_that_it_is_compiled_from(
         run = make_run([("sac", 0), ("sac", 1)], tiny_task(**changes))
         agent: Any = run.members[0].spec.agent(run)
         state = agent.sac_state().part(slice(0, 1))
-        return engine.package_path(agent._constants, state, batch_size)
+        return engine.program_path(agent._constants, state, batch_size)
 
     places = {place(), place(17), place(hidden_units=24), place(precision="bfloat16")}
     assert place(learning_rate=0.5) in places

@@ -195,7 +195,7 @@ def test_a_second_hangup_does_not_interrupt_the_saving(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGHUP)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGHUP
-    assert b"the same command goes on from here" in output
+    assert b"the same command resumes from here" in output
     assert b"Traceback" not in output
     assert b"resource_tracker" not in output
     assert checkpoints(tmp_path)
@@ -218,7 +218,7 @@ def test_under_nohup_a_hangup_is_ignored_and_a_batch_systems_warning_ends_the_ru
         time.sleep(0.01)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGUSR1
-    assert b"the same command goes on from here" in output
+    assert b"the same command resumes from here" in output
     assert b"Traceback" not in output
     assert b"resource_tracker" not in output
     assert checkpoints(tmp_path)

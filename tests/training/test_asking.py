@@ -74,7 +74,7 @@ def test_the_line_for_the_user_says_where_to_answer(tmp_path: Path) -> None:
     wait = train_stack(unit, unit.stacks[0], told.append, lambda: False)
     assert wait is not None
     assert told[-1].text == (
-        "half_cheetah: pebble seed 0, step 80: waits for 4 answers of a person: "
+        "half_cheetah: pebble seed 0, step 80: waits for 4 answers of a person; to answer: "
         f"mujoco-sail label --results {tmp_path}"
     )
     assert not wait.is_over()

@@ -41,7 +41,7 @@ def test_a_killed_worker_gives_one_line_with_its_members_and_the_likely_cause(
     assert line == (
         "mujoco-sail: failed: half_cheetah: killed seed 0: the worker process ended with SIGKILL; "
         "the system does that when memory runs out: train fewer seeds or agents at once; the same "
-        "command goes on from the newest checkpoints"
+        "command resumes from the newest checkpoints"
     )
 
 

@@ -190,7 +190,7 @@ def test_an_error_of_the_machine_leaves_the_run_to_the_same_command(
         patched.setattr(Run, "after_step", breaking_after_step)
         worker.train_stack(unit, unit.stacks[0], told.append, lambda: False)
     (failure,) = [one for one in told if isinstance(one, Failure)]
-    assert "the same command goes on from the newest checkpoints" in failure.reason
+    assert "the same command resumes from the newest checkpoints" in failure.reason
     assert len(failure.reason.splitlines()) == 1
     assert about(tmp_path, NAMES[0])["status"] == "running"
     told.clear()
@@ -230,7 +230,7 @@ def test_a_full_disk_gives_a_one_line_error_and_the_same_command_resumes(
     )
     assert process.returncode == 1
     assert "cannot be written: File too large" in process.stderr
-    assert "the same command goes on" in process.stderr
+    assert "the same command resumes" in process.stderr
     assert "Traceback" not in process.stderr
     assert len(process.stderr.splitlines()) == 1
     folder = tmp_path / "half_cheetah" / "pebble" / "seed_0"

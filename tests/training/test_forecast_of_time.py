@@ -114,7 +114,7 @@ def test_agents_of_another_library_are_excluded_and_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (line,) = said(monkeypatch, tmp_path, job("paper", members("pebble", "sb3_ppo")), 3600)
-    assert line == "walker_walk: this will take about 1 h 0 min, without sb3_ppo"
+    assert line == "walker_walk: this will take about 1 h 0 min, not counting sb3_ppo"
     (line,) = said(monkeypatch, tmp_path, job("paper", members("sb3_ppo", "sb3_sac")), 3600)
     assert line == "walker_walk: the time of sb3_ppo, sb3_sac cannot be estimated in advance"
 

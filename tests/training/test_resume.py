@@ -189,7 +189,7 @@ def test_a_failed_run_starts_from_step_0_unless_resume_is_set(
     (member,) = members_of([("pebble", 0)])
     for resume, expected in (
         (True, "half_cheetah: from step 100 on: pebble seed 0"),
-        (False, "half_cheetah: 1 failed run starts again from step 0 (--resume goes on from"),
+        (False, "half_cheetah: 1 failed run starts again from step 0 (from checkpoints with"),
     ):
         results = tmp_path / str(resume)
         stopped = Run(task, [member], CPU, results, lambda _: None)

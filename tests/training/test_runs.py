@@ -11,7 +11,7 @@ from helpers.runs import MakeRun
 from helpers.tiny import TINY, tiny_task
 
 from mujoco_sail.agents.sac import SAC
-from mujoco_sail.agents.sail import LOGGED, SAIL
+from mujoco_sail.agents.sail import SAIL, T2_LOGGED
 from mujoco_sail.recipes.load import load_task
 from mujoco_sail.system.errors import UserError
 
@@ -28,7 +28,7 @@ def test_preference_agents_train_in_every_kind_of_environment(env: str, make_run
         assert not torch.equal(old, new)
     assert agent.reward_model.updates.min() > 0
     metrics = agent.metrics()
-    of_t2 = {name: metrics.pop(name) for name in LOGGED}
+    of_t2 = {name: metrics.pop(name) for name in T2_LOGGED}
     assert all(value.isfinite().all() for value in metrics.values())
     assert all(value[0].isnan() for value in of_t2.values())  # PEBBLE has no T2
     del of_t2["t2_age_nats"]  # undefined for random actions

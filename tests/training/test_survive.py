@@ -86,7 +86,7 @@ def stop(results: Path, number: signal.Signals) -> None:
     process.send_signal(number)
     output, _ = process.communicate()
     assert process.returncode == 128 + number
-    assert "the same command goes on from here" in output
+    assert "the same command resumes from here" in output
     assert "Traceback" not in output
     assert len(list(results.glob("*/*/*/checkpoints/step_*.json"))) >= 2
 
