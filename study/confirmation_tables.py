@@ -53,16 +53,16 @@ def choice(few: Sequence[RunRecord], many: Sequence[RunRecord]) -> list[str]:
 
 
 def declared(runs: Sequence[RunRecord]) -> list[str]:
-    """The declared comparisons, mean of the tasks, with Holm's correction over them."""
-    tests = []
+    """The declared comparisons that have runs, mean of the tasks; Holm is over these."""
+    found = []
     for arm, rival in COMPARED:
         kept = [run for run in runs if run.agent in (arm, rival, across.LOW, across.HIGH)]
         rows = paired.compare(kept, rival, MARGIN).query("agent == @arm and metric == 'auc'")
-        tests += rows[rows["environment"] == across.POOLED].to_dict("records")
-    adjusted = holm(pd.Series([row["p"] for row in tests]))
-    names = [" | ".join(each) for each in COMPARED]
+        pooled = rows[rows["environment"] == across.POOLED].to_dict("records")
+        found += [(f"{arm} | {rival}", row) for row in pooled]
+    adjusted = holm(pd.Series([row["p"] for _, row in found]))
     table = [f"| arm | against | tasks | {COLUMNS} p (Holm) |", "|---|---|" + 7 * "---:|"]
-    for name, row, p in zip(names, tests, adjusted, strict=True):
+    for (name, row), p in zip(found, adjusted, strict=True):
         table.append(f"| {name} | {row['environments']} | {_cells(row)} | {p_value(p)} |")
     return table
 

@@ -110,7 +110,7 @@ def estimates(agent: Any, session: int) -> Iterator[tuple[dict[str, Any], list[T
         for repeat in range(REPEATS):
             pairs = newest(agent, window, UNLABELLED, streams)
             factor = estimators.by_model(agent.reward_model.margin(pairs))
-            models.append(gradient(agent, pairs, factor))
+            models.append(gradient(agent, pairs, factor, streams))
             place = {"estimate": "model", "window": window, "labels": 0, "repeat": repeat}
             yield place, models[repeat]
         for count, repeats in LABELS.items():
@@ -119,8 +119,8 @@ def estimates(agent: Any, session: int) -> Iterator[tuple[dict[str, Any], list[T
                 difference, label = agent.reward_model.margin(pairs), pairs.true_labels()
                 place = {"window": window, "labels": count, "repeat": repeat}
                 factor = estimators.by_labels(difference, label)
-                yield {"estimate": "labels", **place}, gradient(agent, pairs, factor)
-                beyond = gradient(agent, pairs, estimators.correction(difference, label))
+                yield {"estimate": "labels", **place}, gradient(agent, pairs, factor, streams)
+                beyond = gradient(agent, pairs, estimators.correction(difference, label), streams)
                 model = models[repeat % REPEATS]
                 whole = [a + b for a, b in zip(model, beyond, strict=True)]
                 yield {"estimate": "corrected", **place}, whole
@@ -130,7 +130,7 @@ def estimates(agent: Any, session: int) -> Iterator[tuple[dict[str, Any], list[T
         pairs, label = agent.pairs.part(at), agent.labels[:, at]
         factor = estimators.by_labels(agent.reward_model.margin(pairs), label)
         place = {"estimate": "sessions", "window": sessions, "labels": count, "repeat": 0}
-        yield place, gradient(agent, pairs, factor)
+        yield place, gradient(agent, pairs, factor, agent.streams(f"sessions {sessions}", session))
 
 
 def newest(agent: Any, window: int, count: int, streams: Streams) -> Pairs:
@@ -151,13 +151,17 @@ def reference(agent: Any, episodes: Episodes, session: int, index: int) -> list[
     with torch.no_grad():
         returns = agent.reward_model.rewards(alone.inputs.unsqueeze(1)).sum((-1, -2))  # [M, E, N]
     task_returns = alone.task_reward.sum((-1, -2))
-    return gradient(agent, alone, estimators.by_all_pairs(returns, task_returns))
+    factor = estimators.by_all_pairs(returns, task_returns)
+    return gradient(agent, alone, factor, streams)
 
 
-def gradient(agent: Any, pairs: Pairs, factor: Tensor) -> list[Tensor]:
-    """Estimate of T2 at the parameters of the snapshot, computed in chunks of pairs."""
+def gradient(agent: Any, pairs: Pairs, factor: Tensor, streams: Streams) -> list[Tensor]:
+    """Estimate of T2 at the parameters of the snapshot, computed in chunks of pairs.
+
+    Estimates with equal streams share the noise of their actions, and so are not independent.
+    """
     total = [torch.zeros_like(layer) for layer in agent.reward_model.net.layers]
-    streams, count = agent.streams("estimate", agent.runner.step), factor.shape[-1]
+    count = factor.shape[-1]
     for first in range(0, count, 50):
         at = slice(first, first + 50)
         term: SamplingTerm = agent.sampling_term(pairs.part(at), factor[..., at])

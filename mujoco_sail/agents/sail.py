@@ -201,10 +201,10 @@ class SAIL(PEBBLE):
 
         Returns:
             Inner product of two independent estimates, from disjoint halves of the pairs; nan for a
-            single pair.
+            single pair, and for two pairs if they are permuted: a half has one pair then.
         """
         model = self.reward_model
-        if log_p.shape[-1] < 2:
+        if log_p.shape[-1] < (3 if self.settings.t2_control == "permuted" else 2):
             return log_p.new_full(log_p.shape[:2], torch.nan)
         one, other = (
             term.part(at, centred(log_p[..., at], self.settings.t2_control, streams)).gradient(

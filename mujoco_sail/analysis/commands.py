@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 
 from mujoco_sail.recipes.listing import shipped_name
-from mujoco_sail.recipes.load import Kind, load_task, read_merged, read_recipe
+from mujoco_sail.recipes.load import load_task, read_merged, read_recipe
 from mujoco_sail.recipes.settings import dump
 from mujoco_sail.results.read import RunRecord
 from mujoco_sail.system.errors import UserError, one_line
@@ -39,8 +39,8 @@ def run_commands(runs: Sequence[RunRecord], results: Path) -> list[str]:
         groups[key].append(arm[0])
     commands = []
     for (env, numbers, device, *options), firsts in groups.items():
-        words = ["mujoco-sail", "run", "--env", recipe_of("envs", env)]
-        words += ["--agents", ",".join(recipe_of("agents", run.agent) for run in firsts)]
+        agents = [_shipped_agent(run) or f"{run.agent}.toml" for run in firsts]
+        words = ["mujoco-sail", "run", "--env", env_recipe(env), "--agents", ",".join(agents)]
         words += ["--seeds", numbers, *options, *(word for run in firsts for word in _agent(run))]
         words += ["--device", device] if device in DEVICES else []
         commands.append(shlex.join([*words, "--results", str(results)]))
@@ -71,7 +71,7 @@ def analysis_commands(results: Path, baseline: str, margin: float, *, poolable: 
 
 def command_beside(run: RunRecord, agents: Sequence[str], seeds: Sequence[int]) -> str:
     """Command that trains other agents with the same task as a run."""
-    words = ["mujoco-sail", "run", "--env", recipe_of("envs", run.env)]
+    words = ["mujoco-sail", "run", "--env", env_recipe(run.env)]
     words += ["--agents", ",".join(agents), "--seeds", _seeds(seeds)]
     results = run.folder.parent.parent.parent
     return shlex.join([*words, *_environment(run), "--results", str(results)])
@@ -85,7 +85,8 @@ def _environment(run: RunRecord) -> list[str]:
     name = shipped_name("envs", run.env)
     if name is None:
         shared = read_recipe("envs", "base/protocols")[1]["protocols"].get(protocol, {})
-        return [*options, "--teacher", teacher, *_set("env", table, shared)]
+        settings = {key: value for key, value in table.items() if key != "id"}
+        return [*options, "--teacher", teacher, *_set("env", settings, _unset(settings) | shared)]
     try:
         usual = dump(load_task(name, protocol, {}))
         if usual["teacher"] != teacher:
@@ -98,11 +99,23 @@ def _environment(run: RunRecord) -> list[str]:
 
 def _agent(run: RunRecord) -> list[str]:
     """Options for an agent."""
+    table, name = run.table["agent"], _shipped_agent(run)
+    usual = _unset(table) if name is None else read_merged("agents", name)[1]
+    return _set(f"agent.{run.agent}", table, usual)
+
+
+def _shipped_agent(run: RunRecord) -> str | None:
+    """Name of the suite's recipe of an agent; None if it has another class, or there is none."""
     name = shipped_name("agents", run.agent)
     if name is None:
-        return _set(f"agent.{run.agent}", run.table["agent"], dict.fromkeys(run.table["agent"]))
-    _, usual = read_merged("agents", name)
-    return _set(f"agent.{run.agent}", run.table["agent"], usual)
+        return None
+    usual = read_merged("agents", name)[1]["class"]
+    return name if run.table["agent"].get("class", usual) == usual else None
+
+
+def _unset(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The same keys without values, so that `_set` sets all of them."""
+    return {key: _unset(value) if isinstance(value, dict) else None for key, value in table.items()}
 
 
 def _set(scope: str, table: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
@@ -124,9 +137,9 @@ def _literal(value: Any) -> str:
     return one_line(text)
 
 
-def recipe_of(kind: Kind, name: str) -> str:
-    """Recipe with which a run was made: its name in the suite, or that of a file beside."""
-    return shipped_name(kind, name) or f"{name}.toml"
+def env_recipe(env: str) -> str:
+    """Recipe of an environment of a run: its name in the suite, or that of a file beside."""
+    return shipped_name("envs", env) or f"{env}.toml"
 
 
 def _seeds(numbers: Sequence[int]) -> str:

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
-from scipy.special import gammaln, nctdtr, ndtri, stdtrit
+from scipy.special import chdtri, gammaln, nctdtr, ndtri, stdtrit
 
 from mujoco_sail.analysis.stats import LEVEL, ROUNDING, vector
 
 Pair = tuple[ArrayLike, ArrayLike]  # an agent's scores and the baseline's, on one task
-# SciPy resolves the noncentral t distribution up to about this value of |t|.
+# SciPy resolves the noncentral t distribution up to about this value of |t|; beyond it, the normal
+# part of t is negligible.
 LARGEST_T = 1e3
 POWER = 0.8  # power at which an effect counts as detectable
 TAIL = (1 - LEVEL) / 2
@@ -89,12 +90,12 @@ def effect_interval(scores: ArrayLike, baseline: ArrayLike) -> tuple[float, floa
     Arguments and errors are those of `cohens_d`.
 
     Returns:
-        Low and high; nan if d is undefined or too large for SciPy.
+        Low and high; nan if d is undefined.
     """
     sizes = _sizes(scores, baseline)
     scale = math.sqrt(sum(v / n for v, n in zip(sizes.variances, sizes.counts, strict=True) if n))
     t = sizes.d / scale if scale else math.nan
-    if not abs(t) <= LARGEST_T:
+    if math.isnan(t):
         return math.nan, math.nan
     try:
         low, high = (noncentrality(t, sizes.freedom, p) for p in (1 - TAIL, TAIL))
@@ -164,6 +165,9 @@ def noncentrality(t: float, freedom: float, probability: float) -> float:
     Raises:
         ValueError: SciPy's noncentral t distribution is undefined for these values.
     """
+    if abs(t) > LARGEST_T:  # T = noncentrality / (chi / sqrt(freedom))
+        above = probability if t > 0 else 1 - probability
+        return t * math.sqrt(float(chdtri(freedom, above)) / freedom)
 
     def excess(noncentrality: float) -> float:
         return float(nctdtr(freedom, noncentrality, t)) - probability

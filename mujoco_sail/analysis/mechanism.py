@@ -82,7 +82,9 @@ def nearness(gradients: pd.DataFrame) -> pd.DataFrame:
         cosine = sum <estimate, (A + B) / 2> / sqrt(sum |estimate|^2 |T2|^2)
         error  = sqrt(sum |estimate|^2 - 2 sum <estimate, (A + B) / 2> + |T2|^2) / |T2|
 
-    Noise of the reference does not bias these sums. In the rows of the reference itself the
+    If A, B and the estimate are independent, noise of the reference does not bias these sums. In
+    the published gradients they share the noise of the policy's actions, which makes <A, B> too
+    large, see docs/study.md. In the rows of the reference itself the
     estimate is one of its halves.
 
     Args:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import binomtest, chi2
 
-from mujoco_sail.analysis.commands import recipe_of
+from mujoco_sail.analysis.commands import env_recipe
 from mujoco_sail.preferences.answers import TAKEN, AnswerLog
 from mujoco_sail.preferences.questions import LABELS
 from mujoco_sail.results.pooling import read_all
@@ -168,7 +168,7 @@ def _recipe(env: str, found: Fit, count: int) -> str:
         f"mistake {mistake[0]:.2g} to {mistake[1]:.2g}.\n"
     )
     settings = {"beta": float(f"{found.beta:.3g}"), "mistake": float(f"{found.mistake:.3g}")}
-    return about + tomli_w.dumps({"base": recipe_of("envs", env), "teachers": {NAME: settings}})
+    return about + tomli_w.dumps({"base": env_recipe(env), "teachers": {NAME: settings}})
 
 
 def _totals(table: pd.DataFrame, strict: pd.DataFrame) -> list[tuple[str, list[str]]]:

@@ -153,6 +153,15 @@ def test_a_session_of_one_label_has_t2_without_a_baseline(make_run: MakeRun) -> 
     assert agent.logged["t2_signal"].isnan().all()  # there are no two halves
 
 
+def test_two_permuted_pairs_have_no_signal_because_their_halves_cannot_be_permuted(
+    make_run: MakeRun,
+) -> None:
+    for control, undefined in (("permuted", True), ("none", False)):
+        settings = {"sail": {"t2_control": control}}
+        run = make_run([("sail", 0)], tiny_task(labels_per_session=2, labels=4), settings)
+        assert bool(trained_agent(run).logged["t2_signal"].isnan().all()) == undefined
+
+
 def test_a_permutation_of_one_pair_is_refused(make_run: MakeRun) -> None:
     run = make_run(
         [("sail", 0)],

@@ -51,20 +51,40 @@ def test_the_commands_train_the_same_runs_again(results: Path, tmp_path: Path) -
 
 def test_the_command_for_another_recipe_sets_all_values_it_might_not_have(results: Path) -> None:
     settings = {"hidden_units": 64, "backend": "envpool", "steps": 100_000, "id": "Their-v0"}
+    settings |= {"horizon": "variable", "oracle": {"beta": 5.0}}
     changes = {f"env.{key}": value for key, value in settings.items()}
     write_run(results, "finger_spin", "calm", 0, **changes | {"env.protocol": "study"})
     (line,) = commands.run_commands(collect(results), results)
     assert "--env finger_spin.toml --agents calm.toml" in line
     overrides = _parser().parse_args(shlex.split(line)[1:]).overrides
     assert {"env.hidden_units=64", 'env.backend="envpool"'} <= {*overrides}
+    assert {"env.oracle.beta=5.0", 'env.horizon="variable"'} <= {*overrides}
     assert "agent.calm.lambda=1.0" in overrides
     assert not [word for word in overrides if word.startswith(("env.steps=", "env.id="))]
 
 
+def test_all_values_of_a_protocol_of_ones_own_are_set(results: Path) -> None:
+    write_run(results, "finger_spin", "sac", 0, **{"env.protocol": "tiny", "env.steps": 20_000})
+    (line,) = commands.run_commands(collect(results), results)
+    assert "--protocol tiny" in line
+    assert "env.steps=20000" in line
+
+
+def test_an_agent_of_another_class_is_not_that_of_the_suite(results: Path) -> None:
+    write_run(results, "hopper", "sail", 0, **{"agent.class": "mine:Mine"})
+    write_run(results, "hopper", "pebble", 0, **{"agent.class": "mujoco_sail.agents.sail:SAIL"})
+    (line,) = commands.run_commands(collect(results), results)
+    assert "--agents pebble,sail.toml" in line
+    overrides = _parser().parse_args(shlex.split(line)[1:]).overrides
+    assert "agent.sail.lambda=1.0" in overrides
+
+
 def test_agents_with_the_same_seeds_train_in_one_command(results: Path) -> None:
-    for agent, seeds in (("sail", 3), ("pebble", 3), ("sac", 2)):
+    arms = ("sail", "sail:SAIL", 3), ("pebble", "sail:SAIL", 3), ("sac", "sac:SAC", 2)
+    for agent, cls, seeds in arms:
         for seed in range(seeds):
-            write_run(results, "hopper", agent, seed, answers=())
+            changes = {"agent.class": f"mujoco_sail.agents.{cls}"}
+            write_run(results, "hopper", agent, seed, answers=(), **changes)
     lines = commands.run_commands(collect(results), results)
     assert len(lines) == 2
     assert "--agents pebble,sail --seeds 3" in lines[0]

@@ -119,6 +119,22 @@ def test_exchanging_the_agents_changes_the_sign() -> None:
     assert effect_size.effect_interval(y, x) == pytest.approx((-high, -low))
 
 
+def test_the_interval_of_a_huge_effect_is_that_of_its_deviation_alone() -> None:
+    """Beyond the range of SciPy's distribution; just below it, both agree."""
+    baseline = np.array([-1.0, 0.0, 1.0, 2.0, -2.0])
+    below, above = (
+        np.array(effect_size.effect_interval(baseline + gap, baseline)) / gap
+        for gap in (999.9, 1000.1)
+    )
+    assert below == pytest.approx(above, rel=1e-3)
+    # d is the gap in units of the deviation, sqrt(2.5), whose interval is that of chi with 8
+    # degrees of freedom.
+    ends = chi.ppf([0.025, 0.975], 8) / math.sqrt(8) / math.sqrt(2.5)
+    assert above == pytest.approx(ends, rel=1e-9)
+    low, high = effect_size.effect_interval(baseline - 2000, baseline)
+    assert (low, high) == pytest.approx(tuple(-2000 * ends[::-1]), rel=1e-9)
+
+
 @pytest.mark.parametrize(
     ("scores", "baseline"),
     [([1], [1, 2, 3]), ([1, 2, 3], [1]), ([], [1, 2]), ([0.1] * 3, [0.3] * 3)],

@@ -103,6 +103,13 @@ def test_without_random_and_sac_the_verdict_rests_on_d() -> None:
     )
 
 
+def test_a_huge_difference_is_detected_without_random_and_sac() -> None:
+    wide = np.array([99.0, 101.0, 100.0, 100.5, 99.5])
+    runs = runs_of({("ant", "pebble"): wide, ("ant", "surf"): wide + 8000})
+    (line,) = judge(runs)
+    assert line.startswith("SURF is better than PEBBLE: d of the ")
+
+
 # --- no variation, or too few seeds ---
 
 ANT: dict[tuple[str, str], Sequence[float]] = {

@@ -38,6 +38,12 @@ def test_the_comparisons_are_those_of_the_doses(monkeypatch: pytest.MonkeyPatch)
     assert stand.startswith("| walker_stand | 20 | -0.15 [-0.25, -0.06] |")
 
 
+def test_comparisons_without_runs_are_left_out() -> None:
+    (only,) = tables.declared(collect(ROOT / "results/doses"))[2:]
+    assert only.startswith("| s_0.5 | s_0 | 2 | 40 | -0.13 [-0.24, -0.02] | 0.0189 |")
+    assert only.endswith(" 0.0189 |")
+
+
 def test_the_page_has_the_tables_that_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     tables.main(ROOT / "results")
     printed = capsys.readouterr().out.strip().split("\n\n")
