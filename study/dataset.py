@@ -27,6 +27,7 @@ FOLDERS = (
     "controls/no_exploration",
     "controls/noisy",
     "controls/mistake",
+    "rivals/labels_50",
     "sb3_parity",
     "precision/float32",
     "precision/bfloat16",
