@@ -182,10 +182,7 @@ def _add_run(one: argparse.ArgumentParser) -> None:
     )
     one.add_argument("--teacher", help="teachers joined by +, such as noisy+skip")
     one.add_argument(
-        "--device",
-        default="auto",
-        choices=DEVICES,
-        help="auto: a GPU if there is one",
+        "--device", default="auto", choices=DEVICES, help="auto: a GPU if there is one"
     )
     one.add_argument(
         "--resume",
@@ -231,10 +228,7 @@ def _add_comparison(parser: argparse.ArgumentParser) -> None:
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--results",
-        type=location,
-        default=Path("results"),
-        help="results folder (default: %(default)s)",
+        "--results", type=location, default=Path("results"), help="folder (default: %(default)s)"
     )
 
 

@@ -52,7 +52,7 @@ class MRN(SAIL):
     settings: MRNSettings
 
     def __init_subclass__(cls) -> None:
-        """Checks that the subclass does not override the critic's loss.
+        """Checks that the subclass overrides neither the critics' loss nor what it calls.
 
         The virtual step is derived for the loss of `SAC`.
 

@@ -17,10 +17,10 @@ from mujoco_sail.core.optimiser import Trained, adam_step
 from mujoco_sail.core.replay_buffer import Batch
 from mujoco_sail.core.update import LOGGED, Constants, SACState, critic_step, follow_actor
 
-# What the critics' and the actor's gradient depend on; `q` is in both.
+# Methods on which the gradient of the critics depends, and on which that of the actor does.
 CRITIC_HOOKS = ("critic_loss", "critic_target", "q")
-ACTOR_HOOKS = ("actor_loss", "min_q", "q", "distribution")
-HOOKS = tuple(dict.fromkeys((*CRITIC_HOOKS, *ACTOR_HOOKS)))
+ACTOR_HOOKS = ("q", "actor_loss", "min_q", "distribution")
+HOOKS = (*CRITIC_HOOKS, *ACTOR_HOOKS[1:])
 
 _WRITTEN_OUT: set[Any] = set()
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -50,18 +50,18 @@ def written_out(method: Method) -> Method:
     return method
 
 
-def own_losses(agent: type) -> list[str]:
-    """Names in `HOOKS` that a class overrides."""
-    return [name for name in HOOKS if getattr(agent, name) not in _WRITTEN_OUT]
+def own_losses(agent: type, methods: Sequence[str] = HOOKS) -> list[str]:
+    """Names of those methods, some of `HOOKS`, that a class overrides."""
+    return [name for name in methods if getattr(agent, name) not in _WRITTEN_OUT]
 
 
-def refuse_own_losses(agent: type, losses: Sequence[str] = HOOKS) -> None:
+def refuse_own_losses(agent: type, methods: Sequence[str] = HOOKS) -> None:
     """Checks that a class overrides none of these methods.
 
     Raises:
         TypeError: It overrides one.
     """
-    if own := [name for name in own_losses(agent) if name in losses]:
+    if own := own_losses(agent, methods):
         raise TypeError(
             f"{agent.__name__} overrides {own[0]}, which its base class does not allow: extend "
             "SAIL instead"
@@ -95,7 +95,7 @@ def update_by_autograd(
     next_noise, noise = standard_normals(uniform)
     with torch.no_grad():
         next_pi = agent.distribution(batch.next_observation)
-    if any(name in CRITIC_HOOKS for name in own_losses(type(agent))):
+    if own_losses(type(agent), CRITIC_HOOKS):
         with torch.no_grad():
             next_sample = next_pi.action_and_log_prob(next_noise)
         critic_loss = agent.critic_loss(batch, *next_sample)

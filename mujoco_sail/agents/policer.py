@@ -63,7 +63,7 @@ class PoLiCER(Cropping):
     settings: PoLiCERSettings
 
     def __init_subclass__(cls) -> None:
-        """Checks that the subclass does not override the actor's loss."""
+        """Checks that the subclass overrides neither the actor's loss nor what it calls."""
         super().__init_subclass__()
         refuse_own_losses(cls, ACTOR_HOOKS)
 

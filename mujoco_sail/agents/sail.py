@@ -201,7 +201,7 @@ class SAIL(PEBBLE):
 
         Returns:
             Inner product of two independent estimates, from disjoint halves of the pairs; nan for a
-            single pair, and for two pairs if they are permuted: a half has one pair then.
+            single pair, and for two permuted ones, because a half is one pair.
         """
         model = self.reward_model
         if log_p.shape[-1] < (3 if self.settings.t2_control == "permuted" else 2):

@@ -3,6 +3,7 @@
 import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,9 @@ def run_commands(runs: Sequence[RunRecord], results: Path) -> list[str]:
         groups[key].append(arm[0])
     commands = []
     for (env, numbers, device, *options), firsts in groups.items():
-        agents = [_shipped_agent(run) or f"{run.agent}.toml" for run in firsts]
+        agents, settings = zip(*map(_agent, firsts), strict=True)
         words = ["mujoco-sail", "run", "--env", env_recipe(env), "--agents", ",".join(agents)]
-        words += ["--seeds", numbers, *options, *(word for run in firsts for word in _agent(run))]
+        words += ["--seeds", numbers, *options, *chain(*settings)]
         words += ["--device", device] if device in DEVICES else []
         commands.append(shlex.join([*words, "--results", str(results)]))
     return commands
@@ -97,20 +98,14 @@ def _environment(run: RunRecord) -> list[str]:
     return [*options, *_set("env", table, usual)]
 
 
-def _agent(run: RunRecord) -> list[str]:
-    """Options for an agent."""
-    table, name = run.table["agent"], _shipped_agent(run)
-    usual = _unset(table) if name is None else read_merged("agents", name)[1]
-    return _set(f"agent.{run.agent}", table, usual)
-
-
-def _shipped_agent(run: RunRecord) -> str | None:
-    """Name of the suite's recipe of an agent; None if it has another class, or there is none."""
-    name = shipped_name("agents", run.agent)
-    if name is None:
-        return None
-    usual = read_merged("agents", name)[1]["class"]
-    return name if run.table["agent"].get("class", usual) == usual else None
+def _agent(run: RunRecord) -> tuple[str, list[str]]:
+    """Recipe of an agent, a file beside if the suite has none of its class, and its options."""
+    table, scope = run.table["agent"], f"agent.{run.agent}"
+    if name := shipped_name("agents", run.agent):
+        _, usual = read_merged("agents", name)
+        if table.get("class", usual["class"]) == usual["class"]:
+            return name, _set(scope, table, usual)
+    return f"{run.agent}.toml", _set(scope, table, _unset(table))
 
 
 def _unset(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,12 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--features", type=int, default=4, help="size of theta (default: %(default)s)")
     add("--beta", type=float, default=0.1, help="scale of the margin (default: %(default)s)")
     add("--gammas", default=DEFAULT_GAMMAS, help="weights of the anchor (default: %(default)s)")
-    add(
-        "--radius",
-        type=float,
-        default=3.0,
-        help="radius of the ball of theta (default: %(default)s)",
-    )
+    add("--radius", type=float, default=3.0, help="largest norm of theta (default: %(default)s)")
     add("--seeds", type=int, default=20, help="problems, each with its runs (default: %(default)s)")
     add("--samples", type=int, default=100_000, help="preferences of a run (default: %(default)s)")
     add("--out", type=location, default=Path("theory"), help="default: %(default)s")
